@@ -1,0 +1,1 @@
+"""Rules of event ranges, leases, products and receipts: pure, without I/O."""

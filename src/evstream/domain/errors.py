@@ -1,0 +1,143 @@
+"""The tree of errors. Its branches answer the caller's question: what now?
+
+::
+
+    EvstreamError
+    ├── RequestError         ask differently
+    │   ├── NotFoundError        no such dataset, task, product or output
+    │   ├── LimitError           a number outside its stated bounds
+    │   └── AccessError          not allowed: credentials missing or wrong
+    ├── ConflictError        someone else holds it, or it changed meanwhile
+    ├── TransientError       the same again, later
+    ├── DataError            never again with these bytes; keep the evidence
+    │   ├── SourceChangedError   a file is not the one that was registered
+    │   └── VerificationError    a receipt does not hold
+    ├── PayloadError         the user's program failed; its log says why
+    └── ConfigError          this machine or its settings must be mended first
+
+Every error carries a one-line message, fields for programs, and a hint that
+names the next step. Over HTTP it becomes an RFC 9457 problem whose ``code``
+finds the same class again on the other side.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EvstreamError(Exception):
+    """What every error of evstream has in common.
+
+    Parameters
+    ----------
+    message : str
+        One line that says what is wrong, naming the thing.
+    hint : str, optional
+        What to do next, in the imperative.
+    **fields
+        Plain values for programs: names, paths, numbers.
+    """
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, hint: str = "", **fields: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.fields = fields
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process pools; keyword-only fields need help to pickle.
+        return (_rebuild, (type(self), self.message, self.hint, self.fields))
+
+
+def _rebuild(
+    kind: type[EvstreamError], message: str, hint: str, fields: dict[str, object]
+) -> EvstreamError:
+    return kind(message, hint=hint, **fields)
+
+
+class RequestError(EvstreamError):
+    """The request cannot be met as it stands. Ask differently."""
+
+    code = "bad_request"
+
+
+class NotFoundError(RequestError):
+    """What was named does not exist here."""
+
+    code = "not_found"
+
+
+class DescriptorUnknownError(NotFoundError):
+    """No descriptor is known for a product's key. Register it and ask again."""
+
+    code = "descriptor_unknown"
+
+
+class LimitError(RequestError):
+    """A number lies outside its bounds; the fields name it and them."""
+
+    code = "out_of_limits"
+
+
+class AccessError(RequestError):
+    """Credentials are missing, expired or not enough."""
+
+    code = "access_denied"
+
+
+class ConflictError(EvstreamError):
+    """Somebody else holds it, or it is not in the state that this needs."""
+
+    code = "conflict"
+
+
+class TransientError(EvstreamError):
+    """It may work later. ``retry_after_s`` among the fields says when."""
+
+    code = "unavailable"
+
+
+class DataError(EvstreamError):
+    """These bytes will never do. Keep them as evidence and use others."""
+
+    code = "bad_data"
+
+
+class SourceChangedError(DataError):
+    """A source file differs from what was registered; it is never mixed in."""
+
+    code = "source_changed"
+
+
+class VerificationError(DataError):
+    """A receipt, or what it vouches for, does not hold."""
+
+    code = "verification_failed"
+
+
+class PayloadError(EvstreamError):
+    """The payload failed, hung, or left no readable output."""
+
+    code = "payload_failed"
+
+
+class ConfigError(EvstreamError):
+    """This machine or its settings must be mended before anything can work."""
+
+    code = "misconfigured"
+
+
+def error_class(code: str) -> type[EvstreamError]:
+    """Return the class that owns a code, or `EvstreamError` for a foreign one."""
+    pending: list[type[EvstreamError]] = [EvstreamError]
+    while pending:
+        kind = pending.pop()
+        if kind.code == code:
+            return kind
+        pending.extend(kind.__subclasses__())
+    return EvstreamError
