@@ -1,0 +1,63 @@
+"""Datasets and their files, as they were when registered."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from evstream.domain.intervals import Interval
+from evstream.domain.names import DatasetName, Guid, Lfn, Pfn
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What makes a file the file that it was when registered.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    uuid : str
+        The file's own UUID; empty for formats that have none.
+    digest : str
+        Hex sha256 of the structural metadata (ROOT), the footer (Parquet) or the
+        whole file (text).
+    """
+
+    size: int
+    uuid: str
+    digest: str
+
+    def canonical(self) -> dict[str, Any]:
+        """Return plain values for hashing and for the wire."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a dataset.
+
+    Attributes
+    ----------
+    trees : dict of str to int
+        Entries of every tree in the file, by path within it.
+    asked : dict of str to tuple of (int, int)
+        Intervals wanted of a tree, if the registration named some (the steps of a
+        coffea fileset); a tree that is not named is wanted whole.
+    """
+
+    lfn: Lfn
+    guid: Guid
+    pfns: tuple[Pfn, ...]
+    fingerprint: Fingerprint
+    trees: dict[str, int]
+    asked: dict[str, tuple[Interval, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A named, fixed list of files in canonical (LFN) order."""
+
+    name: DatasetName
+    files: tuple[SourceFile, ...]

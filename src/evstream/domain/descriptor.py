@@ -1,0 +1,133 @@
+"""Descriptors of products: content identity, independent of hosts and of time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from evstream.domain.dataset import Fingerprint
+from evstream.domain.errors import RequestError
+from evstream.domain.intervals import Interval
+from evstream.domain.names import ProductKey
+
+DESCRIPTOR_VERSION = 1
+SLICE = "slice"
+"""The built-in recipe: a cut of one tree, with parameters ``tree`` and ``branches``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSlice:
+    """Which entries of which file."""
+
+    fingerprint: Fingerprint
+    entries: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What a product is made of, and how.
+
+    Two descriptors that mean the same are equal byte for byte: parameters that take
+    their default are left out and lists are sorted by whoever builds one (`slice_of`).
+    """
+
+    sources: tuple[SourceSlice, ...]
+    recipe: str
+    recipe_version: int
+    parameters: tuple[tuple[str, Any], ...]
+    format: str = "root"
+
+    def parameter(self, name: str, default: Any = None) -> Any:
+        """Return a recipe parameter, or the default where it was left out."""
+        return dict(self.parameters).get(name, default)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain JSON values: the form that is hashed and sent."""
+        return {
+            "evstream": DESCRIPTOR_VERSION,
+            "format": self.format,
+            "recipe": {
+                "name": self.recipe,
+                "parameters": dict(self.parameters),
+                "version": self.recipe_version,
+            },
+            "sources": [
+                {
+                    "entries": [list(interval) for interval in source.entries],
+                    "fingerprint": source.fingerprint.canonical(),
+                }
+                for source in self.sources
+            ],
+        }
+
+    @classmethod
+    def from_wire(cls, plain: Any) -> Descriptor:
+        """Read what `to_wire` wrote.
+
+        Raises
+        ------
+        RequestError
+            A field is missing, of the wrong kind, or of a version we do not speak.
+        """
+        try:
+            if plain["evstream"] != DESCRIPTOR_VERSION:
+                raise RequestError(
+                    f"descriptor version {plain['evstream']!r} is not spoken here",
+                    hint=f"send version {DESCRIPTOR_VERSION}",
+                )
+            recipe = plain["recipe"]
+            sources = tuple(
+                SourceSlice(
+                    Fingerprint(
+                        size=int(source["fingerprint"]["size"]),
+                        uuid=str(source["fingerprint"]["uuid"]),
+                        digest=str(source["fingerprint"]["digest"]),
+                    ),
+                    tuple((int(start), int(stop)) for start, stop in source["entries"]),
+                )
+                for source in plain["sources"]
+            )
+            return cls(
+                sources=sources,
+                recipe=str(recipe["name"]),
+                recipe_version=int(recipe["version"]),
+                parameters=tuple(sorted(recipe["parameters"].items())),
+                format=str(plain["format"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RequestError(
+                f"malformed descriptor: {error!r}", hint="send what the plan or POST gave"
+            ) from error
+
+    def canonical_bytes(self) -> bytes:
+        """Return the one JSON text of this descriptor: sorted keys, no spaces, ASCII."""
+        return json.dumps(self.to_wire(), sort_keys=True, separators=(",", ":")).encode()
+
+    @property
+    def key(self) -> ProductKey:
+        """Hex sha256 of `canonical_bytes`."""
+        return ProductKey(hashlib.sha256(self.canonical_bytes()).hexdigest())
+
+
+def slice_of(
+    fingerprint: Fingerprint, tree: str, interval: Interval, branches: tuple[str, ...] | None
+) -> Descriptor:
+    """Describe a cut of one tree of one file.
+
+    Parameters
+    ----------
+    branches : tuple of str or None
+        Names as `evstream.rootio.select_branches` gives them; None for all. Order
+        does not matter.
+    """
+    parameters: list[tuple[str, Any]] = [("tree", tree)]
+    if branches is not None:
+        parameters.insert(0, ("branches", sorted(set(branches))))
+    return Descriptor(
+        sources=(SourceSlice(fingerprint, (interval,)),),
+        recipe=SLICE,
+        recipe_version=1,
+        parameters=tuple(parameters),
+    )
