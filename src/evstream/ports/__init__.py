@@ -1,0 +1,25 @@
+"""What we ask of the world: protocols that `evstream.adapters` answers."""
+
+from evstream.ports.catalogue import Catalogue
+from evstream.ports.clock import Clock
+from evstream.ports.ids import Ids
+from evstream.ports.ledger import Ledger
+from evstream.ports.offload import Offload
+from evstream.ports.payload import PayloadCall, PayloadResult, PayloadRunner
+from evstream.ports.source import ByteSource, SourceOpener
+from evstream.ports.storage import OutputStore, Stored
+
+__all__ = [
+    "ByteSource",
+    "Catalogue",
+    "Clock",
+    "Ids",
+    "Ledger",
+    "Offload",
+    "OutputStore",
+    "PayloadCall",
+    "PayloadResult",
+    "PayloadRunner",
+    "SourceOpener",
+    "Stored",
+]

@@ -1,0 +1,102 @@
+"""What is known for good: datasets, files, tasks, receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
+from evstream.domain.ledger import BookRules
+from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.splitting import Chunk
+from evstream.domain.states import TaskState
+from evstream.domain.task import Task, TaskSpec
+
+
+class Catalogue(Protocol):
+    """Datasets and tasks. Every call is one transaction and durable when it returns."""
+
+    async def add_dataset(self, dataset: Dataset, indexes: dict[str, bytes]) -> None:
+        """Register a dataset; the same one again changes nothing.
+
+        Parameters
+        ----------
+        indexes : dict of str to bytes
+            Source index of each file, by its fingerprint's digest.
+
+        Raises
+        ------
+        ConflictError
+            The name is taken by other content.
+        """
+        ...
+
+    async def dataset(self, name: DatasetName) -> Dataset:
+        """Return a dataset with its files in order.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        ...
+
+    async def datasets(self) -> list[tuple[DatasetName, int, int]]:
+        """Return name, number of files and bytes of every dataset, by name."""
+        ...
+
+    async def file(self, fingerprint: Fingerprint) -> SourceFile:
+        """Return a file with this content.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        ...
+
+    async def source_index(self, digest: str) -> bytes | None:
+        """Return the source index of a file, if it is kept; it is safe to lose."""
+        ...
+
+    async def add_task(
+        self, spec: TaskSpec, request_id: str, book: BookRules, chunks: Sequence[Chunk]
+    ) -> Task:
+        """Create a task and open its book; a known request id gives its task."""
+        ...
+
+    async def task(self, task: TaskId) -> Task:
+        """Return a task.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        ...
+
+    async def tasks(self, states: Sequence[TaskState] | None = None) -> list[Task]:
+        """Return tasks by number, all or those in the given states."""
+        ...
+
+    async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
+        """Move a running task to merging and open its merge book; again is no error."""
+        ...
+
+    async def end_task(
+        self, task: TaskId, state: TaskState, reason: str, receipt: dict[str, Any] | None
+    ) -> Task:
+        """Move a task to a final state with its receipt; the first end stays."""
+        ...
+
+    async def receipt(self, task: TaskId) -> dict[str, Any]:
+        """Return the receipt of an ended task.
+
+        Raises
+        ------
+        NotFoundError
+            No such task, or it has not ended with a receipt.
+        """
+        ...
+
+    async def now(self) -> datetime:
+        """Return the database's time, aware, in UTC."""
+        ...

@@ -1,0 +1,112 @@
+"""The ledger as a database keeps it. `evstream.domain.ledger` defines the meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from evstream.domain.ledger import (
+    BookRules,
+    ClosedInterval,
+    Commit,
+    FailedAttempt,
+    LeasedInterval,
+    Progress,
+    RangeReport,
+    RunningUnit,
+)
+from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.splitting import Chunk
+from evstream.domain.states import Answer
+
+
+class Ledger(Protocol):
+    """Claims and reports on books of chunks.
+
+    Every call is one transaction; when it returns, its effect survives a kill. Time
+    is the database's.
+    """
+
+    async def open_book(self, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
+        """Add a book of work; opening the same one again changes nothing."""
+        ...
+
+    async def claim_ranges(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        units: int,
+        duration: timedelta,
+        books: Sequence[int] | None = None,
+    ) -> list[LeasedInterval]:
+        """Lease up to ``units`` units of work, returned work first.
+
+        A repeated lease id gives what it gave. An empty answer does not mean that
+        the work is done: others may lose theirs.
+
+        Raises
+        ------
+        ConflictError
+            The lease id is another worker's.
+        """
+        ...
+
+    async def renew_lease(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        duration: timedelta,
+        running: Sequence[RunningUnit] = (),
+    ) -> list[LeasedInterval]:
+        """Extend a lease and note which units have begun; return what it still holds."""
+        ...
+
+    async def report_ranges(self, reports: Sequence[RangeReport]) -> list[Answer]:
+        """Take reports in order; each counts only by deleting its lease."""
+        ...
+
+    async def release_lease(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
+        """Give back what a lease still holds."""
+        ...
+
+    async def expire_leases(self) -> list[LeasedInterval]:
+        """Take back the leases whose time is over."""
+        ...
+
+    async def forget_worker(self, worker: WorkerId) -> list[LeasedInterval]:
+        """Take back the leases of a worker that is known to be gone."""
+        ...
+
+    async def cancel_book(self, book: int) -> None:
+        """Close all that is not finished; leases on it end."""
+        ...
+
+    async def progress(self, book: int) -> Progress:
+        """Return entries by state, and sums over attempts.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        ...
+
+    async def chunks(self, book: int) -> list[Chunk]:
+        """Return a book's chunks by number."""
+        ...
+
+    async def commits(self, book: int) -> list[Commit]:
+        """Return what is done, in entry order."""
+        ...
+
+    async def closed(self, book: int) -> list[ClosedInterval]:
+        """Return what was set aside or cancelled, in entry order."""
+        ...
+
+    async def failed_attempts(self, book: int) -> list[FailedAttempt]:
+        """Return attempts that came to nothing, in the order they ended."""
+        ...
+
+    async def leases(self) -> list[LeasedInterval]:
+        """Return every leased interval."""
+        ...

@@ -1,0 +1,61 @@
+"""How a unit's payload is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadCall:
+    """One unit, ready to run.
+
+    Attributes
+    ----------
+    command : str
+        The task's command line, its placeholders still in place.
+    values : dict of str to str
+        What the placeholders stand for.
+    directory : Path
+        A directory of the unit's own; the payload's working directory.
+    log : Path
+        Where its standard output and error go.
+    wall_s_max : float
+        Seconds after which it counts as hung and is ended with all its children.
+    """
+
+    command: str
+    values: dict[str, str]
+    directory: Path
+    log: Path
+    wall_s_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadResult:
+    """What a payload took. A failure is raised, not returned."""
+
+    cpu_s: float
+    wall_s: float
+
+
+class PayloadRunner(Protocol):
+    """Runs payloads; several at once."""
+
+    async def run(self, call: PayloadCall, on_cpu: Callable[[float], None]) -> PayloadResult:
+        """Run one unit to its end.
+
+        Parameters
+        ----------
+        on_cpu : callable
+            Told now and then how many CPU seconds the unit has spent so far.
+
+        Raises
+        ------
+        PayloadError
+            It could not be started, failed, was killed, or hung; ``cpu_s`` and
+            ``wall_s`` are among its fields.
+        """
+        ...
