@@ -1,0 +1,171 @@
+"""One service's HTTP, with patience: what may be repeated is, until a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import httpx2
+
+from evstream.domain.errors import EvstreamError, TransientError
+from evstream.ports import Clock, Ids
+from evstream.wire.messages import decode, encode
+from evstream.wire.problems import from_problem
+
+T = TypeVar("T")
+
+RETRY_S_FIRST = 0.1
+RETRY_S_LONGEST = 10.0
+PROGRESS_S_MAX = 60.0
+"""A connection that brings nothing for so long is given up; there is no total limit."""
+
+
+class Connection:
+    """Requests to one service, repeated while it is away.
+
+    Every POST carries an Idempotency-Key that stays the same when it is repeated, so
+    repeating is safe whether or not the first one arrived.
+
+    Parameters
+    ----------
+    patience_s : float
+        How long to go on trying before a `TransientError` is the answer.
+    """
+
+    def __init__(
+        self,
+        transport: httpx2.AsyncBaseTransport,
+        clock: Clock,
+        ids: Ids,
+        *,
+        base_url: str = "http://evstream.local",
+        token: str = "",
+        patience_s: float = 5.0,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx2.AsyncClient(
+            transport=transport,
+            base_url=base_url,
+            headers=headers,
+            timeout=httpx2.Timeout(PROGRESS_S_MAX, connect=10.0),
+        )
+        self._clock = clock
+        self._ids = ids
+        self._patience_s = patience_s
+
+    async def close(self) -> None:
+        """Close its sockets."""
+        await self._http.aclose()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        message: object = None,
+        *,
+        key: str = "",
+        params: dict[str, str | int] | None = None,
+    ) -> T:
+        """Send a message and read the answer.
+
+        Raises
+        ------
+        EvstreamError
+            What the service said, as the class that its code names; `TransientError`
+            if it could not be reached while patience lasted.
+        """
+        headers = {"Content-Type": "application/json"}
+        if method == "POST":
+            headers["Idempotency-Key"] = key or self._ids.new("req")
+        content = None if message is None else encode(message)
+        async for attempt in self._attempts():
+            with attempt:
+                response = await self._http.request(
+                    method, path, content=content, headers=headers, params=params
+                )
+                _raise_for(response.status_code, response.content)
+                return decode(response.content, answer)
+        raise AssertionError("attempts end by returning or raising")
+
+    async def put(
+        self, path: str, content: Callable[[], AsyncIterator[bytes]], answer: type[T]
+    ) -> T:
+        """Send a body that can be produced again, and read the answer."""
+        async for attempt in self._attempts():
+            with attempt:
+                response = await self._http.put(path, content=content())
+                _raise_for(response.status_code, response.content)
+                return decode(response.content, answer)
+        raise AssertionError("attempts end by returning or raising")
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, headers: dict[str, str] | None = None
+    ) -> AsyncIterator[httpx2.Response]:
+        """Open a body for reading, once: who reads knows from which byte to go on.
+
+        Raises
+        ------
+        TransientError
+            The connection broke, now or while it was read.
+        """
+        try:
+            async with self._http.stream("GET", path, headers=headers) as response:
+                if response.status_code >= 400:
+                    _raise_for(response.status_code, await response.aread())
+                yield response
+        except httpx2.TransportError as error:
+            raise _unreachable(error) from error
+
+    async def wait_before_retry(self, failures: int, error: EvstreamError | None = None) -> None:
+        """Wait longer after each failure, with jitter, or as long as the service asked."""
+        delay = min(RETRY_S_FIRST * 2.0**failures, RETRY_S_LONGEST)
+        delay *= 0.5 + self._ids.jitter()
+        asked = error.fields.get("retry_after_s", 0.0) if error is not None else 0.0
+        await self._clock.sleep(max(delay, float(str(asked))))
+
+    async def _attempts(self) -> AsyncIterator[_Attempt]:
+        deadline = self._clock.monotonic() + self._patience_s
+        failures = 0
+        while True:
+            attempt = _Attempt(last=self._clock.monotonic() >= deadline)
+            yield attempt
+            await self.wait_before_retry(failures, attempt.error)
+            failures += 1
+
+
+class _Attempt:
+    """Swallows a transient error, unless it was the last chance."""
+
+    def __init__(self, *, last: bool) -> None:
+        self._last = last
+        self.error: EvstreamError | None = None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, httpx2.TransportError):
+            error_here = _unreachable(error)
+            if self._last:
+                raise error_here from error
+            self.error = error_here
+            return True
+        if isinstance(error, TransientError) and not self._last:
+            self.error = error
+            return True
+        return False
+
+
+def _unreachable(error: httpx2.TransportError) -> TransientError:
+    return TransientError(
+        f"the service cannot be reached: {error or type(error).__name__}",
+        hint="check that it runs and that the address is right",
+    )
+
+
+def _raise_for(status: int, body: bytes) -> None:
+    if status >= 400:
+        raise from_problem(body, status)

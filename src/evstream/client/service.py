@@ -1,0 +1,235 @@
+"""The service as its clients see it: a method per route."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from evstream.client.connection import Connection
+from evstream.domain.errors import DescriptorUnknownError, EvstreamError, TransientError
+from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.states import Answer
+from evstream.wire import messages as m
+
+PIECE_BYTES = 1 << 20
+
+
+class Service:
+    """A running evstream service.
+
+    Parameters
+    ----------
+    connection : Connection
+        How it is reached. `close` closes it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    async def health(self) -> m.Health:
+        """Return the service's version and state."""
+        return await self._connection.call("GET", "/v1/health", m.Health)
+
+    async def add_dataset(self, dataset: m.NewDataset) -> m.DatasetView:
+        """Register files under a name; the service inspects each."""
+        return await self._connection.call("POST", "/v1/datasets", m.DatasetView, dataset)
+
+    async def dataset(self, name: str) -> m.DatasetView:
+        """Return a registered dataset."""
+        return await self._connection.call("GET", f"/v1/datasets/{name}", m.DatasetView)
+
+    async def datasets(self) -> list[m.DatasetLine]:
+        """Return all datasets, a line each."""
+        return await self._connection.call("GET", "/v1/datasets", list[m.DatasetLine])
+
+    async def submit(self, task: m.NewTask, request_id: str = "") -> m.TaskView:
+        """Create a task; the same request id again gives the same task."""
+        return await self._connection.call(
+            "POST", "/v1/tasks", m.TaskView, task, key=request_id
+        )
+
+    async def tasks(self) -> list[m.TaskView]:
+        """Return all tasks."""
+        return await self._connection.call("GET", "/v1/tasks", list[m.TaskView])
+
+    async def task(self, task: int) -> m.TaskView:
+        """Return a task with its progress."""
+        return await self._connection.call("GET", f"/v1/tasks/{task}", m.TaskView)
+
+    async def cancel(self, task: int) -> m.TaskView:
+        """Cancel a task; what is committed stays."""
+        return await self._connection.call("POST", f"/v1/tasks/{task}/cancel", m.TaskView)
+
+    async def failures(self, task: int) -> list[m.FailureView]:
+        """Return the attempts of a task that came to nothing."""
+        return await self._connection.call(
+            "GET", f"/v1/tasks/{task}/failures", list[m.FailureView]
+        )
+
+    async def outputs(self, task: int) -> list[m.OutputView]:
+        """Return a task's outputs: merged ones if there are, else those of its ranges."""
+        return await self._connection.call(
+            "GET", f"/v1/tasks/{task}/outputs", list[m.OutputView]
+        )
+
+    async def receipt(self, task: int) -> dict[str, Any]:
+        """Return the signed receipt of an ended task."""
+        return await self._connection.call("GET", f"/v1/tasks/{task}/receipt", dict[str, Any])
+
+    async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
+        """Ask for work under a lease id of one's own choosing."""
+        return await self._connection.call(
+            "POST", "/v1/claims", m.ClaimAnswer, request, key=lease
+        )
+
+    async def renew(self, lease: LeaseId, request: m.RenewRequest) -> m.HeldAnswer:
+        """Keep a lease, and say which of its units have begun."""
+        return await self._connection.call(
+            "POST", f"/v1/leases/{lease}/renew", m.HeldAnswer, request
+        )
+
+    async def release(self, lease: LeaseId, worker: WorkerId) -> m.HeldAnswer:
+        """Give back what a lease still holds."""
+        return await self._connection.call(
+            "POST", f"/v1/leases/{lease}/release", m.HeldAnswer, m.ReleaseRequest(worker)
+        )
+
+    async def report(self, reports: list[m.UnitReport]) -> list[Answer]:
+        """Say what became of units; an answer each, in order."""
+        answer = await self._connection.call(
+            "POST", "/v1/reports", m.ReportAnswer, m.ReportRequest(reports)
+        )
+        return answer.answers
+
+    async def forget_worker(self, worker: WorkerId) -> m.HeldAnswer:
+        """Say that a worker is gone, so that its leases need not run out."""
+        return await self._connection.call("POST", f"/v1/workers/{worker}/lost", m.HeldAnswer)
+
+    async def describe_slice(self, request: m.NewSlice) -> m.DeliveryPlan:
+        """Return the plan for a cut of a registered file."""
+        return await self._connection.call("POST", "/v1/slices", m.DeliveryPlan, request)
+
+    async def register_product(self, descriptor: dict[str, Any]) -> m.DeliveryPlan:
+        """Make a descriptor known; returns its key and where the product is."""
+        return await self._connection.call(
+            "POST", "/v1/products", m.DeliveryPlan, m.NewProduct(descriptor)
+        )
+
+    async def fetch_product(self, plan: m.DeliveryPlan, path: Path, failures_max: int = 8) -> int:
+        """Fetch a product into a file; resumes where a connection broke.
+
+        Returns
+        -------
+        int
+            Bytes received, repeats included.
+
+        Raises
+        ------
+        EvstreamError
+            No endpoint of the plan could give it.
+        """
+        received = 0
+        error: EvstreamError | None = None
+        for url in plan.urls:
+            download = _Download(path)
+            for failures in range(failures_max):
+                try:
+                    await download.go_on(self._connection, url)
+                    return received + download.received
+                except DescriptorUnknownError:
+                    plan = await self.register_product(plan.descriptor)
+                except TransientError as transient:
+                    error = transient
+                    await self._connection.wait_before_retry(failures, transient)
+            received += download.received
+        raise error or TransientError("the plan names no endpoint", key=plan.key)
+
+    async def fetch_output(self, url: str, path: Path) -> str:
+        """Fetch an object of the output store into a file; returns its sha256."""
+        for failures in range(8):
+            try:
+                digest = hashlib.sha256()
+                with path.open("wb") as file:
+                    async with self._connection.stream(url) as response:
+                        async for piece in response.aiter_bytes(PIECE_BYTES):
+                            digest.update(piece)
+                            file.write(piece)
+                return digest.hexdigest()
+            except TransientError as transient:
+                error = transient
+                await self._connection.wait_before_retry(failures, transient)
+        raise error
+
+    async def upload(self, url: str, path: Path) -> m.StoredAnswer:
+        """Send a file to a signed URL of the output store and check what arrived.
+
+        Raises
+        ------
+        TransientError
+            The store has other bytes than were read here.
+        """
+        check = _Check()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            check.restart()
+            with path.open("rb") as file:
+                while piece := file.read(PIECE_BYTES):
+                    check.add(piece)
+                    yield piece
+
+        stored = await self._connection.put(url, pieces, m.StoredAnswer)
+        if (stored.size, stored.sha256) != (check.size, check.sha256):
+            raise TransientError(f"{path.name} was stored with other content", url=url)
+        return stored
+
+
+class _Check:
+    """Size and digest of bytes on their way."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self.size = 0
+        self._sha256 = hashlib.sha256()
+
+    def add(self, piece: bytes) -> None:
+        self.size += len(piece)
+        self._sha256.update(piece)
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+
+class _Download:
+    """A file that grows over several connections, as long as the ETag stays."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._etag = ""
+        self._have = 0
+        self.received = 0
+        path.write_bytes(b"")
+
+    async def go_on(self, connection: Connection, url: str) -> None:
+        headers = {}
+        if self._have and self._etag:
+            headers = {"Range": f"bytes={self._have}-", "If-Range": self._etag}
+        async with connection.stream(url, headers) as response:
+            if response.status_code != 206:
+                self._have = 0
+            self._etag = response.headers.get("ETag", "")
+            with self._path.open("r+b") as file:
+                file.seek(self._have)
+                file.truncate()
+                async for piece in response.aiter_bytes(PIECE_BYTES):
+                    file.write(piece)
+                    self._have += len(piece)
+                    self.received += len(piece)

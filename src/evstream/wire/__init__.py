@@ -1,0 +1,1 @@
+"""What crosses the network: messages of the HTTP API, version 1."""

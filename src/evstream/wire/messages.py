@@ -1,0 +1,359 @@
+"""Messages of the HTTP API v1, as JSON.
+
+Values that mean the same inside and outside are the domain's own dataclasses; only
+what the wire adds (URLs, signatures, tagged unions) is defined here. Entries are
+half-open intervals.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from evstream.domain.dataset import Fingerprint
+from evstream.domain.errors import RequestError
+from evstream.domain.ledger import Failure, LeasedInterval, Progress, RunningUnit, Success
+from evstream.domain.states import Answer, TaskState
+from evstream.domain.task import TaskSpec
+
+T = TypeVar("T")
+
+CLAIM_UNITS_MAX = 10_000
+LEASE_S_MAX = 24 * 3600.0
+REPORTS_MAX = 10_000
+FILES_MAX = 100_000
+
+Count = Annotated[int, Meta(ge=0)]
+Worker = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._@:-]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=300)]
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all messages: immutable, and an unknown field is an error."""
+
+
+class Problem(Struct, frozen=True):
+    """An RFC 9457 problem. ``code`` is stable; ``hint`` is the next step."""
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str = ""
+    type: str = "about:blank"
+    fields: dict[str, Any] = {}
+
+
+class NewFile(Message, frozen=True):
+    """A file to register, and what its owner knows of it (checked, not believed).
+
+    Attributes
+    ----------
+    asked : dict of str to list of (int, int)
+        Wanted intervals by tree; a tree that is not named is wanted whole.
+    """
+
+    pfn: Annotated[str, Meta(min_length=1, max_length=4000)]
+    lfn: str = ""
+    uuid: str = ""
+    entries: dict[str, Count] = {}
+    asked: dict[str, list[tuple[Count, Count]]] = {}
+
+
+class NewDataset(Message, frozen=True):
+    """POST /v1/datasets. An empty name stands for one derived from the content."""
+
+    files: Annotated[list[NewFile], Meta(min_length=1, max_length=FILES_MAX)]
+    name: Annotated[str, Meta(max_length=300)] = ""
+
+
+class FileView(Message, frozen=True):
+    """A registered file."""
+
+    lfn: str
+    guid: str
+    pfns: list[str]
+    fingerprint: Fingerprint
+    trees: dict[str, int]
+    asked: dict[str, list[tuple[int, int]]] = {}
+
+
+class DatasetView(Message, frozen=True):
+    """GET /v1/datasets/NAME."""
+
+    name: str
+    files: list[FileView]
+
+
+class DatasetLine(Message, frozen=True):
+    """One of GET /v1/datasets."""
+
+    name: str
+    files: int
+    size: int
+
+
+class NewTask(Message, frozen=True):
+    """POST /v1/tasks.
+
+    An empty tree stands for the only one; branches are globs; an empty list means all.
+    """
+
+    name: Name
+    dataset: Name
+    payload: Annotated[str, Meta(min_length=1, max_length=100_000)]
+    tree: str = ""
+    branches: list[str] = []
+    events_per_range: int = 10_000
+    output_suffix: str = ".root"
+    merge: bool = False
+    payload_s_max: float = 3600.0
+    failures_max: int = 3
+    attempts_max: int = 30
+
+
+class TaskView(Message, frozen=True):
+    """GET /v1/tasks/ID."""
+
+    id: int
+    spec: TaskSpec
+    state: TaskState
+    created: datetime
+    process: Progress
+    ended: datetime | None = None
+    reason: str = ""
+    merge: Progress | None = None
+    workers: int = 0
+
+
+class FailureView(Message, frozen=True):
+    """One attempt that came to nothing, as people want to see it."""
+
+    lfn: str
+    entry_start: int
+    entry_stop: int
+    attempt: int
+    worker: str
+    kind: str
+    error: str
+    log: str = ""
+
+
+class OutputView(Message, frozen=True):
+    """A committed output with a signed URL to get it.
+
+    Attributes
+    ----------
+    covers : list of (lfn, entry_start, entry_stop)
+        The entries that it was made from, in order.
+    """
+
+    stream: str
+    name: str
+    size: int
+    sha256: str
+    adler32: str
+    entries: dict[str, int]
+    covers: list[tuple[str, int, int]]
+    merged: bool
+    url: str
+
+
+class DeliveryPlan(Message, frozen=True):
+    """Where the bytes of a product are: signed URLs, best first.
+
+    A URL that begins with ``/`` is on the service that gave the plan.
+    """
+
+    key: str
+    descriptor: dict[str, Any]
+    urls: list[str]
+
+
+class NewProduct(Message, frozen=True):
+    """POST /v1/products: a descriptor."""
+
+    descriptor: dict[str, Any]
+
+
+class NewSlice(Message, frozen=True):
+    """POST /v1/slices: describe a cut of a registered file; answered with a plan.
+
+    ``entry_stop`` of -1 stands for the end of the tree.
+    """
+
+    dataset: Name
+    lfn: str = ""
+    tree: str = ""
+    entry_start: Count = 0
+    entry_stop: int = -1
+    branches: list[str] = []
+
+
+class UnitRef(Message, frozen=True):
+    """Which unit of work: its place in the ledger, and the attempt."""
+
+    book: int
+    chunk: int
+    entry_start: int
+    entry_stop: int
+    attempt: int
+
+
+class RangeUnit(Message, frozen=True, tag="range"):
+    """An event range to process.
+
+    Attributes
+    ----------
+    output, log : str
+        Names in the output store that are this attempt's alone.
+    output_url, log_url : str
+        Signed URLs to PUT them to.
+    """
+
+    ref: UnitRef
+    task: int
+    range_id: str
+    lfn: str
+    plan: DeliveryPlan
+    payload: str
+    payload_s_max: float
+    output_suffix: str
+    output: str
+    output_url: str
+    log: str
+    log_url: str
+
+
+class MergeInput(Message, frozen=True):
+    """A committed output that goes into a merge."""
+
+    name: str
+    url: str
+    size: int
+    sha256: str
+
+
+class MergeUnit(Message, frozen=True, tag="merge"):
+    """Committed outputs to be joined, in order."""
+
+    ref: UnitRef
+    task: int
+    range_id: str
+    inputs: list[MergeInput]
+    stream: str
+    output_suffix: str
+    output: str
+    output_url: str
+    log: str
+    log_url: str
+
+
+class ClaimRequest(Message, frozen=True):
+    """POST /v1/claims. The Idempotency-Key is the lease's id."""
+
+    worker: Worker
+    units: Annotated[int, Meta(ge=1, le=CLAIM_UNITS_MAX)]
+    lease_s: Annotated[float, Meta(gt=0, le=LEASE_S_MAX)] = 60.0
+    task: int | None = None
+
+
+class ClaimAnswer(Message, frozen=True):
+    """What was leased, with all that is needed to do it.
+
+    Attributes
+    ----------
+    active_tasks : int
+        Tasks that have not ended; 0 and no units means that there is nothing to wait
+        for at the moment.
+    poll_s : float
+        When to ask again if there was nothing.
+    """
+
+    lease: str
+    lease_s: float
+    units: list[RangeUnit | MergeUnit]
+    active_tasks: int
+    poll_s: float
+
+
+class RenewRequest(Message, frozen=True):
+    """POST /v1/leases/ID/renew."""
+
+    worker: Worker
+    lease_s: Annotated[float, Meta(gt=0, le=LEASE_S_MAX)] = 60.0
+    running: list[RunningUnit] = []
+
+
+class HeldAnswer(Message, frozen=True):
+    """What a lease still holds. What is missing has been taken back: stop working on it."""
+
+    held: list[LeasedInterval]
+
+
+class ReleaseRequest(Message, frozen=True):
+    """POST /v1/leases/ID/release."""
+
+    worker: Worker
+
+
+class UnitReport(Message, frozen=True):
+    """A worker's word on one unit: either a success or a failure."""
+
+    lease: str
+    worker: Worker
+    ref: UnitRef
+    success: Success | None = None
+    failure: Failure | None = None
+
+
+class ReportRequest(Message, frozen=True):
+    """POST /v1/reports."""
+
+    reports: Annotated[list[UnitReport], Meta(max_length=REPORTS_MAX)]
+
+
+class ReportAnswer(Message, frozen=True):
+    """An answer to each report, in order. Whatever it is, delete nothing you sent."""
+
+    answers: list[Answer]
+
+
+class StoredAnswer(Message, frozen=True):
+    """What the store made of a PUT."""
+
+    name: str
+    size: int
+    sha256: str
+    adler32: str
+
+
+class Health(Message, frozen=True):
+    """GET /v1/health."""
+
+    version: str
+    status: str = "ok"
+
+
+def encode(message: Any) -> bytes:
+    """Return a message as JSON."""
+    return msgspec.json.encode(message)
+
+
+def decode(body: bytes | str, kind: type[T]) -> T:
+    """Read a message.
+
+    Raises
+    ------
+    RequestError
+        It does not fit; the field and the reason are named.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise RequestError(
+            f"{kind.__name__}: {error}", hint="see /v1 in the API reference"
+        ) from error

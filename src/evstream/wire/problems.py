@@ -1,0 +1,64 @@
+"""Errors on the wire: RFC 9457 problem details, there and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from evstream.domain.errors import (
+    AccessError,
+    ConflictError,
+    DataError,
+    EvstreamError,
+    NotFoundError,
+    RequestError,
+    TransientError,
+    error_class,
+)
+from evstream.wire.messages import Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+_STATUS: list[tuple[type[EvstreamError], int]] = [
+    (NotFoundError, 404),
+    (AccessError, 403),
+    (RequestError, 400),
+    (ConflictError, 409),
+    (TransientError, 503),
+    (DataError, 422),
+]
+
+
+def status_of(error: EvstreamError) -> int:
+    """Return the HTTP status of an error: the first branch of the tree that it is on."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def to_problem(error: EvstreamError) -> Problem:
+    """Describe an error for the wire. Fields that JSON does not know become text."""
+    plain = {
+        name: value if isinstance(value, str | int | float | bool | list | dict) else str(value)
+        for name, value in error.fields.items()
+    }
+    return Problem(
+        title=type(error).__name__,
+        status=status_of(error),
+        detail=error.message,
+        code=error.code,
+        hint=error.hint,
+        fields=plain,
+    )
+
+
+def from_problem(body: bytes, status: int) -> EvstreamError:
+    """Return the error that a reply stands for, whoever sent it."""
+    try:
+        problem = msgspec.json.decode(body, type=Problem)
+    except msgspec.DecodeError:
+        kind: type[EvstreamError] = TransientError if status >= 500 else RequestError
+        text = body[:200].decode("utf-8", "replace").strip()
+        return kind(f"HTTP {status}: {text or 'no body'}", status=status)
+    fields: dict[str, Any] = dict(problem.fields)
+    fields["status"] = status
+    return error_class(problem.code)(problem.detail, hint=problem.hint, **fields)
