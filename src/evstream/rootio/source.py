@@ -1,0 +1,198 @@
+"""Where bytes come from, and how the parsers ask for them.
+
+Nothing in `evstream.rootio` reads by itself. Its parsers are generators that
+yield lists of ``(offset, size)`` and are sent as many bytes-like objects. A
+driver stands between them and the world: `drive` for anything that looks like
+a `ByteSource`, `drive_async` for an asynchronous one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Generator, Sequence
+from pathlib import Path
+from typing import Protocol, Self, TypeAlias, TypeVar
+
+from evstream.rootio.errors import CorruptFileError
+
+Range: TypeAlias = tuple[int, int]
+Data: TypeAlias = bytes | memoryview
+_T = TypeVar("_T")
+Steps: TypeAlias = Generator[Sequence[Range], Sequence[Data], _T]
+
+# XRootD servers take at most 1024 ranges in one vector read.
+RANGES_MAX = 1024
+# Reading a gap of this many bytes costs less than asking twice.
+GAP_BYTES_MAX = 4096
+
+
+class ByteSource(Protocol):
+    """Random access to the bytes of one file; storage adapters satisfy it by shape."""
+
+    @property
+    def size(self) -> int:
+        """Length of the file in bytes."""
+        ...
+
+    def read_ranges(self, ranges: Sequence[Range]) -> Sequence[Data]:
+        """Return the bytes of each ``(offset, size)``, in the order asked."""
+        ...
+
+
+class AsyncByteSource(Protocol):
+    """The same, for event loops."""
+
+    @property
+    def size(self) -> int:
+        """Length of the file in bytes."""
+        ...
+
+    def read_ranges(self, ranges: Sequence[Range]) -> Awaitable[Sequence[Data]]:
+        """Return the bytes of each ``(offset, size)``, in the order asked."""
+        ...
+
+
+class BytesSource:
+    """A file that is in memory already."""
+
+    def __init__(self, data: Data) -> None:
+        self._data = memoryview(data)
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self._data)
+
+    def read_ranges(self, ranges: Sequence[Range]) -> Sequence[Data]:
+        """Return views, without copying."""
+        return [self._data[offset : offset + size] for offset, size in ranges]
+
+
+class FileSource:
+    """A local file, read at positions; safe to share between threads.
+
+    Use it as a context manager, or call `close`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._size = os.fstat(self._fd).st_size
+
+    @property
+    def size(self) -> int:
+        """Length in bytes when the file was opened."""
+        return self._size
+
+    def read_ranges(self, ranges: Sequence[Range]) -> Sequence[Data]:
+        """Read each range; a file that became shorter gives short answers."""
+        return [self._read(offset, size) for offset, size in ranges]
+
+    def _read(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._fd, size, offset)
+        if len(data) == size or not data:
+            return data
+        # The kernel returns at most 2 GiB a call.
+        parts = [data]
+        got = len(data)
+        while got < size and data:
+            data = os.pread(self._fd, size - got, offset + got)
+            parts.append(data)
+            got += len(data)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def drive(steps: Steps[_T], source: ByteSource) -> _T:
+    """Run a parser to its result, reading from a source what it asks for."""
+    try:
+        ranges = next(steps)
+        while True:
+            ranges = steps.send(source.read_ranges(ranges))
+    except StopIteration as done:
+        result: _T = done.value
+        return result
+
+
+async def drive_async(steps: Steps[_T], source: AsyncByteSource) -> _T:
+    """Run a parser to its result on an event loop."""
+    try:
+        ranges = next(steps)
+        while True:
+            ranges = steps.send(await source.read_ranges(ranges))
+    except StopIteration as done:
+        result: _T = done.value
+        return result
+
+
+def fetch(ranges: Sequence[Range], size: int) -> Steps[list[memoryview]]:
+    """Ask for many ranges with few requests.
+
+    Neighbours with small gaps are read as one, and no request carries more than
+    `RANGES_MAX` ranges.
+
+    Parameters
+    ----------
+    ranges : sequence of (offset, size), in any order
+    size : int
+        Length of the file; nothing beyond it is asked for.
+
+    Returns
+    -------
+    list of memoryview, one a range, in the order given.
+
+    Raises
+    ------
+    CorruptFileError
+        A range lies outside the file, or the source returned fewer bytes.
+    """
+    for offset, length in ranges:
+        if offset < 0 or length < 0 or offset + length > size:
+            raise CorruptFileError(
+                f"bytes {offset} to {offset + length} lie outside a file of {size} bytes",
+                hint="the file may be truncated; compare its size with the catalogue's",
+                offset=offset,
+                size=length,
+            )
+    order = sorted(range(len(ranges)), key=lambda i: ranges[i])
+    runs: list[list[int]] = []  # [start, stop]
+    run_of = [0] * len(ranges)
+    for i in order:
+        start, stop = ranges[i][0], ranges[i][0] + ranges[i][1]
+        if runs and start - runs[-1][1] <= GAP_BYTES_MAX:
+            runs[-1][1] = max(runs[-1][1], stop)
+        else:
+            runs.append([start, stop])
+        run_of[i] = len(runs) - 1
+    views: list[memoryview] = []
+    for first in range(0, len(runs), RANGES_MAX):
+        request = [(start, stop - start) for start, stop in runs[first : first + RANGES_MAX]]
+        answer = yield request
+        for (start, length), data in zip(request, answer, strict=True):
+            if len(data) != length:
+                raise CorruptFileError(
+                    f"asked for {length} bytes at {start}, got {len(data)}",
+                    hint="the file became shorter, or the transfer broke",
+                    offset=start,
+                    size=length,
+                )
+            views.append(memoryview(data))
+    out = []
+    for i, (offset, length) in enumerate(ranges):
+        begin = offset - runs[run_of[i]][0]
+        out.append(views[run_of[i]][begin : begin + length])
+    return out
