@@ -98,12 +98,15 @@ class Descriptor:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RequestError(
-                f"malformed descriptor: {error!r}", hint="send what the plan or POST gave"
+                f"malformed descriptor: {error!r}",
+                hint="send what the plan or POST gave",
             ) from error
 
     def canonical_bytes(self) -> bytes:
         """Return the one JSON text of this descriptor: sorted keys, no spaces, ASCII."""
-        return json.dumps(self.to_wire(), sort_keys=True, separators=(",", ":")).encode()
+        return json.dumps(
+            self.to_wire(), sort_keys=True, separators=(",", ":")
+        ).encode()
 
     @property
     def key(self) -> ProductKey:
@@ -112,7 +115,10 @@ class Descriptor:
 
 
 def slice_of(
-    fingerprint: Fingerprint, tree: str, interval: Interval, branches: tuple[str, ...] | None
+    fingerprint: Fingerprint,
+    tree: str,
+    interval: Interval,
+    branches: tuple[str, ...] | None,
 ) -> Descriptor:
     """Describe a cut of one tree of one file.
 

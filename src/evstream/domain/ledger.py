@@ -233,7 +233,8 @@ class LedgerModel:
     def open_book(self, book: int, rules: BookRules, chunks: Iterable[Chunk]) -> None:
         """Add a book; opening the same one again changes nothing."""
         if book not in self._books:
-            states = {c.number: _ChunkState(c, c.entry_start) for c in chunks}
+            in_order = sorted(chunks, key=lambda chunk: chunk.number)
+            states = {c.number: _ChunkState(c, c.entry_start) for c in in_order}
             self._books[book] = _Book(rules, states)
 
     def claim(
@@ -284,7 +285,9 @@ class LedgerModel:
 
     def _count(self, book: int, state: _ChunkState, piece: _Free) -> int:
         step = self._books[book].rules.events_per_range
-        return count_units((piece.entry_start, piece.entry_stop), state.chunk.entry_start, step)
+        return count_units(
+            (piece.entry_start, piece.entry_stop), state.chunk.entry_start, step
+        )
 
     def _take_free(self, book: int, state: _ChunkState, units: int) -> list[_Free]:
         step = self._books[book].rules.events_per_range
@@ -306,7 +309,9 @@ class LedgerModel:
         if units <= 0 or start >= stop:
             return []
         step = self._books[book].rules.events_per_range
-        state.high_water = units_end((start, stop), state.chunk.entry_start, step, units)
+        state.high_water = units_end(
+            (start, stop), state.chunk.entry_start, step, units
+        )
         return [_Free(start, state.high_water, 1, 0)]
 
     @staticmethod
@@ -380,14 +385,26 @@ class LedgerModel:
     @staticmethod
     def _answer_late(book: _Book, report: RangeReport) -> Answer:
         """A repeat of what was accepted is told so; anything else came too late."""
-        wanted = (report.lease, report.chunk, report.entry_start, report.entry_stop, report.attempt)
+        wanted = (
+            report.lease,
+            report.chunk,
+            report.entry_start,
+            report.entry_stop,
+            report.attempt,
+        )
         past: Sequence[Commit | FailedAttempt] = (
             book.commits if isinstance(report.outcome, Success) else book.failed
         )
         for item in past:
             if isinstance(item, FailedAttempt) and item.failure.kind == "lost":
                 continue
-            found = (item.lease, item.chunk, item.entry_start, item.entry_stop, item.attempt)
+            found = (
+                item.lease,
+                item.chunk,
+                item.entry_start,
+                item.entry_stop,
+                item.attempt,
+            )
             if found == wanted:
                 return Answer.ALREADY_ACCEPTED
         return Answer.SUPERSEDED
@@ -402,9 +419,17 @@ class LedgerModel:
         stop: int,
         attempt: int | None = None,
     ) -> LeasedInterval | None:
-        """Take an interval out of the lease that holds it, leaving the rest leased."""
+        """Take an interval out of the lease that holds it, leaving the rest leased.
+
+        CPU seconds go with the piece that is taken, so that none is counted twice.
+        """
         for index, row in enumerate(self._leases):
-            if (row.lease, row.worker, row.book, row.chunk) != (lease, worker, book, chunk):
+            if (row.lease, row.worker, row.book, row.chunk) != (
+                lease,
+                worker,
+                book,
+                chunk,
+            ):
                 continue
             if not row.entry_start <= start < stop <= row.entry_stop:
                 continue
@@ -412,9 +437,9 @@ class LedgerModel:
                 continue
             del self._leases[index]
             if row.entry_start < start:
-                self._leases.append(replace(row, entry_stop=start))
+                self._leases.append(replace(row, entry_stop=start, cpu_s=0.0))
             if stop < row.entry_stop:
-                self._leases.append(replace(row, entry_start=stop))
+                self._leases.append(replace(row, entry_start=stop, cpu_s=0.0))
             return replace(row, entry_start=start, entry_stop=stop)
         return None
 
@@ -433,7 +458,10 @@ class LedgerModel:
             )
         )
         failures = row.failures + (failure.kind in COUNTED_KINDS)
-        if failures >= book.rules.failures_max or row.attempt >= book.rules.attempts_max:
+        if (
+            failures >= book.rules.failures_max
+            or row.attempt >= book.rules.attempts_max
+        ):
             book.closed.append(
                 ClosedInterval(
                     row.book,
@@ -451,9 +479,12 @@ class LedgerModel:
             )
 
     def _lose(self, lost: list[LeasedInterval], reason: str) -> list[LeasedInterval]:
+        lost = sorted(lost, key=lambda row: (row.book, row.chunk, row.entry_start))
         self._leases = [row for row in self._leases if row not in lost]
-        for row in sorted(lost, key=lambda row: (row.book, row.chunk, row.entry_start)):
-            self._fail(self._books[row.book], row, Failure("lost", reason, cpu_s=row.cpu_s))
+        for row in lost:
+            self._fail(
+                self._books[row.book], row, Failure("lost", reason, cpu_s=row.cpu_s)
+            )
         return lost
 
     def release(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
@@ -463,11 +494,15 @@ class LedgerModel:
 
     def expire(self, now: datetime) -> list[LeasedInterval]:
         """Take back the leases whose time is over."""
-        return self._lose([row for row in self._leases if row.expires <= now], "lease expired")
+        return self._lose(
+            [row for row in self._leases if row.expires <= now], "lease expired"
+        )
 
     def forget_worker(self, worker: WorkerId) -> list[LeasedInterval]:
         """Take back the leases of a worker that is known to be gone."""
-        return self._lose([row for row in self._leases if row.worker == worker], "worker lost")
+        return self._lose(
+            [row for row in self._leases if row.worker == worker], "worker lost"
+        )
 
     def cancel_book(self, number: int) -> None:
         """Close all that is not finished; leases on it end."""
@@ -485,7 +520,9 @@ class LedgerModel:
             open_intervals.append((row.chunk, row.entry_start, row.entry_stop))
         for chunk, start, stop in sorted(open_intervals):
             book.closed.append(
-                ClosedInterval(number, chunk, start, stop, RangeState.CANCELLED, "cancelled")
+                ClosedInterval(
+                    number, chunk, start, stop, RangeState.CANCELLED, "cancelled"
+                )
             )
 
     def _book(self, number: int) -> _Book:
@@ -511,7 +548,8 @@ class LedgerModel:
             fatal=closed[RangeState.FATAL],
             cancelled=closed[RangeState.CANCELLED],
             ranges=sum(
-                count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in chunks
+                count_units((c.entry_start, c.entry_stop), c.entry_start, step)
+                for c in chunks
             ),
             ranges_finished=len(book.commits),
             attempts=len(book.commits) + len(begun),
@@ -524,7 +562,9 @@ class LedgerModel:
 
     def commits(self, number: int) -> list[Commit]:
         """Return what is done, in entry order."""
-        return sorted(self._book(number).commits, key=lambda c: (c.chunk, c.entry_start))
+        return sorted(
+            self._book(number).commits, key=lambda c: (c.chunk, c.entry_start)
+        )
 
     def closed(self, number: int) -> list[ClosedInterval]:
         """Return what was set aside or cancelled, in entry order."""
@@ -540,4 +580,6 @@ class LedgerModel:
 
     def leases(self) -> list[LeasedInterval]:
         """Return every leased interval."""
-        return sorted(self._leases, key=lambda row: (row.book, row.chunk, row.entry_start))
+        return sorted(
+            self._leases, key=lambda row: (row.book, row.chunk, row.entry_start)
+        )

@@ -72,7 +72,9 @@ def plan_chunks(
     return chunks
 
 
-def units_of(interval: Interval, grid_start: int, events_per_range: int) -> Iterator[Interval]:
+def units_of(
+    interval: Interval, grid_start: int, events_per_range: int
+) -> Iterator[Interval]:
     """Yield the units within an interval: the grid's cells, clipped to it."""
     start, stop = interval
     while start < stop:
@@ -81,7 +83,9 @@ def units_of(interval: Interval, grid_start: int, events_per_range: int) -> Iter
         start = cell_stop
 
 
-def units_end(interval: Interval, grid_start: int, events_per_range: int, units: int) -> int:
+def units_end(
+    interval: Interval, grid_start: int, events_per_range: int, units: int
+) -> int:
     """Return where the first `units` units of an interval end."""
     start, stop = interval
     first_cell = start - (start - grid_start) % events_per_range

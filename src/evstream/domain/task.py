@@ -57,12 +57,15 @@ class TaskSpec:
         for name in ("payload_s_max", "failures_max", "attempts_max"):
             if getattr(self, name) <= 0:
                 raise LimitError(
-                    f"{name} is {getattr(self, name)}", hint="give a number above 0", field=name
+                    f"{name} is {getattr(self, name)}",
+                    hint="give a number above 0",
+                    field=name,
                 )
         suffix = self.output_suffix
         if not suffix.startswith(".") or not suffix.replace(".", "").isalnum():
             raise RequestError(
-                f"output suffix {suffix!r} is not one", hint="give one such as .root or .txt"
+                f"output suffix {suffix!r} is not one",
+                hint="give one such as .root or .txt",
             )
         if self.merge and suffix not in MERGEABLE_SUFFIXES:
             raise RequestError(

@@ -15,7 +15,13 @@ from msgspec import Meta, Struct
 
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.errors import RequestError
-from evstream.domain.ledger import Failure, LeasedInterval, Progress, RunningUnit, Success
+from evstream.domain.ledger import (
+    Failure,
+    LeasedInterval,
+    Progress,
+    RunningUnit,
+    Success,
+)
 from evstream.domain.states import Answer, TaskState
 from evstream.domain.task import TaskSpec
 
@@ -27,7 +33,9 @@ REPORTS_MAX = 10_000
 FILES_MAX = 100_000
 
 Count = Annotated[int, Meta(ge=0)]
-Worker = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._@:-]+$")]
+Worker = Annotated[
+    str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._@:-]+$")
+]
 Name = Annotated[str, Meta(min_length=1, max_length=300)]
 
 

@@ -1,0 +1,23 @@
+"""One shape for all loops: do it, survive its errors, wait, again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from evstream.domain.errors import EvstreamError
+from evstream.ports import Clock
+
+log = logging.getLogger(__name__)
+
+
+async def repeat(
+    name: str, work: Callable[[], Awaitable[object]], clock: Clock, every_s: float
+) -> None:
+    """Do some work for ever; an error of one round is logged and the next one comes."""
+    while True:
+        try:
+            await work()
+        except EvstreamError as error:
+            log.warning("%s: %s", name, error)
+        await clock.sleep(every_s)

@@ -1,0 +1,12 @@
+"""Remove what can never become part of a result from the output store."""
+
+from __future__ import annotations
+
+from evstream.daemons.loop import repeat
+from evstream.head import Sweeping
+from evstream.ports import Clock
+
+
+async def sweep_outputs(sweeping: Sweeping, clock: Clock, every_s: float) -> None:
+    """Sweep now and then."""
+    await repeat("sweep_outputs", sweeping.sweep, clock, every_s)

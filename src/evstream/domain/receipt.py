@@ -1,0 +1,240 @@
+"""Receipts: what was asked for, what became of every entry, and which files prove it.
+
+A receipt is plain JSON, so that it can be read in twenty years. Its first level of
+verification needs nothing but the receipt (`check_ledger`); the second needs the
+outputs, the third looks at run and event numbers (`evstream.client.verification`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evstream.domain.dataset import Dataset
+from evstream.domain.errors import VerificationError
+from evstream.domain.intervals import Interval, IntervalSet, overlaps
+from evstream.domain.ledger import ClosedInterval, Commit, Progress
+from evstream.domain.outputs import OutputName, OutputRecord
+from evstream.domain.splitting import Chunk
+from evstream.domain.states import RangeState
+from evstream.domain.task import Task
+
+RECEIPT_VERSION = 1
+LEVELS = ("ledger", "outputs", "events")
+"""The three levels of verification, each resting on the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class BookOfTask:
+    """All that the ledger says of a task's ranges or of its merges."""
+
+    chunks: list[Chunk]
+    commits: list[Commit]
+    closed: list[ClosedInterval]
+    progress: Progress
+
+
+def build_receipt(
+    task: Task,
+    dataset: Dataset,
+    process: BookOfTask,
+    merge: BookOfTask | None,
+    issued: str,
+) -> dict[str, Any]:
+    """Return the unsigned receipt of a task.
+
+    Parameters
+    ----------
+    merge : BookOfTask or None
+        The merges, if they replaced the outputs of the ranges.
+    issued : str
+        Time of day, ISO 8601, UTC.
+    """
+    lfns = [chunk.lfn for chunk in process.chunks]
+    asked = {
+        lfn: IntervalSet.of(_of_file(process.chunks, lfn))
+        for lfn in dict.fromkeys(lfns)
+    }
+    outputs: list[dict[str, Any]] = []
+    merged_at: dict[str, int] = {}
+    for commit in merge.commits if merge else []:
+        for output in commit.success.outputs:
+            merged_at[output.stream] = len(outputs)
+            outputs.append(_output(output, f"merged{_suffix(output.name)}", None))
+    commits: list[list[Any]] = []
+    for commit in process.commits:
+        indexes = []
+        for output in commit.success.outputs:
+            export = _export_name(commit, lfns[commit.chunk], output)
+            indexes.append(len(outputs))
+            outputs.append(_output(output, export, merged_at.get(output.stream)))
+        interval = [commit.entry_start, commit.entry_stop]
+        commits.append([lfns[commit.chunk], *interval, commit.attempt, indexes])
+    return {
+        "evstream_receipt": RECEIPT_VERSION,
+        "issued": issued,
+        "task": {
+            "id": task.id,
+            "name": task.spec.name,
+            "state": task.state.value,
+            "dataset": dataset.name,
+            "tree": task.spec.tree,
+            "branches": list(task.spec.branches)
+            if task.spec.branches is not None
+            else None,
+            "payload": task.spec.payload,
+            "events_per_range": task.spec.events_per_range,
+        },
+        "files": [
+            {
+                "lfn": file.lfn,
+                "guid": file.guid,
+                "pfns": list(file.pfns),
+                "fingerprint": file.fingerprint.canonical(),
+                "entries": file.trees[task.spec.tree],
+                "asked": [list(interval) for interval in asked.get(file.lfn, ())],
+            }
+            for file in dataset.files
+        ],
+        "commits": commits,
+        "set_aside": _closed(process.closed, lfns, RangeState.FATAL),
+        "cancelled": _closed(process.closed, lfns, RangeState.CANCELLED),
+        "outputs": outputs,
+        "counts": {
+            "events": process.progress.entries,
+            "committed": process.progress.finished,
+            "set_aside": process.progress.fatal,
+            "cancelled": process.progress.cancelled,
+            "ranges": process.progress.ranges_finished,
+            "attempts": process.progress.attempts,
+            "failed_attempts": process.progress.failed_attempts,
+            "cpu_s": round(process.progress.cpu_s, 3),
+            "lost_cpu_s": round(process.progress.lost_cpu_s, 3),
+            "bytes_delivered": process.progress.bytes_in,
+            "bytes_of_source": sum(file.fingerprint.size for file in dataset.files),
+        },
+    }
+
+
+def _of_file(chunks: Iterable[Chunk], lfn: str) -> Iterable[Interval]:
+    return (
+        (chunk.entry_start, chunk.entry_stop) for chunk in chunks if chunk.lfn == lfn
+    )
+
+
+def _suffix(name: str) -> str:
+    return OutputName.parse(name).suffix
+
+
+def _export_name(commit: Commit, lfn: str, output: OutputRecord) -> str:
+    stem = lfn.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    where = f"{commit.chunk:05d}-{commit.entry_start}-{commit.entry_stop}"
+    return f"{stem}.{where}{_suffix(output.name)}"
+
+
+def _output(
+    output: OutputRecord, export: str, merged_into: int | None
+) -> dict[str, Any]:
+    return {
+        "stream": output.stream,
+        "file": export,
+        "name": output.name,
+        "size": output.size,
+        "sha256": output.sha256,
+        "adler32": output.adler32,
+        "entries": output.entries,
+        "merged_into": merged_into,
+    }
+
+
+def _closed(
+    closed: Iterable[ClosedInterval], lfns: Sequence[str], state: RangeState
+) -> list[list[Any]]:
+    return [
+        [lfns[item.chunk], item.entry_start, item.entry_stop, item.error]
+        for item in closed
+        if item.state is state
+    ]
+
+
+def canonical_receipt(receipt: dict[str, Any]) -> bytes:
+    """Return the bytes that are signed: sorted keys, no spaces, no signature."""
+    body = {name: value for name, value in receipt.items() if name != "signature"}
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def check_ledger(receipt: dict[str, Any]) -> str:
+    """Verify, from the receipt alone, that every entry asked for is accounted for once.
+
+    Returns
+    -------
+    str
+        One line that says what holds.
+
+    Raises
+    ------
+    VerificationError
+        An entry is missing, doubled or nobody's; or a merge does not add up.
+    """
+    if receipt.get("evstream_receipt") != RECEIPT_VERSION:
+        raise VerificationError(
+            f"not a receipt of version {RECEIPT_VERSION}",
+            hint="give a receipt.json of evstream",
+        )
+    try:
+        events = sum(_check_file(receipt, file) for file in receipt["files"])
+        _check_outputs(receipt)
+        committed = sum(row[2] - row[1] for row in receipt["commits"])
+        others = sum(
+            row[2] - row[1] for row in receipt["set_aside"] + receipt["cancelled"]
+        )
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise VerificationError(f"the receipt is damaged: {error!r}") from error
+    if committed + others != events:
+        raise VerificationError("the receipt speaks of files that it does not list")
+    return (
+        f"{events} events asked for, {committed} committed once in {len(receipt['commits'])} "
+        f"ranges, {others} set aside or cancelled, none missing, none doubled"
+    )
+
+
+def _check_file(receipt: dict[str, Any], file: dict[str, Any]) -> int:
+    lfn = file["lfn"]
+    asked = IntervalSet.of((start, stop) for start, stop in file["asked"])
+    rows = receipt["commits"] + receipt["set_aside"] + receipt["cancelled"]
+    pieces = [(row[1], row[2]) for row in rows if row[0] == lfn]
+    if doubled := overlaps(pieces):
+        raise VerificationError(
+            f"{lfn}: entries {doubled[0]} are accounted for twice", lfn=lfn
+        )
+    found = IntervalSet.of(pieces)
+    if missing := asked - found:
+        raise VerificationError(
+            f"{lfn}: entries {missing.intervals[0]} are missing", lfn=lfn
+        )
+    if foreign := found - asked:
+        raise VerificationError(
+            f"{lfn}: entries {foreign.intervals[0]} were not asked", lfn=lfn
+        )
+    return len(asked)
+
+
+def _check_outputs(receipt: dict[str, Any]) -> None:
+    outputs = receipt["outputs"]
+    named = [index for row in receipt["commits"] for index in row[4]]
+    if len(named) != len(set(named)):
+        raise VerificationError("two ranges claim one output")
+    if any(not 0 <= index < len(outputs) for index in named):
+        raise VerificationError("a range claims an output that is not listed")
+    for target, output in enumerate(outputs):
+        inputs = [other for other in outputs if other["merged_into"] == target]
+        if not inputs:
+            continue
+        for tree, entries in output["entries"].items():
+            given = sum(other["entries"].get(tree, 0) for other in inputs)
+            if given != entries:
+                raise VerificationError(
+                    f"{output['file']} has {entries} entries in {tree}, its parts have {given}"
+                )

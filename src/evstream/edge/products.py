@@ -1,0 +1,166 @@
+"""Products: made from a descriptor on first use, served from any offset."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from evstream import rootio
+from evstream.domain.descriptor import SLICE, Descriptor
+from evstream.domain.errors import DescriptorUnknownError, RequestError
+from evstream.domain.names import ProductKey
+from evstream.edge.sources import Sources
+from evstream.ports import Catalogue, Offload
+
+PIECE_BYTES = 1 << 20
+PREPARED_MAX = 256
+DESCRIPTORS_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product that is ready to be read.
+
+    Attributes
+    ----------
+    etag : str
+        Strong: key and encoder, so that two makers with different codecs differ.
+    """
+
+    key: ProductKey
+    size: int
+    etag: str
+    descriptor: Descriptor
+    cut: rootio.Cut
+
+
+class Products:
+    """Makes cuts, once however many ask, and keeps what is costly about them.
+
+    What is kept is small: the re-encoded boundaries of a cut. Its inner bytes are
+    read from the source as they are sent.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, sources: Sources, offload: Offload
+    ) -> None:
+        self._catalogue = catalogue
+        self._sources = sources
+        self._offload = offload
+        self._descriptors: OrderedDict[ProductKey, Descriptor] = OrderedDict()
+        self._prepared: OrderedDict[ProductKey, asyncio.Task[Product]] = OrderedDict()
+
+    def register(self, descriptor: Descriptor) -> ProductKey:
+        """Remember a descriptor for a while; return its key."""
+        key = descriptor.key
+        self._descriptors[key] = descriptor
+        self._descriptors.move_to_end(key)
+        while len(self._descriptors) > DESCRIPTORS_MAX:
+            self._descriptors.popitem(last=False)
+        return key
+
+    def descriptor(self, key: ProductKey) -> Descriptor:
+        """Return a descriptor that was registered.
+
+        Raises
+        ------
+        DescriptorUnknownError
+            It never was, or is forgotten: register it and ask again.
+        """
+        if key not in self._descriptors:
+            raise DescriptorUnknownError(
+                f"no descriptor is known for product {key}",
+                hint="POST it to /v1/products and ask again",
+                key=key,
+            )
+        return self._descriptors[key]
+
+    async def product(self, descriptor: Descriptor) -> Product:
+        """Return a product, making it if it is not at hand.
+
+        Raises
+        ------
+        RequestError
+            The recipe is unknown, or a source file is not registered here.
+        SourceChangedError
+            The source is not the file that the descriptor means.
+        """
+        key = descriptor.key
+        making = self._prepared.get(key)
+        if making is None:
+            making = asyncio.get_running_loop().create_task(self._make(key, descriptor))
+            self._prepared[key] = making
+            making.add_done_callback(lambda task: self._drop_failed(key, task))
+            self._evict()
+        else:
+            self._prepared.move_to_end(key)
+        # Whoever goes away must not cancel it for the others.
+        return await asyncio.shield(making)
+
+    def _drop_failed(self, key: ProductKey, task: asyncio.Task[Product]) -> None:
+        failed = task.cancelled() or task.exception() is not None
+        if failed and self._prepared.get(key) is task:
+            del self._prepared[key]
+
+    def _evict(self) -> None:
+        for key in list(self._prepared):
+            if len(self._prepared) <= PREPARED_MAX:
+                return
+            if self._prepared[key].done():
+                del self._prepared[key]
+
+    async def _make(self, key: ProductKey, descriptor: Descriptor) -> Product:
+        if (descriptor.recipe, descriptor.recipe_version) != (SLICE, 1):
+            raise RequestError(
+                f"recipe {descriptor.recipe} version {descriptor.recipe_version} is not known",
+                hint="this service makes 'slice' version 1",
+            )
+        if len(descriptor.sources) != 1 or len(descriptor.sources[0].entries) != 1:
+            raise RequestError("a slice has one source and one interval of entries")
+        piece = descriptor.sources[0]
+        file = await self._catalogue.file(piece.fingerprint)
+        start, stop = piece.entries[0]
+
+        def prepare() -> rootio.Cut:
+            opened = self._sources.acquire(file)
+            try:
+                cut = rootio.plan_cut(
+                    opened.index,
+                    tree=descriptor.parameter("tree"),
+                    entry_start=start,
+                    entry_stop=stop,
+                    branches=descriptor.parameter("branches"),
+                    identity=bytes.fromhex(key),
+                )
+                cut.prepare(opened.source)
+                return cut
+            finally:
+                self._sources.release(opened)
+
+        cut = await self._offload(prepare)
+        return Product(key, cut.size, f'"{key}-{rootio.ENCODER_ID}"', descriptor, cut)
+
+    async def read(
+        self, product: Product, start: int, stop: int
+    ) -> AsyncIterator[bytes]:
+        """Yield bytes ``[start, stop)`` of a product, in pieces of at most 1 MiB."""
+        file = await self._catalogue.file(product.descriptor.sources[0].fingerprint)
+        opened = await self._offload(lambda: self._sources.acquire(file))
+        try:
+            for offset in range(start, stop, PIECE_BYTES):
+                size = min(PIECE_BYTES, stop - offset)
+                # Bound now: the lambda runs before the loop goes on.
+                yield await self._offload(
+                    lambda at=offset, n=size: product.cut.read(at, n, opened.source)  # type: ignore[misc]
+                )
+        finally:
+            self._sources.release(opened)
+
+    async def close(self) -> None:
+        """Stop making products and close the sources."""
+        for making in list(self._prepared.values()):
+            making.cancel()
+        await asyncio.gather(*self._prepared.values(), return_exceptions=True)
+        self._sources.close()

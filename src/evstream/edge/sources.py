@@ -1,0 +1,131 @@
+"""Source files, open and known to be what they were when registered."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from evstream import rootio
+from evstream.domain.dataset import Fingerprint, SourceFile
+from evstream.domain.errors import EvstreamError, NotFoundError, SourceChangedError
+from evstream.ports import ByteSource, SourceOpener
+
+OPEN_FILES_MAX = 64
+
+
+@dataclass(slots=True)
+class OpenSource:
+    """A file that is open, with its index and the sign that it has not changed."""
+
+    pfn: str
+    signature: str
+    source: ByteSource
+    index: rootio.SourceIndex
+    stack: ExitStack
+    users: int = 0
+
+
+class Sources:
+    """Keeps source files open, the longest unused closed first. Blocking; thread-safe.
+
+    A file is inspected when it is opened and refused if its fingerprint is not the
+    registered one; after that its cheap signature is looked at on every use.
+    """
+
+    def __init__(self, opener: SourceOpener, open_max: int = OPEN_FILES_MAX) -> None:
+        self._opener = opener
+        self._open_max = open_max
+        self._lock = threading.Lock()
+        self._open: OrderedDict[Fingerprint, OpenSource] = OrderedDict()
+
+    def acquire(self, file: SourceFile) -> OpenSource:
+        """Return a file's source; give it back with `release`.
+
+        Raises
+        ------
+        SourceChangedError
+            No replica is the file that was registered.
+        EvstreamError
+            No replica can be read.
+        """
+        with self._lock:
+            found = self._open.get(file.fingerprint)
+            if found is not None:
+                found.users += 1
+                self._open.move_to_end(file.fingerprint)
+        if found is not None:
+            if self._opener_signature(found) == found.signature:
+                return found
+            self._forget(file.fingerprint, found)
+            self.release(found)
+        return self._open_first(file)
+
+    def release(self, used: OpenSource) -> None:
+        """Say that a source is no longer in use here."""
+        with self._lock:
+            used.users -= 1
+            idle = used.users == 0 and used not in self._open.values()
+        if idle:
+            used.stack.close()
+
+    def close(self) -> None:
+        """Close every file that is not in use."""
+        with self._lock:
+            idle = [source for source in self._open.values() if source.users == 0]
+            self._open.clear()
+        for source in idle:
+            source.stack.close()
+
+    def _opener_signature(self, found: OpenSource) -> str:
+        try:
+            return self._opener.signature(found.pfn)
+        except EvstreamError:
+            return ""
+
+    def _forget(self, fingerprint: Fingerprint, found: OpenSource) -> None:
+        with self._lock:
+            if self._open.get(fingerprint) is found:
+                del self._open[fingerprint]
+
+    def _open_first(self, file: SourceFile) -> OpenSource:
+        error: EvstreamError = NotFoundError(f"{file.lfn} has no replica")
+        for pfn in file.pfns:
+            try:
+                opened = self._open_one(pfn, file.fingerprint)
+            except EvstreamError as failed:
+                error = failed
+                continue
+            self._keep(file.fingerprint, opened)
+            return opened
+        raise error
+
+    def _open_one(self, pfn: str, expected: Fingerprint) -> OpenSource:
+        with ExitStack() as stack:
+            signature = self._opener.signature(pfn)
+            source = stack.enter_context(self._opener.open(pfn))
+            index = rootio.inspect(source)
+            found = Fingerprint(index.size, index.uuid, index.fingerprint)
+            if found != expected:
+                raise SourceChangedError(
+                    f"{pfn} is not the file that was registered",
+                    hint="restore it, or register the dataset again under a new name",
+                    pfn=pfn,
+                )
+            return OpenSource(pfn, signature, source, index, stack.pop_all(), users=1)
+
+    def _keep(self, fingerprint: Fingerprint, opened: OpenSource) -> None:
+        surplus: list[OpenSource] = []
+        with self._lock:
+            replaced = self._open.pop(fingerprint, None)
+            if replaced is not None and replaced.users == 0:
+                surplus.append(replaced)
+            self._open[fingerprint] = opened
+            for key in list(self._open):
+                if len(self._open) <= self._open_max:
+                    break
+                if self._open[key].users == 0:
+                    surplus.append(self._open.pop(key))
+        for source in surplus:
+            source.stack.close()

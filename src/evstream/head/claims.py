@@ -1,0 +1,202 @@
+"""Claims: which work a pilot gets, and all that it needs to do it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from evstream.domain.dataset import Dataset
+from evstream.domain.descriptor import slice_of
+from evstream.domain.intervals import Interval
+from evstream.domain.ledger import Commit, LeasedInterval
+from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
+from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
+from evstream.domain.splitting import Chunk, units_of
+from evstream.domain.states import TaskState
+from evstream.domain.task import (
+    OUTPUT_STREAM,
+    Task,
+    is_merge,
+    merge_book,
+    process_book,
+    task_of,
+)
+from evstream.head.plans import Planner
+from evstream.ports import Catalogue, Ledger
+from evstream.wire import messages as m
+from evstream.wire.range_id import range_id
+
+POLL_S = 0.5
+
+
+class Claims:
+    """Leases work and renews leases."""
+
+    def __init__(self, catalogue: Catalogue, ledger: Ledger, planner: Planner) -> None:
+        self._catalogue = catalogue
+        self._ledger = ledger
+        self._planner = planner
+        # What never changes once it is written, by task and by book.
+        self._datasets: dict[TaskId, Dataset] = {}
+        self._chunks: dict[int, list[Chunk]] = {}
+
+    async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
+        """Lease units of work; merges come first, since they end tasks."""
+        active = await self._catalogue.tasks([TaskState.RUNNING, TaskState.MERGING])
+        by_id = {task.id: task for task in active if request.task in (None, task.id)}
+        self._forget_ended({task.id for task in active})
+        merging = [t.id for t in by_id.values() if t.state is TaskState.MERGING]
+        running = [t.id for t in by_id.values() if t.state is TaskState.RUNNING]
+        books = [merge_book(task) for task in merging] + [
+            process_book(task) for task in running
+        ]
+        rows: list[LeasedInterval] = []
+        if books:
+            rows = await self._ledger.claim_ranges(
+                lease,
+                WorkerId(request.worker),
+                request.units,
+                timedelta(seconds=request.lease_s),
+                books,
+            )
+        now = await self._catalogue.now()
+        units: list[m.RangeUnit | m.MergeUnit] = []
+        for row in rows:
+            # A repeated claim may find leases of a task that has ended since.
+            if (task := by_id.get(task_of(row.book))) is not None:
+                units += await self._units(task, row, now)
+        return m.ClaimAnswer(
+            lease=lease,
+            lease_s=request.lease_s,
+            units=units,
+            active_tasks=len(by_id),
+            poll_s=POLL_S,
+        )
+
+    async def renew(
+        self, lease: LeaseId, request: m.RenewRequest
+    ) -> list[LeasedInterval]:
+        """Extend a lease; return what it still holds."""
+        return await self._ledger.renew_lease(
+            lease,
+            WorkerId(request.worker),
+            timedelta(seconds=request.lease_s),
+            request.running,
+        )
+
+    async def release(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
+        """Give back what a lease still holds."""
+        return await self._ledger.release_lease(lease, worker)
+
+    async def forget_worker(self, worker: WorkerId) -> list[LeasedInterval]:
+        """Take back what a lost worker holds."""
+        return await self._ledger.forget_worker(worker)
+
+    def _forget_ended(self, active: set[TaskId]) -> None:
+        for task in [task for task in self._datasets if task not in active]:
+            del self._datasets[task]
+        for book in [book for book in self._chunks if task_of(book) not in active]:
+            del self._chunks[book]
+
+    async def _units(
+        self, task: Task, row: LeasedInterval, now: datetime
+    ) -> list[m.RangeUnit | m.MergeUnit]:
+        if row.book not in self._chunks:
+            self._chunks[row.book] = await self._ledger.chunks(row.book)
+        chunk = self._chunks[row.book][row.chunk]
+        if is_merge(row.book):
+            return [await self._merge_unit(task, row, chunk, now)]
+        if task.id not in self._datasets:
+            self._datasets[task.id] = await self._catalogue.dataset(task.spec.dataset)
+        return [
+            self._range_unit(task, row, chunk, interval, now)
+            for interval in units_of(
+                (row.entry_start, row.entry_stop),
+                chunk.entry_start,
+                task.spec.events_per_range,
+            )
+        ]
+
+    def _range_unit(
+        self,
+        task: Task,
+        row: LeasedInterval,
+        chunk: Chunk,
+        interval: Interval,
+        now: datetime,
+    ) -> m.RangeUnit:
+        spec = task.spec
+        file = next(f for f in self._datasets[task.id].files if f.lfn == chunk.lfn)
+        descriptor = slice_of(file.fingerprint, spec.tree, interval, spec.branches)
+        output = _output_name(task, row, interval, OUTPUT_STREAM, spec.output_suffix)
+        log = _output_name(task, row, interval, LOG_STREAM, ".txt")
+        return m.RangeUnit(
+            ref=m.UnitRef(row.book, row.chunk, *interval, row.attempt),
+            task=task.id,
+            range_id=range_id(row.book, row.chunk, *interval, row.attempt),
+            lfn=chunk.lfn,
+            plan=self._planner.deliver(descriptor, now),
+            payload=spec.payload,
+            payload_s_max=spec.payload_s_max,
+            output_suffix=spec.output_suffix,
+            output=output,
+            output_url=self._planner.store_output(output, now),
+            log=log,
+            log_url=self._planner.store_output(log, now),
+        )
+
+    async def _merge_unit(
+        self, task: Task, row: LeasedInterval, chunk: Chunk, now: datetime
+    ) -> m.MergeUnit:
+        interval = (row.entry_start, row.entry_stop)
+        output = _output_name(
+            task, row, interval, OUTPUT_STREAM, task.spec.output_suffix
+        )
+        log = _output_name(task, row, interval, LOG_STREAM, ".txt")
+        commits = await self._ledger.commits(process_book(task.id))
+        return m.MergeUnit(
+            ref=m.UnitRef(row.book, row.chunk, *interval, row.attempt),
+            task=task.id,
+            range_id=range_id(row.book, row.chunk, *interval, row.attempt),
+            inputs=[
+                m.MergeInput(
+                    o.name, self._planner.fetch_output(o.name, now), o.size, o.sha256
+                )
+                for o in merge_inputs(commits, chunk.lfn)
+            ],
+            stream=chunk.lfn,
+            output_suffix=task.spec.output_suffix,
+            output=output,
+            output_url=self._planner.store_output(output, now),
+            log=log,
+            log_url=self._planner.store_output(log, now),
+        )
+
+
+def merge_inputs(commits: list[Commit], stream: str) -> list[OutputRecord]:
+    """Return the outputs that make up one stream, in entry order."""
+    return [
+        o for commit in commits for o in commit.success.outputs if o.stream == stream
+    ]
+
+
+def merge_chunks(streams: tuple[str, ...]) -> list[Chunk]:
+    """Return the chunks of a merge book: one per stream, with one merge each."""
+    return [Chunk(number, Lfn(stream), 0, 1) for number, stream in enumerate(streams)]
+
+
+def _output_name(
+    task: Task, row: LeasedInterval, interval: Interval, stream: str, suffix: str
+) -> str:
+    return str(
+        OutputName(
+            task=task.id,
+            stream=stream,
+            book=row.book,
+            chunk=row.chunk,
+            entry_start=interval[0],
+            entry_stop=interval[1],
+            attempt=row.attempt,
+            lease=row.lease,
+            suffix=suffix,
+        )
+    )

@@ -1,0 +1,119 @@
+"""The ends of tasks: ranges done, then merges, then the receipt."""
+
+from __future__ import annotations
+
+import asyncio
+
+from evstream.domain.ledger import BookRules
+from evstream.domain.names import TaskId
+from evstream.domain.receipt import BookOfTask, build_receipt
+from evstream.domain.states import TaskState
+from evstream.domain.task import Task, merge_book, process_book
+from evstream.head.claims import merge_chunks
+from evstream.ports import Catalogue, Ledger
+from evstream.wire.receipt_signature import ReceiptSigner
+
+_ACTIVE = [TaskState.RUNNING, TaskState.MERGING]
+
+
+class Finishing:
+    """Moves tasks on when their books are complete.
+
+    `nudge` is cheap and says that a task may have come further; `wait` returns when
+    somebody did. Whoever loses a nudge in a crash loses nothing: `advance_all` looks
+    at every active task.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, ledger: Ledger, signer: ReceiptSigner
+    ) -> None:
+        self._catalogue = catalogue
+        self._ledger = ledger
+        self._signer = signer
+        self._nudged: set[TaskId] = set()
+        self._wake = asyncio.Event()
+
+    def nudge(self, task: TaskId) -> None:
+        """Say that something was accepted for a task."""
+        self._nudged.add(task)
+        self._wake.set()
+
+    async def wait(self) -> set[TaskId]:
+        """Wait for nudges; return the tasks that they were for."""
+        await self._wake.wait()
+        self._wake.clear()
+        nudged, self._nudged = self._nudged, set()
+        return nudged
+
+    async def advance_all(self) -> None:
+        """Move every active task on as far as it goes."""
+        for task in await self._catalogue.tasks(_ACTIVE):
+            await self.advance(task.id)
+
+    async def advance(self, task_id: TaskId) -> Task:
+        """Move a task on as far as it goes; safe to call at any time, twice at once."""
+        task = await self._catalogue.task(task_id)
+        if task.state is TaskState.RUNNING:
+            task = await self._end_processing(task)
+        if task.state is TaskState.MERGING:
+            task = await self._end_merging(task)
+        return task
+
+    async def _end_processing(self, task: Task) -> Task:
+        progress = await self._ledger.progress(process_book(task.id))
+        if not progress.complete:
+            return task
+        if progress.cancelled:
+            return await self._end(task, TaskState.ABORTED, "cancelled")
+        if not progress.finished:
+            return await self._end(
+                task, TaskState.FAILED, "no event could be processed"
+            )
+        if task.spec.merge:
+            rules = BookRules(1, task.spec.failures_max, task.spec.attempts_max)
+            return await self._catalogue.start_merging(
+                task.id, rules, merge_chunks(task.streams)
+            )
+        return await self._end(task, *self._verdict(progress.fatal))
+
+    async def _end_merging(self, task: Task) -> Task:
+        progress = await self._ledger.progress(merge_book(task.id))
+        if not progress.complete:
+            return task
+        if progress.cancelled:
+            return await self._end(task, TaskState.ABORTED, "cancelled while merging")
+        if progress.fatal:
+            failed = await self._ledger.closed(merge_book(task.id))
+            reason = f"the merge failed, its inputs are kept: {failed[0].error}"
+            return await self._end(task, TaskState.FAILED, reason)
+        processed = await self._ledger.progress(process_book(task.id))
+        return await self._end(task, *self._verdict(processed.fatal), merged=True)
+
+    @staticmethod
+    def _verdict(set_aside: int) -> tuple[TaskState, str]:
+        if set_aside:
+            return TaskState.FINISHED, f"{set_aside} events were set aside"
+        return TaskState.DONE, ""
+
+    async def _end(
+        self, task: Task, state: TaskState, reason: str, *, merged: bool = False
+    ) -> Task:
+        dataset = await self._catalogue.dataset(task.spec.dataset)
+        process = await self._book(process_book(task.id))
+        merge = await self._book(merge_book(task.id)) if merged else None
+        now = await self._catalogue.now()
+        ended = Task(
+            task.id, task.spec, state, task.request_id, task.created, now, reason
+        )
+        receipt = build_receipt(ended, dataset, process, merge, now.isoformat())
+        return await self._catalogue.end_task(
+            task.id, state, reason, self._signer.sign(receipt)
+        )
+
+    async def _book(self, book: int) -> BookOfTask:
+        return BookOfTask(
+            await self._ledger.chunks(book),
+            await self._ledger.commits(book),
+            await self._ledger.closed(book),
+            await self._ledger.progress(book),
+        )

@@ -1,0 +1,96 @@
+"""Reports: a unit's outputs become part of the result, or its failure is noted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from evstream.domain.errors import EvstreamError, RequestError
+from evstream.domain.ledger import Failure, RangeReport, Success
+from evstream.domain.names import LeaseId, TaskId, WorkerId
+from evstream.domain.outputs import OutputName, OutputRecord
+from evstream.domain.states import Answer
+from evstream.domain.task import task_of
+from evstream.ports import Ledger, OutputStore
+from evstream.wire.messages import UnitReport
+
+
+class Reports:
+    """Takes pilots' reports.
+
+    Parameters
+    ----------
+    on_change : callable
+        Told of every task that a report was accepted for.
+    """
+
+    def __init__(
+        self, ledger: Ledger, store: OutputStore, on_change: Callable[[TaskId], None]
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._on_change = on_change
+
+    async def report(self, reports: list[UnitReport]) -> list[Answer]:
+        """Check outputs against the store and enter the reports into the ledger.
+
+        A success whose outputs are not in the store is entered as a failure, so that
+        the range runs again: a hole can never be committed.
+        """
+        checked = await asyncio.gather(*(self._check(report) for report in reports))
+        answers = await self._ledger.report_ranges(checked)
+        for report, answer in zip(reports, answers, strict=True):
+            if answer is Answer.ACCEPTED:
+                self._on_change(task_of(report.ref.book))
+        return answers
+
+    async def _check(self, report: UnitReport) -> RangeReport:
+        if (report.success is None) == (report.failure is None):
+            raise RequestError(
+                "a report holds either a success or a failure", lease=report.lease
+            )
+        outcome: Success | Failure | None = report.success
+        if report.success is not None:
+            try:
+                for output in report.success.outputs:
+                    await self._check_output(report, output)
+            except EvstreamError as error:
+                outcome = Failure("output", error.message, "", report.success.cpu_s)
+        if outcome is None:
+            outcome = report.failure
+        assert outcome is not None
+        ref = report.ref
+        return RangeReport(
+            LeaseId(report.lease),
+            WorkerId(report.worker),
+            ref.book,
+            ref.chunk,
+            ref.entry_start,
+            ref.entry_stop,
+            ref.attempt,
+            outcome,
+        )
+
+    async def _check_output(self, report: UnitReport, output: OutputRecord) -> None:
+        """Refuse an output that is another attempt's, or not what is in the store."""
+        ref = report.ref
+        name = OutputName.parse(output.name)
+        made_by = (
+            name.book,
+            name.chunk,
+            name.entry_start,
+            name.entry_stop,
+            name.attempt,
+        )
+        reported = (ref.book, ref.chunk, ref.entry_start, ref.entry_stop, ref.attempt)
+        if (
+            made_by != reported
+            or name.lease != report.lease
+            or name.stream != output.stream
+        ):
+            raise RequestError(f"{output.name} is not an output of this attempt")
+        stored = await self._store.stat(output.name)
+        if (stored.size, stored.sha256) != (output.size, output.sha256):
+            raise RequestError(
+                f"{output.name} in the store has other content than was reported"
+            )

@@ -1,0 +1,115 @@
+"""Slices asked for by people: a file, a tree, entries and branches become a plan."""
+
+from __future__ import annotations
+
+from evstream import rootio
+from evstream.domain.dataset import Dataset, SourceFile
+from evstream.domain.descriptor import Descriptor, slice_of
+from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.names import DatasetName
+from evstream.head.plans import Planner
+from evstream.ports import Catalogue
+from evstream.wire.messages import DeliveryPlan, NewSlice
+
+
+class Slices:
+    """Turns what people say into descriptors, and descriptors into plans."""
+
+    def __init__(self, catalogue: Catalogue, planner: Planner) -> None:
+        self._catalogue = catalogue
+        self._planner = planner
+
+    async def plan(self, descriptor: Descriptor) -> DeliveryPlan:
+        """Return where a product is."""
+        return self._planner.deliver(descriptor, await self._catalogue.now())
+
+    async def describe(self, new: NewSlice) -> Descriptor:
+        """Describe a cut of a file of a registered dataset.
+
+        Raises
+        ------
+        NotFoundError, RequestError
+            No such dataset, file, tree or branch; entries out of range.
+        """
+        dataset = await self._catalogue.dataset(DatasetName(new.dataset))
+        file = _find_file(dataset, new.lfn)
+        tree = choose_tree(dataset, new.tree)
+        if tree not in file.trees:
+            raise NotFoundError(
+                f"{file.lfn} has no tree {tree}", hint=f"it has {list(file.trees)}"
+            )
+        entries = file.trees[tree]
+        stop = entries if new.entry_stop == -1 else new.entry_stop
+        if not 0 <= new.entry_start < stop <= entries:
+            raise RequestError(
+                f"entries [{new.entry_start}, {stop}) are not within [0, {entries})",
+                hint="give 0 <= entry_start < entry_stop <= entries",
+            )
+        branches = await choose_branches(self._catalogue, file, tree, new.branches)
+        return slice_of(file.fingerprint, tree, (new.entry_start, stop), branches)
+
+
+def _find_file(dataset: Dataset, lfn: str) -> SourceFile:
+    if not lfn and len(dataset.files) == 1:
+        return dataset.files[0]
+    for file in dataset.files:
+        if file.lfn == lfn:
+            return file
+    names = ", ".join(file.lfn for file in dataset.files[:5])
+    raise NotFoundError(
+        f"{dataset.name} has no file {lfn!r}"
+        if lfn
+        else f"{dataset.name} has several files",
+        hint=f"choose among {names}" + (" …" if len(dataset.files) > 5 else ""),
+    )
+
+
+def choose_tree(dataset: Dataset, tree: str) -> str:
+    """Return the tree to work on: the one named, or the only one that there is.
+
+    Raises
+    ------
+    RequestError
+        There is none, there are several, or a file lacks the one named.
+    """
+    common = set(dataset.files[0].trees)
+    for file in dataset.files[1:]:
+        common &= set(file.trees)
+    names = sorted(common)
+    if tree:
+        for file in dataset.files:
+            if tree not in file.trees:
+                has = ", ".join(sorted(file.trees)) or "no tree at all"
+                raise RequestError(
+                    f"{file.lfn} has no tree {tree!r}", hint=f"it has {has}"
+                )
+        return tree
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise RequestError(
+            "the files have no tree in common",
+            hint="give files of one kind with a TTree",
+        )
+    raise RequestError(
+        f"the files have several trees: {', '.join(names)}",
+        hint="choose one with --tree",
+    )
+
+
+async def choose_branches(
+    catalogue: Catalogue, file: SourceFile, tree: str, globs: list[str]
+) -> tuple[str, ...] | None:
+    """Return the branches that globs select, sorted; None where that is all of them."""
+    if not globs:
+        return None
+    blob = await catalogue.source_index(file.fingerprint.digest)
+    if blob is None:
+        raise RequestError(
+            f"the index of {file.lfn} has been lost", hint="register the dataset again"
+        )
+    index = rootio.SourceIndex.from_bytes(blob).trees[tree]
+    chosen = rootio.select_branches(index, globs)
+    if set(chosen) == set(rootio.select_branches(index, ["*"])):
+        return None
+    return tuple(sorted(chosen))

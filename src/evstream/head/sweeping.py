@@ -1,0 +1,72 @@
+"""Sweeping: what can never become part of a result leaves the output store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.names import TaskId
+from evstream.domain.outputs import OutputName
+from evstream.domain.states import TaskState
+from evstream.domain.task import merge_book, process_book
+from evstream.ports import Catalogue, Ledger, OutputStore
+
+
+class Sweeping:
+    """Removes uncommitted outputs whose lease is gone, and outputs that a merge replaced.
+
+    Pilots never delete from the store; they cannot know what was committed.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, ledger: Ledger, store: OutputStore
+    ) -> None:
+        self._catalogue = catalogue
+        self._ledger = ledger
+        self._store = store
+
+    async def sweep(self) -> int:
+        """Remove what may go; return how many objects went.
+
+        The names are listed before leases and commits are read: what was uploaded
+        under a lease that has ended since is committed by then, or never will be.
+        """
+        by_task: dict[TaskId, list[OutputName]] = defaultdict(list)
+        for name in await self._store.names():
+            try:
+                parsed = OutputName.parse(name)
+            except RequestError:
+                continue  # Not ours to judge.
+            by_task[parsed.task].append(parsed)
+        leases = {lease.lease for lease in await self._ledger.leases()}
+        removed = 0
+        for task, names in by_task.items():
+            keep = await self._keep(task)
+            for parsed in names:
+                if parsed.lease not in leases and str(parsed) not in keep:
+                    await self._store.delete(str(parsed))
+                    removed += 1
+        return removed
+
+    async def _keep(self, task_id: TaskId) -> set[str]:
+        """Return the names that are committed and not replaced, and the logs of failures."""
+        try:
+            task = await self._catalogue.task(task_id)
+        except NotFoundError:
+            return set()
+        books = [process_book(task_id)]
+        if task.spec.merge and task.state is not TaskState.RUNNING:
+            books.append(merge_book(task_id))
+        replaced = task.spec.merge and task.state in (
+            TaskState.DONE,
+            TaskState.FINISHED,
+        )
+        keep: set[str] = set()
+        for book in books:
+            for attempt in await self._ledger.failed_attempts(book):
+                keep.add(attempt.failure.log)
+            if replaced and book == process_book(task_id):
+                continue
+            for commit in await self._ledger.commits(book):
+                keep.update(output.name for output in commit.success.outputs)
+        return keep

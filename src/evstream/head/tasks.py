@@ -1,0 +1,202 @@
+"""Tasks: accepted, watched, cancelled; their outputs and failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from evstream.domain.dataset import Dataset
+from evstream.domain.errors import ConflictError
+from evstream.domain.intervals import Interval, IntervalSet
+from evstream.domain.ledger import BookRules, Commit, Progress
+from evstream.domain.names import DatasetName, Lfn, TaskId
+from evstream.domain.outputs import OutputRecord
+from evstream.domain.splitting import Chunk, plan_chunks
+from evstream.domain.states import TaskState
+from evstream.domain.task import Task, TaskSpec, merge_book, process_book, task_of
+from evstream.head.plans import Planner
+from evstream.head.slices import choose_branches, choose_tree
+from evstream.ports import Catalogue, Ledger
+from evstream.wire import messages as m
+
+
+class Tasks:
+    """Accepts tasks and answers for them."""
+
+    def __init__(self, catalogue: Catalogue, ledger: Ledger, planner: Planner) -> None:
+        self._catalogue = catalogue
+        self._ledger = ledger
+        self._planner = planner
+
+    async def submit(self, new: m.NewTask, request_id: str) -> Task:
+        """Check a task against its dataset, split it and open its book.
+
+        Raises
+        ------
+        RequestError
+            Something in it cannot work; it names what, and what would.
+        """
+        dataset = await self._catalogue.dataset(DatasetName(new.dataset))
+        tree = choose_tree(dataset, new.tree)
+        branches = await choose_branches(
+            self._catalogue, dataset.files[0], tree, new.branches
+        )
+        spec = TaskSpec(
+            name=new.name,
+            dataset=dataset.name,
+            tree=tree,
+            payload=new.payload,
+            branches=branches,
+            events_per_range=new.events_per_range,
+            output_suffix=new.output_suffix,
+            merge=new.merge,
+            payload_s_max=new.payload_s_max,
+            failures_max=new.failures_max,
+            attempts_max=new.attempts_max,
+        )
+        spec.check()
+        for file in dataset.files[1:]:
+            await choose_branches(self._catalogue, file, tree, new.branches)
+        chunks = plan_chunks(wanted_of(dataset, tree), spec.events_per_range)
+        rules = BookRules(spec.events_per_range, spec.failures_max, spec.attempts_max)
+        return await self._catalogue.add_task(spec, request_id, rules, chunks)
+
+    async def cancel(self, task_id: TaskId) -> Task:
+        """Close what is not done; what is committed stays committed.
+
+        Raises
+        ------
+        ConflictError
+            The task has ended.
+        """
+        task = await self._catalogue.task(task_id)
+        if task.state is TaskState.ABORTED:
+            return task
+        if task.state.final:
+            raise ConflictError(
+                f"task {task_id} is {task.state.value}",
+                hint="only a running task can be cancelled",
+            )
+        await self._ledger.cancel_book(process_book(task_id))
+        if task.state is TaskState.MERGING:
+            await self._ledger.cancel_book(merge_book(task_id))
+        return await self._catalogue.task(task_id)
+
+    async def view(self, task: Task) -> m.TaskView:
+        """Return a task with its progress."""
+        merged = task.spec.merge and task.state is not TaskState.RUNNING
+        process = await self._ledger.progress(process_book(task.id))
+        merge = None
+        if merged and process.finished and process.complete:
+            merge = await self._merge_progress(task)
+        return m.TaskView(
+            id=task.id,
+            spec=task.spec,
+            state=task.state,
+            created=task.created,
+            process=process,
+            ended=task.ended,
+            reason=task.reason,
+            merge=merge,
+            workers=0 if task.state.final else await self._workers(task.id),
+        )
+
+    async def _merge_progress(self, task: Task) -> Progress | None:
+        if task.state is TaskState.ABORTED:
+            return None
+        return await self._ledger.progress(merge_book(task.id))
+
+    async def _workers(self, task: TaskId) -> int:
+        leases = await self._ledger.leases()
+        return len({lease.worker for lease in leases if task_of(lease.book) == task})
+
+    async def failures(self, task_id: TaskId) -> list[m.FailureView]:
+        """Return the attempts that came to nothing, in the order they ended."""
+        task = await self._catalogue.task(task_id)
+        books = [process_book(task_id)]
+        if task.spec.merge and task.state is not TaskState.RUNNING:
+            books.append(merge_book(task_id))
+        views: list[m.FailureView] = []
+        for book in books:
+            lfns = [chunk.lfn for chunk in await self._chunks(book)]
+            views += [
+                m.FailureView(
+                    lfn=lfns[item.chunk],
+                    entry_start=item.entry_start,
+                    entry_stop=item.entry_stop,
+                    attempt=item.attempt,
+                    worker=item.worker,
+                    kind=item.failure.kind,
+                    error=item.failure.error,
+                    log=item.failure.log,
+                )
+                for item in (await self._ledger.failed_attempts(book) if lfns else [])
+            ]
+        return views
+
+    async def _chunks(self, book: int) -> list[Chunk]:
+        return await self._ledger.chunks(book)
+
+    async def outputs(self, task_id: TaskId) -> list[m.OutputView]:
+        """Return committed outputs in entry order: merged ones if the task has them."""
+        task = await self._catalogue.task(task_id)
+        now = await self._catalogue.now()
+        commits = await self._ledger.commits(process_book(task_id))
+        lfns = [chunk.lfn for chunk in await self._ledger.chunks(process_book(task_id))]
+        merged: list[Commit] = []
+        if task.spec.merge and task.state in (TaskState.DONE, TaskState.FINISHED):
+            merged = await self._ledger.commits(merge_book(task_id))
+        if merged:
+            covers = merge_covers(
+                (lfns[c.chunk], c.entry_start, c.entry_stop) for c in commits
+            )
+            return [
+                self._output(output, covers, True, now)
+                for commit in merged
+                for output in commit.success.outputs
+            ]
+        return [
+            self._output(
+                output, [(lfns[c.chunk], c.entry_start, c.entry_stop)], False, now
+            )
+            for c in commits
+            for output in c.success.outputs
+        ]
+
+    def _output(
+        self,
+        output: OutputRecord,
+        covers: list[tuple[str, int, int]],
+        merged: bool,
+        now: datetime,
+    ) -> m.OutputView:
+        return m.OutputView(
+            stream=output.stream,
+            name=output.name,
+            size=output.size,
+            sha256=output.sha256,
+            adler32=output.adler32,
+            entries=output.entries,
+            covers=covers,
+            merged=merged,
+            url=self._planner.fetch_output(output.name, now),
+        )
+
+
+def wanted_of(dataset: Dataset, tree: str) -> Iterable[tuple[Lfn, Iterable[Interval]]]:
+    """Yield the wanted intervals of each file, in the dataset's order."""
+    for file in dataset.files:
+        whole = ((0, file.trees[tree]),) if file.trees[tree] else ()
+        yield file.lfn, file.asked.get(tree, whole)
+
+
+def merge_covers(pieces: Iterable[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """Return what a merge covers, adjacent ranges of a file as one."""
+    by_lfn: dict[str, list[Interval]] = {}
+    for lfn, start, stop in pieces:
+        by_lfn.setdefault(lfn, []).append((start, stop))
+    return [
+        (lfn, start, stop)
+        for lfn, intervals in by_lfn.items()
+        for start, stop in IntervalSet.of(intervals)
+    ]

@@ -1,0 +1,68 @@
+"""The ASGI application: routes, the door before them, errors as problems."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import evstream
+from evstream.domain.errors import EvstreamError, NotFoundError, RequestError
+from evstream.ports import Clock
+from evstream.web.catalogue_routes import catalogue_routes
+from evstream.web.content_routes import content_routes
+from evstream.web.doors import Doors
+from evstream.web.replies import problem_reply, reply
+from evstream.web.services import Services
+from evstream.web.work_routes import work_routes
+from evstream.wire.messages import Health
+from evstream.wire.signed_urls import UrlSigner
+
+
+def make_app(
+    services: Services, token: str, signer: UrlSigner, clock: Clock
+) -> Starlette:
+    """Return the API of a service.
+
+    Parameters
+    ----------
+    token : str
+        What opens the door; empty where a socket's permissions do.
+    """
+
+    async def health(request: Request) -> Response:
+        return reply(Health(version=evstream.__version__))
+
+    handlers: dict[
+        type[Exception], Callable[[Request, Exception], Awaitable[Response]]
+    ] = {
+        EvstreamError: _on_error,
+        HTTPException: _on_http_error,
+    }
+    return Starlette(
+        routes=[
+            Route("/v1/health", health, methods=["GET"]),
+            *catalogue_routes(services),
+            *work_routes(services),
+            *content_routes(services),
+        ],
+        middleware=[Middleware(Doors, token=token, signer=signer, clock=clock)],
+        exception_handlers=handlers,
+    )
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, EvstreamError)
+    return problem_reply(error)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return problem_reply(NotFoundError(f"there is nothing at {request.url.path}"))
+    return problem_reply(RequestError(f"HTTP {error.status_code}: {error.detail}"))

@@ -1,0 +1,114 @@
+"""Routes that carry event data: products out, outputs in and out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from evstream.domain.descriptor import Descriptor
+from evstream.domain.errors import RequestError, TransientError
+from evstream.domain.names import ProductKey
+from evstream.domain.outputs import OutputName
+from evstream.web.byte_ranges import parse_range
+from evstream.web.replies import read, reply
+from evstream.web.services import Services
+from evstream.wire import messages as m
+from evstream.wire.signed_urls import descriptor_from_query
+
+OCTETS = "application/octet-stream"
+
+_Body = Callable[[int, int], AsyncIterator[bytes]]
+
+
+def content_routes(services: Services) -> list[Route]:
+    """Return the routes of slices, products and outputs."""
+
+    async def describe_slice(request: Request) -> Response:
+        descriptor = await services.slices.describe(await read(request, m.NewSlice))
+        services.products.register(descriptor)
+        return reply(await services.slices.plan(descriptor))
+
+    async def register_product(request: Request) -> Response:
+        new = await read(request, m.NewProduct)
+        descriptor = Descriptor.from_wire(new.descriptor)
+        services.products.register(descriptor)
+        return reply(await services.slices.plan(descriptor))
+
+    async def get_product(request: Request) -> Response:
+        key = ProductKey(request.path_params["key"])
+        packed = request.query_params.get("d")
+        if packed is None:
+            descriptor = services.products.descriptor(key)
+        else:
+            descriptor = descriptor_from_query(packed)
+            if descriptor.key != key:
+                raise RequestError(
+                    "the descriptor in the URL is another product's", key=key
+                )
+        product = await services.products.product(descriptor)
+
+        def body(start: int, stop: int) -> AsyncIterator[bytes]:
+            return services.products.read(product, start, stop)
+
+        return ranged(request, product.size, product.etag, body)
+
+    async def put_output(request: Request) -> Response:
+        name = str(OutputName.parse(request.path_params["name"]))
+        stored = await services.store.put(name, _pieces(request))
+        return reply(
+            m.StoredAnswer(stored.name, stored.size, stored.sha256, stored.adler32)
+        )
+
+    async def get_output(request: Request) -> Response:
+        name = str(OutputName.parse(request.path_params["name"]))
+        stored = await services.store.stat(name)
+
+        def body(start: int, stop: int) -> AsyncIterator[bytes]:
+            return services.store.read(name, start, stop - start)
+
+        return ranged(request, stored.size, f'"{stored.sha256}"', body)
+
+    return [
+        Route("/v1/slices", describe_slice, methods=["POST"]),
+        Route("/v1/products", register_product, methods=["POST"]),
+        Route("/v1/products/{key}", get_product, methods=["GET"]),
+        Route("/v1/outputs/{name:path}", put_output, methods=["PUT"]),
+        Route("/v1/outputs/{name:path}", get_output, methods=["GET"]),
+    ]
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for piece in request.stream():
+            if piece:
+                yield piece
+    except ClientDisconnect as error:
+        # What came so far must not pass for the whole.
+        raise TransientError("the upload broke off") from error
+
+
+def ranged(request: Request, size: int, etag: str, body: _Body) -> Response:
+    """Answer GET or HEAD for all of a body or for one range of it (RFC 9110)."""
+    headers = {"ETag": etag, "Accept-Ranges": "bytes"}
+    if request.headers.get("If-None-Match") == etag:
+        return Response(status_code=304, headers=headers)
+    wanted = request.headers.get("Range")
+    if request.headers.get("If-Range", etag) != etag:
+        wanted = None
+    found = parse_range(wanted, size)
+    if found is None:
+        return Response(
+            status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"}
+        )
+    start, stop = found
+    status = 200
+    if wanted is not None and (start, stop) != (0, size):
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    headers["Content-Length"] = str(stop - start)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=OCTETS)
+    return StreamingResponse(body(start, stop), status, headers, media_type=OCTETS)

@@ -1,0 +1,25 @@
+"""What the routes call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evstream.edge import Products
+from evstream.head import Claims, Datasets, Finishing, Reports, Slices, Tasks
+from evstream.ports import Catalogue, Ids, OutputStore
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The head's and the edge's services behind one API."""
+
+    catalogue: Catalogue
+    datasets: Datasets
+    tasks: Tasks
+    claims: Claims
+    reports: Reports
+    finishing: Finishing
+    slices: Slices
+    products: Products
+    store: OutputStore
+    ids: Ids
