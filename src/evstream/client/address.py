@@ -89,5 +89,6 @@ class Address:
             ) from None
         except (OSError, msgspec.DecodeError) as error:
             raise ConfigError(
-                f"cannot read {path}: {error}", hint="ask its owner, or give --url and --token"
+                f"cannot read {path}: {error}",
+                hint="ask its owner, or give --url and --token",
             ) from error

@@ -119,7 +119,9 @@ class Connection:
         except httpx2.TransportError as error:
             raise _unreachable(error) from error
 
-    async def wait_before_retry(self, failures: int, error: EvstreamError | None = None) -> None:
+    async def wait_before_retry(
+        self, failures: int, error: EvstreamError | None = None
+    ) -> None:
         """Wait longer after each failure, with jitter, or as long as the service asked."""
         delay = min(RETRY_S_FIRST * 2.0**failures, RETRY_S_LONGEST)
         delay *= 0.5 + self._ids.jitter()
@@ -146,7 +148,9 @@ class _Attempt:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> bool:
         if isinstance(error, httpx2.TransportError):
             error_here = _unreachable(error)
             if self._last:

@@ -77,12 +77,18 @@ class Catalogue(Protocol):
         """Return tasks by number, all or those in the given states."""
         ...
 
-    async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
+    async def start_merging(
+        self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]
+    ) -> Task:
         """Move a running task to merging and open its merge book; again is no error."""
         ...
 
     async def end_task(
-        self, task: TaskId, state: TaskState, reason: str, receipt: dict[str, Any] | None
+        self,
+        task: TaskId,
+        state: TaskState,
+        reason: str,
+        receipt: dict[str, Any] | None,
     ) -> Task:
         """Move a task to a final state with its receipt; the first end stays."""
         ...

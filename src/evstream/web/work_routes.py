@@ -7,7 +7,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from evstream.domain.errors import RequestError
+from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.task import task_of
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.wire import messages as m
@@ -32,11 +34,11 @@ def work_routes(services: Services) -> list[Route]:
         message = await read(request, m.ReleaseRequest)
         lease = check_lease_id(request.path_params["lease"])
         released = await services.claims.release(lease, WorkerId(message.worker))
-        return reply(m.HeldAnswer(released))
+        return _taken_back(services, released)
 
     async def worker_lost(request: Request) -> Response:
         worker = WorkerId(request.path_params["worker"])
-        return reply(m.HeldAnswer(await services.claims.forget_worker(worker)))
+        return _taken_back(services, await services.claims.forget_worker(worker))
 
     async def report(request: Request) -> Response:
         message = await read(request, m.ReportRequest)
@@ -49,6 +51,13 @@ def work_routes(services: Services) -> list[Route]:
         Route("/v1/workers/{worker}/lost", worker_lost, methods=["POST"]),
         Route("/v1/reports", report, methods=["POST"]),
     ]
+
+
+def _taken_back(services: Services, rows: list[LeasedInterval]) -> Response:
+    # A range that has been lost too often is set aside, which may end its task.
+    for row in rows:
+        services.finishing.nudge(task_of(row.book))
+    return reply(m.HeldAnswer(rows))
 
 
 def check_lease_id(text: str) -> LeaseId:

@@ -1,0 +1,159 @@
+"""Settings: flag > environment ``EVSTREAM_*`` > file > default, and where each came from.
+
+The file is TOML, ``evstream/config.toml`` in the user's configuration folder, or what
+``EVSTREAM_CONFIG`` names. Units end the names.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import platformdirs
+
+from evstream.domain.errors import ConfigError
+
+PREFIX = "EVSTREAM_"
+CONFIG_VARIABLE = "EVSTREAM_CONFIG"
+
+
+def _setting(
+    default: Any, doc: str, low: float | None = None, high: float | None = None
+) -> Any:
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set, with its default and bounds."""
+
+    data_dir: str = _setting(
+        platformdirs.user_data_dir("evstream"), "Folder of the embedded service"
+    )
+    url: str = _setting("", "Address of the service: http://HOST:PORT or unix:/PATH")
+    token: str = _setting("", "Bearer token for the service")
+    patience_s: float = _setting(
+        10.0, "How long a command tries to reach the service", 0.0, 86_400.0
+    )
+    cores: int = _setting(1, "Payloads that a pilot runs at once", 1, 4096)
+    lease_s: float = _setting(
+        60.0, "Life of a lease that is not renewed", 1.0, 86_400.0
+    )
+    pilot_patience_s: float = _setting(
+        600.0, "How long a pilot goes on while the service is away", 0.0, 86_400.0
+    )
+    pilot_idle_s_max: float = _setting(
+        60.0, "How long a pilot waits where no task is active", 0.0, 31_536_000.0
+    )
+    prefetch_bytes_max: int = _setting(
+        2 << 30, "Disk for inputs that are fetched ahead", 1 << 20, 1 << 50
+    )
+    drain_s: float = _setting(
+        30.0, "Time for running payloads when a pilot is stopped", 0.0, 1e6
+    )
+    expire_every_s: float = _setting(
+        1.0, "How often expired leases are taken back", 0.05, 3600.0
+    )
+    sweep_every_s: float = _setting(
+        60.0, "How often uncommitted outputs are swept", 1.0, 86_400.0
+    )
+    url_life_s: float = _setting(86_400.0, "Life of a signed URL", 60.0, 31_536_000.0)
+    threads: int = _setting(
+        min(32, 2 * (os.cpu_count() or 1)), "Threads for cutting and file work", 1, 1024
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Settings, and for each the place that it came from."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def config_path(environment: Mapping[str, str]) -> Path:
+    """Return where the configuration file is looked for."""
+    named = environment.get(CONFIG_VARIABLE)
+    return (
+        Path(named)
+        if named
+        else Path(platformdirs.user_config_dir("evstream")) / "config.toml"
+    )
+
+
+def resolve(
+    flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> Resolved:
+    """Put settings together.
+
+    Parameters
+    ----------
+    flags : mapping
+        What the command line says; values of None were not given.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, a name is unknown, or a value does not fit.
+    """
+    path = config_path(environment)
+    from_file = _read_file(path, required=CONFIG_VARIABLE in environment)
+    known = {item.name: item for item in fields(Settings)}
+    for name in from_file:
+        if name not in known:
+            raise ConfigError(
+                f"{path}: there is no setting {name!r}",
+                hint="see 'evstream config show'",
+            )
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, item in known.items():
+        variable = PREFIX + name.upper()
+        if flags.get(name) is not None:
+            value, origin = flags[name], "flag"
+        elif variable in environment:
+            value, origin = environment[variable], variable
+        elif name in from_file:
+            value, origin = from_file[name], str(path)
+        else:
+            value, origin = item.default, "default"
+        values[name] = _convert(name, value, origin, item.metadata)
+        origins[name] = origin
+    return Resolved(Settings(**values), origins)
+
+
+def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(
+                f"{path} does not exist", hint=f"create it or unset {CONFIG_VARIABLE}"
+            ) from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"cannot read {path}: {error}", hint="mend the file"
+        ) from error
+
+
+def _convert(name: str, value: Any, origin: str, bounds: Mapping[str, Any]) -> Any:
+    kind: Any = {"str": str, "int": int, "float": float}[Settings.__annotations__[name]]
+    try:
+        converted: Any = msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"{name} from {origin}: {error}", hint="give another value"
+        ) from error
+    low, high = bounds["low"], bounds["high"]
+    if low is not None and not low <= converted <= high:
+        raise ConfigError(
+            f"{name} from {origin} is {converted}",
+            hint=f"give a value from {low} to {high}",
+        )
+    return converted
