@@ -1,0 +1,1 @@
+"""Answers to `evstream.ports`: one package per port, one file per backend."""

@@ -1,0 +1,1 @@
+"""Ledger and catalogue: on SQLite, and in memory."""

@@ -1,0 +1,241 @@
+"""Ledger and catalogue in memory: the model and dictionaries behind the same ports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
+from evstream.domain.errors import ConflictError, NotFoundError, RequestError
+from evstream.domain.ledger import (
+    BookRules,
+    ClosedInterval,
+    Commit,
+    FailedAttempt,
+    LeasedInterval,
+    LedgerModel,
+    Progress,
+    RangeReport,
+    RunningUnit,
+)
+from evstream.domain.names import DatasetName, LeaseId, TaskId, WorkerId
+from evstream.domain.splitting import Chunk
+from evstream.domain.states import Answer, TaskState
+from evstream.domain.task import Task, TaskSpec, merge_book, process_book
+from evstream.ports.clock import Clock
+
+
+class MemoryLedger:
+    """The `Ledger` port on a `LedgerModel`; gone with the process."""
+
+    def __init__(self, clock: Clock, model: LedgerModel | None = None) -> None:
+        self._clock = clock
+        self._model = LedgerModel() if model is None else model
+
+    async def open_book(self, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
+        """Add a book of work; opening the same one again changes nothing."""
+        self._model.open_book(book, rules, chunks)
+
+    async def claim_ranges(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        units: int,
+        duration: timedelta,
+        books: Sequence[int] | None = None,
+    ) -> list[LeasedInterval]:
+        """Lease up to ``units`` units of work, returned work first."""
+        return self._model.claim(lease, worker, units, duration, self._clock.now(), books)
+
+    async def renew_lease(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        duration: timedelta,
+        running: Sequence[RunningUnit] = (),
+    ) -> list[LeasedInterval]:
+        """Extend a lease and note which units have begun; return what it still holds."""
+        return self._model.renew(lease, worker, duration, self._clock.now(), running)
+
+    async def report_ranges(self, reports: Sequence[RangeReport]) -> list[Answer]:
+        """Take reports in order; each counts only by deleting its lease."""
+        return [self._model.report(report) for report in reports]
+
+    async def release_lease(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
+        """Give back what a lease still holds."""
+        return self._model.release(lease, worker)
+
+    async def expire_leases(self) -> list[LeasedInterval]:
+        """Take back the leases whose time is over."""
+        return self._model.expire(self._clock.now())
+
+    async def forget_worker(self, worker: WorkerId) -> list[LeasedInterval]:
+        """Take back the leases of a worker that is known to be gone."""
+        return self._model.forget_worker(worker)
+
+    async def cancel_book(self, book: int) -> None:
+        """Close all that is not finished; leases on it end."""
+        self._model.cancel_book(book)
+
+    async def progress(self, book: int) -> Progress:
+        """Return entries by state, and sums over attempts."""
+        return self._model.progress(book)
+
+    async def chunks(self, book: int) -> list[Chunk]:
+        """Return a book's chunks by number."""
+        return self._model.chunks(book)
+
+    async def commits(self, book: int) -> list[Commit]:
+        """Return what is done, in entry order."""
+        return self._model.commits(book)
+
+    async def closed(self, book: int) -> list[ClosedInterval]:
+        """Return what was set aside or cancelled, in entry order."""
+        return self._model.closed(book)
+
+    async def failed_attempts(self, book: int) -> list[FailedAttempt]:
+        """Return attempts that came to nothing, in the order they ended."""
+        return self._model.failed_attempts(book)
+
+    async def leases(self) -> list[LeasedInterval]:
+        """Return every leased interval."""
+        return self._model.leases()
+
+
+class MemoryCatalogue:
+    """The `Catalogue` port on dictionaries; opens its books in the ledger given."""
+
+    def __init__(self, clock: Clock, ledger: MemoryLedger) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self._datasets: dict[DatasetName, Dataset] = {}
+        self._indexes: dict[str, bytes] = {}
+        self._tasks: dict[TaskId, Task] = {}
+        self._receipts: dict[TaskId, str] = {}
+
+    async def add_dataset(self, dataset: Dataset, indexes: dict[str, bytes]) -> None:
+        """Register a dataset; the same one again changes nothing."""
+        if not dataset.files:
+            raise RequestError(f"dataset {dataset.name} has no files", hint="give at least one")
+        if self._datasets.setdefault(dataset.name, dataset) != dataset:
+            raise ConflictError(
+                f"dataset {dataset.name} exists with other content",
+                hint="choose another name",
+                dataset=dataset.name,
+            )
+        self._indexes.update(indexes)
+
+    async def dataset(self, name: DatasetName) -> Dataset:
+        """Return a dataset with its files in order."""
+        if name not in self._datasets:
+            raise NotFoundError(
+                f"there is no dataset {name}", hint="see 'evstream dataset list'", dataset=name
+            )
+        return self._datasets[name]
+
+    async def datasets(self) -> list[tuple[DatasetName, int, int]]:
+        """Return name, number of files and bytes of every dataset, by name."""
+        return [
+            (name, len(dataset.files), sum(file.fingerprint.size for file in dataset.files))
+            for name, dataset in sorted(self._datasets.items())
+        ]
+
+    async def file(self, fingerprint: Fingerprint) -> SourceFile:
+        """Return a file with this content: the latest registered, whose PFNs are freshest."""
+        for dataset in reversed(self._datasets.values()):
+            for file in reversed(dataset.files):
+                if file.fingerprint == fingerprint:
+                    return file
+        raise NotFoundError(
+            f"no file with digest {fingerprint.digest[:12]} is registered",
+            hint="register it with 'evstream dataset add'",
+            digest=fingerprint.digest,
+        )
+
+    async def source_index(self, digest: str) -> bytes | None:
+        """Return the source index of a file, if it is kept."""
+        return self._indexes.get(digest)
+
+    async def add_task(
+        self, spec: TaskSpec, request_id: str, book: BookRules, chunks: Sequence[Chunk]
+    ) -> Task:
+        """Create a task and open its book; a known request id gives its task."""
+        for known in self._tasks.values():
+            if known.request_id == request_id:
+                return known
+        number = TaskId(len(self._tasks) + 1)
+        task = Task(number, spec, TaskState.RUNNING, request_id, self._clock.now())
+        await self._ledger.open_book(process_book(number), book, chunks)
+        self._tasks[number] = task
+        return task
+
+    async def task(self, task: TaskId) -> Task:
+        """Return a task."""
+        if task not in self._tasks:
+            raise NotFoundError(f"there is no task {task}", hint="see 'evstream status'", task=task)
+        return self._tasks[task]
+
+    async def tasks(self, states: Sequence[TaskState] | None = None) -> list[Task]:
+        """Return tasks by number, all or those in the given states."""
+        return [t for t in self._tasks.values() if states is None or t.state in states]
+
+    async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
+        """Move a running task to merging and open its merge book; again is no error."""
+        known = await self.task(task)
+        if known.state.final:
+            raise ConflictError(
+                f"task {task} is {known.state.value}", hint="submit a task of its own", task=task
+            )
+        if known.state is TaskState.RUNNING:
+            await self._ledger.open_book(merge_book(task), rules, chunks)
+            self._tasks[task] = replace(known, state=TaskState.MERGING)
+        return self._tasks[task]
+
+    async def end_task(
+        self, task: TaskId, state: TaskState, reason: str, receipt: dict[str, Any] | None
+    ) -> Task:
+        """Move a task to a final state with its receipt; the first end stays."""
+        if not state.final:
+            raise RequestError(f"a task cannot end as {state.value}", hint="give a final state")
+        known = await self.task(task)
+        if not known.state.final:
+            if receipt is not None:
+                # As text, so that nobody can change what was signed.
+                self._receipts[task] = json.dumps(receipt)
+            self._tasks[task] = replace(known, state=state, reason=reason, ended=self._clock.now())
+        return self._tasks[task]
+
+    async def receipt(self, task: TaskId) -> dict[str, Any]:
+        """Return the receipt of an ended task."""
+        if task not in self._receipts:
+            raise NotFoundError(
+                f"there is no receipt of task {task}",
+                hint="see 'evstream status'; a receipt is written when the task ends",
+                task=task,
+            )
+        receipt: dict[str, Any] = json.loads(self._receipts[task])
+        return receipt
+
+    async def now(self) -> datetime:
+        """Return the database's time, aware, in UTC."""
+        return self._clock.now()
+
+
+class MemoryDatabase:
+    """Ledger and catalogue in memory, in the shape of the one on SQLite.
+
+    Attributes
+    ----------
+    ledger : MemoryLedger
+    catalogue : MemoryCatalogue
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.ledger = MemoryLedger(clock)
+        self.catalogue = MemoryCatalogue(clock, self.ledger)
+
+    async def close(self) -> None:
+        """Do nothing; there is nothing to close."""

@@ -1,0 +1,261 @@
+"""One owner of a SQLite file: everything queued becomes one durable transaction.
+
+Many writers starve each other on SQLite, and a durable commit costs a disk flush.
+So one thread owns the connection; it takes all operations that wait, runs each in a
+savepoint of its own, commits them together, and only then answers::
+
+    callers ──queue──▶ owner: BEGIN │ SAVEPOINT a … │ SAVEPOINT b … │ COMMIT ──▶ answers
+
+`InlineOwner` does the same one by one, in place, for the simulator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+from evstream.adapters.catalogue.sqlite_errors import translate
+from evstream.domain.errors import TransientError
+
+T = TypeVar("T")
+
+OPERATIONS_WAITING_MAX = 20_000
+OPERATIONS_PER_COMMIT_MAX = 1_000
+
+
+class Owner(Protocol):
+    """Runs operations on a database that nobody else writes."""
+
+    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run an operation in a transaction and return once it is durable.
+
+        An operation that raises leaves nothing behind. Whoever is cancelled while
+        waiting does not know whether it happened.
+
+        Raises
+        ------
+        TransientError
+            Too many wait, the owner is closed, or the disk is full.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what waits and close the connection; again is no error."""
+        ...
+
+
+def _perform(
+    connection: sqlite3.Connection, operation: Callable[[sqlite3.Connection], T]
+) -> tuple[T | None, Exception | None]:
+    """Run one operation in a savepoint; return its result or its error.
+
+    Raises
+    ------
+    sqlite3.Error
+        SQLite gave up the whole transaction (a full disk can do that).
+    """
+    connection.execute("SAVEPOINT operation")
+    result: T | None = None
+    failure: Exception | None = None
+    try:
+        result = operation(connection)
+    except Exception as error:
+        if not connection.in_transaction:
+            raise
+        connection.execute("ROLLBACK TO operation")
+        failure = translate(error)
+    connection.execute("RELEASE operation")
+    return result, failure
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+class _Waiting:
+    """An operation in the queue, and the future that its caller waits for."""
+
+    __slots__ = ("failure", "future", "loop", "operation", "result")
+
+    def __init__(
+        self,
+        operation: Callable[[sqlite3.Connection], Any],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.operation = operation
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.result: Any = None
+        self.failure: Exception | None = None
+
+    def resolve(self) -> None:
+        """Hand the answer over; runs in the caller's loop."""
+        if self.future.done():
+            return
+        if self.failure is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.failure)
+
+
+def _resolve_all(answered: Iterable[_Waiting]) -> None:
+    for waiting in answered:
+        waiting.resolve()
+
+
+class GroupCommitOwner:
+    """Runs operations in a thread of its own and commits them in groups.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        Opened with ``isolation_level=None`` and ``check_same_thread=False``; the
+        owner closes it.
+    waiting_max : int
+        Operations that may wait; more are refused with `TransientError`.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, waiting_max: int = OPERATIONS_WAITING_MAX
+    ) -> None:
+        self._connection = connection
+        self._waiting_max = waiting_max
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._closed = False
+        # Guards the order of the last operation and the closing mark in the queue.
+        self._door = threading.Lock()
+        self._thread = threading.Thread(target=self._work, name="evstream-ledger", daemon=True)
+        self._thread.start()
+
+    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Queue an operation and return its result once it is durable."""
+        waiting = _Waiting(operation, asyncio.get_running_loop())
+        with self._door:
+            if self._closed:
+                raise TransientError(
+                    "the ledger is shutting down", hint="ask again after its restart"
+                )
+            if self._queue.qsize() >= self._waiting_max:
+                raise TransientError(
+                    f"{self._waiting_max} operations wait for the ledger",
+                    hint="ask again later, and in larger batches",
+                    retry_after_s=1.0,
+                )
+            self._queue.put(waiting)
+        result: T = await waiting.future
+        return result
+
+    async def close(self) -> None:
+        """Finish what waits, close the connection and end the thread."""
+        with self._door:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        # A thread of its own, not the loop's pool: that may be shut down already.
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            self._thread.join()
+            loop.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=tell, name="evstream-ledger-close", daemon=True).start()
+        await ended.wait()
+
+    def _work(self) -> None:
+        """Commit groups until the closing mark comes."""
+        closing = False
+        while not closing:
+            group, closing = self._next_group()
+            if group:
+                self._commit(group)
+                self._answer(group)
+        self._connection.close()
+
+    def _next_group(self) -> tuple[list[_Waiting], bool]:
+        """Wait for an operation, then take all that have queued up behind it."""
+        group: list[_Waiting] = []
+        item = self._queue.get()
+        while item is not None:
+            group.append(item)
+            if len(group) == OPERATIONS_PER_COMMIT_MAX:
+                return group, False
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return group, False
+        return group, True
+
+    def _commit(self, group: list[_Waiting]) -> None:
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for waiting in group:
+                waiting.result, waiting.failure = _perform(connection, waiting.operation)
+            connection.execute("COMMIT")
+        except Exception as error:  # the thread must outlive any one group
+            failure = _abandon(connection, error)
+            for waiting in group:
+                waiting.failure = failure
+
+    @staticmethod
+    def _answer(group: list[_Waiting]) -> None:
+        """Wake each caller's loop once."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+        for waiting in group:
+            by_loop.setdefault(waiting.loop, []).append(waiting)
+        for loop, answered in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_resolve_all, answered)
+            except RuntimeError:
+                # The loop was closed under its callers: nobody is left to be told.
+                continue
+
+
+def _abandon(connection: sqlite3.Connection, error: Exception) -> Exception:
+    """Roll the transaction back; return what its callers are told."""
+    try:
+        _roll_back(connection)
+    except sqlite3.Error as second:
+        second.__context__ = error
+        return translate(second)
+    return translate(error)
+
+
+class InlineOwner:
+    """Runs each operation at once, in the caller's thread, in its own transaction.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        Opened with ``isolation_level=None``; the owner closes it.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._closed = False
+
+    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run an operation; no other task runs meanwhile."""
+        if self._closed:
+            raise TransientError("the ledger is shutting down", hint="ask again after its restart")
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            result = operation(self._connection)
+            self._connection.execute("COMMIT")
+        except Exception as error:
+            failure = _abandon(self._connection, error)
+            if failure is error:
+                raise
+            raise failure from error
+        return result
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if not self._closed:
+            self._closed = True
+            self._connection.close()

@@ -1,0 +1,126 @@
+"""Opens the one SQLite file that holds ledger and catalogue."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+
+from evstream.adapters.catalogue.data_directory import DirectoryLock, refuse_network_file_system
+from evstream.adapters.catalogue.owner import GroupCommitOwner, InlineOwner, Owner
+from evstream.adapters.catalogue.sqlite_catalogue import SqliteCatalogue
+from evstream.adapters.catalogue.sqlite_errors import translate
+from evstream.adapters.catalogue.sqlite_ledger import SqliteLedger
+from evstream.domain.errors import ConfigError
+from evstream.ports.clock import Clock
+
+SCHEMA_VERSION = 1
+DATABASE_NAME = "ledger.sqlite"
+# RETURNING came with 3.35, STRICT with 3.37.
+_SQLITE_VERSION_MIN = (3, 37, 0)
+
+
+class SqliteDatabase:
+    """Ledger and catalogue in a data directory that this process owns until `close`.
+
+    Opening blocks for a few milliseconds.
+
+    Parameters
+    ----------
+    directory : Path
+        Made if it is not there; on a local disk.
+    inline : bool
+        For the simulator: no thread, each operation a transaction of its own, done in
+        place. It survives the end of the process, but not a power cut.
+
+    Attributes
+    ----------
+    ledger : SqliteLedger
+    catalogue : SqliteCatalogue
+
+    Raises
+    ------
+    ConflictError
+        Another process owns the directory.
+    ConfigError
+        The directory is on a network file system or cannot be written, the file is of
+        a version that we do not know, or SQLite is too old.
+    DataError
+        The file is damaged.
+    """
+
+    def __init__(self, directory: Path, clock: Clock, *, inline: bool = False) -> None:
+        if sqlite3.sqlite_version_info < _SQLITE_VERSION_MIN:
+            raise ConfigError(
+                f"SQLite {sqlite3.sqlite_version} is too old",
+                hint="use a Python whose SQLite is 3.37 or newer",
+            )
+        self._lock = DirectoryLock(directory)
+        try:
+            refuse_network_file_system(directory)
+            connection = _connect(directory / DATABASE_NAME, durable=not inline)
+        except Exception as error:
+            self._lock.close()
+            translated = translate(error)
+            if translated is error:
+                raise
+            raise translated from error
+        self._owner: Owner = InlineOwner(connection) if inline else GroupCommitOwner(connection)
+        self.ledger = SqliteLedger(self._owner, clock)
+        self.catalogue = SqliteCatalogue(self._owner, clock)
+
+    async def close(self) -> None:
+        """Finish what waits, close the file and give the directory back."""
+        await self._owner.close()
+        self._lock.close()
+
+
+def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
+    try:
+        # Made here, so that it is private from its first byte; its WAL takes after it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="give its owner write access, or choose another data directory",
+            path=str(path),
+        ) from error
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+        # Sorting and sub-statements never need a file of their own.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        _ensure_schema(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _ensure_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Write the schema into an empty file; refuse one that is not ours."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if version == SCHEMA_VERSION:
+        return
+    if version == 0 and tables == 0:
+        schema = files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+        )
+        return
+    if version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path} has schema version {version}; this evstream knows {SCHEMA_VERSION}",
+            hint="use the newer evstream that wrote it, or another data directory",
+            path=str(path),
+            version=version,
+        )
+    raise ConfigError(
+        f"{path} is not a ledger of evstream",
+        hint="choose another data directory",
+        path=str(path),
+        version=version,
+    )

@@ -1,0 +1,285 @@
+"""The catalogue on SQLite: datasets, files, tasks and receipts as JSON beside their keys."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from evstream.adapters.catalogue.owner import Owner
+from evstream.adapters.catalogue.sqlite_ledger import (
+    from_microseconds,
+    insert_book,
+    to_microseconds,
+)
+from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
+from evstream.domain.errors import ConflictError, NotFoundError, RequestError
+from evstream.domain.ledger import BookRules
+from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.splitting import Chunk
+from evstream.domain.states import TaskState
+from evstream.domain.task import Task, TaskSpec, merge_book, process_book
+from evstream.ports.clock import Clock
+
+_TASK = "SELECT task, spec, state, request_id, created, ended, reason, streams FROM task"
+
+
+def _to_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _add_dataset(db: sqlite3.Connection, dataset: Dataset, indexes: dict[str, bytes]) -> None:
+    known = _files(db, dataset.name)
+    if known and known != dataset.files:
+        raise ConflictError(
+            f"dataset {dataset.name} exists with other content",
+            hint="choose another name",
+            dataset=dataset.name,
+        )
+    db.executemany(
+        "INSERT OR REPLACE INTO source_index (digest, content) VALUES (?, ?)", indexes.items()
+    )
+    if known:
+        return
+    db.execute(
+        "INSERT INTO dataset (name, files, bytes) VALUES (?, ?, ?)",
+        (dataset.name, len(dataset.files), sum(f.fingerprint.size for f in dataset.files)),
+    )
+    db.executemany(
+        "INSERT INTO file (dataset, position, digest, size, uuid, record)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            (
+                dataset.name,
+                position,
+                file.fingerprint.digest,
+                file.fingerprint.size,
+                file.fingerprint.uuid,
+                _to_json(file),
+            )
+            for position, file in enumerate(dataset.files)
+        ),
+    )
+
+
+def _files(db: sqlite3.Connection, name: DatasetName) -> tuple[SourceFile, ...]:
+    decoder = msgspec.json.Decoder(SourceFile)
+    rows = db.execute("SELECT record FROM file WHERE dataset = ? ORDER BY position", (name,))
+    return tuple(decoder.decode(record) for (record,) in rows)
+
+
+def _dataset(db: sqlite3.Connection, name: DatasetName) -> Dataset:
+    files = _files(db, name)
+    if not files:
+        raise NotFoundError(
+            f"there is no dataset {name}", hint="see 'evstream dataset list'", dataset=name
+        )
+    return Dataset(name, files)
+
+
+def _file(db: sqlite3.Connection, fingerprint: Fingerprint) -> SourceFile:
+    row = db.execute(
+        "SELECT record FROM file WHERE digest = ? AND size = ? AND uuid = ?"
+        " ORDER BY seq DESC LIMIT 1",
+        (fingerprint.digest, fingerprint.size, fingerprint.uuid),
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(
+            f"no file with digest {fingerprint.digest[:12]} is registered",
+            hint="register it with 'evstream dataset add'",
+            digest=fingerprint.digest,
+        )
+    return msgspec.json.decode(row[0], type=SourceFile)
+
+
+def _source_index(db: sqlite3.Connection, digest: str) -> bytes | None:
+    row = db.execute("SELECT content FROM source_index WHERE digest = ?", (digest,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _to_task(row: tuple[Any, ...]) -> Task:
+    number, spec, state, request_id, created, ended, reason, streams = row
+    return Task(
+        id=TaskId(number),
+        spec=msgspec.json.decode(spec, type=TaskSpec),
+        state=TaskState(state),
+        request_id=request_id,
+        created=from_microseconds(created),
+        ended=None if ended is None else from_microseconds(ended),
+        reason=reason,
+        streams=msgspec.json.decode(streams, type=tuple[str, ...]),
+    )
+
+
+def _task(db: sqlite3.Connection, task: TaskId) -> Task:
+    row = db.execute(f"{_TASK} WHERE task = ?", (task,)).fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no task {task}", hint="see 'evstream status'", task=task)
+    return _to_task(row)
+
+
+def _add_task(
+    db: sqlite3.Connection,
+    spec: TaskSpec,
+    request_id: str,
+    rules: BookRules,
+    chunks: Sequence[Chunk],
+    now: datetime,
+) -> Task:
+    known = db.execute(f"{_TASK} WHERE request_id = ?", (request_id,)).fetchone()
+    if known is not None:
+        return _to_task(known)
+    streams = Task.__dataclass_fields__["streams"].default
+    rows = db.execute(
+        "INSERT INTO task (request_id, spec, state, created, streams) VALUES (?, ?, ?, ?, ?)"
+        " RETURNING task",
+        (
+            request_id,
+            _to_json(spec),
+            TaskState.RUNNING.value,
+            to_microseconds(now),
+            _to_json(streams),
+        ),
+    ).fetchall()
+    task = TaskId(rows[0][0])
+    insert_book(db, process_book(task), rules, chunks)
+    return _task(db, task)
+
+
+def _start_merging(
+    db: sqlite3.Connection, number: TaskId, rules: BookRules, chunks: Sequence[Chunk]
+) -> Task:
+    task = _task(db, number)
+    if task.state.final:
+        raise ConflictError(
+            f"task {number} is {task.state.value}", hint="submit a task of its own", task=number
+        )
+    if task.state is TaskState.RUNNING:
+        insert_book(db, merge_book(number), rules, chunks)
+        db.execute("UPDATE task SET state = ? WHERE task = ?", (TaskState.MERGING.value, number))
+    return _task(db, number)
+
+
+def _end_task(
+    db: sqlite3.Connection,
+    number: TaskId,
+    state: TaskState,
+    reason: str,
+    receipt: dict[str, Any] | None,
+    now: datetime,
+) -> Task:
+    if not state.final:
+        raise RequestError(f"a task cannot end as {state.value}", hint="give a final state")
+    if not _task(db, number).state.final:
+        db.execute(
+            "UPDATE task SET state = ?, reason = ?, receipt = ?, ended = ? WHERE task = ?",
+            (
+                state.value,
+                reason,
+                None if receipt is None else _to_json(receipt),
+                to_microseconds(now),
+                number,
+            ),
+        )
+    return _task(db, number)
+
+
+def _receipt(db: sqlite3.Connection, task: TaskId) -> dict[str, Any]:
+    row = db.execute("SELECT receipt FROM task WHERE task = ?", (task,)).fetchone()
+    if row is None or row[0] is None:
+        raise NotFoundError(
+            f"there is no receipt of task {task}",
+            hint="see 'evstream status'; a receipt is written when the task ends",
+            task=task,
+        )
+    return msgspec.json.decode(row[0], type=dict[str, Any])
+
+
+class SqliteCatalogue:
+    """The `Catalogue` port on the owner's database; `clock` is the database's time."""
+
+    def __init__(self, owner: Owner, clock: Clock) -> None:
+        self._owner = owner
+        self._clock = clock
+
+    async def add_dataset(self, dataset: Dataset, indexes: dict[str, bytes]) -> None:
+        """Register a dataset; the same one again changes nothing."""
+        if not dataset.files:
+            raise RequestError(f"dataset {dataset.name} has no files", hint="give at least one")
+        await self._owner.run(lambda db: _add_dataset(db, dataset, indexes))
+
+    async def dataset(self, name: DatasetName) -> Dataset:
+        """Return a dataset with its files in order."""
+        return await self._owner.run(lambda db: _dataset(db, name))
+
+    async def datasets(self) -> list[tuple[DatasetName, int, int]]:
+        """Return name, number of files and bytes of every dataset, by name."""
+        return await self._owner.run(
+            lambda db: db.execute("SELECT name, files, bytes FROM dataset ORDER BY name").fetchall()
+        )
+
+    async def file(self, fingerprint: Fingerprint) -> SourceFile:
+        """Return a file with this content: the latest registered, whose PFNs are freshest."""
+        return await self._owner.run(lambda db: _file(db, fingerprint))
+
+    async def source_index(self, digest: str) -> bytes | None:
+        """Return the source index of a file, if it is kept."""
+        return await self._owner.run(lambda db: _source_index(db, digest))
+
+    async def add_task(
+        self, spec: TaskSpec, request_id: str, book: BookRules, chunks: Sequence[Chunk]
+    ) -> Task:
+        """Create a task and open its book; a known request id gives its task."""
+        return await self._owner.run(
+            lambda db: _add_task(db, spec, request_id, book, chunks, self._clock.now())
+        )
+
+    async def task(self, task: TaskId) -> Task:
+        """Return a task."""
+        return await self._owner.run(lambda db: _task(db, task))
+
+    async def tasks(self, states: Sequence[TaskState] | None = None) -> list[Task]:
+        """Return tasks by number, all or those in the given states."""
+        if states is None:
+            return await self._owner.run(
+                lambda db: [_to_task(row) for row in db.execute(f"{_TASK} ORDER BY task")]
+            )
+        wanted = [state.value for state in states]
+        marks = ", ".join("?" * len(wanted))
+        return await self._owner.run(
+            lambda db: [
+                _to_task(row)
+                for row in db.execute(
+                    f"{_TASK} WHERE state IN ({marks}) ORDER BY task", wanted
+                ).fetchall()
+            ]
+        )
+
+    async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
+        """Move a running task to merging and open its merge book; again is no error.
+
+        Raises
+        ------
+        ConflictError
+            The task has ended.
+        """
+        return await self._owner.run(lambda db: _start_merging(db, task, rules, chunks))
+
+    async def end_task(
+        self, task: TaskId, state: TaskState, reason: str, receipt: dict[str, Any] | None
+    ) -> Task:
+        """Move a task to a final state with its receipt; the first end stays."""
+        return await self._owner.run(
+            lambda db: _end_task(db, task, state, reason, receipt, self._clock.now())
+        )
+
+    async def receipt(self, task: TaskId) -> dict[str, Any]:
+        """Return the receipt of an ended task."""
+        return await self._owner.run(lambda db: _receipt(db, task))
+
+    async def now(self) -> datetime:
+        """Return the database's time, aware, in UTC."""
+        return self._clock.now()
