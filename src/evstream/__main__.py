@@ -1,0 +1,5 @@
+"""``python -m evstream``."""
+
+from evstream.cli import main
+
+main()

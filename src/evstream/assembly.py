@@ -1,0 +1,334 @@
+"""Where adapters meet services; embedded and production differ here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import uvicorn
+from starlette.applications import Starlette
+
+from evstream import daemons
+from evstream.adapters.catalogue.sqlite import SqliteDatabase
+from evstream.adapters.clock import SystemClock
+from evstream.adapters.ids import RandomIds
+from evstream.adapters.offload import Threads
+from evstream.adapters.payload.command import CommandRunner
+from evstream.adapters.source.fsspec import FsspecOpener
+from evstream.adapters.storage.local import LocalStore
+from evstream.client import Address, Connection, Service
+from evstream.domain.errors import ConfigError
+from evstream.domain.names import WorkerId
+from evstream.edge import Products
+from evstream.edge.sources import Sources
+from evstream.head import Claims, Datasets, Finishing, Reports, Slices, Sweeping, Tasks
+from evstream.head.plans import Planner
+from evstream.pilot import Pilot, PilotSettings
+from evstream.ports import (
+    Catalogue,
+    Clock,
+    Ids,
+    Ledger,
+    Offload,
+    OutputStore,
+    PayloadRunner,
+    SourceOpener,
+)
+from evstream.settings import Settings
+from evstream.web import Services, make_app
+from evstream.wire.receipt_signature import ReceiptSigner
+from evstream.wire.signed_urls import UrlSigner
+
+TOKEN_FILE = "token"
+SOCKET_NAME = "evstream.sock"
+SOCKET_PATH_MAX = 100
+"""Bytes; the kernel takes 107."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a service is made of: an answer to every port."""
+
+    clock: Clock
+    ids: Ids
+    offload: Offload
+    ledger: Ledger
+    catalogue: Catalogue
+    store: OutputStore
+    opener: SourceOpener
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A service's secrets: 32 bytes each."""
+
+    urls: bytes
+    receipts: bytes
+
+
+class Application:
+    """A service without a socket: its API, its loops, and a client in-process.
+
+    Parameters
+    ----------
+    token : str
+        What opens the API; empty where a socket's permissions do.
+    """
+
+    def __init__(
+        self, parts: Parts, keys: Keys, settings: Settings, token: str = ""
+    ) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._token = token
+        signer = UrlSigner(keys.urls)
+        planner = Planner(signer, timedelta(seconds=settings.url_life_s))
+        self.receipt_signer = ReceiptSigner(keys.receipts)
+        catalogue, ledger = parts.catalogue, parts.ledger
+        self._finishing = Finishing(catalogue, ledger, self.receipt_signer)
+        self._sweeping = Sweeping(catalogue, ledger, parts.store)
+        self._products = Products(catalogue, Sources(parts.opener), parts.offload)
+        services = Services(
+            catalogue=catalogue,
+            datasets=Datasets(catalogue, parts.opener, parts.offload),
+            tasks=Tasks(catalogue, ledger, planner),
+            claims=Claims(catalogue, ledger, planner),
+            reports=Reports(ledger, parts.store, self._finishing.nudge),
+            finishing=self._finishing,
+            slices=Slices(catalogue, planner),
+            products=self._products,
+            store=parts.store,
+            ids=parts.ids,
+        )
+        self.app: Starlette = make_app(services, token, signer, parts.clock)
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """Return the daemons, to be run beside the API."""
+        parts, settings = self._parts, self._settings
+        return [
+            daemons.finish_tasks(self._finishing, parts.clock, every_s=0.0),
+            daemons.expire_leases(
+                parts.ledger,
+                self._finishing.nudge,
+                parts.clock,
+                settings.expire_every_s,
+            ),
+            daemons.sweep_outputs(self._sweeping, parts.clock, settings.sweep_every_s),
+        ]
+
+    async def sweep(self) -> int:
+        """Sweep the output store now; return how many objects went."""
+        return await self._sweeping.sweep()
+
+    def client(self) -> Service:
+        """Return a client that speaks to the API in this process."""
+        transport = httpx2.ASGITransport(self.app)
+        return Service(
+            Connection(
+                transport,
+                self._parts.clock,
+                self._parts.ids,
+                token=self._token,
+                patience_s=self._settings.patience_s,
+            )
+        )
+
+    async def close(self) -> None:
+        """Stop making products and close what is open."""
+        await self._products.close()
+
+
+@asynccontextmanager
+async def open_embedded(
+    settings: Settings, *, token: str = ""
+) -> AsyncIterator[Application]:
+    """Open the embedded service of a data directory, which this process then owns.
+
+    Raises
+    ------
+    ConflictError
+        Another process owns the directory.
+    ConfigError
+        The directory cannot be used.
+    """
+    directory = Path(settings.data_dir)
+    clock = SystemClock()
+    offload = Threads(settings.threads)
+    database = SqliteDatabase(directory, clock)
+    try:
+        parts = Parts(
+            clock=clock,
+            ids=RandomIds(),
+            offload=offload,
+            ledger=database.ledger,
+            catalogue=database.catalogue,
+            store=LocalStore(directory / "outputs", offload),
+            opener=FsspecOpener(),
+        )
+        application = Application(parts, _keys(directory), settings, token)
+        try:
+            yield application
+        finally:
+            await application.close()
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def listen(
+    application: Application, door: socket.socket, address: Address, data_dir: Path
+) -> AsyncIterator[None]:
+    """Serve an application on a socket while the context lasts, its loops beside it."""
+    config = uvicorn.Config(
+        application.app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,
+    )
+    server = _Server(config)
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(server.serve(sockets=[door]))
+        loops = [group.create_task(loop) for loop in application.loops()]
+        address.write(data_dir)
+        try:
+            yield
+        finally:
+            for loop in loops:
+                loop.cancel()
+            server.should_exit = True
+            await serving
+            _withdraw(address, data_dir)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to whoever started it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+def _withdraw(address: Address, data_dir: Path) -> None:
+    (data_dir / "address.json").unlink(missing_ok=True)
+    if address.url.startswith("unix:"):
+        Path(address.url.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+def unix_door(data_dir: Path) -> tuple[socket.socket, Address]:
+    """Return a Unix socket that its owner alone may connect to, and its address.
+
+    The caller owns the data directory, so that a socket left there is nobody's.
+    """
+    path = data_dir / SOCKET_NAME
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        path = Path(tempfile.mkdtemp(prefix="evstream-")) / SOCKET_NAME
+    path.unlink(missing_ok=True)
+    door = socket.socket(socket.AF_UNIX)
+    # The mode is set before anybody can find the socket, not after.
+    before = os.umask(0o177)
+    try:
+        door.bind(str(path))
+    finally:
+        os.umask(before)
+    door.listen(256)
+    return door, Address(f"unix:{path}", pid=os.getpid())
+
+
+def tcp_door(data_dir: Path, port: int, token: str) -> tuple[socket.socket, Address]:
+    """Return a TCP socket on the loopback interface, and its address.
+
+    Raises
+    ------
+    ConfigError
+        The port is taken, or may not be used.
+    """
+    door = socket.socket(socket.AF_INET)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind(("127.0.0.1", port))
+    except OSError as error:
+        door.close()
+        raise ConfigError(
+            f"cannot listen on port {port}: {error.strerror}",
+            hint="choose another with --port, or 0 for any",
+        ) from error
+    door.listen(256)
+    url = f"http://127.0.0.1:{door.getsockname()[1]}"
+    return door, Address(url, token, os.getpid())
+
+
+def door_token(data_dir: Path) -> str:
+    """Return the token of a data directory's TCP door, made on first use."""
+    return _secret(
+        data_dir / TOKEN_FILE, lambda: secrets.token_urlsafe(32).encode()
+    ).decode()
+
+
+def _keys(data_dir: Path) -> Keys:
+    folder = data_dir / "keys"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Keys(
+        urls=_secret(folder / "urls", lambda: secrets.token_bytes(32)),
+        receipts=_secret(folder / "receipts", lambda: secrets.token_bytes(32)),
+    )
+
+
+def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
+    """Return a file's content, made first where there is none; for its owner's eyes."""
+    if not path.exists():
+        partial = path.with_name(f".{path.name}.partial")
+        partial.unlink(missing_ok=True)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(make())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    return path.read_bytes()
+
+
+def connect(address: Address, patience_s: float) -> Service:
+    """Return a client of the service at an address."""
+    return Service(
+        Connection(
+            address.transport(),
+            SystemClock(),
+            RandomIds(),
+            base_url=address.base_url,
+            token=address.token,
+            patience_s=patience_s,
+        )
+    )
+
+
+def make_pilot(
+    service: Service,
+    settings: PilotSettings,
+    directory: Path,
+    worker: WorkerId,
+    runner: PayloadRunner | None = None,
+) -> Pilot:
+    """Return a pilot that works for a service; payloads are commands unless said otherwise."""
+    return Pilot(
+        service,
+        runner or CommandRunner(),
+        SystemClock(),
+        RandomIds(),
+        Threads(max(4, settings.cores)),
+        settings,
+        directory,
+        worker,
+    )

@@ -1,0 +1,5 @@
+"""Commands."""
+
+from evstream.cli.main import main
+
+__all__ = ["main"]

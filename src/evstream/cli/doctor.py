@@ -1,0 +1,127 @@
+"""``evstream doctor``: what is missing on this machine, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sqlite3
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from evstream.cli.printing import print_json, print_pairs
+from evstream.cli.service import (
+    Data,
+    Json,
+    Token,
+    Url,
+    find_service,
+    settings_of,
+    with_service,
+)
+from evstream.domain.errors import EvstreamError
+
+FREE_BYTES_MIN = 1 << 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``needed`` tells what must be there from what only helps."""
+
+    name: str
+    ok: bool
+    needed: bool
+    finding: str
+    remedy: str = ""
+
+
+def doctor(
+    *, json: Json = False, data: Data = None, url: Url = None, token: Token = None
+) -> None:
+    """Say what is missing on this machine, what for, and how to get it.
+
+    Exits with 1 if something is missing that evstream cannot do without.
+
+    Example:
+        evstream doctor
+    """
+    settings = settings_of(
+        data_dir=data.absolute() if data else None, url=url, token=token
+    )
+    findings = [
+        _python(),
+        _sqlite(),
+        _folder(Path(settings.data_dir)),
+        _program("setpriv", "payloads end with a pilot that is killed", "util-linux"),
+        _module("fsspec_xrootd", "root:// URLs", "pip install xrootd fsspec-xrootd"),
+        _module(
+            "ROOT", "reading products with ROOT itself", "pip install root==0.1a12"
+        ),
+        _module(
+            "pythia8mc",
+            "make demo",
+            "pip install --only-binary :all: pythia8mc==8.317.2",
+        ),
+        _module("matplotlib", "the plot of make demo", "pip install matplotlib"),
+    ]
+    try:
+        address = find_service(settings)
+        health = with_service(lambda service: service.health(), data, url, token)
+        findings.append(
+            Finding(
+                "service", True, False, f"version {health.version} at {address.url}"
+            )
+        )
+    except EvstreamError as error:
+        findings.append(Finding("service", False, False, error.message, error.hint))
+    if json:
+        print_json(findings)
+    else:
+        print_pairs([(_mark(f), _line(f)) for f in findings])
+    if any(finding.needed and not finding.ok for finding in findings):
+        sys.exit(1)
+
+
+def _mark(finding: Finding) -> str:
+    return f"{'ok     ' if finding.ok else 'MISSING' if finding.needed else 'absent '} {finding.name}"
+
+
+def _line(finding: Finding) -> str:
+    return finding.finding + (f"; {finding.remedy}" if finding.remedy else "")
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", sys.version_info >= (3, 11), True, version, "")
+
+
+def _sqlite() -> Finding:
+    ok = sqlite3.sqlite_version_info >= (3, 37)
+    remedy = "" if ok else "use a Python with SQLite 3.37 or newer"
+    return Finding("sqlite", ok, True, sqlite3.sqlite_version, remedy)
+
+
+def _folder(folder: Path) -> Finding:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if not os.access(existing, os.W_OK):
+        return Finding(
+            "data", False, True, f"{existing} cannot be written", "choose with --data"
+        )
+    ok = free >= FREE_BYTES_MIN
+    remedy = "" if ok else "make room, or choose another folder with --data"
+    return Finding("data", ok, True, f"{folder}, {free / 1e9:.1f} GB free", remedy)
+
+
+def _program(name: str, purpose: str, package: str) -> Finding:
+    path = shutil.which(name)
+    remedy = "" if path else f"install the package {package}"
+    return Finding(
+        name, path is not None, False, path or f"without it, not: {purpose}", remedy
+    )
+
+
+def _module(name: str, purpose: str, command: str) -> Finding:
+    ok = importlib.util.find_spec(name) is not None
+    return Finding(name, ok, False, f"for {purpose}", "" if ok else command)

@@ -1,0 +1,82 @@
+"""``evstream get``: a product to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from evstream.cli.printing import print_json, size_text
+from evstream.cli.service import Data, Json, Token, Url, with_service
+from evstream.client import Service
+from evstream.domain.errors import ConfigError, RequestError
+from evstream.wire.messages import NewSlice
+
+
+def get(
+    dataset: Annotated[str, Parameter(help="A registered dataset.")],
+    output: Annotated[Path, Parameter(help="File to write.")],
+    *,
+    lfn: Annotated[
+        str, Parameter(help="File of the dataset, where it has several.")
+    ] = "",
+    tree: Annotated[str, Parameter(help="Tree, where there are several.")] = "",
+    entries: Annotated[
+        str, Parameter(help="START:STOP, half-open; either may be left out.")
+    ] = ":",
+    branches: Annotated[
+        tuple[str, ...],
+        Parameter(
+            consume_multiple=True, negative="", help="Globs of branches; default all."
+        ),
+    ] = (),
+    json: Json = False,
+    data: Data = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Fetch exactly some entries and branches of a registered file.
+
+    Example:
+        evstream get user:dimuons slice.root --entries 100:200 --branches 'Muon_*' run event
+    """
+    start, stop = parse_entries(entries)
+    request = NewSlice(
+        dataset=dataset,
+        lfn=lfn,
+        tree=tree,
+        entry_start=start,
+        entry_stop=stop,
+        branches=list(branches),
+    )
+    partial = output.with_name(f".{output.name}.partial")
+
+    async def work(service: Service) -> tuple[str, int]:
+        plan = await service.describe_slice(request)
+        return plan.key, await service.fetch_product(plan, partial)
+
+    try:
+        key, size = with_service(work, data, url, token)
+        partial.replace(output)
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    if json:
+        print_json({"key": key, "file": str(output), "size": size})
+    else:
+        print(f"{output}: {size_text(size)}, product {key}")
+
+
+def parse_entries(text: str) -> tuple[int, int]:
+    """Read ``START:STOP``; a missing stop is -1, the end."""
+    start, colon, stop = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError("no colon")
+        return int(start or 0), int(stop or -1)
+    except ValueError as error:
+        raise RequestError(
+            f"{text!r} is no range of entries", hint="give START:STOP, as in 100:200"
+        ) from error

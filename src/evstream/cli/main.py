@@ -1,0 +1,69 @@
+"""The ``evstream`` command: its subcommands, and errors as one line with the next step."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cyclopts import App, CycloptsError
+
+import evstream
+from evstream.domain.errors import EvstreamError, RequestError
+
+EXIT_ERROR = 1
+EXIT_REQUEST = 2
+EXIT_INCOMPLETE = 3
+EXIT_INTERRUPTED = 130
+
+app = App(
+    name="evstream",
+    help="Exactly the events you need; they arrive while you compute; every one is counted.",
+    version=evstream.__version__,
+    help_format="plaintext",
+)
+# Named, not imported: a pilot should not wait for what only other commands need.
+app.command("evstream.cli.run:run", name="run")
+app.command("evstream.cli.serve:serve", name="serve")
+app.command("evstream.cli.submit:submit", name="submit")
+app.command("evstream.cli.status:status", name="status")
+app.command("evstream.cli.pilot:pilot", name="pilot")
+app.command("evstream.cli.get:get", name="get")
+app.command("evstream.cli.verify:verify", name="verify")
+app.command("evstream.cli.doctor:doctor", name="doctor")
+dataset_app = App(name="dataset", help="Register files under a name, and look them up.")
+dataset_app.command("evstream.cli.dataset:add", name="add")
+dataset_app.command("evstream.cli.dataset:show", name="show")
+dataset_app.command("evstream.cli.dataset:list_all", name="list")
+app.command(dataset_app)
+task_app = App(name="task", help="Look at a task, cancel it, fetch what it made.")
+task_app.command("evstream.cli.task:show", name="show")
+task_app.command("evstream.cli.task:cancel", name="cancel")
+task_app.command("evstream.cli.task:outputs", name="outputs")
+app.command(task_app)
+config_app = App(name="config", help="Settings, and where each came from.")
+config_app.command("evstream.cli.config:show", name="show")
+app.command(config_app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exits with 0, or with a code that says who should act."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _complain(str(error), "see 'evstream --help' or 'evstream COMMAND --help'")
+        sys.exit(EXIT_REQUEST)
+    except EvstreamError as error:
+        _complain(error.message, error.hint)
+        sys.exit(EXIT_REQUEST if isinstance(error, RequestError) else EXIT_ERROR)
+    except KeyboardInterrupt:
+        _complain("interrupted", "")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_ERROR)
+
+
+def _complain(message: str, hint: str) -> None:
+    text = " ".join(f"{message}; {hint}".split() if hint else message.split())
+    print(f"evstream: error: {text}", file=sys.stderr)

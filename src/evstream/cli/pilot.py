@@ -1,0 +1,85 @@
+"""``evstream pilot``: work for a service."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from evstream.cli.printing import print_json
+from evstream.cli.service import (
+    Data,
+    Json,
+    Token,
+    Url,
+    find_service,
+    run_async,
+    settings_of,
+)
+
+
+def pilot(
+    *,
+    cores: Annotated[int | None, Parameter(help="Payloads to run at once.")] = None,
+    task: Annotated[int | None, Parameter(help="Work for this task alone.")] = None,
+    workdir: Annotated[
+        Path | None, Parameter(help="Scratch space; default a new one.")
+    ] = None,
+    worker: Annotated[
+        str, Parameter(help="Name of this worker; default host, pid, chance.")
+    ] = "",
+    json: Json = False,
+    data: Data = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Claim event ranges, run their payload, stream the outputs back, until all is done.
+
+    SIGTERM and SIGINT let it finish what runs and give back the rest.
+
+    Example:
+        evstream pilot --url http://127.0.0.1:8400 --token $(cat ~/evstream/token) --cores 8
+    """
+    from evstream.assembly import connect, make_pilot
+    from evstream.domain.names import WorkerId
+    from evstream.pilot import PilotSettings
+
+    settings = settings_of(
+        data_dir=data.absolute() if data else None, url=url, token=token, cores=cores
+    )
+    name = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    pilot_settings = PilotSettings(
+        cores=settings.cores,
+        lease_s=settings.lease_s,
+        prefetch_bytes_max=settings.prefetch_bytes_max,
+        idle_s_max=settings.pilot_idle_s_max,
+        drain_s=settings.drain_s,
+        task=task,
+    )
+
+    async def main() -> None:
+        service = connect(find_service(settings), settings.pilot_patience_s)
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix="evstream-pilot-", dir=workdir, ignore_cleanup_errors=True
+            ) as scratch:
+                one = make_pilot(service, pilot_settings, Path(scratch), WorkerId(name))
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    asyncio.get_running_loop().add_signal_handler(number, one.stop)
+                summary = await one.run()
+        finally:
+            await service.close()
+        if json:
+            print_json(summary)
+        else:
+            print(f"{name}: {summary}", file=sys.stderr)
+
+    run_async(main)

@@ -1,0 +1,171 @@
+"""``evstream run``: the whole job as one process tree."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from evstream.cli.main import EXIT_INCOMPLETE
+from evstream.cli.printing import print_json, print_pairs
+from evstream.cli.service import Json, run_async, settings_of
+from evstream.cli.status import watch_task
+from evstream.cli.summary import summarize
+from evstream.cli.task_options import TaskOptions
+from evstream.cli.workers import Workers
+from evstream.client import Service
+from evstream.client.inputs import expand_inputs, tree_of_inputs
+from evstream.client.results import fetch_results
+from evstream.domain.errors import ConfigError, RequestError
+from evstream.domain.states import TaskState
+from evstream.domain.task import split_command
+from evstream.wire.messages import NewDataset, NewTask, TaskView, encode
+
+STATE_FOLDER = ".evstream"
+
+
+@dataclass(frozen=True)
+class _Job:
+    files: NewDataset
+    task: NewTask
+    output: Path
+    workers: int
+
+    @property
+    def request_id(self) -> str:
+        """The same job in the same folder is the same task, so it goes on after a kill."""
+        return hashlib.sha256(encode(self.files) + encode(self.task)).hexdigest()
+
+
+def run(
+    *inputs: Annotated[
+        str, Parameter(help="Files, globs, folders, URLs, or a coffea fileset JSON.")
+    ],
+    options: TaskOptions,
+    workers: Annotated[
+        int | None, Parameter(help="Worker processes; default one a core.")
+    ] = None,
+    output: Annotated[Path, Parameter(help="Folder for the results.")] = Path(
+        "evstream-output"
+    ),
+    dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
+    json: Json = False,
+) -> None:
+    """Process files event range by event range, and account for every event.
+
+    Killed or interrupted, the same command goes on where it was. Exits with 3 if some
+    events could not be processed.
+
+    Example:
+        evstream run data/*.root --payload 'python skim.py {input} {output}' --merge
+    """
+    count = workers if workers is not None else os.cpu_count() or 1
+    if count < 1:
+        raise RequestError(
+            f"{count} workers cannot work", hint="give --workers 1 or more"
+        )
+    _check_payload(options.payload)
+    files = NewDataset(expand_inputs(list(inputs), dataset))
+    task = options.new_task("", tree_of_inputs(list(inputs), dataset))
+    made = _make_folder(output)
+    job = _Job(files, task, output.absolute(), count)
+    try:
+        view, report = run_async(lambda: _run(job))
+    except RequestError:
+        # Nothing was begun: leave the place as it was found.
+        shutil.rmtree(output if made else output / STATE_FOLDER, ignore_errors=True)
+        raise
+    if json:
+        print_json({"task": view, "summary": report, "output": str(job.output)})
+    else:
+        print_pairs([*report.items(), ("results", job.output)])
+    if view.state is not TaskState.DONE:
+        print(f"evstream: task {view.state.value}: {view.reason}", file=sys.stderr)
+        sys.exit(EXIT_INCOMPLETE)
+
+
+def _check_payload(payload: str) -> None:
+    program = split_command(payload)[0]
+    if "{" not in program and shutil.which(program) is None:
+        found = Path(program)
+        problem = "is not executable" if found.exists() else "is not found"
+        hint = (
+            f"chmod +x {program}" if found.exists() else "give its path, or install it"
+        )
+        raise RequestError(f"payload {program} {problem}", hint=hint)
+
+
+def _make_folder(output: Path) -> bool:
+    """Make the output folder if need be and see that it can be written."""
+    made = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {output}: {error.strerror}",
+            hint="choose another with --output",
+        ) from error
+    return made
+
+
+async def _run(job: _Job) -> tuple[TaskView, dict[str, Any]]:
+    from evstream import assembly
+
+    state = job.output / STATE_FOLDER
+    settings = settings_of(data_dir=state)
+    async with assembly.open_embedded(settings) as application:
+        service = application.client()
+        registered = await service.add_dataset(job.files)
+        new = NewTask(**{**_fields(job.task), "dataset": registered.name})
+        task = await service.submit(new, job.request_id)
+        door, address = assembly.unix_door(state)
+        started = time.monotonic()
+        async with assembly.listen(application, door, address, state):
+            view = await _work(job, service, address.url, state, task.id)
+        wall_s = time.monotonic() - started
+        await fetch_results(service, view.id, job.output)
+        await application.sweep()
+        receipt = await service.receipt(view.id)
+    return view, summarize(receipt, wall_s, job.workers)
+
+
+def _fields(task: NewTask) -> dict[str, Any]:
+    return {name: getattr(task, name) for name in task.__struct_fields__}
+
+
+async def _work(
+    job: _Job, service: Service, url: str, state: Path, task: int
+) -> TaskView:
+    """Keep workers alive until the task has ended, or somebody interrupts."""
+    workers = Workers(url, service, state / "work", job.workers, task)
+    loop = asyncio.get_running_loop()
+    keeping = loop.create_task(workers.keep_alive())
+    watching = loop.create_task(watch_task(service, task))
+    interrupted = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupted.set)
+    waiting = loop.create_task(interrupted.wait())
+    everything: set[asyncio.Task[Any]] = {keeping, watching, waiting}
+    try:
+        done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+        if watching not in done:
+            if keeping in done:
+                await keeping
+            raise KeyboardInterrupt
+        return watching.result()
+    finally:
+        for one in everything:
+            one.cancel()
+        await asyncio.gather(*everything, return_exceptions=True)

@@ -1,0 +1,64 @@
+"""``evstream serve``: the embedded service of a data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from evstream.cli.service import run_async, settings_of
+
+
+def serve(
+    *,
+    data: Annotated[
+        Path | None, Parameter(help="Folder that keeps everything.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        Parameter(
+            help="Listen on this TCP port of the loopback interface (0: any), with a token."
+        ),
+    ] = None,
+) -> None:
+    """Run the embedded service until it is told to stop (SIGINT, SIGTERM).
+
+    It listens on a Unix socket that you alone may use, or with --port on
+    127.0.0.1, where it asks for the token in the folder's file 'token'. Kill it
+    at any time: it goes on where it was.
+
+    Example:
+        evstream serve --data ~/evstream --port 8400
+    """
+    from evstream import assembly
+
+    settings = settings_of(data_dir=data.absolute() if data else None)
+
+    async def main() -> None:
+        directory = Path(settings.data_dir)
+        token = ""
+        if port is not None:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            token = assembly.door_token(directory)
+        async with assembly.open_embedded(settings, token=token) as application:
+            door, address = (
+                assembly.unix_door(directory)
+                if port is None
+                else assembly.tcp_door(directory, port, token)
+            )
+            stop = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            async with assembly.listen(application, door, address, directory):
+                print(
+                    f"evstream serves {directory} at {address.url}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                await stop.wait()
+
+    run_async(main)

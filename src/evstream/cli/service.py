@@ -1,0 +1,93 @@
+"""How commands find the service, and how they run what is asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from cyclopts import Parameter
+
+from evstream.client import Address, Service
+from evstream.domain.errors import EvstreamError
+from evstream.settings import Settings, resolve
+
+T = TypeVar("T")
+
+Data = Annotated[
+    Path | None,
+    Parameter(name="--data", help="Folder of the embedded service to talk to."),
+]
+Url = Annotated[
+    str | None, Parameter(name="--url", help="Address: http://HOST:PORT or unix:/PATH.")
+]
+Token = Annotated[
+    str | None, Parameter(name="--token", help="Bearer token of the service.")
+]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+
+
+def settings_of(**flags: object) -> Settings:
+    """Return the settings, flags first."""
+    texts = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in flags.items()
+    }
+    return resolve(texts).settings
+
+
+def find_service(settings: Settings) -> Address:
+    """Return the address of the service: the one named, else the data directory's."""
+    if settings.url:
+        return Address(settings.url, settings.token)
+    found = Address.read(Path(settings.data_dir))
+    return Address(found.url, settings.token or found.token, found.pid)
+
+
+def with_service(
+    work: Callable[[Service], Awaitable[T]],
+    data: Path | None,
+    url: str | None,
+    token: str | None,
+) -> T:
+    """Connect to the service, do some work, and close the connection."""
+    from evstream.assembly import connect
+
+    settings = settings_of(
+        data_dir=data.absolute() if data else None, url=url, token=token
+    )
+
+    async def main() -> T:
+        service = connect(find_service(settings), settings.patience_s)
+        try:
+            return await work(service)
+        finally:
+            await service.close()
+
+    return run_async(main)
+
+
+def run_async(main: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine function; an error that a task group wrapped comes out bare."""
+
+    async def call() -> T:
+        return await main()
+
+    try:
+        return asyncio.run(call())
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that people should see: ours before anybody else's."""
+    flat: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(error.exceptions)
+        else:
+            flat.append(error)
+    return next((error for error in flat if isinstance(error, EvstreamError)), flat[0])

@@ -1,0 +1,74 @@
+"""``evstream status``: how tasks are coming along."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from evstream.cli.printing import print_json, print_table
+from evstream.cli.progress import ProgressDisplay
+from evstream.cli.service import Data, Json, Token, Url, with_service
+from evstream.client import Service
+from evstream.wire.messages import TaskView
+
+WATCH_EVERY_S = 0.5
+
+
+def status(
+    task: Annotated[
+        int | None, Parameter(help="Number of the task; default all.")
+    ] = None,
+    *,
+    watch: Annotated[
+        bool, Parameter(negative="", help="Go on showing until the task has ended.")
+    ] = False,
+    json: Json = False,
+    data: Data = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Show how one task or all tasks are coming along.
+
+    Example:
+        evstream status 1 --watch
+    """
+
+    async def work(service: Service) -> list[TaskView]:
+        views = await service.tasks() if task is None else [await service.task(task)]
+        if watch and views:
+            views[-1] = await watch_task(service, views[-1].id)
+        return views
+
+    views = with_service(work, data, url, token)
+    if json:
+        print_json(views if task is None else views[0])
+        return
+    rows = [
+        (
+            view.id,
+            view.spec.name,
+            view.state.value,
+            f"{view.process.finished}/{view.process.entries}",
+            f"{view.process.ranges_finished}/{view.process.ranges}",
+            view.process.failed_attempts,
+            view.process.fatal,
+            view.workers,
+            view.reason,
+        )
+        for view in views
+    ]
+    columns = ["task", "name", "state", "events", "ranges", "failed", "set-aside", "workers", "reason"]
+    print_table([column.replace("-", " ") for column in columns], rows)
+
+
+async def watch_task(service: Service, task: int) -> TaskView:
+    """Show a task live until it has ended; return its last state."""
+    with ProgressDisplay() as display:
+        while True:
+            view = await service.task(task)
+            display.show(view)
+            if view.state.final:
+                return view
+            await asyncio.sleep(WATCH_EVERY_S)

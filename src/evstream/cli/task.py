@@ -1,0 +1,109 @@
+"""``evstream task``: look at a task, cancel it, fetch what it made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from evstream.cli.printing import print_json, print_pairs, print_table
+from evstream.cli.progress import describe
+from evstream.cli.service import Data, Json, Token, Url, with_service
+from evstream.client import Service
+from evstream.client.results import fetch_results
+from evstream.wire.messages import FailureView, TaskView
+
+Number = Annotated[int, Parameter(help="Number of the task.")]
+
+
+def show(
+    task: Number,
+    *,
+    json: Json = False,
+    data: Data = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Show a task, and each attempt of it that failed, with its reason and its log.
+
+    Example:
+        evstream task show 1
+    """
+
+    async def work(service: Service) -> tuple[TaskView, list[FailureView]]:
+        return await service.task(task), await service.failures(task)
+
+    view, failures = with_service(work, data, url, token)
+    if json:
+        print_json({"task": view, "failures": failures})
+        return
+    spec = view.spec
+    branches = "all" if spec.branches is None else f"{len(spec.branches)} chosen"
+    print_pairs(
+        [
+            ("name", spec.name),
+            ("state", describe(view)),
+            ("reason", view.reason or "-"),
+            ("dataset", f"{spec.dataset}, tree {spec.tree}, branches {branches}"),
+            ("payload", spec.payload),
+            ("events per range", spec.events_per_range),
+        ]
+    )
+    if failures:
+        rows = [
+            (
+                f.lfn,
+                f"{f.entry_start}:{f.entry_stop}",
+                f.attempt,
+                f.kind,
+                f.error,
+                f.log,
+            )
+            for f in failures
+        ]
+        print_table(["file", "entries", "attempt", "kind", "error", "log"], rows)
+
+
+def cancel(
+    task: Number,
+    *,
+    json: Json = False,
+    data: Data = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Cancel a task. What is committed stays, and the receipt says what is not.
+
+    Example:
+        evstream task cancel 1
+    """
+    view = with_service(lambda service: service.cancel(task), data, url, token)
+    if json:
+        print_json(view)
+    else:
+        print(describe(view))
+
+
+def outputs(
+    task: Number,
+    folder: Annotated[Path, Parameter(help="Folder to write to.")],
+    *,
+    json: Json = False,
+    data: Data = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Fetch the outputs and the receipt of an ended task into a folder.
+
+    Example:
+        evstream task outputs 1 results/
+    """
+    paths = with_service(
+        lambda service: fetch_results(service, task, folder), data, url, token
+    )
+    if json:
+        print_json([str(path) for path in paths])
+    else:
+        for path in paths:
+            print(path)

@@ -1,0 +1,111 @@
+"""Worker processes of `evstream run`: started, watched, replaced when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+
+from evstream.client import Service
+from evstream.domain.errors import ConfigError
+from evstream.domain.names import WorkerId
+
+PATIENCE_S = 20
+"""A worker whose service has vanished leaves after this; a restarted one may reuse it."""
+DEATHS_MAX = 5
+"""So many deaths in a row without a finished range, and something else is wrong."""
+
+
+class Workers:
+    """Keeps a number of pilots alive beside a service.
+
+    Parameters
+    ----------
+    url : str
+        Where the service listens.
+    service : Service
+        Told when a worker dies, so that its leases need not run out.
+    folder : Path
+        For scratch space and logs.
+    """
+
+    def __init__(
+        self, url: str, service: Service, folder: Path, number: int, task: int
+    ) -> None:
+        self._url = url
+        self._service = service
+        self._folder = folder
+        self._number = number
+        self._task = task
+        self._processes: dict[WorkerId, asyncio.subprocess.Process] = {}
+        self._finished_before = 0
+        self._deaths = 0
+
+    async def keep_alive(self) -> None:
+        """Start the workers and replace each that dies, until cancelled.
+
+        Raises
+        ------
+        ConfigError
+            Workers die one after another and nothing comes of it.
+        """
+        (self._folder / "logs").mkdir(parents=True, exist_ok=True)
+        async with asyncio.TaskGroup() as group:
+            for slot in range(self._number):
+                group.create_task(self._keep_one(slot))
+
+    async def _keep_one(self, slot: int) -> None:
+        while True:
+            name = WorkerId(f"worker{slot + 1}-{secrets.token_hex(3)}")
+            process = await self._start(name)
+            self._processes[name] = process
+            try:
+                status = await process.wait()
+            finally:
+                del self._processes[name]
+                if process.returncode is None:
+                    await _end(process)
+            await self._service.forget_worker(name)
+            if status != 0:
+                await self._count_death(name, status)
+
+    async def _start(self, name: WorkerId) -> asyncio.subprocess.Process:
+        environment = {**os.environ, "EVSTREAM_PILOT_PATIENCE_S": str(PATIENCE_S)}
+        command = [sys.executable, "-m", "evstream", "pilot", "--url", self._url]
+        command += ["--cores", "1", "--task", str(self._task), "--worker", name]
+        command += ["--workdir", str(self._folder)]
+        with (self._folder / "logs" / f"{name}.log").open("wb") as log:
+            # A session of its own: an interrupt from the terminal is ours to pass on.
+            return await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    async def _count_death(self, name: WorkerId, status: int) -> None:
+        finished = (await self._service.task(self._task)).process.ranges_finished
+        self._deaths = 1 if finished > self._finished_before else self._deaths + 1
+        self._finished_before = finished
+        if self._deaths >= DEATHS_MAX:
+            cause = f"signal {-status}" if status < 0 else f"exit {status}"
+            raise ConfigError(
+                f"{DEATHS_MAX} workers died one after another, the last by {cause}",
+                hint=f"see {self._folder / 'logs' / (name + '.log')}",
+            )
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a worker that we started: first asked, then made to."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(5):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,70 @@
+"""Results of a task: outputs and receipt, fetched into a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from evstream.client.service import Service
+from evstream.domain.errors import ConfigError, ConflictError, DataError
+
+RECEIPT_NAME = "receipt.json"
+
+
+async def fetch_results(service: Service, task: int, folder: Path) -> list[Path]:
+    """Fetch a task's outputs, then its receipt, into a folder; return the paths.
+
+    A file appears under its name only when it is whole and its digest is right; what
+    is there already with the right digest is not fetched again.
+
+    Raises
+    ------
+    ConflictError
+        The task has not ended.
+    ConfigError
+        The folder cannot be written.
+    """
+    view = await service.task(task)
+    if not view.state.final:
+        raise ConflictError(
+            f"task {task} is {view.state.value}",
+            hint=f"wait: evstream status {task} --watch",
+        )
+    receipt = await service.receipt(task)
+    urls = {output.name: output.url for output in await service.outputs(task)}
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for output in receipt["outputs"]:
+            if output["merged_into"] is None:
+                path = folder / output["file"]
+                await _fetch(service, urls[output["name"]], path, output["sha256"])
+                paths.append(path)
+        paths.append(write_receipt(receipt, folder / RECEIPT_NAME))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {folder}: {error.strerror}",
+            hint="make room or choose another",
+        ) from error
+    return paths
+
+
+async def _fetch(service: Service, url: str, path: Path, sha256: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        if await service.fetch_output(url, partial) != sha256:
+            raise DataError(
+                f"{path.name} arrived with other content than was committed"
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_receipt(receipt: dict[str, Any], path: Path) -> Path:
+    """Write a receipt whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(receipt, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
