@@ -48,6 +48,12 @@ class Setting:
             algorithm = ZLIB
         return cls(algorithm, min(level, 9))
 
+    @classmethod
+    def like(cls, algorithm: int, level: int) -> Setting:
+        """Follow blocks that were found, whatever the file's number says of them."""
+        usual = {LZ4: 4, ZSTD: 5}.get(algorithm, 1)
+        return cls(ZLIB if algorithm == OLD else algorithm, level or usual)
+
     def to_root(self) -> int:
         """Give the number that ROOT stores in fCompress."""
         return 100 * self.algorithm + self.level if self.level else 0

@@ -218,9 +218,7 @@ def _with_keys(folder: Directory, data: memoryview) -> Directory:
         raise CorruptFileError(f"directory {folder.path!r} claims {count} keys")
     keys = []
     for _ in range(count):
-        key, behind = read_key(data, at)
-        # In a list a key's own length is that of its header, whatever else it has.
-        at = max(behind, at + key.key_bytes) if key.class_name != "TBasket" else behind
+        key, at = read_key(data, at)
         keys.append(key)
     return Directory(
         folder.path, folder.class_name, folder.name, folder.title, folder.seek,

@@ -83,7 +83,9 @@ def read_key(data: Data, at: int = 0) -> tuple[Key, int]:
     class_name, behind = read_string(data, behind)
     name, behind = read_string(data, behind)
     title, behind = read_string(data, behind)
-    if object_bytes < 0 or key_bytes < behind - at or 0 < nbytes < key_bytes or seek < 0:
+    # ROOT counted a directory's header with "TDirectory", whatever name it then wrote.
+    slack = 4 if class_name == "TDirectoryFile" else 0
+    if object_bytes < 0 or key_bytes + slack < behind - at or 0 < nbytes < key_bytes or seek < 0:
         raise CorruptFileError(f"the key of {name!r} has impossible lengths", name=name)
     key = Key(
         nbytes, version, object_bytes, date, key_bytes, cycle,

@@ -1,0 +1,60 @@
+"""ROOT bytes in, ROOT bytes out: inspect, cut and join files by copying baskets.
+
+Everyone else decompresses, rebuilds and recompresses. Here compressed baskets are
+copied as they are, the few that straddle a cut's ends are cut byte-wise, and only
+the tree's own record is written anew; all C++ types survive.
+
+The core does no I/O: see `evstream.rootio.source`.
+"""
+
+from __future__ import annotations
+
+from evstream.rootio.cut import Cut, cut, plan_cut
+from evstream.rootio.encoder import ENCODER_ID
+from evstream.rootio.errors import (
+    CorruptFileError,
+    EntryRangeError,
+    NoSuchTreeError,
+    NotARootFileError,
+    SchemaMismatchError,
+    UnknownBranchError,
+    UnsupportedFeatureError,
+)
+from evstream.rootio.index import ObjectInfo, SourceIndex, inspect, inspect_steps
+from evstream.rootio.selection import select_branches
+from evstream.rootio.source import (
+    AsyncByteSource,
+    ByteSource,
+    BytesSource,
+    FileSource,
+    drive,
+    drive_async,
+)
+from evstream.rootio.tree_index import BranchInfo, TreeIndex
+
+__all__ = [
+    "ENCODER_ID",
+    "AsyncByteSource",
+    "BranchInfo",
+    "ByteSource",
+    "BytesSource",
+    "CorruptFileError",
+    "Cut",
+    "EntryRangeError",
+    "FileSource",
+    "NoSuchTreeError",
+    "NotARootFileError",
+    "ObjectInfo",
+    "SchemaMismatchError",
+    "SourceIndex",
+    "TreeIndex",
+    "UnknownBranchError",
+    "UnsupportedFeatureError",
+    "cut",
+    "drive",
+    "drive_async",
+    "inspect",
+    "inspect_steps",
+    "plan_cut",
+    "select_branches",
+]

@@ -1,0 +1,115 @@
+"""Assemble files: records, spliced trees and a container around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evstream.rootio.compression import Setting, algorithm_of, compress
+from evstream.rootio.index import Folder, Record, SourceIndex
+from evstream.rootio.keys import Key, key_size, make_key, needs_big, write_key
+from evstream.rootio.layout import Layout
+from evstream.rootio.primitives import uuid_from
+from evstream.rootio.product import Product, Segment, in_memory
+from evstream.rootio.source import Data
+from evstream.rootio.splice import Splice
+
+# A product's own name: neither a path nor a host enters its bytes.
+FILE_NAME = "evstream.root"
+
+
+class FileAssembly:
+    """Gathers what a file shall hold and lays it out from front to back.
+
+    Parameters
+    ----------
+    like : SourceIndex
+        Whose ROOT version, compression and directories the file follows.
+    identity : bytes
+        What the file's UUID derives from.
+    date : int
+        A TDatime for the file's own records.
+    """
+
+    def __init__(self, like: SourceIndex, identity: bytes, date: int) -> None:
+        self._layout = Layout(
+            name=FILE_NAME,
+            title="",
+            uuid=uuid_from(identity),
+            date=date,
+            compression=like.compression,
+            root_version=like.root_version,
+        )
+        self._setting = Setting.from_root(like.compression)
+        self._segments: list[Segment] = []
+        self._at = 0
+
+    def begin(self, folders: Sequence[Folder]) -> None:
+        """Make room for the header and the directories, parents before children."""
+        for folder in folders:
+            self._layout.add_folder(folder.path, folder.class_name, folder.title)
+        self._at = self._layout.place_folders()
+
+    def _append(self, segment: Segment) -> None:
+        self._segments.append(segment)
+        self._at += segment.size
+
+    def copy_record(self, record: Record, path: str | None) -> None:
+        """Copy a record as stored; ``path`` is its directory, None for class descriptions.
+
+        Objects may hold positions that count from their key's first byte, so the
+        key keeps its length. Call this before any tree is added.
+        """
+        folder = self._layout.folders[path or ""]
+        old = record.key
+        key = Key(
+            old.nbytes, old.version, old.object_bytes, old.date, old.key_bytes, 1, self._at,
+            folder.seek, old.class_name, old.name, old.title,
+        )  # fmt: skip
+        self._append(in_memory(write_key(key) + record.payload))
+        if path is None:
+            self._layout.streamers = key
+        else:
+            self._layout.add_key(path, key)
+
+    def add_tree(self, splice: Splice, path: str) -> None:
+        """Lay out a tree's baskets and its record behind them."""
+        folder_path, _, name = path.rpartition("/")
+        folder = self._layout.folders[folder_path]
+        segments, numbers = splice.place(self._at, folder.seek)
+        for segment in segments:
+            self._append(segment)
+        first = splice.pieces[0]
+        old = first.index.key
+        big = needs_big(self._at)
+        key_bytes = key_size(old.class_name, name, old.title, big=big)
+        data = first.index.template(first.kept).record(numbers, key_bytes)
+        stored = compress(data, self._setting)
+        key = make_key(
+            old.class_name,
+            name,
+            old.title,
+            payload_bytes=len(stored),
+            object_bytes=len(data),
+            seek=self._at,
+            seek_directory=folder.seek,
+            date=old.date,
+            big=big,
+        )
+        self._append(in_memory(write_key(key) + bytes(stored)))
+        self._layout.add_key(folder_path, key)
+
+    def finish(self, source_sizes: Sequence[int]) -> Product:
+        """Close the container."""
+        head, tail = self._layout.finish(self._at)
+        return Product([in_memory(head), *self._segments, in_memory(tail)], source_sizes)
+
+
+def folders_above(path: str, folders: Sequence[Folder]) -> list[Folder]:
+    """List the directories on the way to an object, outermost first."""
+    return [f for f in folders if path.startswith(f.path + "/")]
+
+
+def setting_like(payload: Data, fallback: Setting) -> Setting:
+    """Follow the compression of a record that is to be written anew."""
+    algorithm = algorithm_of(payload)
+    return fallback if algorithm is None else Setting.like(algorithm, fallback.level)

@@ -1,0 +1,210 @@
+"""Turn class descriptions into short programs that walk over objects.
+
+Runs of members with fixed sizes become one step, and a class without pointers is
+marked *flat*: its byte count says all there is to know, so it is stepped over
+whole. What remains is little enough to walk a thousand branches in Python.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from evstream.rootio.streamer_info import ClassInfo, Element, StreamerInfos
+
+# Bytes of ROOT's basic types as streamed; long is always eight.
+BASIC_SIZES = {
+    1: 1, 2: 2, 3: 4, 4: 8, 5: 4, 6: 4, 8: 8, 9: 4, 11: 1, 12: 2, 13: 4, 14: 8,
+    15: 4, 16: 8, 17: 8, 18: 1, 19: 4,
+}  # fmt: skip
+# numpy's names for those that are numbers as they stand.
+BASIC_DTYPES = {
+    1: ">i1", 2: ">i2", 3: ">i4", 4: ">i8", 5: ">f4", 6: ">i4", 8: ">f8", 9: ">f4",
+    11: ">u1", 12: ">u2", 13: ">u4", 14: ">u8", 15: ">u4", 16: ">i8", 17: ">u8", 18: ">u1",
+    19: ">f4",
+}  # fmt: skip
+ARRAY_ITEM_BYTES = {
+    "TArrayC": 1, "TArrayS": 2, "TArrayI": 4, "TArrayL": 8, "TArrayL64": 8, "TArrayF": 4,
+    "TArrayD": 8,
+}  # fmt: skip
+LIST_CLASSES = frozenset({"TList", "THashList", "TSortedList"})
+_BITS = 15
+_FIXED_ARRAY, _COUNTED_ARRAY = 20, 40
+_BASE, _OBJECT, _ANY, _OBJECT_INLINE, _OBJECT_POINTER = 0, 61, 62, 63, 64
+_STRING, _TOBJECT, _TNAMED, _ANY_INLINE, _ANY_POINTER = 65, 66, 67, 68, 69
+_STL, _STL_STRING, _STREAMER, _LOOP = 300, 365, 500, 501
+
+
+class Do(IntEnum):
+    """What a step of a plan does."""
+
+    FIXED = 0  # skip `size` bytes, noting the fields among them
+    STRING = 1  # a TString
+    TOBJECT = 2  # a TObject without byte count
+    INLINE = 3  # an object with header, of class `name`
+    POINTER = 4  # an object behind a pointer, once per `size`
+    COUNTED = 5  # a flag, then as many items as the counter says
+    ARRAY = 6  # a TArray: a count, then items of `size` bytes
+    OBJECTS = 7  # a TObjArray by value
+    LIST = 8  # a TList by value
+    OPAQUE = 9  # skipped by its byte count
+    REFUSE = 10  # cannot be walked
+
+
+class FieldSpot(NamedTuple):
+    """A numeric member within a fixed run."""
+
+    name: str
+    offset: int
+    type: int
+
+
+class Step(NamedTuple):
+    """One step; which members matter depends on `do`."""
+
+    do: Do
+    name: str = ""
+    size: int = 0
+    type: int = 0
+    count_name: str = ""
+    class_name: str = ""
+    fields: tuple[FieldSpot, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPlan:
+    """How to walk one version of a class."""
+
+    name: str
+    steps: tuple[Step, ...]
+    flat: bool
+
+
+class Plans:
+    """Plans of one file's classes, made when first needed."""
+
+    def __init__(self, infos: StreamerInfos) -> None:
+        self.infos = infos
+        self._plans: dict[tuple[str, int], ClassPlan | None] = {}
+        self._flat: dict[str, bool] = {"TNamed": True, "TObject": True}
+
+    def get(self, name: str, version: int) -> ClassPlan | None:
+        """Return the plan of a class at a version; None if it is not described."""
+        key = (name, version)
+        if key not in self._plans:
+            info = self.infos.get(name, version)
+            self._plans[key] = None if info is None else self._compile(info)
+        return self._plans[key]
+
+    def bases(self, name: str) -> set[str]:
+        """Name a class and all that it derives from, over all versions described."""
+        found: set[str] = set()
+        pending = [name]
+        while pending:
+            one = pending.pop()
+            if one in found:
+                continue
+            found.add(one)
+            for version in self.infos.versions(one):
+                info = self.infos.get(one, version)
+                if info is not None:
+                    pending += [e.name for e in info.elements if e.type_name == "BASE"]
+        return found
+
+    def flat(self, name: str) -> bool:
+        """Whether no object of this class can hold a pointer or a pointer's tag."""
+        if name not in self._flat:
+            self._flat[name] = False  # so that a class that holds itself comes to an end
+            versions = self.infos.versions(name)
+            plans = [self.get(name, version) for version in versions]
+            self._flat[name] = bool(plans) and all(p is not None and p.flat for p in plans)
+        return self._flat[name]
+
+    def _compile(self, info: ClassInfo) -> ClassPlan:
+        steps: list[Step] = []
+        run = 0
+        fields: list[FieldSpot] = []
+        for element in info.elements:
+            size = _fixed_size(element)
+            if size is not None:
+                if element.type in BASIC_DTYPES:
+                    fields.append(FieldSpot(element.name, run, element.type))
+                run += size
+                continue
+            if run:
+                steps.append(Step(Do.FIXED, size=run, fields=tuple(fields)))
+                run, fields = 0, []
+            steps += self._variable(element)
+        if run:
+            steps.append(Step(Do.FIXED, size=run, fields=tuple(fields)))
+        return ClassPlan(info.name, tuple(steps), all(self._step_is_flat(s) for s in steps))
+
+    def _step_is_flat(self, step: Step) -> bool:
+        if step.do in (Do.POINTER, Do.OBJECTS, Do.LIST, Do.REFUSE):
+            return False
+        return step.do != Do.INLINE or self.flat(step.class_name)
+
+    def _variable(self, element: Element) -> list[Step]:
+        type_ = element.type
+        repeat = 1
+        if _FIXED_ARRAY + _OBJECT <= type_ <= _FIXED_ARRAY + _ANY_POINTER:
+            type_ -= _FIXED_ARRAY
+            repeat = max(1, element.array_length)
+        name = element.name
+        if type_ in (_OBJECT_POINTER, _ANY_POINTER):
+            return [Step(Do.POINTER, name, size=repeat)]
+        if _COUNTED_ARRAY < type_ < _COUNTED_ARRAY + 20 and type_ - 40 in BASIC_SIZES:
+            return [Step(Do.COUNTED, name, type=type_ - 40, count_name=element.count_name)]
+        return [self._one(element, type_)] * repeat
+
+    def _one(self, element: Element, type_: int) -> Step:
+        name = element.name
+        class_name = name if element.type_name == "BASE" else element.type_name.rstrip("*")
+        if type_ == _STRING:
+            return Step(Do.STRING, name)
+        if type_ == _TOBJECT or class_name == "TObject":
+            return Step(Do.TOBJECT, name)
+        if type_ in (_BASE, _OBJECT, _ANY, _OBJECT_INLINE, _ANY_INLINE, _TNAMED):
+            if class_name in ARRAY_ITEM_BYTES:
+                return Step(Do.ARRAY, name, size=ARRAY_ITEM_BYTES[class_name])
+            if class_name == "TObjArray":
+                return Step(Do.OBJECTS, name, class_name=class_name)
+            if class_name in LIST_CLASSES:
+                return Step(Do.LIST, name, class_name=class_name)
+            return Step(Do.INLINE, name, class_name=class_name)
+        if type_ == _STL_STRING or (type_ in (_STL, _STREAMER) and _holds_plain_values(class_name)):
+            return Step(Do.OPAQUE, name)
+        return Step(Do.REFUSE, name, class_name=element.type_name)
+
+
+def _fixed_size(element: Element) -> int | None:
+    if element.type in BASIC_SIZES:
+        return BASIC_SIZES[element.type]
+    basic = element.type - _FIXED_ARRAY
+    if basic in BASIC_SIZES and element.array_length > 0:
+        return BASIC_SIZES[basic] * element.array_length
+    return None
+
+
+_PLAIN = frozenset({
+    "bool", "char", "short", "int", "long", "float", "double", "string", "signed", "unsigned",
+    "std", "Bool_t", "Char_t", "Short_t", "Int_t", "Long_t", "Long64_t", "Float_t", "Double_t",
+    "UChar_t", "UShort_t", "UInt_t", "ULong_t", "ULong64_t",
+})  # fmt: skip
+_CONTAINERS = frozenset({
+    "vector", "list", "deque", "set", "multiset", "map", "multimap", "pair", "bitset",
+})  # fmt: skip
+
+
+def _holds_plain_values(type_name: str) -> bool:
+    """Whether a C++ type is made of numbers, strings and containers of those only."""
+    if "*" in type_name:
+        return False
+    words = "".join(c if c.isalnum() or c == "_" else " " for c in type_name).split()
+    return all(w in _PLAIN or w in _CONTAINERS or w.isdigit() for w in words)
+
+
+def holds_plain_values(type_name: str) -> bool:
+    """Say whether a C++ type consists of numbers, strings and containers of those only."""
+    return _holds_plain_values(type_name)

@@ -1,0 +1,231 @@
+"""The source index: what is read once of a file, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from evstream.rootio.class_plan import Plans
+from evstream.rootio.compression import decompress
+from evstream.rootio.container import Container, Window, newest, read_container, read_record
+from evstream.rootio.errors import (
+    CorruptFileError,
+    NoSuchTreeError,
+    UnsupportedFeatureError,
+    corrupt_steps_if_broken,
+)
+from evstream.rootio.keys import Key, read_key
+from evstream.rootio.primitives import uuid_text
+from evstream.rootio.source import ByteSource, Steps, drive
+from evstream.rootio.streamer_info import StreamerInfos
+from evstream.rootio.tree_index import TreeIndex
+from evstream.rootio.tree_reader import read_tree
+
+# Objects that baskets may refer to, so that products carry them.
+CARRIED_CLASSES = frozenset({"TProcessID"})
+_TREE_CLASSES = frozenset({"TTree", "TNtuple", "TNtupleD"})
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object of the file that is no tree: the newest cycle of its name."""
+
+    path: str
+    class_name: str
+    cycle: int
+    nbytes: int
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as stored, kept to be copied."""
+
+    key: Key
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A directory's path, class and title."""
+
+    path: str
+    class_name: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIndex:
+    """All that is known of one ROOT file.
+
+    Attributes
+    ----------
+    size : int
+        Length in bytes.
+    uuid : str
+        Of the file's header.
+    fingerprint : str
+        SHA-256, hexadecimal, of header, key lists, class descriptions and trees'
+        records as stored: a file that changed has another.
+    trees : mapping of path to TreeIndex
+        Newest cycle of each name.
+    unreadable : mapping of path to reason
+        Trees that this version cannot cut, and why.
+    objects : tuple of ObjectInfo
+        Everything else that the directories list.
+    """
+
+    size: int
+    uuid: str
+    fingerprint: str
+    root_version: int
+    compression: int
+    trees: Mapping[str, TreeIndex]
+    unreadable: Mapping[str, str]
+    objects: tuple[ObjectInfo, ...]
+    folders: tuple[Folder, ...]
+    streamers: Record | None
+    carried: tuple[Record, ...]
+
+    def tree(self, path: str) -> TreeIndex:
+        """Return a tree's index.
+
+        Raises
+        ------
+        NoSuchTreeError
+            None of that name; the error lists those that are there.
+        UnsupportedFeatureError
+            It is there, but this version cannot cut it.
+        """
+        name = path.split(";")[0].strip("/")
+        if name in self.trees:
+            return self.trees[name]
+        if name in self.unreadable:
+            raise UnsupportedFeatureError(
+                f"tree {name!r} cannot be cut: {self.unreadable[name]}", tree=name
+            )
+        known = sorted(self.trees)
+        raise NoSuchTreeError(
+            f"the file has no tree {path!r}",
+            hint=f"it has {', '.join(known)}" if known else "it has no tree at all",
+            trees=known,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Encode the index compactly; `from_bytes` reads it back in milliseconds."""
+        from evstream.rootio.index_codec import encode_index
+
+        return encode_index(self)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> SourceIndex:
+        """Decode what `to_bytes` made.
+
+        Raises
+        ------
+        CorruptFileError
+            Damaged, or written by another version: inspect the file again.
+        """
+        from evstream.rootio.index_codec import decode_index
+
+        return decode_index(data)
+
+
+def inspect(source: ByteSource) -> SourceIndex:
+    """Read what cutting needs to know of a file: a few reads at its ends.
+
+    Raises
+    ------
+    NotARootFileError, CorruptFileError
+    """
+    return drive(inspect_steps(source.size), source)
+
+
+@corrupt_steps_if_broken
+def inspect_steps(size: int) -> Steps[SourceIndex]:
+    """Do what `inspect` does, without I/O of its own.
+
+    Parameters
+    ----------
+    size : int
+        Length of the file in bytes.
+    """
+    window = Window(size)
+    container = yield from read_container(window)
+    digest = hashlib.sha256()
+    for raw in container.raw:
+        digest.update(raw)
+    streamers = yield from _read_streamers(window, container)
+    infos = StreamerInfos(b"", 0)
+    if streamers is not None:
+        digest.update(streamers.payload)
+        infos = StreamerInfos(
+            decompress(streamers.payload, streamers.key.object_bytes), streamers.key.key_bytes
+        )
+    plans = Plans(infos)
+    tree_keys, objects, carried_keys = _sorted_out(container, plans)
+    records = yield from read_record(window, [key for _, key in tree_keys] + carried_keys)
+    trees: dict[str, TreeIndex] = {}
+    unreadable: dict[str, str] = {}
+    for (path, _), (key, payload) in zip(tree_keys, records, strict=False):
+        digest.update(payload)
+        try:
+            trees[path] = read_tree(path, key, decompress(payload, key.object_bytes), plans)
+        except (UnsupportedFeatureError, CorruptFileError) as problem:
+            # The other trees may be sound; this one is refused when it is asked for.
+            unreadable[path] = str(problem)
+    carried = []
+    for key, payload in records[len(tree_keys) :]:
+        digest.update(payload)
+        carried.append(Record(key, bytes(payload)))
+    return SourceIndex(
+        size=size,
+        uuid=uuid_text(container.header.uuid),
+        fingerprint=digest.hexdigest(),
+        root_version=container.header.root_version,
+        compression=container.header.compression,
+        trees=MappingProxyType(trees),
+        unreadable=MappingProxyType(unreadable),
+        objects=tuple(objects),
+        folders=tuple(Folder(d.path, d.class_name, d.title) for d in container.directories[1:]),
+        streamers=streamers,
+        carried=tuple(carried),
+    )
+
+
+def _read_streamers(window: Window, container: Container) -> Steps[Record | None]:
+    header = container.header
+    if header.seek_info <= 0 or header.nbytes_info <= 0:
+        return None
+    (data,) = yield from window.fetch([(header.seek_info, header.nbytes_info)])
+    key, _ = read_key(data)
+    if key.nbytes != header.nbytes_info:
+        raise CorruptFileError("the class descriptions are not where the header says")
+    return Record(key, bytes(data[key.key_bytes :]))
+
+
+def _sorted_out(
+    container: Container, plans: Plans
+) -> tuple[list[tuple[str, Key]], list[ObjectInfo], list[Key]]:
+    """Separate trees, other objects, and those that baskets refer to."""
+    trees: list[tuple[str, Key]] = []
+    objects: list[ObjectInfo] = []
+    carried: list[Key] = []
+    is_tree: dict[str, bool] = dict.fromkeys(_TREE_CLASSES, True)
+    inner = {d.path for d in container.directories}
+    for directory in container.directories:
+        for key in newest(directory.keys):
+            path = f"{directory.path}/{key.name}" if directory.path else key.name
+            if path in inner:
+                continue
+            if key.class_name not in is_tree:
+                is_tree[key.class_name] = "TTree" in plans.bases(key.class_name)
+            if is_tree[key.class_name]:
+                trees.append((path, key))
+                continue
+            objects.append(ObjectInfo(path, key.class_name, key.cycle, key.nbytes, key))
+            if key.class_name in CARRIED_CLASSES and not directory.path:
+                carried.append(key)
+    return trees, objects, carried

@@ -1,0 +1,475 @@
+"""Walk over a streamed object and keep its shape: what must move when its parts do.
+
+A streamed object is plain bytes except for three things whose values depend on
+where they lie: byte counts, class tags and references to earlier objects. The
+walk turns a buffer into nodes (objects) whose tokens are runs of plain bytes
+with those three between them, so that a writer can leave out objects, insert
+items into arrays and put the counts and tags right again.
+
+Source: TBufferFile::ReadObjectAny, TStreamerInfo::ReadBuffer, TObjArray::Streamer
+and TList::Streamer of ROOT 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from struct import Struct
+
+from evstream.rootio.class_plan import (
+    BASIC_DTYPES,
+    BASIC_SIZES,
+    LIST_CLASSES,
+    ClassPlan,
+    Do,
+    Plans,
+    Step,
+)
+from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
+from evstream.rootio.primitives import I4
+from evstream.rootio.source import Data
+from evstream.rootio.streamer_info import (
+    BYTE_COUNT,
+    CLASS_MASK,
+    MAP_OFFSET,
+    NEW_CLASS,
+    class_tag,
+)
+
+NULL = -1
+_U4: Callable[[bytes, int], tuple[int]] = Struct(">I").unpack_from
+_U4_I2: Callable[[bytes, int], tuple[int, int]] = Struct(">Ih").unpack_from
+_IS_REFERENCED = 1 << 4
+_TOBJECT_BYTES = 10
+_DEPTH_MAX = 100
+
+
+class Op(IntEnum):
+    """Kinds of tokens; `a` and `b` are their operands."""
+
+    RAW = 0  # bytes a to b of the buffer
+    OPEN = 1  # a byte count whose object ends at the matching CLOSE
+    CLOSE = 2
+    POINTER = 3  # to node a, or NULL
+    ITEMS = 4  # list number a: its count, then its pointers
+    ARRAY = 5  # array number a: its flag or count, then its items
+
+
+Token = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Node:
+    """One object. ``fields`` map members to (position, basic type) in the buffer."""
+
+    class_name: str
+    tokens: list[Token] = field(default_factory=list)
+    fields: dict[str, tuple[int, int]] = field(default_factory=dict)
+    strings: dict[str, tuple[int, int]] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
+    pointers: dict[str, int] = field(default_factory=dict)
+    arrays: dict[str, int] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    opaque: bool = False
+
+
+@dataclass(slots=True)
+class Items:
+    """A TObjArray or TList: the nodes it points to, and each one's option string."""
+
+    owner: int
+    name: str
+    nodes: list[int]
+    options: list[tuple[int, int]] | None = None
+
+
+@dataclass(slots=True)
+class Array:
+    """Items of a basic type. ``counted`` arrays begin with a flag, TArrays with a count."""
+
+    owner: int
+    name: str
+    start: int
+    count: int
+    item_bytes: int
+    type: int
+    counted: bool
+    flag: int = 1
+
+
+class ObjectGraph:
+    """The nodes of one buffer; node 0 is the object itself.
+
+    Parameters
+    ----------
+    data : bytes-like
+        A decompressed record.
+    key_bytes : int
+        Length of its key: references count from the key's first byte.
+    plans : Plans
+    keep : callable (class name, member) -> bool
+        Pointers for which this is false become null, and what is behind them is
+        not looked at.
+    opaque : set of class names
+        Classes taken as plain bytes when met behind a pointer.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        key_bytes: int,
+        plans: Plans,
+        *,
+        keep: Callable[[str, str], bool] = lambda _class, _member: True,
+        opaque: frozenset[str] = frozenset(),
+    ) -> None:
+        # bytes index and unpack faster than memoryviews.
+        self.data = bytes(data)
+        self.key_bytes = key_bytes
+        self.plans = plans
+        self.nodes: list[Node] = []
+        self.lists: list[Items] = []
+        self.arrays: list[Array] = []
+        self._keep = keep
+        self._opaque = opaque
+        self._by_position: dict[int, int] = {}
+        self._class_names: dict[int, str] = {}
+        self._depth = 0
+
+    def walk(self, class_name: str) -> None:
+        """Walk the whole buffer as one object of a class."""
+        node = Node(class_name)
+        self.nodes.append(node)
+        stop = self._object(class_name, 0, 0)
+        if stop != len(self.data):
+            node.tokens.append((Op.RAW, stop, len(self.data)))
+
+    # --- objects ------------------------------------------------------------
+
+    def _object(self, class_name: str, at: int, number: int) -> int:
+        """Walk an object with a header, its own or a base's or a member's, into a node."""
+        tokens = self.nodes[number].tokens
+        word, version = _U4_I2(self.data, at)
+        if not word & BYTE_COUNT:
+            raise UnsupportedFeatureError(
+                f"an object of class {class_name} has no byte count",
+                hint="the file was written by a ROOT of the last century",
+                class_name=class_name,
+            )
+        stop = at + 4 + (word & ~BYTE_COUNT)
+        if stop > len(self.data) or self._depth > _DEPTH_MAX:
+            raise CorruptFileError(f"an object of class {class_name} runs past its record")
+        if class_name == "TNamed":
+            self._named(at, number)
+            _raw(tokens, at, stop)
+            return stop
+        plan, body = self._plan(class_name, version, at + 6)
+        if plan.flat and not self._is_marked(class_name):
+            _raw(tokens, at, stop)
+            return stop
+        tokens.append((Op.OPEN, 0, 0))
+        _raw(tokens, at + 4, body)
+        self._depth += 1
+        behind = self._members(plan, body, stop, number)
+        self._depth -= 1
+        if behind != stop:
+            raise UnsupportedFeatureError(
+                f"class {class_name} version {version} is not laid out as the file describes it",
+                class_name=class_name,
+                version=version,
+            )
+        tokens.append((Op.CLOSE, 0, 0))
+        return stop
+
+    @staticmethod
+    def _is_marked(class_name: str) -> bool:
+        # Leaves are flat up to their counter, but their maximum must be found.
+        return class_name.startswith("TLeaf")
+
+    def _plan(self, class_name: str, version: int, body: int) -> tuple[ClassPlan, int]:
+        plan = self.plans.get(class_name, version)
+        if plan is None and version <= 0:
+            # A class without a version of its own carries its checksum instead.
+            (checksum,) = _U4(self.data, body)
+            info = self.plans.infos.by_checksum(class_name, checksum)
+            if info is not None:
+                plan, body = self.plans.get(class_name, info.version), body + 4
+        if plan is None:
+            raise UnsupportedFeatureError(
+                f"the file does not describe class {class_name} version {version}",
+                class_name=class_name,
+                version=version,
+            )
+        return plan, body
+
+    def _members(self, plan: ClassPlan, at: int, stop: int, number: int) -> int:
+        node = self.nodes[number]
+        tokens = node.tokens
+        for step in plan.steps:
+            do = step.do
+            if do == Do.FIXED:
+                for name, offset, type_ in step.fields:
+                    node.fields[name] = (at + offset, type_)
+                _raw(tokens, at, at + step.size)
+                at += step.size
+            elif do == Do.INLINE:
+                at = self._object(step.class_name, at, number)
+            elif do == Do.STRING:
+                end = self._string_end(at)
+                node.strings[step.name] = (at, end)
+                _raw(tokens, at, end)
+                at = end
+            elif do == Do.POINTER:
+                for _ in range(step.size):
+                    at = self._pointer_member(plan.name, step.name, at, number)
+            elif do == Do.OBJECTS:
+                at = self._obj_array(step.name, at, number)
+            elif do == Do.COUNTED:
+                at = self._counted(step, at, number)
+            else:
+                at = self._rare(step, at, number)
+            if at > stop:
+                raise CorruptFileError(f"an object of class {plan.name} runs past its end")
+        return at
+
+    def _rare(self, step: Step, at: int, number: int) -> int:
+        tokens = self.nodes[number].tokens
+        if step.do == Do.TOBJECT:
+            end = self._tobject_end(at)
+        elif step.do == Do.ARRAY:
+            return self._tarray(step, at, number)
+        elif step.do == Do.LIST:
+            return self._list(step.name, at, number)
+        elif step.do == Do.OPAQUE:
+            end = at + 4 + (_U4(self.data, at)[0] & ~BYTE_COUNT)
+        else:
+            raise UnsupportedFeatureError(
+                f"member {step.name} of type {step.class_name} cannot be carried over",
+                member=step.name,
+            )
+        _raw(tokens, at, end)
+        return end
+
+    def _named(self, at: int, number: int) -> None:
+        node = self.nodes[number]
+        start = self._tobject_end(at + 6)
+        middle = self._string_end(start)
+        node.strings.setdefault("fName", (start, middle))
+        node.strings.setdefault("fTitle", (middle, self._string_end(middle)))
+
+    def _tobject_end(self, at: int) -> int:
+        bits = _U4(self.data, at + 6)[0]
+        return at + _TOBJECT_BYTES + (2 if bits & _IS_REFERENCED else 0)
+
+    def _string_end(self, at: int) -> int:
+        length = self.data[at]
+        if length < 255:
+            return at + 1 + length
+        (length,) = _U4(self.data, at + 1)
+        return at + 5 + length
+
+    # --- arrays ---------------------------------------------------------------
+
+    def _counted(self, step: Step, at: int, number: int) -> int:
+        node = self.nodes[number]
+        spot = node.fields.get(step.count_name)
+        if spot is None:
+            raise CorruptFileError(f"array {step.name} has no counter")
+        (count,) = I4.unpack_from(self.data, spot[0])
+        flag = self.data[at]
+        item_bytes = BASIC_SIZES[step.type]
+        type_ = step.type
+        if flag == 2:  # TBranch before version 10 marks eight-byte positions so
+            item_bytes, type_ = 8, 16
+        end = self._array(step.name, at + 1, count if flag else 0, item_bytes, type_, number, True)
+        self.arrays[-1].flag = flag
+        return end
+
+    def _tarray(self, step: Step, at: int, number: int) -> int:
+        (count,) = I4.unpack_from(self.data, at)
+        type_ = {1: 1, 2: 2, 4: 3, 8: 16}[step.size]
+        return self._array(step.name, at + 4, count, step.size, type_, number, False)
+
+    def _array(
+        self, name: str, at: int, count: int, item_bytes: int, type_: int, number: int,
+        counted: bool,
+    ) -> int:  # fmt: skip
+        end = at + count * item_bytes
+        if count < 0 or end > len(self.data):
+            raise CorruptFileError(f"array {name} of {count} items does not fit its record")
+        node = self.nodes[number]
+        node.arrays[name] = len(self.arrays)
+        node.tokens.append((Op.ARRAY, len(self.arrays), 0))
+        self.arrays.append(Array(number, name, at, count, item_bytes, type_, counted))
+        return end
+
+    # --- pointers -------------------------------------------------------------
+
+    def _pointer_member(self, class_name: str, member: str, at: int, number: int) -> int:
+        node = self.nodes[number]
+        if self._keep(class_name, member):
+            target, at = self._pointer(at)
+        else:
+            (word,) = _U4(self.data, at)
+            counted = word & BYTE_COUNT and word != NEW_CLASS
+            target, at = NULL, at + 4 + (word & ~BYTE_COUNT if counted else 0)
+            if word:
+                node.dropped.append(member)
+        node.pointers[member] = target
+        node.tokens.append((Op.POINTER, target, 0))
+        return at
+
+    def _pointer(self, at: int) -> tuple[int, int]:
+        """Walk what a pointer leads to; return its node and the position behind it."""
+        start = at
+        (word,) = _U4(self.data, at)
+        if word == 0:
+            return NULL, at + 4
+        if not word & CLASS_MASK and not word & BYTE_COUNT:
+            target = self._by_position.get(word - MAP_OFFSET - self.key_bytes)
+            if target is None:
+                raise UnsupportedFeatureError(
+                    "a pointer leads to an object that is not carried over", offset=at
+                )
+            return target, at + 4
+        if word & CLASS_MASK:
+            raise UnsupportedFeatureError("an object behind a pointer has no byte count", offset=at)
+        stop = at + 4 + (word & ~BYTE_COUNT)
+        if stop > len(self.data):
+            raise CorruptFileError("an object runs past its record", offset=at)
+        name, body = self._class(at + 4)
+        number = len(self.nodes)
+        node = Node(name)
+        self.nodes.append(node)
+        self._by_position[start] = number
+        if name in self._opaque:
+            node.opaque = True
+            _raw(node.tokens, body, stop)
+            return number, stop
+        behind = self._pointee(name, body, number)
+        if behind != stop:
+            raise CorruptFileError(f"an object of class {name} does not end where it should")
+        return number, stop
+
+    def _pointee(self, name: str, body: int, number: int) -> int:
+        node = self.nodes[number]
+        if name == "TObjArray":
+            return self._obj_array("", body, number)
+        if name in LIST_CLASSES:
+            return self._list("", body, number)
+        if name == "TObjString":
+            stop = body + 4 + (_U4(self.data, body)[0] & ~BYTE_COUNT)
+            _raw(node.tokens, body, stop)
+            return stop
+        return self._object(name, body, number)
+
+    def _class(self, at: int) -> tuple[str, int]:
+        (tag,) = _U4(self.data, at)
+        if tag != NEW_CLASS:
+            name = self._class_names.get(tag)
+            if name is None:
+                name, _ = class_tag(self.data, at, self.key_bytes)
+                self._class_names[tag] = name
+            return name, at + 4
+        return class_tag(self.data, at, self.key_bytes)
+
+    # --- collections ------------------------------------------------------------
+
+    def _obj_array(self, member: str, at: int, number: int) -> int:
+        node = self.nodes[number]
+        tokens = node.tokens
+        stop = at + 4 + (_U4(self.data, at)[0] & ~BYTE_COUNT)
+        body = self._string_end(self._tobject_end(at + 6))
+        (count,) = I4.unpack_from(self.data, body)
+        first = body + 8
+        if not 0 <= count <= (stop - first) // 4 or stop > len(self.data):
+            raise CorruptFileError(f"an array of {count} objects does not fit its record")
+        if not count:
+            _raw(tokens, at, stop)
+            return stop
+        tokens.append((Op.OPEN, 0, 0))
+        _raw(tokens, at + 4, body)
+        items = self._items(member, number)
+        at = first
+        self._depth += 1
+        for _ in range(count):
+            target, at = self._pointer(at)
+            items.nodes.append(target)
+        self._depth -= 1
+        if at != stop:
+            raise CorruptFileError("an array of objects does not end where it should")
+        tokens.append((Op.CLOSE, 0, 0))
+        return stop
+
+    def _list(self, member: str, at: int, number: int) -> int:
+        node = self.nodes[number]
+        tokens = node.tokens
+        stop = at + 4 + (_U4(self.data, at)[0] & ~BYTE_COUNT)
+        body = self._string_end(self._tobject_end(at + 6))
+        (count,) = I4.unpack_from(self.data, body)
+        if not 0 <= count <= (stop - body) // 5 or stop > len(self.data):
+            raise CorruptFileError(f"a list of {count} objects does not fit its record")
+        tokens.append((Op.OPEN, 0, 0))
+        _raw(tokens, at + 4, body)
+        items = self._items(member, number)
+        items.options = []
+        at = body + 4
+        self._depth += 1
+        for _ in range(count):
+            target, at = self._pointer(at)
+            end = self._string_end(at)
+            items.nodes.append(target)
+            items.options.append((at, end))
+            at = end
+        self._depth -= 1
+        if at != stop:
+            raise CorruptFileError("a list of objects does not end where it should")
+        tokens.append((Op.CLOSE, 0, 0))
+        return stop
+
+    def _items(self, member: str, number: int) -> Items:
+        node = self.nodes[number]
+        items = Items(number, member, [])
+        node.items[member] = len(self.lists)
+        node.tokens.append((Op.ITEMS, len(self.lists), 0))
+        self.lists.append(items)
+        return items
+
+    # --- values -----------------------------------------------------------------
+
+    def number(self, node: int, name: str, default: int = 0) -> int:
+        """Return a numeric member as an integer; old files keep counts as doubles."""
+        spot = self.nodes[node].fields.get(name)
+        return default if spot is None else self.value(*spot)
+
+    def value(self, at: int, type_: int) -> int:
+        """Return the number of a basic type at a position, as an integer."""
+        (value,) = _READERS[type_](self.data, at)
+        return int(value)
+
+    def text(self, node: int, name: str) -> str:
+        """Return a string member, "" if the class has none."""
+        spot = self.nodes[node].strings.get(name)
+        if spot is None:
+            return ""
+        start, end = spot
+        skip = 5 if self.data[start] == 255 else 1
+        return str(self.data[start + skip : end], "utf-8", "surrogateescape")
+
+
+_CODES = {
+    ">i1": "b", ">u1": "B", ">i2": "h", ">u2": "H", ">i4": "i", ">u4": "I", ">i8": "q",
+    ">u8": "Q", ">f4": "f", ">f8": "d",
+}  # fmt: skip
+_READERS = {
+    type_: Struct(">" + _CODES[dtype]).unpack_from for type_, dtype in BASIC_DTYPES.items()
+}
+
+
+def _raw(tokens: list[Token], start: int, stop: int) -> None:
+    """Add plain bytes, joining them to those before if they follow without a gap."""
+    if tokens and tokens[-1][0] == Op.RAW and tokens[-1][2] == start:
+        tokens[-1] = (Op.RAW, tokens[-1][1], stop)
+    elif stop > start:
+        tokens.append((Op.RAW, start, stop))

@@ -1,0 +1,358 @@
+"""Read a tree's record into a `TreeIndex`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from evstream.rootio.class_plan import BASIC_DTYPES, Plans, holds_plain_values
+from evstream.rootio.clusters import ClusterRanges, Int64, boundaries, common_boundaries
+from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError, corrupt_if_broken
+from evstream.rootio.keys import Key
+from evstream.rootio.object_graph import NULL, ObjectGraph, Op
+from evstream.rootio.source import Data
+from evstream.rootio.tree_index import (
+    BasketTable,
+    BranchInfo,
+    BranchTable,
+    FieldPlaces,
+    LeafLayout,
+    TreeIndex,
+)
+from evstream.rootio.tree_template import Skeleton
+
+# They speak of entry numbers or files that a cut leaves behind; docs/explanation/rootio.md.
+DROPPED_MEMBERS = {
+    "fTreeIndex": "its index of major and minor values",
+    "fFriends": "its friends",
+}
+# TBranch members that differ in a product.
+BRANCH_FIELDS = (
+    "fWriteBasket", "fMaxBaskets", "fEntryNumber", "fEntries", "fFirstEntry", "fTotBytes",
+    "fZipBytes",
+)  # fmt: skip
+BASKET_ARRAYS = ("fBasketBytes", "fBasketEntry", "fBasketSeek")
+_LEAF_TYPES = {
+    "TLeafB": "int8", "TLeafS": "int16", "TLeafI": "int32", "TLeafL": "int64", "TLeafG": "long",
+    "TLeafF": "float", "TLeafD": "double", "TLeafO": "bool", "TLeafC": "string",
+    "TLeafF16": "Float16_t", "TLeafD32": "Double32_t",
+}  # fmt: skip
+_COLLECTION_COUNTS = (3, 4)
+_TOP_OF_CLASS = 0
+
+
+class _Reader:
+    """Gathers the parts of one tree's index from its graph."""
+
+    def __init__(self, graph: ObjectGraph, plans: Plans) -> None:
+        self.graph = graph
+        self.plans = plans
+        self.nodes: list[int] = []
+        self.parents: list[int] = []
+        self.names: list[str] = []
+        self.hidden: list[bool] = []
+        self._list(0, NULL, "")
+        reference = graph.nodes[0].pointers.get("fBranchRef", NULL)
+        if reference != NULL:
+            self._add(reference, NULL, "", hidden=True)
+        self.branch_of = {node: i for i, node in enumerate(self.nodes)}
+        self.leaf_owner = {leaf: i for i in range(len(self.nodes)) for leaf in self.leaves(i)}
+
+    def _list(self, node: int, parent: int, prefix: str) -> None:
+        for child in self.items(node, "fBranches"):
+            if child != NULL:
+                self._add(child, parent, prefix)
+
+    def _add(self, node: int, parent: int, prefix: str, *, hidden: bool = False) -> None:
+        number = len(self.nodes)
+        name = prefix + self.graph.text(node, "fName")
+        self.nodes.append(node)
+        self.parents.append(parent)
+        self.names.append(name)
+        self.hidden.append(hidden)
+        if not hidden:
+            self._list(node, number, name + "/")
+
+    def items(self, node: int, member: str) -> list[int]:
+        where = self.graph.nodes[node].items.get(member)
+        return [] if where is None else self.graph.lists[where].nodes
+
+    def leaves(self, branch: int) -> list[int]:
+        return [n for n in self.items(self.nodes[branch], "fLeaves") if n != NULL]
+
+    def requires(self, branch: int) -> list[int]:
+        nodes = self.graph.nodes
+        found = []
+        for member in ("fBranchCount", "fBranchCount2"):
+            target = nodes[self.nodes[branch]].pointers.get(member, NULL)
+            if target != NULL:
+                found.append(self.branch_of.get(target, NULL))
+        for leaf in self.leaves(branch):
+            counter = nodes[leaf].pointers.get("fLeafCount", NULL)
+            if counter != NULL:
+                found.append(self.leaf_owner.get(counter, NULL))
+        if NULL in found:
+            raise CorruptFileError(
+                f"branch {self.names[branch]!r} is counted by a branch that the tree does not have"
+            )
+        return [i for i in found if i != branch]
+
+    def maxima(self, branch: int) -> list[tuple[int, int]]:
+        spots = []
+        for node in [self.nodes[branch], *self.leaves(branch)]:
+            spot = self.graph.nodes[node].fields.get("fMaximum")
+            # ROOT sizes buffers by those of integers; the others are never filled in.
+            if spot is not None and np.dtype(BASIC_DTYPES[spot[1]]).kind in "iu":
+                spots.append(spot)
+        return spots
+
+    def layout(self, branch: int) -> LeafLayout:
+        leaves = self.leaves(branch)
+        counter = (
+            self.graph.nodes[leaves[0]].pointers.get("fLeafCount", NULL)
+            if len(leaves) == 1
+            else NULL
+        )
+        if counter == NULL or counter not in self.leaf_owner:
+            return LeafLayout(NULL, 0, 0, 0)
+        number = self.graph.number
+        item_bytes = number(leaves[0], "fLen") * number(leaves[0], "fLenType")
+        header = 1 if self.graph.nodes[leaves[0]].class_name == "TLeafElement" else 0
+        return LeafLayout(
+            self.leaf_owner[counter], item_bytes, header, number(counter, "fLenType")
+        )
+
+    def pinned(self, branch: int) -> bool:
+        """Whether entries of a branch may hold class tags, which are positions."""
+        node = self.nodes[branch]
+        class_name = self.graph.nodes[node].class_name
+        if class_name == "TBranch":
+            return any(
+                self.graph.nodes[leaf].class_name not in _LEAF_TYPES for leaf in self.leaves(branch)
+            )
+        if class_name != "TBranchElement":
+            return True
+        number = self.graph.number
+        streamer = number(node, "fStreamerType", -1)
+        if 0 < streamer < 60 or number(node, "fType") in _COLLECTION_COUNTS:
+            return False
+        type_name = self._member_type(node)
+        return not (holds_plain_values(type_name) or self.plans.flat(type_name))
+
+    def _member_type(self, node: int) -> str:
+        graph = self.graph
+        holder = graph.text(node, "fClassName")
+        position = graph.number(node, "fID", -1)
+        if position < 0:
+            return holder
+        info = self.plans.infos.get(holder, graph.number(node, "fClassVersion"))
+        if info is None or position >= len(info.elements):
+            return "unknown*"
+        return info.elements[position].type_name
+
+    def type(self, branch: int) -> str:
+        node = self.nodes[branch]
+        if self.graph.nodes[node].class_name != "TBranch":
+            position = self.graph.number(node, "fID", -1)
+            if position >= 0:
+                return self._member_type(node).rstrip("*") or "unknown"
+            return self.graph.text(node, "fClassName")
+        names = []
+        for leaf in self.leaves(branch):
+            name = _LEAF_TYPES.get(self.graph.nodes[leaf].class_name, "object")
+            unsigned = self.graph.number(leaf, "fIsUnsigned") and name.startswith("int")
+            names.append("u" + name if unsigned else name)
+        return ",".join(names)
+
+    def title(self, branch: int) -> str:
+        return ":".join(self.graph.text(leaf, "fTitle") for leaf in self.leaves(branch))
+
+    def array_numbers(self, branch: int) -> tuple[int, int, int]:
+        arrays = self.graph.nodes[self.nodes[branch]].arrays
+        try:
+            a, b, c = (arrays[name] for name in BASKET_ARRAYS)
+        except KeyError:
+            raise UnsupportedFeatureError(
+                f"branch {self.names[branch]!r} has no tables of baskets",
+                branch=self.names[branch],
+            ) from None
+        return a, b, c
+
+    def array(self, number: int) -> Int64:
+        array = self.graph.arrays[number]
+        dtype = BASIC_DTYPES[array.type]
+        values = np.frombuffer(self.graph.data, dtype, array.count, array.start)
+        return values.astype(np.int64)
+
+
+@corrupt_if_broken
+def read_tree(path: str, key: Key, data: Data, plans: Plans) -> TreeIndex:
+    """Read a tree.
+
+    Parameters
+    ----------
+    path : str
+        Where the file's directories list it.
+    key : Key
+    data : bytes-like
+        Its record, decompressed.
+    plans : Plans
+        Of the file's classes.
+
+    Raises
+    ------
+    UnsupportedFeatureError
+        Layouts of ROOT 3 and older, or classes that the file does not describe.
+    CorruptFileError
+        Contradictions within the record.
+    """
+    graph, notes = _walk(key, data, plans)
+    reader = _Reader(graph, plans)
+    entries = graph.number(0, "fEntries")
+    if entries < 0:
+        raise CorruptFileError(f"tree {path!r} claims {entries} entries")
+    baskets, embedded = _baskets(reader)
+    table = _table(reader)
+    counts = np.diff(baskets.first)
+    sizes = np.bincount(baskets.branch, baskets.nbytes, len(reader.nodes)).astype(np.int64)
+    infos = [
+        BranchInfo(
+            reader.names[i], reader.parents[i], reader.type(i), reader.title(i),
+            int(sizes[i]), int(counts[i]),
+        )
+        for i in range(len(reader.nodes))
+        if not reader.hidden[i]
+    ]  # fmt: skip
+    arrays = graph.nodes[0].arrays
+    cluster_arrays = (arrays.get("fClusterRangeEnd", NULL), arrays.get("fClusterSize", NULL))
+    numbers = {name: graph.number(0, name) for name in graph.nodes[0].fields}
+    maxima = [[graph.value(*spot) for spot in spots] for spots in table.maxima]
+    clusters = _clusters(reader, cluster_arrays, numbers.get("fAutoFlush", 0), entries, baskets)
+    return TreeIndex(
+        path, key, entries, clusters, tuple(infos), tuple(notes), table, baskets, embedded,
+        Skeleton.of(graph), dict(graph.nodes[0].fields), numbers, maxima,
+    )  # fmt: skip
+
+
+def _walk(key: Key, data: Data, plans: Plans) -> tuple[ObjectGraph, list[str]]:
+    dropped = dict(DROPPED_MEMBERS)
+
+    def attempt() -> ObjectGraph:
+        graph = ObjectGraph(
+            data,
+            key.key_bytes,
+            plans,
+            keep=lambda _class_name, member: member not in dropped,
+            opaque=frozenset({"TBasket"}),
+        )
+        graph.walk(key.class_name)
+        return graph
+
+    try:
+        graph = attempt()
+    except UnsupportedFeatureError:
+        # What users hung on the tree may be of classes that nobody can walk over.
+        dropped["fUserInfo"] = "its user info"
+        graph = attempt()
+    notes = [f"{what} ({name})" for name, what in dropped.items() if _has(graph, name)]
+    return graph, notes
+
+
+def _has(graph: ObjectGraph, member: str) -> bool:
+    return member in graph.nodes[0].dropped
+
+
+def _table(reader: _Reader) -> BranchTable:
+    graph = reader.graph
+    nodes = reader.nodes
+    n = len(nodes)
+
+    def column(name: str, default: int = 0) -> Int64:
+        return np.array([graph.number(node, name, default) for node in nodes], np.int64)
+
+    fields = {}
+    for name in BRANCH_FIELDS:
+        spots = [graph.nodes[node].fields.get(name, (-1, 0)) for node in nodes]
+        both = np.array(spots, np.int64).reshape(-1, 2)
+        fields[name] = FieldPlaces(both[:, 0].copy(), both[:, 1].copy())
+    return BranchTable(
+        nodes=nodes,
+        parents=reader.parents,
+        hidden=reader.hidden,
+        requires=[reader.requires(i) for i in range(n)],
+        maxima=[reader.maxima(i) for i in range(n)],
+        arrays=[reader.array_numbers(i) for i in range(n)],
+        layouts=[reader.layout(i) for i in range(n)],
+        file_names=[graph.text(node, "fFileName") for node in nodes],
+        entries=column("fEntries"),
+        first_entries=column("fFirstEntry"),
+        tot_bytes=column("fTotBytes"),
+        zip_bytes=column("fZipBytes"),
+        offset_lengths=column("fEntryOffsetLen"),
+        compression=column("fCompress", 1),
+        pinned=np.array([reader.pinned(i) for i in range(n)], np.int64),
+        fields=fields,
+    )
+
+
+def _baskets(reader: _Reader) -> tuple[BasketTable, dict[int, bytes]]:
+    """Join the tables of all branches; find the baskets that are within the record."""
+    graph = reader.graph
+    parts: list[tuple[Int64, Int64, Int64]] = []
+    edges: list[Int64] = []
+    embedded: dict[int, bytes] = {}
+    total = 0
+    for i, node in enumerate(reader.nodes):
+        nbytes, start, seek = (reader.array(number) for number in reader.array_numbers(i))
+        inside = dict(_resident(reader, node))
+        count = graph.number(node, "fWriteBasket")
+        if not 0 <= count <= len(start):
+            raise CorruptFileError(f"branch {reader.names[i]!r} claims {count} baskets")
+        end = graph.number(node, "fFirstEntry") + graph.number(node, "fEntries")
+        if count in inside and count < len(start):
+            count += 1
+        stop = np.append(start[1:count], end)[:count]
+        # Only a basket with bytes has a place; one that was never flushed is in the record.
+        for b in np.flatnonzero(seek[:count] == 0).tolist():
+            if b not in inside:
+                raise CorruptFileError(f"basket {b} of branch {reader.names[i]!r} is nowhere")
+            embedded[total + b] = inside[b]
+        nbytes, start, seek = nbytes[:count], start[:count], seek[:count]
+        if (stop < start).any() or (nbytes < 0).any() or (seek < 0).any():
+            raise CorruptFileError(f"the baskets of branch {reader.names[i]!r} are not in order")
+        parts.append((nbytes, start, seek))
+        edges.append(stop)
+        total += count
+    sizes = [len(part[0]) for part in parts]
+    zero = np.zeros(0, np.int64)
+    nbytes, start, seek = (np.concatenate([zero, *(p[k] for p in parts)]) for k in range(3))
+    return BasketTable(
+        np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)]),
+        np.repeat(np.arange(len(sizes)), sizes),
+        start,
+        np.concatenate([zero, *edges]),
+        seek,
+        nbytes,
+    ), embedded
+
+
+def _resident(reader: _Reader, node: int) -> Iterator[tuple[int, bytes]]:
+    graph = reader.graph
+    for position, basket in enumerate(reader.items(node, "fBaskets")):
+        if basket != NULL:
+            tokens = graph.nodes[basket].tokens
+            if len(tokens) == 1 and tokens[0][0] == Op.RAW:
+                yield position, graph.data[tokens[0][1] : tokens[0][2]]
+
+
+def _clusters(
+    reader: _Reader, arrays: tuple[int, int], rest: int, entries: int, baskets: BasketTable
+) -> Int64:
+    ends, sizes = (
+        np.zeros(0, np.int64) if number == NULL else reader.array(number) for number in arrays
+    )
+    if len(ends) != len(sizes):
+        raise CorruptFileError("the tree's cluster ranges contradict each other")
+    found = boundaries(ClusterRanges(ends, sizes, rest), entries)
+    return common_boundaries(baskets.first, baskets.start, entries) if found is None else found

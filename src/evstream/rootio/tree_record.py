@@ -1,0 +1,230 @@
+"""Write a tree's record for a choice of branches and a set of baskets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from evstream.rootio.class_plan import BASIC_DTYPES
+from evstream.rootio.clusters import Int64, as_ranges
+from evstream.rootio.errors import UnsupportedFeatureError
+from evstream.rootio.object_graph import NULL, Items
+from evstream.rootio.primitives import I4
+from evstream.rootio.source import Data
+from evstream.rootio.tree_index import TreeIndex
+from evstream.rootio.tree_template import Spots, Template
+
+_SEEK, _BYTES, _ENTRY = "fBasketSeek", "fBasketBytes", "fBasketEntry"
+_LONG64 = 16
+# TBranch before version 10 marks eight-byte positions with this flag.
+_WIDE_FLAG = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNumbers:
+    """All that differs between products of one template.
+
+    Attributes
+    ----------
+    counts : int64, shape (n_kept,)
+        Baskets of each kept branch.
+    start, nbytes, seek : int64, shape (counts.sum(),)
+        Tables of the baskets, branch after branch.
+    branch_entries, branch_first, tot_bytes, zip_bytes : int64, shape (n_kept,)
+    clusters : int64, shape (n_clusters + 1,), or None to state none
+    maxima : {(kept branch, leaf): value}
+        Leaf maxima that differ from the template's.
+    """
+
+    entries: int
+    counts: Int64
+    start: Int64
+    nbytes: Int64
+    seek: Int64
+    branch_entries: Int64
+    branch_first: Int64
+    tot_bytes: Int64
+    zip_bytes: Int64
+    clusters: Int64 | None = None
+    maxima: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+class TreeTemplate:
+    """One tree with some of its branches, ready to be filled with numbers.
+
+    Parameters
+    ----------
+    index : TreeIndex
+    kept : tuple of int
+        Branches, ascending, with all that hold them and all that count their items.
+    """
+
+    def __init__(self, index: TreeIndex, kept: tuple[int, ...]) -> None:
+        self._index = index
+        self.kept = kept
+        table = index.table
+        nodes = {table.nodes[i] for i in kept}
+        dropped = {
+            table.nodes[i] for i in range(len(table)) if table.hidden[i] and i not in set(kept)
+        }
+
+        def keep(items: Items, node: int, written: bool) -> bool:
+            if items.name == "fBranches":
+                return node in nodes
+            if items.name == "fLeaves" and items.owner == 0:
+                return written
+            return items.name != "fBaskets"
+
+        self._template = Template(index.skeleton, keep, dropped)
+        rows = np.array(kept, np.int64)
+        self._branch_spots: dict[str, list[tuple[npt.NDArray[np.intp], Spots]]] = {}
+        for name, places in table.fields.items():
+            at, types = places.at[rows], places.type[rows]
+            self._branch_spots[name] = [
+                (which, self._template.spots(at[which], int(type_)))
+                for type_ in np.unique(types[at >= 0])
+                for which in [np.flatnonzero((types == type_) & (at >= 0))]
+            ]
+        self._tree_spots = {
+            name: self._template.spots([at], type_) for name, (at, type_) in index.fields.items()
+        }
+        self._roles = self._assign_arrays()
+
+    def _assign_arrays(self) -> list[tuple[str, int]]:
+        """Say what each gap is for: a member's name and the kept branch it belongs to."""
+        table = self._index.table
+        arrays = self._index.skeleton.arrays
+        position = {table.nodes[i]: k for k, i in enumerate(self.kept)}
+        roles = []
+        for number in self._template.arrays:
+            array = arrays[number]
+            branch = position.get(array.owner, NULL)
+            own = branch != NULL and number in table.arrays[self.kept[branch]]
+            roles.append((array.name if own or array.owner == 0 else "", branch))
+        return roles
+
+    def record(self, numbers: TreeNumbers, key_bytes: int) -> bytes:
+        """Return the tree's record, uncompressed.
+
+        Parameters
+        ----------
+        numbers : TreeNumbers
+        key_bytes : int
+            Length of the key that will stand before it.
+        """
+        base = self._template.blank()
+        self._put_branches(base, numbers)
+        clusters = self._put_tree(base, numbers)
+        tables = self._basket_tables(numbers)
+        arrays = []
+        for number, (name, branch) in zip(self._template.arrays, self._roles, strict=True):
+            array = self._index.skeleton.arrays[number]
+            if name in tables:
+                arrays.append(tables[name][branch])
+            elif name in clusters:
+                values = clusters[name]
+                arrays.append((b"\1" if len(values) else b"\0") + values.astype(">i8").tobytes())
+            elif name in ("fIndexValues", "fIndex"):
+                arrays.append(I4.pack(0))
+            else:
+                head = bytes([array.flag]) if array.counted else I4.pack(array.count)
+                stop = array.start + array.count * array.item_bytes
+                arrays.append(head + self._index.skeleton.data[array.start : stop])
+        return self._template.fill(base, arrays, key_bytes)
+
+    def _put_branches(self, base: npt.NDArray[np.uint8], numbers: TreeNumbers) -> None:
+        behind = numbers.branch_first + numbers.branch_entries
+        columns = {
+            "fWriteBasket": numbers.counts,
+            "fMaxBaskets": numbers.counts + 1,
+            "fEntryNumber": behind,
+            "fEntries": numbers.branch_entries,
+            "fFirstEntry": numbers.branch_first,
+            "fTotBytes": numbers.tot_bytes,
+            "fZipBytes": numbers.zip_bytes,
+        }
+        for name, values in columns.items():
+            for rows, spots in self._branch_spots[name]:
+                spots.put(base, _checked(values[rows], spots.type, name))
+        table = self._index.table
+        for (branch, leaf), value in numbers.maxima.items():
+            at, type_ = table.maxima[self.kept[branch]][leaf]
+            self._template.spots([at], type_).put(base, [value])
+
+    def _put_tree(self, base: npt.NDArray[np.uint8], numbers: TreeNumbers) -> dict[str, Int64]:
+        index = self._index
+        tot, zipped = int(numbers.tot_bytes.sum()), int(numbers.zip_bytes.sum())
+        values = {
+            "fEntries": numbers.entries,
+            "fTotBytes": tot,
+            "fZipBytes": zipped,
+            "fSavedBytes": tot,
+            "fFlushedBytes": zipped,
+            "fNvar": sum(index.table.parents[i] < 0 and not index.table.hidden[i]
+                         for i in self.kept),
+        }  # fmt: skip
+        none = np.zeros(0, np.int64)
+        clusters = {"fClusterRangeEnd": none, "fClusterSize": none}
+        stated = numbers.clusters is not None and "fNClusterRange" in index.fields
+        if stated and numbers.clusters is not None and numbers.entries:
+            ranges = as_ranges(numbers.clusters)
+            clusters = {"fClusterRangeEnd": ranges.ends, "fClusterSize": ranges.sizes}
+            values["fAutoFlush"] = ranges.rest
+        values["fNClusterRange"] = len(clusters["fClusterSize"])
+        for name, value in values.items():
+            spots = self._tree_spots.get(name)
+            if spots is not None:
+                spots.put(base, _checked(np.array([value]), spots.type, name))
+        return clusters
+
+    def _basket_tables(self, numbers: TreeNumbers) -> dict[str, list[Data]]:
+        """Encode the three tables of each branch, with ROOT's one spare slot at the end."""
+        counts = numbers.counts
+        slots = counts + 1
+        first = np.concatenate([np.zeros(1, np.int64), np.cumsum(slots)])
+        place = np.arange(len(numbers.start)) + np.repeat(np.arange(len(counts)), counts)
+        spare = numbers.branch_first + numbers.branch_entries
+        columns = {
+            _BYTES: (numbers.nbytes, np.zeros_like(spare)),
+            _ENTRY: (numbers.start, spare),
+            _SEEK: (numbers.seek, np.zeros_like(spare)),
+        }
+        tables: dict[str, list[Data]] = {}
+        for (name, (values, last)), which in zip(columns.items(), range(3), strict=True):
+            flat = np.zeros(int(first[-1]), np.int64)
+            flat[place] = values
+            flat[first[1:] - 1] = last
+            types = [
+                self._index.skeleton.arrays[self._index.table.arrays[i][which]].type
+                for i in self.kept
+            ]
+            tables[name] = _encoded(name, flat, first.tolist(), types)
+        return tables
+
+
+def _encoded(name: str, flat: Int64, first: list[int], types: list[int]) -> list[Data]:
+    largest = int(flat.max(initial=0))
+    views: dict[int, tuple[bytes, int, bytes]] = {}
+    for type_ in set(types):
+        flag, wide = b"\1", type_
+        if name == _SEEK and largest > 0x7FFFFFFF and type_ != _LONG64:
+            flag, wide = bytes([_WIDE_FLAG]), _LONG64
+        dtype = np.dtype(BASIC_DTYPES[wide])
+        views[type_] = flag, dtype.itemsize, _checked(flat, wide, name).astype(dtype).tobytes()
+    out: list[Data] = []
+    for k, type_ in enumerate(types):
+        flag, width, raw = views[type_]
+        out.append(flag + raw[first[k] * width : first[k + 1] * width])
+    return out
+
+
+def _checked(values: Int64, type_: int, name: str) -> Int64:
+    """Refuse numbers that the file's version of ROOT has no room for."""
+    dtype = np.dtype(BASIC_DTYPES[type_])
+    if dtype.kind in "iu" and len(values) and values.max() > np.iinfo(dtype).max:
+        raise UnsupportedFeatureError(
+            f"{name} exceeds what the tree's version can hold", hint="ask for fewer entries"
+        )
+    return values

@@ -1,0 +1,256 @@
+"""A tree's record with gaps: everything about it but the baskets.
+
+A template is made once for a choice of branches. Filling it, for each request,
+inserts the basket arrays and the numbers that change, then shifts byte counts
+and references past the insertions: a few numpy operations whatever the number
+of branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from evstream.rootio.class_plan import BASIC_DTYPES
+from evstream.rootio.object_graph import NULL, Array, Items, ObjectGraph, Op, Token
+from evstream.rootio.source import Data
+from evstream.rootio.streamer_info import BYTE_COUNT, CLASS_MASK, MAP_OFFSET, NEW_CLASS
+
+Int64 = npt.NDArray[np.int64]
+# A position in the template, and how many gaps lie before it.
+_Place: TypeAlias = tuple[int, int]
+_GAP = b"\0\0\0\0"
+_NEW = NEW_CLASS.to_bytes(4, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """The shape of one streamed object, detached from the walk that found it.
+
+    Attributes
+    ----------
+    data : bytes
+        The record; only what RAW tokens name is looked at.
+    tokens : list of (op, a, b)
+        Of all nodes, one after the other.
+    starts : list of int
+        First token of each node, and the number of tokens.
+    class_names : list of str, one a node
+    """
+
+    data: bytes
+    tokens: list[Token]
+    starts: list[int]
+    class_names: list[str]
+    lists: list[Items]
+    arrays: list[Array]
+
+    @classmethod
+    def of(cls, graph: ObjectGraph) -> Skeleton:
+        """Detach the shape of a walked object."""
+        tokens: list[Token] = []
+        starts = [0]
+        for node in graph.nodes:
+            tokens += node.tokens
+            starts.append(len(tokens))
+        names = [node.class_name for node in graph.nodes]
+        return cls(graph.data, tokens, starts, names, graph.lists, graph.arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Spots:
+    """Where numbers of one kind are in a template: position and basic type of each."""
+
+    at: Int64
+    type: int
+
+    def put(self, into: npt.NDArray[np.uint8], values: npt.ArrayLike) -> None:
+        """Write one value at each spot."""
+        dtype = np.dtype(BASIC_DTYPES[self.type])
+        raw = np.ascontiguousarray(np.asarray(values).astype(dtype))
+        width = dtype.itemsize
+        where = self.at[:, None] + np.arange(width)
+        into[where] = raw.view(np.uint8).reshape(-1, width)
+
+
+class Template:
+    """A streamed object with gaps for arrays.
+
+    Parameters
+    ----------
+    skeleton : Skeleton
+    keep : callable (Items, node, written) -> bool
+        Which items of a list are written; ``written`` says that the node already is.
+    dropped : set of nodes
+        Pointers to these become null.
+
+    Attributes
+    ----------
+    arrays : list of int
+        Array numbers (of the skeleton) in the order of their gaps.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        keep: Callable[[Items, int, bool], bool],
+        dropped: Container[int] = (),
+    ) -> None:
+        self._skeleton = skeleton
+        self._keep = keep
+        self._dropped = dropped
+        self._pieces: list[bytes] = []
+        self._length = 0
+        self._class_at: dict[str, _Place] = {}
+        self._node_at: dict[int, _Place] = {}
+        # Places that depend on the gaps before them are kept with the number of those.
+        self._count_from: list[_Place] = []
+        self._count_to: list[_Place] = []
+        self._ref_at: list[int] = []
+        self._ref_to: list[_Place] = []
+        self._ref_mask: list[int] = []
+        self._gap_at: list[int] = []
+        self._raw_from: list[int] = []
+        self._raw_to: list[int] = []
+        self.arrays: list[int] = []
+        self._node_at[0] = (0, 0)
+        self._node(0)
+        self._freeze()
+
+    # --- making ---------------------------------------------------------------
+
+    def _here(self) -> _Place:
+        return self._length, len(self._gap_at)
+
+    def _put(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._length += len(piece)
+
+    def _node(self, number: int) -> None:
+        skeleton = self._skeleton
+        data = skeleton.data
+        opened: list[int] = []
+        for op, a, b in skeleton.tokens[skeleton.starts[number] : skeleton.starts[number + 1]]:
+            if op == Op.RAW:
+                self._raw_from.append(a)
+                self._raw_to.append(self._length)
+                self._put(data[a:b])
+            elif op == Op.OPEN:
+                opened.append(self._open())
+            elif op == Op.CLOSE:
+                self._count_to[opened.pop()] = self._here()
+            elif op == Op.POINTER:
+                self._pointer(a)
+            elif op == Op.ITEMS:
+                self._items(skeleton.lists[a])
+            else:
+                self._gap_at.append(self._length)
+                self.arrays.append(a)
+
+    def _open(self) -> int:
+        self._count_from.append(self._here())
+        self._count_to.append((0, 0))
+        self._put(_GAP)
+        return len(self._count_from) - 1
+
+    def _pointer(self, target: int) -> None:
+        if target == NULL or target in self._dropped:
+            self._put(_GAP)
+            return
+        known = self._node_at.get(target)
+        if known is not None:
+            self._reference(known, 0)
+            return
+        self._node_at[target] = self._here()
+        opened = self._open()
+        name = self._skeleton.class_names[target]
+        tagged = self._class_at.get(name)
+        if tagged is not None:
+            self._reference(tagged, CLASS_MASK)
+        else:
+            self._class_at[name] = self._here()
+            self._put(_NEW + name.encode("utf-8", "surrogateescape") + b"\0")
+        self._node(target)
+        self._count_to[opened] = self._here()
+
+    def _reference(self, target: _Place, mask: int) -> None:
+        self._ref_at.append(self._length)
+        self._ref_to.append(target)
+        self._ref_mask.append(mask)
+        self._put(_GAP)
+
+    def _items(self, items: Items) -> None:
+        kept = [i for i, node in enumerate(items.nodes) if self._keep(items, node, node in self._node_at)]
+        self._put(len(kept).to_bytes(4, "big"))
+        if items.options is None:
+            self._put(_GAP)  # the lower bound of a TObjArray's indices
+        for i in kept:
+            self._pointer(items.nodes[i])
+            if items.options is not None:
+                start, stop = items.options[i]
+                self._put(self._skeleton.data[start:stop])
+
+    def _freeze(self) -> None:
+        self._base = b"".join(self._pieces)
+        self._pieces = []
+        self._from_places = np.array(self._count_from, np.int64).reshape(-1, 2).T
+        self._to_places = np.array(self._count_to, np.int64).reshape(-1, 2).T
+        self._ref_places = np.array(self._ref_to, np.int64).reshape(-1, 2).T
+        self._refs = np.array([self._ref_at, self._ref_mask], np.int64)
+        order = np.argsort(np.array(self._raw_from, np.int64), kind="stable")
+        self._from = np.array(self._raw_from, np.int64)[order]
+        self._to = np.array(self._raw_to, np.int64)[order]
+
+    # --- using ------------------------------------------------------------------
+
+    def spots(self, at: Sequence[int] | Int64, type_: int) -> Spots:
+        """Find where numbers of the original record are in this template."""
+        positions = np.asarray(at, np.int64)
+        run = np.searchsorted(self._from, positions, side="right") - 1
+        return Spots(self._to[run] + positions - self._from[run], type_)
+
+    def blank(self) -> npt.NDArray[np.uint8]:
+        """Return a copy of the bytes, to put numbers into before `fill`."""
+        return np.frombuffer(self._base, np.uint8).copy()
+
+    def fill(self, base: npt.NDArray[np.uint8], arrays: Sequence[Data], key_bytes: int) -> bytes:
+        """Insert arrays and settle all counts and references.
+
+        Parameters
+        ----------
+        base : uint8 array from `blank`
+        arrays : one bytes-like a gap
+            Flag or count, then items, already big-endian; in the order of ``self.arrays``.
+        key_bytes : int
+            Length of the record's key.
+        """
+        sizes = np.fromiter((len(a) for a in arrays), np.int64, len(arrays))
+        shift = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+        def moved(places: Int64) -> Int64:
+            at, gaps_before = places
+            landed: Int64 = at + shift[gaps_before]
+            return landed
+
+        begin, end = moved(self._from_places), moved(self._to_places)
+        _put_u4(base, self._from_places[0], (end - begin - 4) | BYTE_COUNT)
+        at, mask = self._refs
+        _put_u4(base, at, (moved(self._ref_places) + (key_bytes + MAP_OFFSET)) | mask)
+        out: list[Data] = []
+        done = 0
+        view = memoryview(base.tobytes())
+        for gap, array in zip(self._gap_at, arrays, strict=True):
+            out.append(view[done:gap])
+            out.append(array)
+            done = gap
+        out.append(view[done:])
+        return b"".join(out)
+
+
+def _put_u4(base: npt.NDArray[np.uint8], at: Int64, values: Int64) -> None:
+    raw = np.ascontiguousarray(values.astype(">u4")).view(np.uint8).reshape(-1, 4)
+    base[at[:, None] + np.arange(4)] = raw
