@@ -1,0 +1,1 @@
+"""Where source files are read from: local disks, whatever fsspec opens, and memory."""

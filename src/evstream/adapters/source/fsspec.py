@@ -1,0 +1,331 @@
+"""Source files by path or URL: local ones read directly, all others through fsspec.
+
+fsspec and its backends are imported when a URL first needs them: a pilot whose input is
+local never pays for them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from evstream.adapters.source.ranges import ByteRange, check_ranges, coalesce, truncated
+from evstream.domain.errors import (
+    AccessError,
+    ConfigError,
+    DataError,
+    EvstreamError,
+    NotFoundError,
+    RequestError,
+    TransientError,
+)
+from evstream.ports.source import ByteSource
+
+CONNECT_S_MAX = 30.0
+PROGRESS_S_MAX = 60.0
+"""A store that sends nothing for so long is taken for dead; totals have no limit."""
+
+GAP_BYTES_MAX = 32 << 10
+SPAN_BYTES_MAX = 16 << 20
+
+_NOT_FOUND = {errno.ENOENT, errno.ENOTDIR}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM}
+_NAME_AT_FAULT = {errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.EILSEQ}
+# What backends call the things that change when a file does.
+_SIGNS = (
+    *("ETag", "etag", "checksum", "Content-MD5", "md5Hash", "content_md5", "crc32c", "Digest"),
+    *("mtime", "modified", "LastModified", "Last-Modified", "last_modified", "updated"),
+    *("generation", "VersionId", "version_id", "ino"),
+)
+
+
+def shown(pfn: str) -> str:
+    """Return a physical name fit for messages: without passwords and signatures."""
+    if "://" not in pfn:
+        return pfn
+    return "::".join(_shown_link(link) for link in pfn.split("::"))
+
+
+def _shown_link(link: str) -> str:
+    scheme, separator, rest = link.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def translate(error: Exception, pfn: str) -> EvstreamError:
+    """Return the error of ours that stands for a foreign one.
+
+    Parameters
+    ----------
+    pfn : str
+        What was being opened or read.
+    """
+    if isinstance(error, EvstreamError):
+        return error
+    # fsspec says "not found" for whatever keeps it from asking a web server.
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        return translate(error.__cause__, pfn)
+    name = shown(pfn)
+    what = str(error) or type(error).__name__
+    if isinstance(error, ImportError):
+        return ConfigError(f"{name} needs a package: {what}", hint="install it, then try again")
+    status = getattr(error, "status", None)
+    number = error.errno if isinstance(error, OSError) else None
+    if status in (404, 410) or isinstance(error, FileNotFoundError) or number in _NOT_FOUND:
+        return NotFoundError(f"there is no file {name}", hint="check its name", pfn=name)
+    if status in (401, 403) or isinstance(error, PermissionError) or number in _NOT_ALLOWED:
+        return AccessError(
+            f"{name} may not be read: {what}", hint="check rights and credentials", pfn=name
+        )
+    if isinstance(error, EOFError) or status == 416:
+        return DataError(f"{name} is truncated: {what}", hint="fetch the file again", pfn=name)
+    if number in _NAME_AT_FAULT or isinstance(error, ValueError):
+        return RequestError(f"{name} cannot be opened: {what}", hint="check its name", pfn=name)
+    if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
+        return RequestError(f"{name} is refused: {what}", hint="check its URL", pfn=name)
+    return TransientError(
+        f"{name} does not answer: {what}",
+        hint="try again; if it goes on, use another replica",
+        pfn=name,
+    )
+
+
+@contextmanager
+def _translated(pfn: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        translated = translate(error, pfn)
+        if translated is error:
+            raise
+        raise translated from error
+
+
+def _local_path(pfn: str) -> str | None:
+    """Return the path of a local file, or None if the name is a URL of another kind."""
+    if pfn.startswith("file:"):
+        parts = urlsplit(pfn)
+        if parts.netloc not in ("", "localhost"):
+            raise RequestError(
+                f"{pfn} is on another host", hint="write file:///path for a local file", pfn=pfn
+            )
+        return unquote(parts.path)
+    return None if "://" in pfn or "::" in pfn else pfn
+
+
+class LocalSource:
+    """The `ByteSource` port on a file descriptor; reads at positions, without a seek.
+
+    Close it, or use it as a context manager.
+    """
+
+    def __init__(self, pfn: str, path: str) -> None:
+        self._pfn = pfn
+        self._fd = -1
+        with _translated(pfn):
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            found = os.fstat(self._fd)
+        self._size = found.st_size
+        if not stat.S_ISREG(found.st_mode):
+            self.close()
+            raise RequestError(f"{pfn} is not a file", hint="give a file", pfn=pfn)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file when it was opened."""
+        return self._size
+
+    def read_ranges(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Return the bytes of each ``(offset, size)``, in the order asked."""
+        check_ranges(self._pfn, self._size, ranges)
+        with _translated(self._pfn):
+            return [self._read(offset, size) for offset, size in ranges]
+
+    def _read(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._fd, size, offset)
+        if len(data) == size:
+            return data
+        # The kernel returns at most 2 GiB a call; a file can also have been cut since.
+        parts = [data]
+        while data and (missing := size - sum(map(len, parts))):
+            data = os.pread(self._fd, missing, offset + size - missing)
+            parts.append(data)
+        if sum(map(len, parts)) < size:
+            raise truncated(self._pfn, offset, size, os.fstat(self._fd).st_size)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Give the descriptor back; again is no error."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class RemoteSource:
+    """The `ByteSource` port on a file of an fsspec file system.
+
+    Parameters
+    ----------
+    file_system
+        An instance of `fsspec.AbstractFileSystem`.
+    """
+
+    def __init__(self, pfn: str, file_system: Any, path: str) -> None:
+        self._pfn = pfn
+        self._file_system = file_system
+        self._path = path
+        # Backends that are not asynchronous promise nothing about threads.
+        self._one_by_one = None if file_system.async_impl else threading.Lock()
+        self._size = _size_of(_info(file_system, path, pfn), pfn)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file when it was opened."""
+        return self._size
+
+    def read_ranges(self, ranges: Sequence[ByteRange]) -> list[memoryview]:
+        """Return the bytes of each ``(offset, size)``, in the order asked.
+
+        Ranges that lie close together are fetched together.
+        """
+        check_ranges(shown(self._pfn), self._size, ranges)
+        groups = coalesce(ranges, GAP_BYTES_MAX, SPAN_BYTES_MAX)
+        found = [memoryview(b"")] * len(ranges)
+        contents = self._fetch([(start, stop) for start, stop, _ in groups])
+        for (start, _, indices), content in zip(groups, contents, strict=True):
+            for index in indices:
+                offset, size = ranges[index]
+                found[index] = content[offset - start : offset - start + size]
+        return found
+
+    def _fetch(self, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        if not spans:
+            return []
+        starts, stops = [start for start, _ in spans], [stop for _, stop in spans]
+        paths = [self._path] * len(spans)
+        with _translated(self._pfn):
+            if self._one_by_one is None:
+                contents = self._file_system.cat_ranges(paths, starts, stops, on_error="raise")
+            else:
+                with self._one_by_one:
+                    contents = self._file_system.cat_ranges(paths, starts, stops, on_error="raise")
+        return [
+            self._whole(memoryview(content), start, stop)
+            for content, start, stop in zip(contents, starts, stops, strict=True)
+        ]
+
+    def _whole(self, content: memoryview, start: int, stop: int) -> memoryview:
+        """Return what was asked for, or say that it is not there."""
+        if len(content) == self._size > stop - start:
+            # A web server that knows no ranges sends the whole file.
+            content = content[start:stop]
+        if len(content) != stop - start:
+            raise truncated(shown(self._pfn), start, stop - start, start + len(content))
+        return content
+
+
+def _info(file_system: Any, path: str, pfn: str) -> Mapping[str, Any]:
+    with _translated(pfn):
+        # Listings that the backend remembers may be older than the file.
+        file_system.invalidate_cache(path)
+        info: Mapping[str, Any] = file_system.info(path)
+    if info.get("type") == "directory":
+        raise RequestError(f"{shown(pfn)} is not a file", hint="give a file", pfn=shown(pfn))
+    return info
+
+
+def _size_of(info: Mapping[str, Any], pfn: str) -> int:
+    size = info.get("size")
+    if not isinstance(size, int):
+        raise RequestError(
+            f"the server of {shown(pfn)} does not tell its size",
+            hint="copy the file to a disk first",
+            pfn=shown(pfn),
+        )
+    return size
+
+
+def _default_options(protocol: str) -> dict[str, Any]:
+    """Return what makes a backend give up when nothing moves, where it can be told."""
+    if protocol in ("http", "https"):
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_S_MAX, sock_read=PROGRESS_S_MAX
+        )
+        return {"client_kwargs": {"timeout": timeout}}
+    if protocol in ("s3", "s3a"):
+        times = {"connect_timeout": CONNECT_S_MAX, "read_timeout": PROGRESS_S_MAX}
+        return {"config_kwargs": times}
+    if protocol in ("root", "roots", "xroot"):
+        return {"timeout": int(PROGRESS_S_MAX)}
+    return {}
+
+
+class FsspecOpener:
+    """The `SourceOpener` port on local files and on whatever fsspec opens.
+
+    Parameters
+    ----------
+    options : mapping, optional
+        fsspec's storage options by protocol, laid over our time-outs.
+    """
+
+    def __init__(self, options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self._options = dict(options or {})
+
+    def open(self, pfn: str) -> AbstractContextManager[ByteSource]:
+        """Open a file for reading."""
+        path = _local_path(pfn)
+        if path is not None:
+            return LocalSource(pfn, path)
+        return self._open_remote(pfn)
+
+    @contextmanager
+    def _open_remote(self, pfn: str) -> Iterator[ByteSource]:
+        # Nothing to close: fsspec keeps its file systems and connections for the next.
+        yield RemoteSource(pfn, *self._find(pfn))
+
+    def _find(self, pfn: str) -> tuple[Any, str]:
+        with _translated(pfn):
+            from fsspec.core import url_to_fs
+
+            protocols = {link.partition("://")[0] for link in pfn.split("::")}
+            options = {
+                protocol: {**_default_options(protocol), **self._options.get(protocol, {})}
+                for protocol in protocols
+            }
+            file_system, path = url_to_fs(
+                pfn, **{protocol: given for protocol, given in options.items() if given}
+            )
+            return file_system, path
+
+    def signature(self, pfn: str) -> str:
+        """Return size and date, ETag or checksum, whichever the store tells."""
+        path = _local_path(pfn)
+        if path is not None:
+            with _translated(pfn):
+                found = os.stat(path)
+            return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
+        info = _info(*self._find(pfn), pfn)
+        signs = {name: str(info[name]) for name in _SIGNS if info.get(name) is not None}
+        return f"{_size_of(info, pfn)}-{json.dumps(signs, sort_keys=True)}"

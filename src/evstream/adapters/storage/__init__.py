@@ -1,0 +1,1 @@
+"""Output stores: a folder, and memory."""

@@ -1,0 +1,354 @@
+"""An output store in a folder of a local or shared file system.
+
+An object is written to a file in ``.partial/`` first, flushed, and then linked to its
+name, which fails if the name is taken: so it appears whole or not at all and is never
+overwritten. Its digests are kept in an extended attribute of the file, set before the
+link; where there are none (or the size is not the one noted), they are computed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from evstream.adapters.storage.names import PIECE_BYTES_MAX, check_name, check_offset
+from evstream.domain.errors import (
+    ConfigError,
+    ConflictError,
+    EvstreamError,
+    NotFoundError,
+    RequestError,
+    TransientError,
+)
+from evstream.ports.offload import Offload
+from evstream.ports.storage import Stored
+
+PARTIAL = ".partial"
+WRITE_BYTES = 4 << 20
+"""Content is gathered to so many bytes before a thread is asked to write them."""
+
+_ATTRIBUTE = "user.evstream.digests"
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS}
+_NAME_AT_FAULT = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+_TREE_AT_FAULT = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+
+
+def translate(error: OSError, name: str) -> EvstreamError:
+    """Return the error of ours that stands for one of the file system's."""
+    number, what = error.errno or 0, error.strerror or str(error)
+    if number in _NO_SPACE:
+        return TransientError(
+            f"no space is left in the output store for {name}",
+            hint="free space on its disk; what was written so far has been removed",
+            name=name,
+        )
+    if number == errno.ENOENT:
+        return NotFoundError(f"there is no object {name}", name=name)
+    if number in _NOT_ALLOWED:
+        return ConfigError(
+            f"the output store cannot write {name}: {what}",
+            hint="check the rights of its folder",
+            name=name,
+        )
+    if number in _NAME_AT_FAULT:
+        return RequestError(
+            f"{name!r} cannot name an object: {what}", hint="use a shorter name", name=name
+        )
+    if number in _TREE_AT_FAULT:
+        return ConflictError(
+            f"{name} is in the way of another object", hint="choose another name", name=name
+        )
+    return TransientError(
+        f"the output store does not answer for {name}: {what}",
+        hint="try again; if it goes on, look at its disk",
+        name=name,
+    )
+
+
+@contextlib.contextmanager
+def _translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise translate(error, name) from error
+
+
+class _Upload:
+    """Content on its way to a name: gathered, written to a private file, published.
+
+    Everything but `add` blocks. The file is locked while it is open, so that a store
+    that is opened over the same folder meanwhile does not take it for a leftover.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / secrets.token_hex(12)
+        self._fd = -1
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+        self._sha256 = hashlib.sha256()
+        self._adler32 = 1
+        self._size = 0
+
+    def add(self, piece: bytes) -> bool:
+        """Gather a piece; return whether it is time to write."""
+        self._gathered.append(piece)
+        self._gathered_bytes += len(piece)
+        return self._gathered_bytes >= WRITE_BYTES
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        while self._fd < 0:
+            try:
+                fd = os.open(self._path, flags, 0o666)
+            except FileNotFoundError as error:
+                raise ConfigError(
+                    f"output folder {self._folder.parent} has vanished",
+                    hint="bring it back, then restart",
+                ) from error
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if os.fstat(fd).st_nlink:
+                self._fd = fd
+            else:
+                # Swept between its creation and its lock.
+                os.close(fd)
+
+    def write(self) -> None:
+        """Write what has been gathered."""
+        self._open()
+        for piece in self._gathered:
+            self._sha256.update(piece)
+            self._adler32 = zlib.adler32(piece, self._adler32)
+            self._size += len(piece)
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        self._gathered, self._gathered_bytes = [], 0
+
+    def describe(self, name: str) -> Stored:
+        """Describe what has been written."""
+        return Stored(name, self._size, self._sha256.hexdigest(), f"{self._adler32:08x}")
+
+    def flush(self, stored: Stored) -> None:
+        """Note the digests and bring the content to the disk."""
+        _remember(self._fd, stored)
+        os.fsync(self._fd)
+
+    def link(self, path: Path) -> None:
+        """Give the file its name, which must be free."""
+        try:
+            os.link(self._path, path)
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                raise ConfigError(
+                    f"{path.parent} is on a file system without hard links: {error.strerror}",
+                    hint="keep outputs on another one",
+                ) from error
+            raise
+
+    def discard(self) -> None:
+        """Remove the private name; the object stays if it has another by now."""
+        if self._fd >= 0:
+            self._path.unlink(missing_ok=True)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _remember(fd: int, stored: Stored) -> None:
+    """Note digests in an attribute, where the file system has them; only speed is lost."""
+    text = f"{stored.size} {stored.sha256} {stored.adler32}"
+    with contextlib.suppress(OSError):
+        os.setxattr(fd, _ATTRIBUTE, text.encode())
+
+
+def _describe(fd: int, name: str) -> Stored:
+    """Describe an open object from its attribute, else from its bytes."""
+    size = os.fstat(fd).st_size
+    with contextlib.suppress(OSError, ValueError):
+        noted, sha256, adler32 = os.getxattr(fd, _ATTRIBUTE).decode().split()
+        if int(noted) == size:
+            return Stored(name, size, sha256, adler32)
+    digest, adler, offset = hashlib.sha256(), 1, 0
+    while piece := os.pread(fd, PIECE_BYTES_MAX, offset):
+        digest.update(piece)
+        adler = zlib.adler32(piece, adler)
+        offset += len(piece)
+    return Stored(name, offset, digest.hexdigest(), f"{adler:08x}")
+
+
+def _flush_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class LocalStore:
+    """The `OutputStore` port on a folder. Opening it makes the folder and sweeps it.
+
+    Parameters
+    ----------
+    root : Path
+        Several stores may share it, also from several processes.
+    offload : Offload
+        Where file work runs.
+
+    Raises
+    ------
+    ConfigError
+        The folder cannot be made or written.
+    """
+
+    def __init__(self, root: Path, offload: Offload) -> None:
+        self._root = root
+        self._partial = root / PARTIAL
+        self._offload = offload
+        self._durable_folders: set[Path] = set()
+        try:
+            self._partial.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+        except OSError as error:
+            raise ConfigError(
+                f"output folder {root} cannot be used: {error.strerror}",
+                hint="choose one that you may write to",
+                path=str(root),
+            ) from error
+
+    def _sweep(self) -> None:
+        """Remove what a killed writer left; what another one still writes is locked."""
+        for path in self._partial.iterdir():
+            with contextlib.suppress(BlockingIOError, FileNotFoundError):
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                finally:
+                    os.close(fd)
+
+    def _path(self, name: str) -> Path:
+        return self._root / check_name(name)
+
+    async def put(self, name: str, content: AsyncIterator[bytes]) -> Stored:
+        """Store an object; the same content again under the same name is no error."""
+        path = self._path(name)
+        upload = _Upload(self._partial)
+        try:
+            async for piece in content:
+                if upload.add(piece):
+                    with _translated(name):
+                        await self._offload(upload.write)
+            with _translated(name):
+                return await self._offload(lambda: self._publish(upload, name, path))
+        finally:
+            upload.discard()
+
+    def _publish(self, upload: _Upload, name: str, path: Path) -> Stored:
+        upload.write()
+        stored = upload.describe(name)
+        upload.flush(stored)
+        self._make_folder(path.parent)
+        try:
+            upload.link(path)
+        except FileNotFoundError:
+            # Somebody removed the folder since it was made.
+            self._durable_folders.clear()
+            self._make_folder(path.parent)
+            upload.link(path)
+        except FileExistsError as error:
+            if self._stat(name, path) != stored:
+                raise ConflictError(
+                    f"{name} is stored with other content", hint="choose another name", name=name
+                ) from error
+        _flush_folder(path.parent)
+        return stored
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder and those above it, each known to its parent for good."""
+        if folder in self._durable_folders or folder == self._root:
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _flush_folder(folder.parent)
+        self._durable_folders.add(folder)
+
+    async def stat(self, name: str) -> Stored:
+        """Describe an object."""
+        path = self._path(name)
+        return await self._offload(lambda: self._stat(name, path))
+
+    def _stat(self, name: str, path: Path) -> Stored:
+        with _translated(name), self._opened(path) as fd:
+            return _describe(fd, name)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _opened(path: Path) -> Iterator[int]:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except NotADirectoryError as error:
+            raise FileNotFoundError(errno.ENOENT, error.strerror, str(path)) from error
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "not a file", str(path))
+            yield fd
+        finally:
+            os.close(fd)
+
+    async def read(
+        self, name: str, offset: int = 0, size: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Yield the bytes of an object from an offset on."""
+        check_offset(offset, size)
+        path = self._path(name)
+        with contextlib.ExitStack() as stack:
+            with _translated(name):
+                fd = await self._offload(lambda: stack.enter_context(self._opened(path)))
+            left = os.fstat(fd).st_size if size is None else size
+            while left > 0:
+                start, wanted = offset, min(left, PIECE_BYTES_MAX)
+                with _translated(name):
+                    piece = await self._offload(lambda: os.pread(fd, wanted, start))  # noqa: B023
+                if not piece:
+                    return
+                yield piece
+                offset += len(piece)
+                left -= len(piece)
+
+    async def names(self, prefix: str = "") -> list[str]:
+        """Return the names that begin with a prefix, sorted."""
+        return await self._offload(lambda: self._names(prefix))
+
+    def _names(self, prefix: str) -> list[str]:
+        found: list[str] = []
+        # Only the folder that the prefix names needs to be walked.
+        folder, _, _ = prefix.rpartition("/")
+        if folder:
+            check_name(folder)
+        with _translated(prefix):
+            for where, folders, entries in os.walk(self._root / folder):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                relative = Path(where).relative_to(self._root)
+                found += [(relative / entry).as_posix() for entry in entries]
+        return sorted(name for name in found if name.startswith(prefix))
+
+    async def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        path = self._path(name)
+        await self._offload(lambda: self._delete(name, path))
+
+    @staticmethod
+    def _delete(name: str, path: Path) -> None:
+        # A folder, or a name below an object's, is no object.
+        with _translated(name), contextlib.suppress(IsADirectoryError, NotADirectoryError):
+            path.unlink(missing_ok=True)
