@@ -110,7 +110,12 @@ class Layout:
         lists: dict[str, Key] = {}
         # The file's own list comes last: readers find it near the end.
         for folder in sorted(self.folders.values(), key=lambda f: f.path == ""):
-            payload = _key_list(folder.keys)
+            inner = [
+                self._folder_key(f)
+                for f in self.folders.values()
+                if f.path and f.path.rpartition("/")[0] == folder.path
+            ]
+            payload = _key_list(inner + folder.keys)
             key = self._own_key(folder, len(payload), at)
             lists[folder.path] = key
             tail += [write_key(key), payload]
@@ -134,6 +139,23 @@ class Layout:
             seek=seek,
             seek_directory=folder.seek,
             date=self.date,
+        )
+
+    def _folder_key(self, folder: Folder) -> Key:
+        parent = self.folders[folder.path.rpartition("/")[0]].seek if folder.path else 0
+        size = _DIRECTORY_BYTES
+        if not folder.path:
+            size += len(write_string(self.name)) + len(write_string(self.title))
+        return make_key(
+            folder.class_name,
+            folder.name if folder.path else self.name,
+            folder.title,
+            payload_bytes=size,
+            object_bytes=size,
+            seek=folder.seek,
+            seek_directory=parent,
+            date=self.date,
+            big=False,
         )
 
     def _free_list(self, seek: int) -> bytes:
@@ -170,23 +192,10 @@ class Layout:
         return (body + _UUID_VERSION + self.uuid).ljust(FILE_BEGIN, b"\0")
 
     def _directory_record(self, folder: Folder, key_list: Key) -> bytes:
-        parent = self.folders[folder.path.rpartition("/")[0]].seek if folder.path else 0
-        name = folder.name if folder.path else self.name
-        strings = b"" if folder.path else write_string(name) + write_string(folder.title)
-        size = len(strings) + _DIRECTORY_BYTES
-        key = make_key(
-            folder.class_name,
-            name,
-            folder.title,
-            payload_bytes=size,
-            object_bytes=size,
-            seek=folder.seek,
-            seek_directory=parent,
-            date=self.date,
-            big=False,
-        )
+        key = self._folder_key(folder)
+        strings = b"" if folder.path else write_string(self.name) + write_string(self.title)
         big = key_list.seek > BIG_FILE_START
-        seeks = (folder.seek, parent, key_list.seek)
+        seeks = (folder.seek, key.seek_directory, key_list.seek)
         record = _DIRECTORY_HEAD.pack(
             _DIRECTORY_VERSION + (1000 if big else 0),
             self.date,
