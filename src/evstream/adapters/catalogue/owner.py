@@ -197,7 +197,7 @@ class GroupCommitOwner:
             for waiting in group:
                 waiting.result, waiting.failure = _perform(connection, waiting.operation)
             connection.execute("COMMIT")
-        except Exception as error:  # the thread must outlive any one group
+        except Exception as error:  # noqa: BLE001 - the thread must outlive any one group
             failure = _abandon(connection, error)
             for waiting in group:
                 waiting.failure = failure

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from evstream.adapters.catalogue.owner import Owner
-from evstream.adapters.catalogue.sqlite_ledger import (
+from evstream.adapters.catalogue.sqlite_transitions import (
     from_microseconds,
     insert_book,
     to_microseconds,

@@ -33,7 +33,7 @@ def _dies_with_us() -> tuple[str, ...]:
     if program is None:
         return ()
     words = (program, "--pdeathsig", "KILL", "--")
-    probe = subprocess.run((*words, "true"), capture_output=True, check=False)  # noqa: S603
+    probe = subprocess.run((*words, "true"), capture_output=True, check=False)
     return words if probe.returncode == 0 else ()
 
 

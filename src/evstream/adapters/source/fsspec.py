@@ -13,6 +13,7 @@ import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
@@ -131,6 +132,7 @@ class LocalSource:
         self._pfn = pfn
         self._fd = -1
         with _translated(pfn):
+            # O_NONBLOCK: a pipe that nobody writes to must not hold us up.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             found = os.fstat(self._fd)
         self._size = found.st_size
@@ -324,7 +326,7 @@ class FsspecOpener:
         path = _local_path(pfn)
         if path is not None:
             with _translated(pfn):
-                found = os.stat(path)
+                found = Path(path).stat()
             return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
         info = _info(*self._find(pfn), pfn)
         signs = {name: str(info[name]) for name in _SIGNS if info.get(name) is not None}

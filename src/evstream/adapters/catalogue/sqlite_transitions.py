@@ -1,0 +1,425 @@
+"""Transitions of intervals on SQLite: statements that touch only the rows they change.
+
+`evstream.domain.ledger.LedgerModel` says what each means; schema.sql draws where an
+interval lives. Each function runs within a transaction of the `Owner`; the rules of
+cutting intervals into units are the domain's.
+"""
+
+# ruff: noqa: S608 - only this module's own lists of columns are put into statements
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from evstream.domain.errors import ConflictError, NotFoundError
+from evstream.domain.ledger import (
+    COUNTED_KINDS,
+    BookRules,
+    Failure,
+    LeasedInterval,
+    RangeReport,
+    RunningUnit,
+    Success,
+)
+from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.splitting import Chunk, count_units, units_end
+from evstream.domain.states import Answer, RangeState
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+_LEASE_COLUMNS = (
+    "lease, worker, book, chunk, entry_start, entry_stop, attempt, failures, expires,"
+    " running, cpu_s"
+)
+_INSERT_LEASE = f"INSERT INTO lease ({_LEASE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CARVE = f"""
+    DELETE FROM lease
+    WHERE lease = :lease AND book = :book AND chunk = :chunk AND entry_start = (
+        SELECT max(entry_start) FROM lease
+        WHERE lease = :lease AND book = :book AND chunk = :chunk AND entry_start <= :start)
+      AND entry_stop >= :stop AND worker = :worker
+      AND (:attempt IS NULL OR attempt = :attempt)
+    RETURNING {_LEASE_COLUMNS}"""
+_FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures"
+_FREE_SELECT = (
+    "SELECT free.book, free.chunk, free.entry_start, free.entry_stop, attempt, failures,"
+    " chunk.entry_start, events_per_range"
+    " FROM free CROSS JOIN chunk USING (book, chunk) CROSS JOIN book USING (book)"
+)
+_FRESH_SELECT = (
+    "SELECT chunk.book, chunk, high_water, entry_stop, 1, 0, entry_start, events_per_range"
+    " FROM chunk CROSS JOIN book USING (book)"
+)
+# Free rows and fresh chunks, of all books or of one; both in the order of claims.
+_READY_ANYWHERE = (
+    f"{_FREE_SELECT} ORDER BY free.book, free.chunk, free.entry_start LIMIT :units",
+    f"{_FRESH_SELECT} WHERE high_water < entry_stop ORDER BY chunk.book, chunk LIMIT :units",
+)
+_READY_IN_BOOK = (
+    f"{_FREE_SELECT} WHERE free.book = :book ORDER BY free.chunk, free.entry_start LIMIT :units",
+    f"{_FRESH_SELECT} WHERE chunk.book = :book AND high_water < entry_stop"
+    " ORDER BY chunk LIMIT :units",
+)
+_READY_BOOKS = """
+    SELECT value,
+        EXISTS (SELECT 1 FROM free WHERE free.book = value),
+        EXISTS (SELECT 1 FROM chunk WHERE chunk.book = value AND high_water < entry_stop)
+    FROM json_each(?)"""
+_INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_DONE = """
+    INSERT INTO done (book, chunk, entry_start, entry_stop, attempt, lease, worker,
+        outputs, cpu_s, wall_s, bytes_in)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_INSERT_FAILED = """
+    INSERT INTO failed (book, chunk, entry_start, entry_stop, attempt, lease, worker,
+        running, kind, error, log, cpu_s, wall_s)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_INSERT_CLOSED = """
+    INSERT INTO closed (book, chunk, entry_start, entry_stop, state, error)
+    VALUES (?, ?, ?, ?, ?, ?)"""
+_WAS_DONE = """
+    SELECT 1 FROM done
+    WHERE book = :book AND chunk = :chunk AND entry_start = :start AND entry_stop = :stop
+      AND attempt = :attempt AND lease = :lease"""
+_WAS_FAILED = """
+    SELECT 1 FROM failed
+    WHERE book = :book AND chunk = :chunk AND entry_start = :start AND entry_stop = :stop
+      AND attempt = :attempt AND lease = :lease AND kind <> 'lost'"""
+
+
+def to_microseconds(time: datetime) -> int:
+    """Return an aware time as microseconds since 1970 in UTC, exactly."""
+    return (time - EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """Return what `to_microseconds` was given, in UTC."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def insert_book(
+    db: sqlite3.Connection, book: int, rules: BookRules, chunks: Sequence[Chunk]
+) -> None:
+    """Add a book and its chunks; one that is there stays as it is."""
+    step = rules.events_per_range
+    ranges = sum(count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in chunks)
+    added = db.execute(
+        "INSERT OR IGNORE INTO book"
+        " (book, events_per_range, failures_max, attempts_max, entries, ranges)"
+        " VALUES (?, ?, ?, ?, ?, ?) RETURNING book",
+        (
+            book,
+            step,
+            rules.failures_max,
+            rules.attempts_max,
+            sum(c.entries for c in chunks),
+            ranges,
+        ),
+    ).fetchall()
+    if added:
+        db.executemany(
+            "INSERT INTO chunk (book, chunk, lfn, entry_start, entry_stop, high_water)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            ((book, c.number, c.lfn, c.entry_start, c.entry_stop, c.entry_start) for c in chunks),
+        )
+
+
+def _to_interval(row: tuple[Any, ...]) -> LeasedInterval:
+    lease, worker, book, chunk, start, stop, attempt, failures, expires, running, cpu_s = row
+    return LeasedInterval(
+        LeaseId(lease),
+        WorkerId(worker),
+        book,
+        chunk,
+        start,
+        stop,
+        attempt,
+        failures,
+        from_microseconds(expires),
+        bool(running),
+        cpu_s,
+    )
+
+
+def _to_row(interval: LeasedInterval, expires: int) -> tuple[Any, ...]:
+    return (
+        interval.lease,
+        interval.worker,
+        interval.book,
+        interval.chunk,
+        interval.entry_start,
+        interval.entry_stop,
+        interval.attempt,
+        interval.failures,
+        expires,
+        interval.running,
+        interval.cpu_s,
+    )
+
+
+def _in_entry_order(rows: Iterable[tuple[Any, ...]]) -> list[LeasedInterval]:
+    intervals = map(_to_interval, rows)
+    return sorted(intervals, key=lambda held: (held.book, held.chunk, held.entry_start))
+
+
+def require_book(db: sqlite3.Connection, book: int) -> tuple[int, int]:
+    """Return a book's (failures_max, attempts_max), or raise `NotFoundError`."""
+    row: tuple[int, int] | None = db.execute(
+        "SELECT failures_max, attempts_max FROM book WHERE book = ?", (book,)
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no book {book}", book=book)
+    return row
+
+
+def claim(
+    db: sqlite3.Connection,
+    lease: LeaseId,
+    worker: WorkerId,
+    units: int,
+    expires: datetime,
+    books: Sequence[int] | None,
+) -> list[LeasedInterval]:
+    """Lease up to so many units: returned ones first, then fresh ones."""
+    held = _in_entry_order(
+        db.execute(f"SELECT {_LEASE_COLUMNS} FROM lease WHERE lease = ?", (lease,))
+    )
+    if held:
+        if held[0].worker != worker:
+            raise ConflictError(f"lease {lease} is another worker's", lease=lease)
+        return held
+    taken: list[LeasedInterval] = []
+    if units <= 0:
+        return taken
+    for fresh, book in _places(db, books):
+        ready = (_READY_ANYWHERE if book is None else _READY_IN_BOOK)[fresh]
+        for row in db.execute(ready, {"book": book, "units": units}).fetchall():
+            piece = LeasedInterval(lease, worker, *_cut(db, row, units, fresh), expires)
+            units -= count_units((piece.entry_start, piece.entry_stop), row[6], row[7])
+            taken.append(piece)
+            if units <= 0:
+                break
+        if units <= 0:
+            break
+    microseconds = to_microseconds(expires)
+    db.executemany(_INSERT_LEASE, [_to_row(piece, microseconds) for piece in taken])
+    return taken
+
+
+def _places(
+    db: sqlite3.Connection, books: Sequence[int] | None
+) -> Iterator[tuple[bool, int | None]]:
+    """Yield where to look for ready work, in order: (fresh or returned, which book)."""
+    if books is None:
+        yield False, None
+        yield True, None
+    elif len(books) == 1:
+        yield False, books[0]
+        yield True, books[0]
+    else:
+        # A head lists every running task: ask once which of them have anything at all.
+        found = db.execute(_READY_BOOKS, (msgspec.json.encode(list(books)).decode(),)).fetchall()
+        yield from ((False, book) for book, free, _ in found if free)
+        yield from ((True, book) for book, _, fresh in found if fresh)
+
+
+def _cut(
+    db: sqlite3.Connection, row: tuple[Any, ...], units: int, fresh: bool
+) -> tuple[int, int, int, int, int, int]:
+    """Take the first units of a ready interval; what is left of it stays ready."""
+    book, chunk, start, stop, attempt, failures, grid_start, step = row
+    end = units_end((start, stop), grid_start, step, units)
+    if fresh:
+        db.execute(
+            "UPDATE chunk SET high_water = ? WHERE book = ? AND chunk = ?", (end, book, chunk)
+        )
+    else:
+        db.execute(
+            "DELETE FROM free WHERE book = ? AND chunk = ? AND entry_start = ?",
+            (book, chunk, start),
+        )
+        if end < stop:
+            db.execute(_INSERT_FREE, (book, chunk, end, stop, attempt, failures))
+    return book, chunk, start, end, attempt, failures
+
+
+def _carve(
+    db: sqlite3.Connection,
+    lease: LeaseId,
+    worker: WorkerId,
+    unit: RunningUnit | RangeReport,
+    attempt: int | None,
+) -> tuple[Any, ...] | None:
+    """Take a unit out of the lease row that holds it, leaving the rest leased.
+
+    CPU seconds go with the piece that is taken, so that none is counted twice.
+    """
+    start, stop = unit.entry_start, unit.entry_stop
+    if start >= stop:
+        return None
+    rows = db.execute(
+        _CARVE,
+        {
+            "lease": lease,
+            "worker": worker,
+            "book": unit.book,
+            "chunk": unit.chunk,
+            "start": start,
+            "stop": stop,
+            "attempt": attempt,
+        },
+    ).fetchall()
+    if not rows:
+        return None
+    row: tuple[Any, ...] = rows[0]
+    head, (row_start, row_stop), tail = row[:4], row[4:6], row[6:]
+    if row_start < start:
+        db.execute(_INSERT_LEASE, (*head, row_start, start, *tail[:-1], 0.0))
+    if stop < row_stop:
+        db.execute(_INSERT_LEASE, (*head, stop, row_stop, *tail[:-1], 0.0))
+    return (*head, start, stop, *tail)
+
+
+def renew(
+    db: sqlite3.Connection,
+    lease: LeaseId,
+    worker: WorkerId,
+    expires: datetime,
+    running: Sequence[RunningUnit],
+) -> list[LeasedInterval]:
+    """Extend a lease, note which units have begun; return what it holds."""
+    for unit in running:
+        row = _carve(db, lease, worker, unit, None)
+        if row is not None:
+            db.execute(_INSERT_LEASE, (*row[:-2], True, unit.cpu_s))
+    return _in_entry_order(
+        db.execute(
+            f"UPDATE lease SET expires = ? WHERE lease = ? AND worker = ?"
+            f" RETURNING {_LEASE_COLUMNS}",
+            (to_microseconds(expires), lease, worker),
+        ).fetchall()
+    )
+
+
+def report(db: sqlite3.Connection, word: RangeReport) -> Answer:
+    """Take a worker's word; only the deletion of its lease makes it count."""
+    row = _carve(db, word.lease, word.worker, word, word.attempt)
+    outcome = word.outcome
+    if row is None:
+        return _answer_late(db, word)
+    if isinstance(outcome, Success):
+        db.execute(
+            _INSERT_DONE,
+            (
+                word.book,
+                word.chunk,
+                word.entry_start,
+                word.entry_stop,
+                word.attempt,
+                word.lease,
+                word.worker,
+                msgspec.json.encode(outcome.outputs).decode(),
+                outcome.cpu_s,
+                outcome.wall_s,
+                outcome.bytes_in,
+            ),
+        )
+    else:
+        # Whoever reports has begun it, whether or not a renewal ever said so.
+        _fail(db, [(_to_interval((*row[:-2], True, row[-1])), outcome)])
+    return Answer.ACCEPTED
+
+
+def _answer_late(db: sqlite3.Connection, word: RangeReport) -> Answer:
+    """Tell a repeat of what was accepted from what came too late."""
+    accepted = db.execute(
+        _WAS_DONE if isinstance(word.outcome, Success) else _WAS_FAILED,
+        {
+            "book": word.book,
+            "chunk": word.chunk,
+            "start": word.entry_start,
+            "stop": word.entry_stop,
+            "attempt": word.attempt,
+            "lease": word.lease,
+        },
+    ).fetchone()
+    return Answer.ALREADY_ACCEPTED if accepted else Answer.SUPERSEDED
+
+
+def _fail(db: sqlite3.Connection, ended: Sequence[tuple[LeasedInterval, Failure]]) -> None:
+    """Write down attempts that ended, and what becomes of their entries."""
+    limits = {book: require_book(db, book) for book in {row.book for row, _ in ended}}
+    free: list[tuple[Any, ...]] = []
+    closed: list[tuple[Any, ...]] = []
+    for row, failure in ended:
+        failures_max, attempts_max = limits[row.book]
+        failures = row.failures + (failure.kind in COUNTED_KINDS)
+        place = (row.book, row.chunk, row.entry_start, row.entry_stop)
+        if failures >= failures_max or row.attempt >= attempts_max:
+            closed.append((*place, int(RangeState.FATAL), failure.error))
+        else:
+            free.append((*place, row.attempt + 1, failures))
+    db.executemany(_INSERT_FAILED, (_to_failed_row(row, failure) for row, failure in ended))
+    db.executemany(_INSERT_CLOSED, closed)
+    db.executemany(_INSERT_FREE, free)
+
+
+def _to_failed_row(row: LeasedInterval, failure: Failure) -> tuple[Any, ...]:
+    return (
+        row.book,
+        row.chunk,
+        row.entry_start,
+        row.entry_stop,
+        row.attempt,
+        row.lease,
+        row.worker,
+        row.running,
+        failure.kind,
+        failure.error,
+        failure.log,
+        failure.cpu_s,
+        failure.wall_s,
+    )
+
+
+def lose(
+    db: sqlite3.Connection, reason: str, condition: str, *values: object
+) -> list[LeasedInterval]:
+    """Take back the leased intervals that meet a condition."""
+    rows = db.execute(
+        f"DELETE FROM lease WHERE {condition} RETURNING {_LEASE_COLUMNS}", values
+    ).fetchall()
+    lost = _in_entry_order(rows)
+    _fail(db, [(row, Failure("lost", reason, cpu_s=row.cpu_s)) for row in lost])
+    return lost
+
+
+def cancel(db: sqlite3.Connection, book: int) -> None:
+    """Close all of a book that is not finished."""
+    require_book(db, book)
+    taken = (
+        "DELETE FROM free WHERE book = ? RETURNING chunk, entry_start, entry_stop",
+        "SELECT chunk, high_water, entry_stop FROM chunk"
+        " WHERE book = ? AND high_water < entry_stop",
+        "DELETE FROM lease WHERE book = ? RETURNING chunk, entry_start, entry_stop",
+    )
+    intervals = sorted(row for statement in taken for row in db.execute(statement, (book,)))
+    db.execute(
+        "UPDATE chunk SET high_water = entry_stop WHERE book = ? AND high_water < entry_stop",
+        (book,),
+    )
+    db.executemany(
+        _INSERT_CLOSED,
+        ((book, *place, int(RangeState.CANCELLED), "cancelled") for place in intervals),
+    )
+
+
+def leases(db: sqlite3.Connection) -> list[LeasedInterval]:
+    """Return every leased interval."""
+    return _in_entry_order(db.execute(f"SELECT {_LEASE_COLUMNS} FROM lease"))
