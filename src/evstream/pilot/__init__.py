@@ -1,0 +1,7 @@
+"""Works: claims event ranges, fetches ahead, runs the payload, streams outputs away."""
+
+from evstream.pilot.pilot import Pilot
+from evstream.pilot.settings import PilotSettings
+from evstream.pilot.summary import PilotSummary
+
+__all__ = ["Pilot", "PilotSettings", "PilotSummary"]

@@ -1,0 +1,112 @@
+"""Waiting for one of two, working on many with a bound: asyncio, with the clock a port.
+
+The event loop's own time-outs are not used anywhere in the pilot: under a simulator,
+time is the clock's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from evstream.domain.errors import (
+    ConfigError,
+    ConflictError,
+    DataError,
+    EvstreamError,
+    PayloadError,
+    RequestError,
+)
+from evstream.ports import Clock, Ids
+
+T = TypeVar("T")
+
+RETRY_S = 1.0
+"""Pause between rounds; within a round the connection has its own, shorter ones."""
+
+DEFINITE = (RequestError, ConflictError, DataError, ConfigError, PayloadError)
+"""Errors that the same request would meet again. Others may pass."""
+
+
+async def either(work: Coroutine[Any, Any, object], other: Coroutine[Any, Any, object]) -> bool:
+    """Run both until one ends and cancel the other; return whether ``work`` ended.
+
+    What ``work`` raises is raised.
+    """
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(other)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            return False
+        tasks[0].result()
+        return True
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def in_time(clock: Clock, seconds: float, work: Coroutine[Any, Any, object]) -> bool:
+    """Run ``work``, cancel it when the time is over; return whether it ended."""
+    return await either(work, clock.sleep(max(seconds, 0.0)))
+
+
+async def patiently(
+    clock: Clock, ids: Ids, seconds: float, attempt: Callable[[], Awaitable[T]]
+) -> T:
+    """Repeat an attempt while its errors may pass and patience lasts.
+
+    Raises
+    ------
+    EvstreamError
+        The first definite error, or the last other one.
+    """
+    deadline = clock.monotonic() + seconds
+    while True:
+        try:
+            return await attempt()
+        except DEFINITE:
+            raise
+        except EvstreamError as error:
+            if clock.monotonic() >= deadline:
+                raise
+            asked = float(str(error.fields.get("retry_after_s", 0.0)))
+        await clock.sleep(max(RETRY_S * (0.5 + ids.jitter()), asked))
+
+
+async def for_each(
+    items: Iterable[T], at_once: int, do: Callable[[T], Coroutine[Any, Any, None]]
+) -> None:
+    """Do something for every item, begun in order; the first error stops the rest."""
+    work = list(items)
+    queue = iter(work)
+
+    async def take() -> None:
+        for item in queue:
+            await do(item)
+
+    with first_error():
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, len(work))):
+                group.create_task(take())
+
+
+@contextmanager
+def first_error() -> Iterator[None]:
+    """Raise the first error of a task group by itself, ours before foreign ones."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaves = list(_leaves(group))
+        ours = [error for error in leaves if isinstance(error, EvstreamError)]
+        raise (ours or leaves)[0] from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,93 @@
+"""Heartbeats: keep leases alive, and stop what is no longer ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from evstream.client import Service
+from evstream.domain.errors import ConflictError, EvstreamError, NotFoundError
+from evstream.domain.ledger import LeasedInterval, RunningUnit
+from evstream.domain.names import LeaseId, WorkerId
+from evstream.pilot.concurrency import for_each, in_time
+from evstream.pilot.in_hand import InHand, Stage, Unit
+from evstream.pilot.settings import PilotSettings
+from evstream.ports import Clock
+from evstream.wire.messages import RenewRequest, UnitRef
+
+_LOG = logging.getLogger(__name__)
+
+RENEWALS_AT_ONCE = 8
+
+
+class Heartbeat:
+    """Renews each lease with what runs under it.
+
+    Parameters
+    ----------
+    lost : callable
+        Told of each unfinished unit that its lease no longer holds.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        clock: Clock,
+        settings: PilotSettings,
+        worker: WorkerId,
+        hand: InHand,
+        lost: Callable[[Unit], None],
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._settings = settings
+        self._worker = worker
+        self._hand = hand
+        self._lost = lost
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await self._clock.sleep(self._settings.beat_s)
+            leases = [lease for lease in self._hand.leases() if self._hand.units(lease)]
+            await for_each(leases, RENEWALS_AT_ONCE, self._renew)
+
+    async def _renew(self, lease: LeaseId) -> None:
+        # A renewal that hangs must not keep the others waiting until they expire.
+        seconds = self._settings.lease_s / 2
+        if not await in_time(self._clock, seconds, self._renew_once(lease)):
+            _LOG.warning("lease %s: no answer to its renewal for %.1f s", lease, seconds)
+
+    async def _renew_once(self, lease: LeaseId) -> None:
+        units = self._hand.units(lease)
+        running = [
+            RunningUnit(ref.book, ref.chunk, ref.entry_start, ref.entry_stop, unit.cpu_s)
+            for unit in units
+            if unit.stage is not Stage.AHEAD
+            for ref in (unit.work.ref,)
+        ]
+        request = RenewRequest(self._worker, self._settings.lease_s, running)
+        try:
+            held: Sequence[LeasedInterval] = (await self._service.renew(lease, request)).held
+        except (NotFoundError, ConflictError) as error:
+            _LOG.warning("lease %s is gone: %s", lease, error)
+            held = ()
+        except EvstreamError as error:
+            # Going on costs nothing: if the lease has expired, the reports will say so.
+            _LOG.warning("lease %s was not renewed: %s", lease, error)
+            return
+        for unit in units:
+            # What is reported meanwhile has left the lease by being accepted.
+            reported = unit.stage is Stage.REPORTED or not self._hand.holds(unit)
+            if not reported and not _covers(held, unit.work.ref):
+                _LOG.warning("%s was taken back; stopping it", unit.work.range_id)
+                self._lost(unit)
+
+
+def _covers(held: Sequence[LeasedInterval], ref: UnitRef) -> bool:
+    return any(
+        (row.book, row.chunk, row.attempt) == (ref.book, ref.chunk, ref.attempt)
+        and row.entry_start <= ref.entry_start
+        and ref.entry_stop <= row.entry_stop
+        for row in held
+    )

@@ -1,0 +1,115 @@
+"""What the pilot has in hand: leases, their units, and how far each has come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from evstream.domain.names import LeaseId
+from evstream.wire.messages import MergeUnit, RangeUnit
+
+Work = RangeUnit | MergeUnit
+
+
+class Stage(Enum):
+    """How far a unit has come.
+
+    ::
+
+        AHEAD ──a core is free──▶ RUNNING ──computed──▶ LEAVING ──stored──▶ REPORTED
+          └───────────────failed──────────┴───────────────┴────────────────────▲
+
+    A unit is forgotten when its report is answered, or when it is given up.
+    """
+
+    AHEAD = auto()
+    RUNNING = auto()
+    LEAVING = auto()
+    REPORTED = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """A unit of work, from claim to answer."""
+
+    work: Work
+    lease: LeaseId
+    stage: Stage = Stage.AHEAD
+    cpu_s: float = 0.0
+    task: asyncio.Task[None] | None = None
+
+
+class InHand:
+    """Keeps every unit until the service has answered for it.
+
+    One thread uses it; whoever waits for a change is woken by each.
+    """
+
+    def __init__(self) -> None:
+        self._leases: dict[LeaseId, dict[Unit, None]] = {}
+        self._count = dict.fromkeys(Stage, 0)
+        self._changed = asyncio.Event()
+
+    def expect(self, lease: LeaseId) -> None:
+        """Note a lease that is being asked for: its answer may be lost, its work held."""
+        self._leases[lease] = {}
+
+    def take(self, lease: LeaseId, works: Iterable[Work]) -> list[Unit]:
+        """Note what a claim gave; a lease without units is forgotten."""
+        units = [Unit(work, lease) for work in works]
+        if units:
+            self._leases[lease] = dict.fromkeys(units)
+            self._count[Stage.AHEAD] += len(units)
+            self._changed.set()
+        else:
+            self._leases.pop(lease, None)
+        return units
+
+    def move(self, unit: Unit, stage: Stage) -> None:
+        """Note how far a unit has come."""
+        self._count[unit.stage] -= 1
+        unit.stage = stage
+        self._count[stage] += 1
+        self._changed.set()
+
+    def holds(self, unit: Unit) -> bool:
+        """Whether a unit has neither been answered for nor given up."""
+        return unit in self._leases.get(unit.lease, ())
+
+    def drop(self, unit: Unit) -> None:
+        """Forget a unit; with its last unit goes the lease."""
+        units = self._leases.get(unit.lease, {})
+        if unit not in units:
+            return
+        del units[unit]
+        self._count[unit.stage] -= 1
+        if not units:
+            del self._leases[unit.lease]
+        self._changed.set()
+
+    def units(self, lease: LeaseId | None = None) -> list[Unit]:
+        """Return the units of one lease, or all, in the order they were claimed."""
+        if lease is not None:
+            return list(self._leases.get(lease, ()))
+        return [unit for units in self._leases.values() for unit in units]
+
+    def leases(self) -> list[LeaseId]:
+        """Return all leases, those that are only expected included."""
+        return list(self._leases)
+
+    @property
+    def to_compute(self) -> int:
+        """Number of units that are not computed yet."""
+        return self._count[Stage.AHEAD] + self._count[Stage.RUNNING]
+
+    def __len__(self) -> int:
+        """Return the number of units."""
+        return sum(self._count.values())
+
+    async def until(self, holds_true: Callable[[], bool]) -> None:
+        """Wait until a condition on what is in hand holds."""
+        while not holds_true():
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,0 +1,111 @@
+"""Outputs: checked where they were made, stored under their attempt's own name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from evstream import rootio
+from evstream.client import Service
+from evstream.domain.errors import DataError, EvstreamError
+from evstream.domain.outputs import OutputRecord
+from evstream.pilot.concurrency import patiently
+from evstream.pilot.in_hand import Work
+from evstream.pilot.settings import PilotSettings
+from evstream.ports import Clock, Ids, Offload
+
+LOG_BYTES_MAX = 256 * 1024
+LOG_NAME = "log.txt"
+ROOT_SUFFIX = ".root"
+
+
+class OutputStage:
+    """Checks outputs and sends them away."""
+
+    def __init__(
+        self, service: Service, clock: Clock, ids: Ids, offload: Offload, settings: PilotSettings
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._ids = ids
+        self._offload = offload
+        self._settings = settings
+
+    async def store(self, work: Work, stream: str, path: Path) -> OutputRecord:
+        """Check an output, store it, and return what is to be committed.
+
+        Raises
+        ------
+        DataError
+            It is missing, empty, no regular file, or cannot be read.
+        EvstreamError
+            The store refuses it, or stayed away.
+        """
+        check_file(path)
+        entries: dict[str, int] = {}
+        if path.suffix == ROOT_SUFFIX:
+            entries = await self._offload(lambda: count_entries(path))
+        stored = await patiently(
+            self._clock,
+            self._ids,
+            self._settings.lease_s,
+            lambda: self._service.upload(work.output_url, path),
+        )
+        return OutputRecord(
+            stream, work.output, stored.size, stored.sha256, stored.adler32, entries
+        )
+
+    async def store_log(self, work: Work, directory: Path) -> str:
+        """Store the end of an attempt's log; returns its name, or "" if there is none.
+
+        A log is help, not truth: if it cannot be sent, the report goes without it.
+        """
+        tail = directory / "log-tail.txt"
+        try:
+            if not _cut_tail(directory / LOG_NAME, tail):
+                return ""
+            await self._service.upload(work.log_url, tail)
+        except (OSError, EvstreamError):
+            return ""
+        return work.log
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is not a regular file with something in it.
+
+    Links are refused too: what they point at may change or vanish.
+    """
+    hint = "the payload must write the file that {output} names"
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        raise DataError("the payload left no output", hint=hint) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError("the output is not a regular file", hint=hint)
+    if status.st_size == 0:
+        raise DataError("the output is empty", hint=hint)
+
+
+def count_entries(path: Path) -> dict[str, int]:
+    """Return entries by tree of a ROOT file. Blocking.
+
+    Raises
+    ------
+    DataError
+        It cannot be read.
+    """
+    with rootio.FileSource(path) as source:
+        return {name: tree.entries for name, tree in rootio.inspect(source).trees.items()}
+
+
+def _cut_tail(log: Path, tail: Path) -> bool:
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LOG_BYTES_MAX))
+            content = file.read(LOG_BYTES_MAX)
+    except FileNotFoundError:
+        return False
+    tail.write_bytes(content)
+    return bool(content)

@@ -1,0 +1,213 @@
+"""The pilot: claims work, fetches ahead, computes, reports; leaves when told or idle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evstream.client import Service
+from evstream.domain.errors import ConfigError, EvstreamError
+from evstream.domain.ledger import Failure, Success
+from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.states import Answer
+from evstream.pilot.claims import Claimer
+from evstream.pilot.concurrency import either, first_error, for_each, in_time
+from evstream.pilot.heartbeat import Heartbeat
+from evstream.pilot.in_hand import InHand, Stage, Unit
+from evstream.pilot.outputs import OutputStage
+from evstream.pilot.prefetch import Prefetcher
+from evstream.pilot.reporter import Reporter
+from evstream.pilot.settings import PilotSettings
+from evstream.pilot.summary import PilotSummary, Tally
+from evstream.pilot.units import Processed, Workbench
+from evstream.ports import Clock, Ids, Offload, PayloadRunner
+
+_LOG = logging.getLogger(__name__)
+
+RELEASE_S_MAX = 5.0
+"""How long a leaving pilot tries to give work back; after that its leases run out."""
+
+
+class Pilot:
+    """One worker. Loses nothing that it was given: all is reported, given back, or expires.
+
+    Parameters
+    ----------
+    service : Service
+        Stays open; whoever made it closes it.
+    directory : Path
+        Scratch space of this pilot's own; made if it is not there.
+    worker : WorkerId
+        Unique among all workers, also over restarts.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        runner: PayloadRunner,
+        clock: Clock,
+        ids: Ids,
+        offload: Offload,
+        settings: PilotSettings,
+        directory: Path,
+        worker: WorkerId,
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._settings = settings
+        self._directory = directory.absolute()
+        self._worker = worker
+        self._hand = hand = InHand()
+        self._tally = Tally()
+        self._stopping = asyncio.Event()
+        self._group = asyncio.TaskGroup()
+        self._disk_failures = 0
+        self._broken: ConfigError | None = None
+        self._prefetcher = Prefetcher(service, clock, ids, settings)
+        self._bench = Workbench(
+            self._prefetcher,
+            OutputStage(service, clock, ids, offload, settings),
+            runner,
+            clock,
+            offload,
+            settings,
+            self._directory,
+            hand,
+        )
+        self._claimer = Claimer(service, clock, ids, settings, worker, hand, self._begin)
+        self._reporter = Reporter(service, clock, ids, settings, worker, hand, self._answered)
+        self._heartbeat = Heartbeat(service, clock, settings, worker, hand, self._abandon)
+
+    def stop(self) -> None:
+        """Claim no more, give back what has not begun, and let `run` end.
+
+        What runs may go on for `drain_s`. Call it on the pilot's own event loop.
+        """
+        self._stopping.set()
+
+    async def run(self) -> PilotSummary:
+        """Work until told to stop, or until there is nothing left to wait for.
+
+        A pilot runs once. Cancelling it ends its payloads and gives nothing back, as
+        a crash would.
+
+        Raises
+        ------
+        EvstreamError
+            The service refused to give work, or was away for longer than `away_s_max`.
+        ConfigError
+            This node's disk fails every unit.
+        """
+        began = self._clock.monotonic()
+        self._make_directory()
+        with first_error():
+            async with self._group as group:
+                loops = [
+                    group.create_task(self._reporter.run()),
+                    group.create_task(self._heartbeat.run()),
+                ]
+                refused = await self._work()
+                for loop in loops:
+                    loop.cancel()
+        if error := self._broken or refused:
+            raise error
+        return replace(self._tally.summary, wall_s=self._clock.monotonic() - began)
+
+    def _make_directory(self) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{self._directory} cannot be used: {error}",
+                hint="give the pilot a directory that it may write to",
+            ) from error
+
+    async def _work(self) -> EvstreamError | None:
+        """Claim and process; returns why the service gave no more, if it refused."""
+        refused: EvstreamError | None = None
+        try:
+            await self._until_stopped(self._claimer.run())
+        except EvstreamError as error:
+            # What is in hand is still ours to finish.
+            refused = error
+            await self._until_stopped(self._hand.until(lambda: not len(self._hand)))
+        await self._drain()
+        return refused
+
+    async def _until_stopped(self, work: Coroutine[Any, Any, object]) -> None:
+        await either(work, self._stopping.wait())
+
+    def _begin(self, units: list[Unit]) -> None:
+        for unit in units:
+            unit.task = self._group.create_task(self._process(unit))
+
+    async def _process(self, unit: Unit) -> None:
+        processed = await self._bench.process(unit)
+        self._tally.received(processed.received)
+        self._claimer.pace.computed(self._clock.monotonic())
+        self._watch_disk(processed)
+        self._reporter.add(unit, processed.outcome)
+
+    def _watch_disk(self, processed: Processed) -> None:
+        if not processed.disk_failed:
+            self._disk_failures = 0
+            return
+        self._disk_failures += 1
+        assert isinstance(processed.outcome, Failure)
+        if self._disk_failures >= self._settings.node_failures_max and not self._broken:
+            self._broken = ConfigError(
+                f"{self._disk_failures} units in a row failed by {processed.outcome.error}",
+                hint=f"mend {self._directory} or give another directory",
+            )
+            self._stopping.set()
+
+    def _answered(self, outcome: Success | Failure, answer: Answer) -> None:
+        self._tally.answered(outcome, answer)
+
+    def _abandon(self, unit: Unit) -> None:
+        if self._hand.holds(unit):
+            self._tally.abandoned()
+            self._hand.drop(unit)
+        if unit.task is not None:
+            unit.task.cancel()
+
+    async def _drain(self) -> None:
+        """Give back what has not begun; let the rest end, as long as there is time."""
+        leases = [lease for lease in self._hand.leases() if self._unfinished(lease)]
+        for unit in self._hand.units():
+            if unit.stage is Stage.AHEAD:
+                self._abandon(unit)
+        released: set[LeaseId] = set()
+
+        async def give_back(lease: LeaseId) -> None:
+            # A release takes all that its lease holds, so it waits for what runs.
+            await self._hand.until(lambda: not self._hand.units(lease))
+            await self._release(lease)
+            released.add(lease)
+
+        async def finish() -> None:
+            await for_each(leases, max(1, len(leases)), give_back)
+            await self._hand.until(lambda: not len(self._hand))
+
+        if await in_time(self._clock, self._settings.drain_s, finish()):
+            return
+        leases = [lease for lease in (*leases, *self._hand.leases()) if lease not in released]
+        for unit in self._hand.units():
+            self._abandon(unit)
+        rest = for_each(dict.fromkeys(leases), max(1, len(leases)), self._release)
+        await in_time(self._clock, RELEASE_S_MAX, rest)
+
+    def _unfinished(self, lease: LeaseId) -> bool:
+        """Whether a lease has work to give back, or may have: its answer never came."""
+        units = self._hand.units(lease)
+        return not units or any(unit.stage is Stage.AHEAD for unit in units)
+
+    async def _release(self, lease: LeaseId) -> None:
+        try:
+            await self._service.release(lease, self._worker)
+        except EvstreamError as error:
+            _LOG.warning("lease %s was not given back, so it runs out: %s", lease, error)

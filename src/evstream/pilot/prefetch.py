@@ -1,0 +1,211 @@
+"""Fetching ahead: inputs of the next units arrive while payloads compute."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from evstream.client import Service
+from evstream.domain.errors import DataError
+from evstream.pilot.concurrency import for_each, patiently
+from evstream.pilot.in_hand import Work
+from evstream.pilot.settings import PilotSettings
+from evstream.ports import Clock, Ids
+from evstream.wire.messages import MergeInput, MergeUnit, RangeUnit
+
+T = TypeVar("T")
+
+INPUT_SUFFIX = ".root"
+
+
+class DiskBudget:
+    """Bytes on disk, given out in the order they are asked for.
+
+    Who asks first goes first, even if a later, smaller one would fit: units are
+    computed in claim order, so the first is the one that will be missed. When nothing
+    is given out, whoever is next may have what it needs, however much.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._waiting: deque[tuple[Callable[[], int], asyncio.Future[Space]]] = deque()
+        self._spaces = 0
+        self.used = 0
+
+    async def reserve(self, expected: Callable[[], int]) -> Space:
+        """Wait for room.
+
+        Parameters
+        ----------
+        expected : callable
+            Bytes that it will probably be; asked again each time room is looked for,
+            since what arrives meanwhile teaches.
+        """
+        room: asyncio.Future[Space] = asyncio.get_running_loop().create_future()
+        self._waiting.append((expected, room))
+        self._admit()
+        try:
+            return await room
+        except asyncio.CancelledError:
+            if room.done() and not room.cancelled():
+                room.result().free()
+            self._admit()
+            raise
+
+    def _admit(self) -> None:
+        while self._waiting:
+            expected, room = self._waiting[0]
+            if room.cancelled():
+                self._waiting.popleft()
+                continue
+            size = expected()
+            if self._spaces and self.used + size > self._bytes_max:
+                return
+            self._waiting.popleft()
+            room.set_result(Space(self, size))
+
+    def _change(self, spaces: int, size: int) -> None:
+        self._spaces += spaces
+        self.used += size
+        if spaces < 0 or size < 0:
+            self._admit()
+
+
+class Space:
+    """A part of the budget, held from before a fetch until its files are gone."""
+
+    def __init__(self, budget: DiskBudget, size: int) -> None:
+        self._budget = budget
+        self._size = size
+        self._held = True
+        budget._change(+1, size)
+
+    def settle(self, size: int) -> None:
+        """Replace the guess by what it turned out to be."""
+        change, self._size = size - self._size, size
+        self._budget._change(0, change)
+
+    def free(self) -> None:
+        """Give it back; again is no error."""
+        if self._held:
+            self._held = False
+            self._budget._change(-1, -self._size)
+
+
+class Inputs:
+    """A unit's input files, on disk until `remove`.
+
+    Attributes
+    ----------
+    received : int
+        Bytes that came over the network, repeats included.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self.paths: list[Path] = []
+        self.received = 0
+
+    def make_room(self, directory: Path) -> None:
+        """Make the unit's directory. One of the name is a crashed pilot's: it goes."""
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            shutil.rmtree(directory)
+            directory.mkdir()
+
+    def measure(self) -> int:
+        """Note what the files really take, and return it."""
+        size = sum(path.stat().st_size for path in self.paths)
+        self._space.settle(size)
+        return size
+
+    def remove(self) -> None:
+        """Delete the files and give their room to the next units."""
+        for path in self.paths:
+            path.unlink(missing_ok=True)
+        self._space.free()
+
+
+class Prefetcher:
+    """Fetches several units' inputs at once, in the order they are asked for.
+
+    The size of a product is not known before it is there: the largest of the recent
+    ones stands for it, and before there is any, a fair share of the disk.
+    """
+
+    def __init__(self, service: Service, clock: Clock, ids: Ids, settings: PilotSettings) -> None:
+        self._service = service
+        self._clock = clock
+        self._ids = ids
+        self._settings = settings
+        self._transfers = asyncio.Semaphore(settings.fetches_max)
+        self._expected = settings.prefetch_bytes_max // settings.fetches_max
+        self.budget = DiskBudget(settings.prefetch_bytes_max)
+
+    async def fetch(self, work: Work, directory: Path) -> Inputs:
+        """Bring a unit's inputs into its directory, which must not exist yet.
+
+        Raises
+        ------
+        DataError
+            An input of a merge is not what was committed.
+        EvstreamError
+            It cannot be fetched, or not as long as patience lasted.
+        OSError
+            The local disk is full or broken.
+        """
+        inputs = Inputs(await self.budget.reserve(lambda: self._expect(work)))
+        try:
+            inputs.make_room(directory)
+            if isinstance(work, MergeUnit):
+                await self._fetch_outputs(work, directory, inputs)
+                inputs.measure()
+            else:
+                await self._fetch_product(work, directory, inputs)
+        except BaseException:
+            inputs.remove()
+            raise
+        return inputs
+
+    def _expect(self, work: Work) -> int:
+        if isinstance(work, MergeUnit):
+            return sum(piece.size for piece in work.inputs)
+        return self._expected
+
+    async def _fetch_product(self, work: RangeUnit, directory: Path, inputs: Inputs) -> None:
+        path = directory / f"input{INPUT_SUFFIX}"
+        inputs.paths.append(path)
+        inputs.received = await self._patiently(
+            lambda: self._service.fetch_product(work.plan, path)
+        )
+        # Falls slowly and rises at once: a guess too low is what fills a disk.
+        self._expected = max(inputs.measure(), int(0.9 * self._expected))
+
+    async def _fetch_outputs(self, work: MergeUnit, directory: Path, inputs: Inputs) -> None:
+        inputs.paths = [
+            directory / f"input-{number}{work.output_suffix}" for number in range(len(work.inputs))
+        ]
+
+        async def fetch(piece: tuple[MergeInput, Path]) -> None:
+            wanted, path = piece
+            sha256 = await self._patiently(lambda: self._service.fetch_output(wanted.url, path))
+            if sha256 != wanted.sha256:
+                raise DataError(
+                    f"{wanted.name} is not what was committed: sha256 {sha256}",
+                    hint="check the output store",
+                    name=wanted.name,
+                    expected=wanted.sha256,
+                )
+            inputs.received += wanted.size
+
+        pieces = zip(work.inputs, inputs.paths, strict=True)
+        await for_each(pieces, self._settings.fetches_max, fetch)
+
+    async def _patiently(self, transfer: Callable[[], Awaitable[T]]) -> T:
+        async with self._transfers:
+            return await patiently(self._clock, self._ids, self._settings.lease_s, transfer)

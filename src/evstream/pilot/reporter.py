@@ -1,0 +1,118 @@
+"""Reports: what became of units, in batches, repeated until they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from evstream.client import Service
+from evstream.domain.ledger import Failure, Success
+from evstream.domain.names import WorkerId
+from evstream.domain.states import Answer
+from evstream.pilot.concurrency import DEFINITE, patiently
+from evstream.pilot.in_hand import InHand, Stage, Unit
+from evstream.pilot.settings import PilotSettings
+from evstream.ports import Clock, Ids
+from evstream.wire.messages import UnitReport
+
+_LOG = logging.getLogger(__name__)
+
+Outcome = Success | Failure
+
+
+class Reporter:
+    """Sends outcomes; a unit stays in hand until there is an answer.
+
+    The queue is bounded by what is in hand, and that by the claims.
+
+    Parameters
+    ----------
+    answered : callable
+        Told of each unit's outcome and answer, once.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        clock: Clock,
+        ids: Ids,
+        settings: PilotSettings,
+        worker: WorkerId,
+        hand: InHand,
+        answered: Callable[[Outcome, Answer], None],
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._ids = ids
+        self._settings = settings
+        self._worker = worker
+        self._hand = hand
+        self._answered = answered
+        self._waiting: deque[tuple[Unit, Outcome]] = deque()
+        self._something = asyncio.Event()
+
+    def add(self, unit: Unit, outcome: Outcome) -> None:
+        """Take an outcome to report."""
+        self._hand.move(unit, Stage.REPORTED)
+        self._waiting.append((unit, outcome))
+        self._something.set()
+
+    async def run(self) -> None:
+        """Report until cancelled.
+
+        Raises
+        ------
+        TransientError
+            The service has been away for longer than `away_s_max`.
+        """
+        while True:
+            await self._something.wait()
+            await self._clock.sleep(self._settings.report_s)
+            while self._waiting:
+                size = min(len(self._waiting), self._settings.report_batch_max)
+                await self._send([self._waiting.popleft() for _ in range(size)])
+            self._something.clear()
+
+    async def _send(self, batch: list[tuple[Unit, Outcome]]) -> None:
+        reports = [self._report(unit, outcome) for unit, outcome in batch]
+        try:
+            answers = await patiently(
+                self._clock,
+                self._ids,
+                self._settings.away_s_max,
+                lambda: self._service.report(reports),
+            )
+        except DEFINITE as error:
+            await self._send_apart(batch, error)
+            return
+        for (unit, outcome), answer in zip(batch, answers, strict=True):
+            self._close(unit, outcome, answer)
+
+    async def _send_apart(self, batch: list[tuple[Unit, Outcome]], error: Exception) -> None:
+        """One report that is refused must not take the others of its batch with it."""
+        if len(batch) > 1:
+            for item in batch:
+                await self._send([item])
+            return
+        unit, outcome = batch[0]
+        _LOG.error("the report on %s was refused: %s", unit.work.range_id, error)
+        # Its lease runs out, and the unit goes to somebody whose word is taken.
+        self._close(unit, outcome, Answer.SUPERSEDED)
+
+    def _close(self, unit: Unit, outcome: Outcome, answer: Answer) -> None:
+        if answer is Answer.SUPERSEDED:
+            _LOG.info("%s came too late; dropped", unit.work.range_id)
+        if self._hand.holds(unit):
+            self._answered(outcome, answer)
+            self._hand.drop(unit)
+
+    def _report(self, unit: Unit, outcome: Outcome) -> UnitReport:
+        return UnitReport(
+            lease=unit.lease,
+            worker=self._worker,
+            ref=unit.work.ref,
+            success=outcome if isinstance(outcome, Success) else None,
+            failure=outcome if isinstance(outcome, Failure) else None,
+        )

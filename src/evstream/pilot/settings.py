@@ -1,0 +1,89 @@
+"""What can be set about a pilot, with bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evstream.domain.errors import LimitError
+from evstream.wire.messages import CLAIM_UNITS_MAX, LEASE_S_MAX, REPORTS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class PilotSettings:
+    """How a pilot works.
+
+    Attributes
+    ----------
+    cores : int
+        Payloads that run at once.
+    lease_s : float
+        A lease that is not renewed for so long is taken back. Fetches and uploads go
+        on trying for as long, since later the work would be somebody else's anyway.
+    heartbeat_s : float or None
+        Pause between renewals; None for a quarter of `lease_s`.
+    prefetch_bytes_max : int
+        Disk for inputs, those being computed on included. One unit may always have
+        its input, however large.
+    fetches_max, uploads_max : int
+        Transfers at once in each direction.
+    ahead_s : float
+        How much work to hold, at the pace measured, so that short units are claimed
+        in large batches and long ones singly.
+    units_ahead_max : int
+        Units that are not computed yet, at most.
+    idle_s_max : float
+        Leave when no task has been active for so long. 0 is at once, `math.inf` never.
+    away_s_max : float
+        Leave when the service has not answered for so long.
+    report_batch_max : int
+        Units in one report.
+    report_s : float
+        How long a report waits for company, at most.
+    drain_s : float
+        How long running payloads may go on after `Pilot.stop`.
+    node_failures_max : int
+        Leave when so many units in a row fail for the node's own fault: a full or
+        broken disk would otherwise use up the attempts of everyone's work.
+    task : int or None
+        Work for this task alone.
+    """
+
+    cores: int = 1
+    lease_s: float = 60.0
+    heartbeat_s: float | None = None
+    prefetch_bytes_max: int = 2 << 30
+    fetches_max: int = 8
+    uploads_max: int = 8
+    ahead_s: float = 2.0
+    units_ahead_max: int = 512
+    idle_s_max: float = 60.0
+    away_s_max: float = 600.0
+    report_batch_max: int = 100
+    report_s: float = 0.05
+    drain_s: float = 30.0
+    node_failures_max: int = 8
+    task: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of bounds, naming the field."""
+        for name in ("cores", "fetches_max", "uploads_max", "node_failures_max"):
+            self._check(name, 1, 4096)
+        self._check("prefetch_bytes_max", 1, 1 << 60)
+        self._check("units_ahead_max", 1, CLAIM_UNITS_MAX)
+        self._check("report_batch_max", 1, REPORTS_MAX)
+        self._check("lease_s", 0.001, LEASE_S_MAX)
+        self._check("beat_s", 0.0001, self.lease_s)
+        for name in ("ahead_s", "idle_s_max", "away_s_max", "report_s", "drain_s"):
+            self._check(name, 0, float("inf"))
+
+    def _check(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if not low <= value <= high:
+            raise LimitError(
+                f"{name} is {value}", hint=f"choose between {low} and {high}", field=name
+            )
+
+    @property
+    def beat_s(self) -> float:
+        """Seconds between renewals."""
+        return self.lease_s / 4 if self.heartbeat_s is None else self.heartbeat_s

@@ -1,0 +1,205 @@
+"""One unit of work: fetch, compute, check, store; what goes wrong becomes its report."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from evstream import rootio
+from evstream.domain.errors import (
+    ConflictError,
+    DataError,
+    EvstreamError,
+    PayloadError,
+    RequestError,
+)
+from evstream.domain.ledger import Failure, Success
+from evstream.domain.task import OUTPUT_STREAM
+from evstream.pilot.in_hand import InHand, Stage, Unit
+from evstream.pilot.outputs import LOG_NAME, OutputStage
+from evstream.pilot.prefetch import Inputs, Prefetcher
+from evstream.pilot.settings import PilotSettings
+from evstream.ports import Clock, Offload, PayloadCall, PayloadResult, PayloadRunner
+from evstream.wire.messages import MergeUnit, RangeUnit
+
+_LOG = logging.getLogger(__name__)
+
+ERROR_CHARS_MAX = 2000
+
+
+class UnitError(EvstreamError):
+    """A unit failed at some step; ``kind`` is the ledger's.
+
+    Parameters
+    ----------
+    disk : bool
+        This node's disk is at fault, so that other units will fail here as well.
+    """
+
+    def __init__(
+        self, kind: str, reason: str, *, cpu_s: float = 0.0, wall_s: float = 0.0, disk: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.cpu_s = cpu_s
+        self.wall_s = wall_s
+        self.disk = disk
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What became of a unit."""
+
+    outcome: Success | Failure
+    received: int = 0
+    disk_failed: bool = False
+
+
+class Workbench:
+    """Where units are worked on: so many cores, so many transfers, a directory each.
+
+    Parameters
+    ----------
+    directory : Path
+        Absolute; must exist. Every unit has ``directory/<range_id>`` to itself and
+        leaves nothing there.
+    """
+
+    def __init__(
+        self,
+        prefetcher: Prefetcher,
+        outputs: OutputStage,
+        runner: PayloadRunner,
+        clock: Clock,
+        offload: Offload,
+        settings: PilotSettings,
+        directory: Path,
+        hand: InHand,
+    ) -> None:
+        self._prefetcher = prefetcher
+        self._outputs = outputs
+        self._runner = runner
+        self._clock = clock
+        self._offload = offload
+        self._directory = directory
+        self._hand = hand
+        self._cores = asyncio.Semaphore(settings.cores)
+        self._uploads = asyncio.Semaphore(settings.uploads_max)
+
+    async def process(self, unit: Unit) -> Processed:
+        """Work on a unit to its end; whatever happens becomes its outcome.
+
+        Cancelling it ends its payload and removes its directory.
+        """
+        directory = self._directory / unit.work.range_id
+        received = 0
+        try:
+            with blamed("input"):
+                _check_plain(unit.work)
+                inputs = await self._prefetcher.fetch(unit.work, directory)
+            received = inputs.received
+            try:
+                return await self._compute_and_store(unit, directory, inputs)
+            finally:
+                inputs.remove()
+        except UnitError as error:
+            log = await self._outputs.store_log(unit.work, directory)
+            return Processed(_failure(error, log), received, error.disk)
+        except Exception as error:  # noqa: BLE001 - the pilot must outlive any one unit
+            _LOG.exception("%s failed unexpectedly", unit.work.range_id)
+            reason = f"unexpected {type(error).__name__}: {error}"
+            return Processed(_failure(UnitError("node", reason), ""), received)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    async def _compute_and_store(self, unit: Unit, directory: Path, inputs: Inputs) -> Processed:
+        work = unit.work
+        output = directory / f"output{work.output_suffix}"
+        # The core is kept until an upload may begin: a slow store slows the computing
+        # instead of filling the disk with outputs.
+        async with self._cores:
+            self._hand.move(unit, Stage.RUNNING)
+            if isinstance(work, MergeUnit):
+                result = await self._join(work, inputs.paths, output)
+            else:
+                result = await self._run_payload(unit, work, inputs.paths[0], output)
+            unit.cpu_s = result.cpu_s
+            with blamed("input"):
+                inputs.remove()
+            await self._uploads.acquire()
+        try:
+            self._hand.move(unit, Stage.LEAVING)
+            stream = work.stream if isinstance(work, MergeUnit) else OUTPUT_STREAM
+            with blamed("output", result):
+                record = await self._outputs.store(work, stream, output)
+        finally:
+            self._uploads.release()
+        return Processed(
+            Success((record,), result.cpu_s, result.wall_s, inputs.received), inputs.received
+        )
+
+    async def _run_payload(
+        self, unit: Unit, work: RangeUnit, source: Path, output: Path
+    ) -> PayloadResult:
+        def note_cpu(cpu_s: float) -> None:
+            unit.cpu_s = cpu_s
+
+        values = {
+            "input": str(source),
+            "output": str(output),
+            "entry_start": str(work.ref.entry_start),
+            "entry_stop": str(work.ref.entry_stop),
+            "range_id": work.range_id,
+        }
+        directory = output.parent
+        log = directory / LOG_NAME
+        call = PayloadCall(work.payload, values, directory, log, work.payload_s_max)
+        with blamed("payload"):
+            return await self._runner.run(call, note_cpu)
+
+    async def _join(self, work: MergeUnit, paths: list[Path], output: Path) -> PayloadResult:
+        named = "\n".join(f"{piece.name} {piece.sha256}" for piece in work.inputs)
+        identity = hashlib.sha256(named.encode()).digest()
+        began = self._clock.monotonic()
+        with blamed("input"):
+            await self._offload(lambda: rootio.join(paths, output, identity=identity))
+        # CPU time of a thread of ours is nobody's port; only what payloads took is known.
+        return PayloadResult(cpu_s=0.0, wall_s=self._clock.monotonic() - began)
+
+
+@contextmanager
+def blamed(kind: str, spent: PayloadResult | None = None) -> Iterator[None]:
+    """Turn errors of a step into `UnitError`.
+
+    Definite errors are of the given kind; what may pass elsewhere is the node's.
+    """
+    cpu_s, wall_s = (spent.cpu_s, spent.wall_s) if spent else (0.0, 0.0)
+    try:
+        yield
+    except PayloadError as error:
+        cpu_s, wall_s = (float(str(error.fields.get(name, 0.0))) for name in ("cpu_s", "wall_s"))
+        raise UnitError("payload", str(error), cpu_s=cpu_s, wall_s=wall_s) from error
+    except OSError as error:
+        reason = f"this node's disk: {error}"
+        raise UnitError("node", reason, cpu_s=cpu_s, wall_s=wall_s, disk=True) from error
+    except (DataError, RequestError, ConflictError) as error:
+        raise UnitError(kind, str(error), cpu_s=cpu_s, wall_s=wall_s) from error
+    except EvstreamError as error:
+        raise UnitError("node", str(error), cpu_s=cpu_s, wall_s=wall_s) from error
+
+
+def _failure(error: UnitError, log: str) -> Failure:
+    return Failure(error.kind, error.message[:ERROR_CHARS_MAX], log, error.cpu_s, error.wall_s)
+
+
+def _check_plain(work: RangeUnit | MergeUnit) -> None:
+    """Refuse names that lead out of the unit's directory."""
+    for name in (work.range_id, f"output{work.output_suffix}"):
+        if Path(name).name != name or name in (".", ".."):
+            raise RequestError(f"{name!r} cannot name a file of a unit's own")
