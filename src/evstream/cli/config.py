@@ -21,7 +21,8 @@ def show(
 ) -> None:
     """Show every setting. Flag beats EVSTREAM_NAME beats config.toml beats default.
 
-    Example:
+    For example:
+
         evstream config show --origin
     """
     resolved = resolve({})

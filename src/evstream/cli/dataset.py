@@ -27,7 +27,8 @@ def add(
 ) -> None:
     """Register files under a name. Each is read once and refused later if it changes.
 
-    Example:
+    For example:
+
         evstream dataset add user:dimuons /data/Run2012B_*.root
     """
     new = NewDataset(expand_inputs(list(inputs), dataset), name)
@@ -47,7 +48,8 @@ def show(
 ) -> None:
     """Show the files of a dataset.
 
-    Example:
+    For example:
+
         evstream dataset show user:dimuons
     """
     _print(
@@ -60,7 +62,8 @@ def list_all(
 ) -> None:
     """List all datasets.
 
-    Example:
+    For example:
+
         evstream dataset list --json
     """
     lines = with_service(lambda service: service.datasets(), data, url, token)

@@ -43,7 +43,8 @@ def doctor(
 
     Exits with 1 if something is missing that evstream cannot do without.
 
-    Example:
+    For example:
+
         evstream doctor
     """
     settings = settings_of(

@@ -38,8 +38,9 @@ def get(
 ) -> None:
     """Fetch exactly some entries and branches of a registered file.
 
-    Example:
-        evstream get user:dimuons slice.root --entries 100:200 --branches 'Muon_*' run event
+    For example:
+
+        evstream get user:dimuons cut.root --entries 100:200 --branches 'Muon_*'
     """
     start, stop = parse_entries(entries)
     request = NewSlice(

@@ -41,12 +41,13 @@ def pilot(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Claim event ranges, run their payload, stream the outputs back, until all is done.
+    """Claim event ranges, run their payload, send the outputs back, until all is done.
 
     SIGTERM and SIGINT let it finish what runs and give back the rest.
 
-    Example:
-        evstream pilot --url http://127.0.0.1:8400 --token $(cat ~/evstream/token) --cores 8
+    For example:
+
+        EVSTREAM_TOKEN=$(cat token) evstream pilot --url http://127.0.0.1:8400 --cores 8
     """
     from evstream.assembly import connect, make_pilot
     from evstream.domain.names import WorkerId

@@ -63,10 +63,11 @@ def run(
 ) -> None:
     """Process files event range by event range, and account for every event.
 
-    Killed or interrupted, the same command goes on where it was. Exits with 3 if some
-    events could not be processed.
+    Killed or interrupted, the same command goes on where it was. Exits with 3 if
+    some events could not be processed.
 
-    Example:
+    For example:
+
         evstream run data/*.root --payload 'python skim.py {input} {output}' --merge
     """
     count = workers if workers is not None else os.cpu_count() or 1

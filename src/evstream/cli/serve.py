@@ -31,7 +31,8 @@ def serve(
     127.0.0.1, where it asks for the token in the folder's file 'token'. Kill it
     at any time: it goes on where it was.
 
-    Example:
+    For example:
+
         evstream serve --data ~/evstream --port 8400
     """
     from evstream import assembly

@@ -31,7 +31,8 @@ def status(
 ) -> None:
     """Show how one task or all tasks are coming along.
 
-    Example:
+    For example:
+
         evstream status 1 --watch
     """
 

@@ -28,7 +28,8 @@ def submit(
 ) -> None:
     """Submit a task to a running service, and print its number.
 
-    Example:
+    For example:
+
         evstream submit user:dimuons --payload 'python skim.py {input} {output}' --merge
     """
 

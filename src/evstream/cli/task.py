@@ -27,7 +27,8 @@ def show(
 ) -> None:
     """Show a task, and each attempt of it that failed, with its reason and its log.
 
-    Example:
+    For example:
+
         evstream task show 1
     """
 
@@ -75,7 +76,8 @@ def cancel(
 ) -> None:
     """Cancel a task. What is committed stays, and the receipt says what is not.
 
-    Example:
+    For example:
+
         evstream task cancel 1
     """
     view = with_service(lambda service: service.cancel(task), data, url, token)
@@ -96,7 +98,8 @@ def outputs(
 ) -> None:
     """Fetch the outputs and the receipt of an ended task into a folder.
 
-    Example:
+    For example:
+
         evstream task outputs 1 results/
     """
     paths = with_service(

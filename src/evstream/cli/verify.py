@@ -23,10 +23,11 @@ def verify(
 ) -> None:
     """Verify a receipt on three levels: the ledger, the outputs, the events.
 
-    Needs no service. Exits with 1 if a level fails; a level that has nothing to
-    look at (no event numbers in the outputs, say) is told as such and does not fail.
+    Needs no service. Exits with 1 if a level fails. A level that has nothing to look
+    at (no event numbers in the outputs, say) is told as such and does not fail.
 
-    Example:
+    For example:
+
         evstream verify results/receipt.json
     """
     from evstream.client.verification import verify_receipt
