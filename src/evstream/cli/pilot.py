@@ -47,7 +47,7 @@ def pilot(
 
     For example:
 
-        EVSTREAM_TOKEN=$(cat token) evstream pilot --url http://127.0.0.1:8400 --cores 8
+        EVSTREAM_TOKEN=$(cat token) evstream pilot --url http://127.0.0.1:8400
     """
     from evstream.assembly import connect, make_pilot
     from evstream.domain.names import WorkerId

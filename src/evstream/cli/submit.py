@@ -30,7 +30,7 @@ def submit(
 
     For example:
 
-        evstream submit user:dimuons --payload 'python skim.py {input} {output}' --merge
+        evstream submit user:dimuons --payload 'python skim.py {input} {output}'
     """
 
     async def work(service: Service) -> TaskView:

@@ -23,8 +23,8 @@ def verify(
 ) -> None:
     """Verify a receipt on three levels: the ledger, the outputs, the events.
 
-    Needs no service. Exits with 1 if a level fails. A level that has nothing to look
-    at (no event numbers in the outputs, say) is told as such and does not fail.
+    Needs no service. Exits with 1 if a level fails. A level that has nothing to
+    look at (no event numbers in the outputs, say) is named, and does not fail.
 
     For example:
 
