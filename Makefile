@@ -1,0 +1,52 @@
+# Each target sets up what it needs in .venv; see tools/setup. `make help` lists the targets.
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast check format bench sim docs clean setup-base setup-demo setup-test setup-check
+
+BIN := .venv/bin
+PYTEST_ARGS ?=
+SEED ?=
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup-base setup-demo setup-test setup-check: setup-%:
+	@tools/setup $*
+
+demo: setup-demo  ## generate real events, process them with two workers, verify, plot
+	@$(BIN)/python demo/run.py $(DEMO_ARGS)
+
+test: setup-test  ## every test that this machine can run; skips say why (PYTEST_ARGS=...)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: setup-test  ## tests that start no server and take no long time
+	@$(BIN)/python -m pytest -m "not server and not slow" $(PYTEST_ARGS)
+
+check: setup-check setup-test  ## format, lint, types, import contracts, docs
+	@$(BIN)/ruff format --check --quiet . || { echo "next step: make format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python tools/check_docs.py
+
+format: setup-check  ## put the code into the house's format
+	@$(BIN)/ruff check --quiet --fix --exit-zero --select I,UP,C4,PIE,RSE . >/dev/null
+	@$(BIN)/ruff format .
+
+bench: setup-test  ## measure: make bench NAME=overhead [QUICK=1]
+	@test -n "$(NAME)" || { echo "say which: make bench NAME=..., one of:" \
+	  $(filter-out __init__ harness,$(basename $(notdir $(wildcard bench/*.py)))) >&2; exit 2; }
+	@$(BIN)/python -m bench.$(NAME) $(if $(QUICK),--quick)
+
+sim: setup-test  ## simulate the whole service under faults: make sim [SEED=17]
+	@$(if $(SEED),EVSTREAM_TEST_SEED=$(SEED)) $(BIN)/python -m pytest tests/simulation $(PYTEST_ARGS)
+
+docs: setup-check  ## build the pages into build/docs
+	@$(BIN)/python tools/build_docs.py
+
+clean:  ## remove what was made here, the virtual environment included
+	rm -rf .venv .setup.lock build dist demo/data demo/run demo/dimuon.png demo/receipt.json \
+	  bench/inputs bench/results/*.quick.json .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	  .import_linter_cache
+	find src tests bench demo tools -name __pycache__ -type d -prune -exec rm -rf {} +
