@@ -136,11 +136,11 @@ def _fileset_file(path: Path, pfn: str, about: Any) -> NewFile:
 
 def tree_of_inputs(inputs: list[str], dataset: str = "") -> str:
     """Return the tree that coffea filesets among the inputs name, if they agree."""
+    filesets = [Path(text) for text in inputs if text.endswith(".json")]
     trees = {
         tree
-        for file in expand_inputs(
-            [text for text in inputs if text.endswith(".json")], dataset
-        )
+        for path in filesets
+        for file in _fileset(path, dataset)
         for tree in (*file.entries, *file.asked)
     }
     return trees.pop() if len(trees) == 1 else ""

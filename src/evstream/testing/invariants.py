@@ -1,0 +1,66 @@
+"""What must hold after every step, whatever went wrong: the exactly-once checker."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from evstream.domain.intervals import Interval, IntervalSet, overlaps
+from evstream.ports import Ledger, OutputStore
+
+
+class Watcher:
+    """Looks at a book of the ledger again and again and remembers what it saw.
+
+    Raises `AssertionError` from `look` where a rule is broken.
+    """
+
+    def __init__(self, ledger: Ledger, store: OutputStore, book: int) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._book = book
+        self._leased: dict[tuple[int, int, int], str] = {}
+        self._committed: set[tuple[int, int, int, int]] = set()
+        self.looks = 0
+
+    def follow(self, ledger: Ledger) -> None:
+        """Go on with a ledger that was opened anew; what was seen still counts."""
+        self._ledger = ledger
+
+    async def look(self) -> None:
+        """Check every rule against the ledger as it is now."""
+        self.looks += 1
+        chunks = {chunk.number: chunk for chunk in await self._ledger.chunks(self._book)}
+        leases = [row for row in await self._ledger.leases() if row.book == self._book]
+        commits = await self._ledger.commits(self._book)
+        closed = await self._ledger.closed(self._book)
+        held: dict[int, list[Interval]] = defaultdict(list)
+        for row in (*leases, *commits, *closed):
+            held[row.chunk].append((row.entry_start, row.entry_stop))
+        for number, intervals in held.items():
+            chunk = chunks[number]
+            assert not overlaps(intervals), f"chunk {number}: entries held twice: {intervals}"
+            outside = IntervalSet.of(intervals) - IntervalSet.of(
+                [(chunk.entry_start, chunk.entry_stop)]
+            )
+            assert not outside, f"chunk {number}: entries from nowhere: {outside}"
+        for row in leases:
+            for entry in range(row.entry_start, row.entry_stop):
+                key = (row.chunk, entry, row.attempt)
+                assert self._leased.setdefault(key, row.lease) == row.lease, (
+                    f"entry {entry} attempt {row.attempt} was leased twice"
+                )
+        now = {(c.chunk, c.entry_start, c.entry_stop, c.attempt) for c in commits}
+        assert now >= self._committed, f"commits have gone: {self._committed - now}"
+        for commit in commits:
+            key = (commit.chunk, commit.entry_start, commit.entry_stop, commit.attempt)
+            if key in self._committed:
+                continue
+            for output in commit.success.outputs:
+                stored = await self._store.stat(output.name)
+                assert stored.sha256 == output.sha256, f"{output.name} is not what was committed"
+        self._committed = now
+        progress = await self._ledger.progress(self._book)
+        total = sum(chunk.entries for chunk in chunks.values())
+        assert progress.entries == total
+        assert progress.finished == sum(c.entry_stop - c.entry_start for c in commits)
+        assert 0 <= progress.ready <= total, f"progress does not add up: {progress}"

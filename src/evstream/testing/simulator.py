@@ -1,0 +1,326 @@
+"""The whole service on one thread under a virtual clock, with faults by a seed.
+
+Head, ledger (on SQLite), two pilots and storage run for real, through the HTTP API;
+only time, chance, the network, the payload's work and the disks are simulated.
+``python -m evstream.testing.simulator --seed 7`` replays a failure exactly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+
+from evstream.adapters.catalogue.sqlite import SqliteDatabase
+from evstream.adapters.offload import InPlace
+from evstream.adapters.source.memory import MemoryOpener
+from evstream.adapters.storage.memory import MemoryStore
+from evstream.assembly import Application, Keys, Parts
+from evstream.client import Connection, Service
+from evstream.domain.errors import EvstreamError, PayloadError
+from evstream.domain.names import WorkerId
+from evstream.domain.receipt import check_ledger
+from evstream.domain.states import TaskState
+from evstream.domain.task import process_book
+from evstream.pilot import Pilot, PilotSettings
+from evstream.ports import PayloadCall, PayloadResult
+from evstream.settings import Settings
+from evstream.testing.faults import FaultRates, FaultyTransport, Wire
+from evstream.testing.invariants import Watcher
+from evstream.testing.seeded_ids import SeededIds
+from evstream.testing.virtual_time import VirtualClock, run_virtual
+from evstream.wire.messages import NewDataset, NewFile, NewTask, TaskView
+from evstream.wire.receipt_signature import check_signature
+
+VIRTUAL_S_MAX = 20_000.0
+PILOTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is simulated.
+
+    Attributes
+    ----------
+    crashes : int
+        How many times something dies: the head or a pilot, by chance.
+    poisoned : float
+        Chance that a payload fails, each time it is run.
+    """
+
+    events_per_range: int = 25
+    crashes: int = 6
+    poisoned: float = 0.05
+    merge: bool = True
+    rates: FaultRates = field(default_factory=FaultRates)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a simulation came to."""
+
+    seed: int
+    state: TaskState
+    events: int
+    committed: int
+    set_aside: int
+    attempts: int
+    delivered: int
+    lost: int
+    repeated: int
+    crashes: int
+    looks: int
+    virtual_s: float
+
+
+class _Payload:
+    """Copies input to output, slowly, and fails now and then."""
+
+    def __init__(self, rng: random.Random, clock: VirtualClock, poisoned: float) -> None:
+        self._rng = rng
+        self._clock = clock
+        self._poisoned = poisoned
+
+    async def run(self, call: PayloadCall, on_cpu: Callable[[float], None]) -> PayloadResult:
+        duration = 1.0 + 30.0 * self._rng.random() ** 4
+        call.log.write_text("simulated\n")
+        await self._clock.sleep(duration / 2)
+        on_cpu(duration / 2)
+        await self._clock.sleep(duration / 2)
+        if self._rng.random() < self._poisoned:
+            raise PayloadError("simulated: exit 1", cpu_s=duration, wall_s=duration)
+        shutil.copyfile(call.values["input"], call.values["output"])
+        return PayloadResult(duration, duration)
+
+
+class Simulation:
+    """One run of one seed."""
+
+    def __init__(
+        self, seed: int, scenario: Scenario, files: dict[str, bytes], folder: Path
+    ) -> None:
+        self._seed = seed
+        self._scenario = scenario
+        self._files = files
+        self._folder = folder
+        self._rng = random.Random(seed)
+        self._clock = VirtualClock()
+        self._ids = SeededIds(self._rng.getrandbits(64))
+        self._wire = Wire(random.Random(self._rng.getrandbits(64)), self._clock, scenario.rates)
+        self._store = MemoryStore()
+        self._settings = Settings(expire_every_s=1.0, sweep_every_s=30.0)
+        self._pilots: dict[WorkerId, tuple[asyncio.Task[object], FaultyTransport]] = {}
+        self._born = 0
+        self._loops: list[asyncio.Task[None]] = []
+        self._database: SqliteDatabase | None = None
+        self._crashes = 0
+
+    async def run(self) -> Outcome:
+        """Run the task to its end under faults, and check everything.
+
+        Raises
+        ------
+        AssertionError
+            A rule was broken, or the task did not end.
+        """
+        self._start_head()
+        service = self._connect()
+        task = await self._submit(service)
+        database = self._open_database()
+        watcher = Watcher(database.ledger, self._store, process_book(task.id))
+        self._wire.after_step = watcher.look
+        for _ in range(PILOTS):
+            self._start_pilot()
+        crashes = self._plan_crashes()
+        view = task
+        while not view.state.final:
+            assert self._clock.monotonic() < VIRTUAL_S_MAX, f"not done: {view}"
+            await self._clock.sleep(1.0)
+            while crashes and crashes[0] <= self._clock.monotonic():
+                crashes.pop(0)
+                await self._crash()
+                watcher.follow(self._open_database().ledger)
+            self._replace_pilots()
+            with contextlib.suppress(EvstreamError):
+                view = await service.task(task.id)
+        return await self._check(service, view, watcher)
+
+    def _open_database(self) -> SqliteDatabase:
+        assert self._database is not None
+        return self._database
+
+    def _start_head(self) -> None:
+        self._database = SqliteDatabase(self._folder / "head", self._clock, inline=True)
+        parts = Parts(
+            clock=self._clock,
+            ids=self._ids,
+            offload=InPlace(),
+            ledger=self._database.ledger,
+            catalogue=self._database.catalogue,
+            store=self._store,
+            opener=MemoryOpener(self._files),
+        )
+        application = Application(parts, Keys(b"u" * 32, b"r" * 32), self._settings)
+        loop = asyncio.get_running_loop()
+        self._loops = [loop.create_task(daemon) for daemon in application.loops()]
+        self._wire.connect(httpx2.ASGITransport(application.app))
+
+    async def _kill_head(self) -> None:
+        await self._wire.cut()
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._open_database().close()
+
+    def _connect(self) -> Service:
+        return Service(
+            Connection(FaultyTransport(self._wire), self._clock, self._ids, patience_s=300.0)
+        )
+
+    async def _submit(self, service: Service) -> TaskView:
+        files = [NewFile(pfn) for pfn in sorted(self._files)]
+        dataset = await service.add_dataset(NewDataset(files, "sim:events"))
+        new = NewTask(
+            name="simulated",
+            dataset=dataset.name,
+            payload="copy {input} {output}",
+            events_per_range=self._scenario.events_per_range,
+            merge=self._scenario.merge,
+        )
+        return await service.submit(new, "the-one-task")
+
+    def _start_pilot(self) -> None:
+        self._born += 1
+        worker = WorkerId(f"pilot{self._born}")
+        transport = FaultyTransport(self._wire)
+        service = Service(Connection(transport, self._clock, self._ids, patience_s=600.0))
+        settings = PilotSettings(cores=2, lease_s=30.0, idle_s_max=1e9)
+        runner = _Payload(
+            random.Random(self._rng.getrandbits(64)), self._clock, self._scenario.poisoned
+        )
+        folder = self._folder / worker
+        folder.mkdir()
+        pilot = Pilot(
+            service, runner, self._clock, self._ids, InPlace(), settings, folder, worker
+        )
+        running = asyncio.get_running_loop().create_task(pilot.run())
+        self._pilots[worker] = (running, transport)
+
+    async def _kill_pilot(self, worker: WorkerId) -> None:
+        running, transport = self._pilots.pop(worker)
+        transport.die()
+        while not running.done():
+            # Again and again: a dead process runs no clean-up to its end.
+            running.cancel()
+            await asyncio.wait([running], timeout=0.001)
+
+    def _replace_pilots(self) -> None:
+        for worker, (running, _) in list(self._pilots.items()):
+            if running.done():
+                running.result()
+                del self._pilots[worker]
+        while len(self._pilots) < PILOTS:
+            self._start_pilot()
+
+    def _plan_crashes(self) -> list[float]:
+        now = self._clock.monotonic()
+        return sorted(now + self._rng.random() * 120.0 for _ in range(self._scenario.crashes))
+
+    async def _crash(self) -> None:
+        self._crashes += 1
+        if self._rng.random() < 0.4:
+            await self._kill_head()
+            await self._clock.sleep(self._rng.random() * 40.0)
+            self._start_head()
+        elif self._pilots:
+            await self._kill_pilot(self._rng.choice(sorted(self._pilots)))
+
+    async def _check(self, service: Service, view: TaskView, watcher: Watcher) -> Outcome:
+        self._wire.calm = True
+        receipt = await service.receipt(view.id)
+        check_signature(receipt)
+        check_ledger(receipt)
+        for output in receipt["outputs"]:
+            if output["merged_into"] is None:
+                stored = await self._store.stat(output["name"])
+                assert stored.sha256 == output["sha256"], output
+        merged = [o for o in receipt["outputs"] if o["merged_into"] is None]
+        kept = sum(sum(o["entries"].values()) for o in merged)
+        counts = receipt["counts"]
+        assert kept == counts["committed"], (kept, counts)
+        for worker in list(self._pilots):
+            await self._kill_pilot(worker)
+        await self._kill_head()
+        return Outcome(
+            seed=self._seed,
+            state=view.state,
+            events=counts["events"],
+            committed=counts["committed"],
+            set_aside=counts["set_aside"],
+            attempts=counts["attempts"],
+            delivered=self._wire.delivered,
+            lost=self._wire.lost,
+            repeated=self._wire.repeated,
+            crashes=self._crashes,
+            looks=watcher.looks,
+            virtual_s=self._clock.monotonic(),
+        )
+
+
+def simulate(seed: int, files: dict[str, bytes], scenario: Scenario | None = None) -> Outcome:
+    """Run one seed; whatever is raised, the seed replays it.
+
+    Parameters
+    ----------
+    files : dict of str to bytes
+        Source files by name; each with one TTree.
+    """
+    with tempfile.TemporaryDirectory(prefix="evstream-sim-") as folder:
+        simulation = Simulation(seed, scenario or Scenario(), files, Path(folder))
+        try:
+            return run_virtual(simulation.run)
+        except BaseException as error:
+            error.add_note(f"replay with: make sim SEED={seed}")
+            raise
+
+
+def sample_files(files: int = 2, entries: int = 400) -> dict[str, bytes]:
+    """Return small ROOT files with one TTree of numbered events, made with uproot."""
+    import numpy as np
+    import uproot
+
+    made = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(files):
+            path = Path(folder) / f"sample-{number}.root"
+            with uproot.recreate(path) as file:
+                tree = file.mktree("Events", {"run": "int32", "event": "int64", "x": "float32"})
+                first = number * entries
+                for event in np.array_split(np.arange(first, first + entries), 4):
+                    run, x = np.full(len(event), 1, np.int32), np.sqrt(event).astype(np.float32)
+                    tree.extend({"run": run, "event": event, "x": x})
+            made[path.name] = path.read_bytes()
+    return made
+
+
+def main() -> None:
+    """Run seeds from the command line and print what came of each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="first seed")
+    parser.add_argument("--count", type=int, default=1, help="how many seeds")
+    chosen = parser.parse_args()
+    files = sample_files()
+    for seed in range(chosen.seed, chosen.seed + chosen.count):
+        print(simulate(seed, files))
+
+
+if __name__ == "__main__":
+    main()

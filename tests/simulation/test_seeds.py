@@ -1,0 +1,96 @@
+"""The whole service under a virtual clock with faults: ten seeds, and broken ledgers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from evstream.adapters.catalogue import sqlite_ledger, sqlite_transitions
+from evstream.domain.ledger import RangeReport, Success
+from evstream.domain.states import Answer, TaskState
+from evstream.testing.simulator import Scenario, sample_files, simulate
+
+SEEDS = range(1, 1 + int(os.environ.get("EVSTREAM_SIM_SEEDS", "10")))
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    logging.disable(logging.CRITICAL)
+    return sample_files()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_seed_keeps_every_rule(seed: int, files: dict[str, bytes]) -> None:
+    outcome = simulate(seed, files)
+    assert outcome.state in (TaskState.DONE, TaskState.FINISHED), outcome
+    assert outcome.committed + outcome.set_aside == outcome.events, outcome
+    assert outcome.looks >= outcome.delivered // 2, "the rules are looked at after each step"
+
+
+def test_a_seed_replays(files: dict[str, bytes]) -> None:
+    assert simulate(4, files) == simulate(4, files)
+
+
+def test_without_faults_each_range_runs_once(files: dict[str, bytes]) -> None:
+    calm = Scenario(crashes=0, poisoned=0.0)
+    calm = replace(calm, rates=replace(calm.rates, lost_request=0, lost_answer=0, delayed=0))
+    outcome = simulate(1, files, calm)
+    assert (outcome.state, outcome.attempts) == (TaskState.DONE, 32), outcome
+
+
+def test_poison_is_set_aside_and_the_rest_done(files: dict[str, bytes]) -> None:
+    outcome = simulate(1, files, Scenario(poisoned=0.6, crashes=2))
+    assert outcome.state is TaskState.FINISHED, outcome
+    assert outcome.set_aside > 0, outcome
+
+
+def _caught(files: dict[str, bytes]) -> BaseException | None:
+    """Return what the simulator says of a broken ledger within a few seeds."""
+    for seed in range(1, 9):
+        try:
+            simulate(seed, files, Scenario(crashes=8))
+        except BaseException as error:
+            return error
+    return None
+
+
+def test_a_sweep_that_leaves_leases_behind_is_caught(
+    files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(db: sqlite3.Connection, reason: str, condition: str, *values: object) -> object:
+        kept = db.execute(f"SELECT * FROM lease WHERE {condition}", values).fetchall()
+        lost = sqlite_transitions.lose(db, reason, condition, *values)
+        for row in kept:
+            db.execute(f"INSERT INTO lease VALUES ({','.join('?' * len(row))})", row)
+        return lost
+
+    monkeypatch.setattr(sqlite_ledger, "lose", broken)
+    assert isinstance(_caught(files), AssertionError)
+
+
+def test_a_fence_that_takes_late_reports_is_caught(
+    files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(db: sqlite3.Connection, word: RangeReport) -> Answer:
+        answer = sqlite_transitions.report(db, word)
+        if answer is Answer.SUPERSEDED and isinstance(word.outcome, Success):
+            db.execute(
+                "DELETE FROM free WHERE chunk = ? AND entry_start = ?",
+                (word.chunk, word.entry_start),
+            )
+            columns = "book, chunk, entry_start, entry_stop, attempt, lease, worker, outputs"
+            db.execute(
+                f"INSERT INTO done ({columns}, cpu_s, wall_s, bytes_in)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, '[]', 0, 0, 0)",
+                (word.book, word.chunk, word.entry_start, word.entry_stop)
+                + (word.attempt, word.lease, word.worker),
+            )
+            return Answer.ACCEPTED
+        return answer
+
+    monkeypatch.setattr(sqlite_ledger, "report", broken)
+    assert _caught(files) is not None

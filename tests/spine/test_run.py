@@ -1,0 +1,298 @@
+"""``evstream run``: whole jobs on real files, judged by ROOT and by uproot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from conftest import CommandLine, wait_until, write_events
+
+from evstream.client.verification import verify_receipt
+
+pytestmark = pytest.mark.server
+
+COPY = "cp {input} {output}"
+REAL_FILES = [
+    ("Run2012B_SingleMu_1000.root", "Events", 150),
+    ("nanoAOD_2015_CMS_Open_Data_ttbar.root", "Events", 30),
+    ("uproot-HZZ-zlib.root", "events", 400),
+]
+
+
+@pytest.mark.parametrize(("name", "tree", "events_per_range"), REAL_FILES)
+def test_a_copying_payload_gives_back_every_branch(
+    command: CommandLine,
+    tmp_path: Path,
+    shared_data: Path,
+    compare_with_root: object,
+    name: str,
+    tree: str,
+    events_per_range: int,
+) -> None:
+    source = shared_data / name
+    words = ["--payload", COPY, "--events-per-range", events_per_range, "--merge"]
+    command.run("run", source, *words, "--tree", tree, "--output", "out", "--workers", 2)
+    levels = verify_receipt(tmp_path / "out/receipt.json")
+    assert [level.holds for level in levels][:2] == [True, True], levels
+    merged = tmp_path / "out/merged.root"
+    assert_equal_by_uproot(source, merged, tree)
+    assert callable(compare_with_root)
+    compare_with_root(source, merged, tree)
+
+
+def assert_equal_by_uproot(one: Path, other: Path, tree: str) -> None:
+    """Assert that two files hold the same branches and entries of a tree."""
+    with uproot.open(one) as a, uproot.open(other) as b:
+        assert b[tree].num_entries == a[tree].num_entries
+        assert b[tree].keys() == a[tree].keys()
+        for branch in a[tree].keys(recursive=True):
+            expected, found = a[tree][branch].array(), b[tree][branch].array()
+            assert expected.type == found.type, branch
+            assert ak.array_equal(expected, found, equal_nan=True), branch
+
+
+def test_outputs_without_a_merge_cover_every_range(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    done = command.run(
+        "run", *events, "--payload", COPY, "--events-per-range", 250, "--output", "out", "--json"
+    )
+    answer = json.loads(done.stdout)
+    assert answer["task"]["state"] == "done"
+    assert answer["summary"]["ranges"] == 5
+    outputs = sorted((tmp_path / "out").glob("*.root"))
+    assert len(outputs) == 5
+    total = sum(uproot.open(path)["Events"].num_entries for path in outputs)
+    assert total == 1000
+    assert all(level.holds for level in verify_receipt(tmp_path / "out/receipt.json"))
+
+
+def test_only_the_asked_branches_are_delivered(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    words = ["--payload", COPY, "--branches", "run", "Muon_*", "--merge", "--output", "out"]
+    command.run("run", events[0], *words)
+    with uproot.open(tmp_path / "out/merged.root") as file:
+        assert set(file["Events"].keys()) == {"run", "nMuon_pt", "Muon_pt"}
+
+
+def test_a_coffea_fileset_with_steps(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    fileset = {
+        "zmumu": {
+            "files": {
+                str(events[0]): {
+                    "object_path": "Events",
+                    "steps": [[0, 100], [100, 200], [300, 400]],
+                    "num_entries": 600,
+                    "uuid": str(uproot.open(events[0]).file.uuid),
+                }
+            },
+            "metadata": {"xsec": 1.0},
+        }
+    }
+    (tmp_path / "fileset.json").write_text(json.dumps(fileset))
+    command.run("run", "fileset.json", "--payload", COPY, "--merge", "--output", "out")
+    with uproot.open(tmp_path / "out/merged.root") as file:
+        numbers = file["Events"]["event"].array(library="np")
+    assert numbers.tolist() == [*range(200), *range(300, 400)]
+
+
+def test_histograms_are_added(command: CommandLine, tmp_path: Path, events: list[Path]) -> None:
+    payload = tmp_path / "histogram.py"
+    payload.write_text(
+        "import sys, numpy as np, uproot\n"
+        "x = uproot.open(sys.argv[1])['Events']['x'].array(library='np')\n"
+        "with uproot.recreate(sys.argv[2]) as file:\n"
+        "    file['x'] = np.histogram(x, bins=20, range=(0, 1))\n"
+    )
+    words = ["--payload", f"{sys.executable} {payload} {{input}} {{output}}"]
+    command.run("run", *events, *words, "--events-per-range", 300, "--merge", "--output", "out")
+    expected = np.concatenate([uproot.open(p)["Events"]["x"].array(library="np") for p in events])
+    with uproot.open(tmp_path / "out/merged.root") as file:
+        counts, _ = file["x"].to_numpy()
+    assert counts.tolist() == np.histogram(expected, bins=20, range=(0, 1))[0].tolist()
+
+
+FAULTS = [
+    ("sys.exit(7)", "exited with 7"),
+    ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+    ("pass", "output"),
+    ("open(sys.argv[2], 'wb').write(b'no ROOT file')", "ROOT"),
+    ("import threading; threading.Event().wait()", "hung"),
+]
+
+
+@pytest.mark.parametrize(("fault", "reason"), FAULTS)
+def test_a_bad_payload_is_a_failed_range_with_reason_and_log(
+    command: CommandLine, tmp_path: Path, events: list[Path], fault: str, reason: str
+) -> None:
+    payload = tmp_path / "bad.py"
+    payload.write_text(
+        "import shutil, sys\n"
+        "print('range', sys.argv[3])\n"
+        f"if int(sys.argv[3]) == 200:\n    {fault}\n"
+        "else:\n    shutil.copyfile(sys.argv[1], sys.argv[2])\n"
+    )
+    words = ["--payload", f"{sys.executable} {payload} {{input}} {{output}} {{entry_start}}"]
+    words += ["--events-per-range", "200", "--failures-max", "2", "--payload-s-max", "3"]
+    done = command.run("run", events[0], *words, "--merge", "--output", "out", status=3)
+    assert "200 events were set aside" in done.stderr
+    receipt = json.loads((tmp_path / "out/receipt.json").read_text())
+    assert [row[1:3] for row in receipt["set_aside"]] == [[200, 400]]
+    assert reason in receipt["set_aside"][0][3]
+    assert receipt["counts"]["committed"] == 400
+    assert receipt["counts"]["failed_attempts"] == 2
+    levels = verify_receipt(tmp_path / "out/receipt.json")
+    assert [level.holds for level in levels] == [True, True, True], levels
+    logs = list((tmp_path / "out/.evstream/outputs").rglob("log/*.txt"))
+    assert len(logs) == 2
+    assert "range 200" in logs[0].read_text()
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    payload = tmp_path / "slow.py"
+    payload.write_text(
+        "import shutil, sys, time\n"
+        "begin = time.process_time()\n"
+        "while time.process_time() - begin < 0.1: pass\n"
+        "shutil.copyfile(sys.argv[1], sys.argv[2])\n"
+    )
+    words = ["run", *events, "--payload", f"{sys.executable} {payload} {{input}} {{output}}"]
+    words += ["--events-per-range", "20", "--merge", "--output", "out"]
+    process = command.start(*words)
+    outputs = tmp_path / "out/.evstream/outputs"
+    wait_until(lambda: len(list(outputs.rglob("output/*.root"))) >= 5, "the first outputs")
+    command.end(process, signal.SIGKILL)
+    before = len(list(outputs.rglob("output/*.root")))
+    command.run(*words)
+    receipt = json.loads((tmp_path / "out/receipt.json").read_text())
+    assert receipt["counts"]["committed"] == 1000
+    assert receipt["counts"]["attempts"] < 50 + before, "what was committed did not run again"
+    assert all(level.holds for level in verify_receipt(tmp_path / "out/receipt.json"))
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    payload = tmp_path / "wait.py"
+    payload.write_text("import pathlib, threading\npathlib.Path('../begun').touch()\n"
+                       "threading.Event().wait()\n# {output}\n")
+    words = ["run", *events, "--payload", f"{sys.executable} {payload} {{output}}"]
+    process = command.start(*words, "--output", "out")
+    wait_until(lambda: any((tmp_path / "out").rglob("begun")), "a payload")
+    assert command.end(process, signal.SIGINT) == 130
+
+
+BAD = [
+    (["missing.root"], "there is no file missing.root"),
+    (["*.nothing"], "nothing matches"),
+    (["a.root", "--tree", "Muons"], "has no tree 'Muons'"),
+    (["a.root", "--branches", "Moun_pt"], "Muon_pt"),
+    (["a.root", "--events-per-range", "0"], "events per range is 0"),
+    (["a.root", "--events-per-range", "100000001"], "events per range is 100000001"),
+    (["a.root", "--workers", "0"], "--workers"),
+    (["empty.root"], "zero entries"),
+    (["two.root"], "several trees: One, Two"),
+    (["truncated.root"], "truncated.root"),
+    (["text.root"], "text.root"),
+    (["a.root", "a_copy.root"], "copies of one file"),
+    (["a.root", "--output-suffix", ".txt", "--merge"], ".txt cannot be merged"),
+]
+
+
+@pytest.fixture
+def bad_files(tmp_path: Path, events: list[Path]) -> Path:
+    """A folder with good files and every kind of bad one."""
+    content = events[0].read_bytes()
+    (tmp_path / "a_copy.root").write_bytes(content)
+    (tmp_path / "truncated.root").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.root").write_text("not a ROOT file\n")
+    with uproot.recreate(tmp_path / "empty.root") as file:
+        file.mktree("Events", {"x": "float32"})
+    with uproot.recreate(tmp_path / "two.root") as file:
+        for name in ("One", "Two"):
+            file.mktree(name, {"x": "float32"}).extend({"x": np.zeros(3, np.float32)})
+    return tmp_path
+
+
+@pytest.mark.parametrize(("words", "message"), BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    command: CommandLine, bad_files: Path, words: list[str], message: str
+) -> None:
+    done = command.run("run", *words, "--payload", COPY, "--output", "out", status=None)
+    assert_one_line_error(done, message)
+    assert not (bad_files / "out").exists()
+
+
+def assert_one_line_error(done: object, message: str) -> None:
+    """Assert that a command ended with one line that says what is wrong."""
+    assert done.returncode not in (0, 3), done  # type: ignore[attr-defined]
+    lines = done.stderr.strip().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 1, done.stderr  # type: ignore[attr-defined]
+    assert lines[0].startswith("evstream: error: ")
+    assert message in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ("no-such-program {input} {output}", "is not found"),
+        ("./plain.txt {input} {output}", "is not executable"),
+        ("cp {input} out", "never names {output}"),
+        ("cp {input} '{output}", "no command line"),
+        ("", "payload is empty"),
+    ],
+)
+def test_a_payload_that_cannot_run_is_refused(
+    command: CommandLine, tmp_path: Path, events: list[Path], payload: str, message: str
+) -> None:
+    (tmp_path / "plain.txt").write_text("echo\n")
+    done = command.run("run", events[0], "--payload", payload, "--output", "out", status=None)
+    assert_one_line_error(done, message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_is_a_file_is_refused(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    (tmp_path / "out").write_text("in the way")
+    done = command.run("run", events[0], "--payload", COPY, "--output", "out", status=None)
+    assert_one_line_error(done, "cannot write to out")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_output_folder_is_refused(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    words = ["--payload", COPY, "--output", "closed/out"]
+    assert_one_line_error(command.run("run", events[0], *words, status=None), "cannot write to")
+
+
+def test_a_file_that_changed_is_refused_and_named(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    data = tmp_path / "data"
+    command.serve(data)
+    command.run("dataset", "add", "user:one", events[0], "--data", data)
+    task = command.json(
+        "submit", "user:one", "--payload", COPY, "--failures-max", 1, "--data", data
+    )
+    write_events(events[0], 600, run=77)
+    command.start("pilot", "--data", data)
+    command.run("status", task["id"], "--watch", "--data", data)
+    shown = command.json("task", "show", task["id"], "--data", data)
+    assert shown["task"]["state"] == "failed"
+    assert "is not the file that was registered" in shown["failures"][0]["error"]
+    assert shown["failures"][0]["kind"] == "input"
