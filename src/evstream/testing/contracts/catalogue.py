@@ -1,0 +1,236 @@
+"""The contract of a catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import ClassVar
+
+import pytest
+
+from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
+from evstream.domain.errors import ConflictError, NotFoundError, RequestError
+from evstream.domain.ledger import BookRules
+from evstream.domain.names import DatasetName, Guid, Lfn, Pfn, TaskId
+from evstream.domain.splitting import Chunk
+from evstream.domain.states import TaskState
+from evstream.domain.task import Task, TaskSpec, merge_book, process_book
+from evstream.ports.catalogue import Catalogue
+from evstream.ports.ledger import Ledger
+from evstream.testing.contracts.suite import Suite
+from evstream.testing.manual_clock import ManualClock
+
+Stores = tuple[Catalogue, Ledger]
+OpenStores = Callable[[], AbstractAsyncContextManager[Stores]]
+
+RULES = BookRules(events_per_range=10)
+CHUNKS = (Chunk(0, Lfn("a.root"), 0, 25),)
+SPEC = TaskSpec(
+    name="copy",
+    dataset=DatasetName("user:zmumu"),
+    tree="Events",
+    payload="cp {input} {output}",
+    branches=("muon_pt", "muon_eta"),
+    merge=True,
+)
+
+
+def source_file(number: int, digest: str = "d") -> SourceFile:
+    """Return a file unlike those with other numbers."""
+    return SourceFile(
+        lfn=Lfn(f"file{number}.root"),
+        guid=Guid(f"00000000-0000-4000-8000-{number:012d}"),
+        pfns=(Pfn(f"data/file{number}.root"),),
+        fingerprint=Fingerprint(1000 + number, f"uuid-{number}", f"{digest}{number}"),
+        trees={"Events": 25, "dir/Runs": 0},
+        asked={"Events": ((0, 10), (20, 25))},
+    )
+
+
+ZMUMU = Dataset(DatasetName("user:zmumu"), (source_file(0), source_file(1)))
+
+
+class CatalogueContract(Suite):
+    """Override `open_stores`; set ``durable = False`` for a catalogue that forgets."""
+
+    durable: ClassVar[bool] = True
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        """Return the database's clock."""
+        return ManualClock()
+
+    @pytest.fixture
+    def open_stores(self, clock: ManualClock) -> OpenStores:
+        """Return what opens the catalogue and the ledger of its books."""
+        raise NotImplementedError("override open_stores")
+
+    @pytest.fixture
+    async def stores(self, open_stores: OpenStores) -> AsyncIterator[Stores]:
+        """Open an empty catalogue and its ledger."""
+        async with open_stores() as stores:
+            yield stores
+
+    @pytest.fixture
+    def catalogue(self, stores: Stores) -> Catalogue:
+        """Return the catalogue."""
+        return stores[0]
+
+    @staticmethod
+    async def add_task(catalogue: Catalogue, request_id: str = "request-1") -> Task:
+        """Add a task with one chunk."""
+        return await catalogue.add_task(SPEC, request_id, RULES, CHUNKS)
+
+    # Datasets
+
+    async def test_a_dataset_comes_back_as_it_was(self, catalogue: Catalogue) -> None:
+        await catalogue.add_dataset(ZMUMU, {"d0": b"index"})
+        assert await catalogue.dataset(ZMUMU.name) == ZMUMU
+        assert await catalogue.datasets() == [(ZMUMU.name, 2, 2001)]
+
+    async def test_the_same_dataset_again_changes_nothing(self, catalogue: Catalogue) -> None:
+        await catalogue.add_dataset(ZMUMU, {})
+        await catalogue.add_dataset(ZMUMU, {})
+        assert len(await catalogue.datasets()) == 1
+
+    async def test_a_name_is_not_given_to_other_content(self, catalogue: Catalogue) -> None:
+        await catalogue.add_dataset(ZMUMU, {})
+        with pytest.raises(ConflictError):
+            await catalogue.add_dataset(Dataset(ZMUMU.name, (source_file(0),)), {})
+        assert await catalogue.dataset(ZMUMU.name) == ZMUMU
+
+    async def test_a_dataset_without_files_is_refused(self, catalogue: Catalogue) -> None:
+        with pytest.raises(RequestError):
+            await catalogue.add_dataset(Dataset(DatasetName("user:none"), ()), {})
+
+    async def test_datasets_are_listed_by_name(self, catalogue: Catalogue) -> None:
+        for name in ("user:b", "user:a", "user:ä"):
+            await catalogue.add_dataset(Dataset(DatasetName(name), (source_file(0),)), {})
+        assert [name for name, _, _ in await catalogue.datasets()] == ["user:a", "user:b", "user:ä"]
+
+    async def test_a_file_is_found_by_its_content(self, catalogue: Catalogue) -> None:
+        await catalogue.add_dataset(ZMUMU, {})
+        wanted = source_file(1)
+        assert await catalogue.file(wanted.fingerprint) == wanted
+        with pytest.raises(NotFoundError):
+            await catalogue.file(source_file(2).fingerprint)
+        with pytest.raises(NotFoundError):
+            await catalogue.file(Fingerprint(1001, "another", "d1"))
+
+    async def test_source_indexes_are_kept(self, catalogue: Catalogue) -> None:
+        await catalogue.add_dataset(ZMUMU, {"d0": b"\x00index"})
+        assert await catalogue.source_index("d0") == b"\x00index"
+        assert await catalogue.source_index("d1") is None
+        await catalogue.add_dataset(ZMUMU, {"d1": b"made again"})
+        assert await catalogue.source_index("d1") == b"made again"
+
+    async def test_an_unknown_dataset_is_not_found(self, catalogue: Catalogue) -> None:
+        with pytest.raises(NotFoundError):
+            await catalogue.dataset(DatasetName("user:none"))
+
+    # Tasks
+
+    async def test_a_task_opens_its_book(self, stores: Stores, clock: ManualClock) -> None:
+        catalogue, ledger = stores
+        task = await self.add_task(catalogue)
+        assert task.spec == SPEC
+        assert (task.state, task.created, task.ended) == (TaskState.RUNNING, clock.now(), None)
+        assert await catalogue.task(task.id) == task
+        assert await ledger.chunks(process_book(task.id)) == list(CHUNKS)
+
+    async def test_a_known_request_gives_its_task(self, stores: Stores) -> None:
+        catalogue, ledger = stores
+        first = await self.add_task(catalogue)
+        await ledger.cancel_book(process_book(first.id))
+        assert await self.add_task(catalogue) == first
+        other = await self.add_task(catalogue, "request-2")
+        assert other.id != first.id
+        assert await catalogue.tasks() == [first, other]
+
+    async def test_tasks_are_listed_by_state(self, catalogue: Catalogue) -> None:
+        first = await self.add_task(catalogue, "request-1")
+        second = await self.add_task(catalogue, "request-2")
+        third = await self.add_task(catalogue, "request-3")
+        await catalogue.end_task(second.id, TaskState.DONE, "", None)
+        assert await catalogue.tasks([TaskState.RUNNING]) == [first, third]
+        assert await catalogue.tasks([TaskState.MERGING]) == []
+        assert await catalogue.tasks([]) == []
+        both = await catalogue.tasks([TaskState.DONE, TaskState.RUNNING])
+        assert [task.id for task in both] == [first.id, second.id, third.id]
+
+    async def test_merging_opens_the_merge_book_once(self, stores: Stores) -> None:
+        catalogue, ledger = stores
+        task = await self.add_task(catalogue)
+        merges = [Chunk(0, Lfn("output"), 0, 3)]
+        merging = await catalogue.start_merging(task.id, BookRules(1), merges)
+        assert merging.state is TaskState.MERGING
+        assert await catalogue.start_merging(task.id, BookRules(1), []) == merging
+        assert await ledger.chunks(merge_book(task.id)) == merges
+
+    async def test_an_ended_task_does_not_merge(self, stores: Stores) -> None:
+        catalogue, ledger = stores
+        task = await self.add_task(catalogue)
+        await catalogue.end_task(task.id, TaskState.ABORTED, "cancelled", None)
+        with pytest.raises(ConflictError):
+            await catalogue.start_merging(task.id, BookRules(1), CHUNKS)
+        with pytest.raises(NotFoundError):
+            await ledger.chunks(merge_book(task.id))
+
+    async def test_the_first_end_stays(self, catalogue: Catalogue, clock: ManualClock) -> None:
+        task = await self.add_task(catalogue)
+        clock.advance(5)
+        receipt = {"task": task.id, "intervals": [[0, 25]], "text": "µ"}
+        ended = await catalogue.end_task(task.id, TaskState.FINISHED, "2 set aside", receipt)
+        assert (ended.state, ended.reason) == (TaskState.FINISHED, "2 set aside")
+        assert ended.ended == task.created + timedelta(seconds=5)
+        clock.advance(5)
+        assert await catalogue.end_task(task.id, TaskState.ABORTED, "late", {}) == ended
+        assert await catalogue.receipt(task.id) == receipt
+
+    async def test_a_task_does_not_end_in_a_state_that_is_no_end(
+        self, catalogue: Catalogue
+    ) -> None:
+        task = await self.add_task(catalogue)
+        with pytest.raises(RequestError):
+            await catalogue.end_task(task.id, TaskState.MERGING, "", None)
+
+    async def test_no_receipt_before_the_end(self, catalogue: Catalogue) -> None:
+        task = await self.add_task(catalogue)
+        with pytest.raises(NotFoundError):
+            await catalogue.receipt(task.id)
+        await catalogue.end_task(task.id, TaskState.ABORTED, "", None)
+        with pytest.raises(NotFoundError):
+            await catalogue.receipt(task.id)
+
+    async def test_unknown_tasks_are_not_found(self, catalogue: Catalogue) -> None:
+        none = TaskId(99)
+        with pytest.raises(NotFoundError):
+            await catalogue.task(none)
+        with pytest.raises(NotFoundError):
+            await catalogue.receipt(none)
+        with pytest.raises(NotFoundError):
+            await catalogue.start_merging(none, RULES, CHUNKS)
+        with pytest.raises(NotFoundError):
+            await catalogue.end_task(none, TaskState.DONE, "", None)
+
+    async def test_time_is_the_databases(self, catalogue: Catalogue, clock: ManualClock) -> None:
+        clock.advance(1.25)
+        assert await catalogue.now() == clock.now()
+
+    async def test_what_was_answered_is_there_after_opening_again(
+        self, open_stores: OpenStores
+    ) -> None:
+        if not self.durable:
+            pytest.skip("this catalogue does not outlive its process")
+        async with open_stores() as (catalogue, _):
+            await catalogue.add_dataset(ZMUMU, {"d0": b"index"})
+            task = await self.add_task(catalogue)
+            await catalogue.end_task(task.id, TaskState.DONE, "", {"signed": True})
+        async with open_stores() as (catalogue, ledger):
+            assert await catalogue.dataset(ZMUMU.name) == ZMUMU
+            assert await catalogue.source_index("d0") == b"index"
+            assert (await catalogue.task(task.id)).state is TaskState.DONE
+            assert await catalogue.receipt(task.id) == {"signed": True}
+            assert (await ledger.progress(process_book(task.id))).entries == 25
+            assert (await self.add_task(catalogue, "request-2")).id != task.id

@@ -1,0 +1,390 @@
+"""The contract of a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import ClassVar
+
+import pytest
+
+from evstream.domain.errors import ConflictError, NotFoundError
+from evstream.domain.ledger import (
+    BookRules,
+    ClosedInterval,
+    Failure,
+    LeasedInterval,
+    RangeReport,
+    RunningUnit,
+    Success,
+)
+from evstream.domain.names import LeaseId, Lfn, WorkerId
+from evstream.domain.outputs import OutputRecord
+from evstream.domain.splitting import Chunk
+from evstream.domain.states import Answer, RangeState
+from evstream.ports.ledger import Ledger
+from evstream.testing.contracts.suite import Suite
+from evstream.testing.manual_clock import ManualClock
+
+OpenLedger = Callable[[], AbstractAsyncContextManager[Ledger]]
+
+ANNE, BOB = WorkerId("anne"), WorkerId("bob")
+FIRST, SECOND, THIRD = LeaseId("lease-1"), LeaseId("lease-2"), LeaseId("lease-3")
+LEASE_S = 60
+DURATION = timedelta(seconds=LEASE_S)
+BOOK = 2
+RULES = BookRules(events_per_range=10, failures_max=2, attempts_max=4)
+# Two files; the first one's last range is short.
+CHUNKS = (Chunk(0, Lfn("a.root"), 0, 25), Chunk(1, Lfn("b.root"), 100, 120))
+OUTPUT = OutputRecord("output", "tasks/1/output/x.root", 12, "ab" * 32, "0badcafe", {"Events": 10})
+SUCCESS = Success((OUTPUT,), cpu_s=1.5, wall_s=2.0, bytes_in=1000)
+CRASH = Failure("payload", "exit 1", log="tasks/1/log/x.log", cpu_s=0.5, wall_s=0.75)
+
+
+def spans(intervals: list[LeasedInterval]) -> list[tuple[int, int, int]]:
+    """Return (chunk, entry_start, entry_stop) of each interval."""
+    return [(held.chunk, held.entry_start, held.entry_stop) for held in intervals]
+
+
+def report_on(held: LeasedInterval, outcome: Success | Failure = SUCCESS) -> RangeReport:
+    """Return a worker's word on the whole of an interval that it holds."""
+    return RangeReport(
+        held.lease,
+        held.worker,
+        held.book,
+        held.chunk,
+        held.entry_start,
+        held.entry_stop,
+        held.attempt,
+        outcome,
+    )
+
+
+def running_unit(held: LeasedInterval, cpu_s: float = 0.0) -> RunningUnit:
+    """Return a worker's word that it has begun an interval."""
+    return RunningUnit(held.book, held.chunk, held.entry_start, held.entry_stop, cpu_s)
+
+
+class LedgerContract(Suite):
+    """Override `open_ledger`; set ``durable = False`` for a ledger that forgets."""
+
+    durable: ClassVar[bool] = True
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        """Return the database's clock."""
+        return ManualClock()
+
+    @pytest.fixture
+    def open_ledger(self, clock: ManualClock) -> OpenLedger:
+        """Return what opens the ledger, the same one each time if it is durable."""
+        raise NotImplementedError("override open_ledger")
+
+    @pytest.fixture
+    async def ledger(self, open_ledger: OpenLedger) -> AsyncIterator[Ledger]:
+        """Open a ledger with one book."""
+        async with open_ledger() as ledger:
+            await ledger.open_book(BOOK, RULES, CHUNKS)
+            yield ledger
+
+    @staticmethod
+    async def claim(
+        ledger: Ledger, units: int = 1, lease: LeaseId = FIRST, worker: WorkerId = ANNE
+    ) -> list[LeasedInterval]:
+        """Claim from any book."""
+        return await ledger.claim_ranges(lease, worker, units, DURATION)
+
+    # Claims
+
+    async def test_a_claim_takes_the_first_units(self, ledger: Ledger, clock: ManualClock) -> None:
+        expires = clock.now() + DURATION
+        expected = LeasedInterval(FIRST, ANNE, BOOK, 0, 0, 10, 1, 0, expires)
+        assert await self.claim(ledger) == [expected]
+        assert await ledger.leases() == [expected]
+
+    async def test_a_claim_spans_chunks_and_keeps_to_their_grids(self, ledger: Ledger) -> None:
+        assert spans(await self.claim(ledger, 4)) == [(0, 0, 25), (1, 100, 110)]
+
+    async def test_claims_never_overlap(self, ledger: Ledger) -> None:
+        first = await self.claim(ledger, 2)
+        second = await self.claim(ledger, 9, SECOND, BOB)
+        assert spans(first) + spans(second) == [(0, 0, 20), (0, 20, 25), (1, 100, 120)]
+        assert await self.claim(ledger, 1, THIRD) == []
+
+    @pytest.mark.parametrize("units", [0, -1])
+    async def test_a_claim_of_nothing_gives_nothing(self, ledger: Ledger, units: int) -> None:
+        assert await self.claim(ledger, units) == []
+
+    async def test_a_repeated_claim_gives_what_it_gave(self, ledger: Ledger) -> None:
+        held = await self.claim(ledger, 2)
+        assert await self.claim(ledger, 2) == held
+        assert spans(await self.claim(ledger, 9, SECOND)) == [(0, 20, 25), (1, 100, 120)]
+
+    async def test_another_workers_lease_is_refused(self, ledger: Ledger) -> None:
+        await self.claim(ledger)
+        with pytest.raises(ConflictError):
+            await self.claim(ledger, 1, FIRST, BOB)
+
+    async def test_books_are_looked_at_in_the_order_given(self, ledger: Ledger) -> None:
+        await ledger.open_book(4, RULES, [Chunk(0, Lfn("c.root"), 0, 10)])
+        held = await ledger.claim_ranges(FIRST, ANNE, 2, DURATION, [4, 99, BOOK])
+        assert [(row.book, row.entry_start) for row in held] == [(4, 0), (BOOK, 0)]
+        assert await ledger.claim_ranges(SECOND, ANNE, 2, DURATION, []) == []
+        assert await ledger.claim_ranges(SECOND, ANNE, 2, DURATION, [4]) == []
+
+    async def test_returned_work_of_any_listed_book_goes_before_fresh(self, ledger: Ledger) -> None:
+        await ledger.open_book(4, RULES, [Chunk(0, Lfn("c.root"), 0, 10)])
+        await self.claim(ledger)
+        await ledger.release_lease(FIRST, ANNE)
+        held = await ledger.claim_ranges(SECOND, BOB, 2, DURATION, [4, BOOK])
+        assert [(row.book, row.entry_start, row.attempt) for row in held] == [
+            (BOOK, 0, 2),
+            (4, 0, 1),
+        ]
+
+    async def test_a_book_opened_again_stays_as_it_is(self, ledger: Ledger) -> None:
+        await self.claim(ledger)
+        await ledger.open_book(BOOK, BookRules(1), [Chunk(0, Lfn("z.root"), 0, 5)])
+        assert await ledger.chunks(BOOK) == list(CHUNKS)
+        assert (await ledger.progress(BOOK)).sent == 10
+
+    # Reports
+
+    async def test_a_success_is_committed_once(self, ledger: Ledger) -> None:
+        (held,) = await self.claim(ledger)
+        word = report_on(held)
+        assert await ledger.report_ranges([word, word]) == [
+            Answer.ACCEPTED,
+            Answer.ALREADY_ACCEPTED,
+        ]
+        assert await ledger.report_ranges([word]) == [Answer.ALREADY_ACCEPTED]
+        (commit,) = await ledger.commits(BOOK)
+        assert (commit.chunk, commit.entry_start, commit.entry_stop) == (0, 0, 10)
+        assert (commit.attempt, commit.lease, commit.worker) == (1, FIRST, ANNE)
+        assert commit.success == SUCCESS
+        assert await ledger.leases() == []
+
+    async def test_a_part_can_be_reported_and_the_rest_stays_leased(self, ledger: Ledger) -> None:
+        (held,) = await self.claim(ledger, 3)
+        middle = RangeReport(FIRST, ANNE, BOOK, 0, 10, 20, held.attempt, SUCCESS)
+        assert await ledger.report_ranges([middle]) == [Answer.ACCEPTED]
+        assert spans(await ledger.leases()) == [(0, 0, 10), (0, 20, 25)]
+
+    async def test_what_does_not_match_the_lease_is_superseded(self, ledger: Ledger) -> None:
+        await self.claim(ledger)
+        wrong = [
+            RangeReport(SECOND, ANNE, BOOK, 0, 0, 10, 1, SUCCESS),
+            RangeReport(FIRST, BOB, BOOK, 0, 0, 10, 1, SUCCESS),
+            RangeReport(FIRST, ANNE, 99, 0, 0, 10, 1, SUCCESS),
+            RangeReport(FIRST, ANNE, BOOK, 99, 0, 10, 1, SUCCESS),
+            RangeReport(FIRST, ANNE, BOOK, 0, 0, 11, 1, SUCCESS),
+            RangeReport(FIRST, ANNE, BOOK, 0, 5, 5, 1, SUCCESS),
+            RangeReport(FIRST, ANNE, BOOK, 0, 0, 10, 2, SUCCESS),
+        ]
+        assert await ledger.report_ranges(wrong) == [Answer.SUPERSEDED] * len(wrong)
+        assert spans(await ledger.leases()) == [(0, 0, 10)]
+        assert await ledger.commits(BOOK) == []
+
+    async def test_a_late_report_is_superseded(self, ledger: Ledger, clock: ManualClock) -> None:
+        (held,) = await self.claim(ledger)
+        clock.advance(LEASE_S)
+        await ledger.expire_leases()
+        assert await ledger.report_ranges([report_on(held)]) == [Answer.SUPERSEDED]
+        (again,) = await self.claim(ledger, 1, SECOND, BOB)
+        assert (again.entry_start, again.attempt) == (0, 2)
+        assert await ledger.report_ranges([report_on(held), report_on(again)]) == [
+            Answer.SUPERSEDED,
+            Answer.ACCEPTED,
+        ]
+
+    async def test_an_expired_lease_counts_until_it_is_taken_back(
+        self, ledger: Ledger, clock: ManualClock
+    ) -> None:
+        (held,) = await self.claim(ledger)
+        clock.advance(10 * LEASE_S)
+        assert await ledger.report_ranges([report_on(held)]) == [Answer.ACCEPTED]
+        assert await ledger.expire_leases() == []
+
+    async def test_a_failure_sends_the_range_out_again(self, ledger: Ledger) -> None:
+        (held,) = await self.claim(ledger)
+        word = report_on(held, CRASH)
+        assert await ledger.report_ranges([word, word, report_on(held)]) == [
+            Answer.ACCEPTED,
+            Answer.ALREADY_ACCEPTED,
+            Answer.SUPERSEDED,
+        ]
+        (again,) = await self.claim(ledger, 1, SECOND)
+        assert (again.entry_start, again.attempt, again.failures) == (0, 2, 1)
+        (failed,) = await ledger.failed_attempts(BOOK)
+        assert (failed.lease, failed.worker, failed.attempt) == (FIRST, ANNE, 1)
+        assert (failed.running, failed.failure) == (True, CRASH)
+
+    async def test_failures_of_its_own_set_a_range_aside(self, ledger: Ledger) -> None:
+        for number in range(RULES.failures_max):
+            (held,) = await self.claim(ledger, 1, LeaseId(f"try-{number}"))
+            await ledger.report_ranges([report_on(held, CRASH)])
+        assert await ledger.closed(BOOK) == [
+            ClosedInterval(BOOK, 0, 0, 10, RangeState.FATAL, "exit 1")
+        ]
+        assert spans(await self.claim(ledger)) == [(0, 10, 20)]
+
+    @pytest.mark.parametrize("kind", ["node", "lost"])
+    async def test_failures_of_the_node_cost_attempts_only(self, ledger: Ledger, kind: str) -> None:
+        for number in range(RULES.attempts_max):
+            (held,) = await self.claim(ledger, 1, LeaseId(f"try-{number}"))
+            assert (held.attempt, held.failures) == (number + 1, 0)
+            await ledger.report_ranges([report_on(held, Failure(kind, "disk full"))])
+        assert [(c.state, c.error) for c in await ledger.closed(BOOK)] == [
+            (RangeState.FATAL, "disk full")
+        ]
+
+    # Leases that end otherwise
+
+    async def test_a_lease_expires_at_its_time(self, ledger: Ledger, clock: ManualClock) -> None:
+        held = await self.claim(ledger, 4)
+        clock.advance(LEASE_S - 1)
+        assert await ledger.expire_leases() == []
+        clock.advance(1)
+        assert await ledger.expire_leases() == held
+        assert await ledger.expire_leases() == []
+        assert [f.failure.kind for f in await ledger.failed_attempts(BOOK)] == ["lost", "lost"]
+
+    async def test_a_renewed_lease_lives_on(self, ledger: Ledger, clock: ManualClock) -> None:
+        await self.claim(ledger)
+        clock.advance(LEASE_S - 1)
+        (held,) = await ledger.renew_lease(FIRST, ANNE, DURATION)
+        assert held.expires == clock.now() + DURATION
+        clock.advance(LEASE_S - 1)
+        assert await ledger.expire_leases() == []
+
+    async def test_renewal_notes_what_has_begun(self, ledger: Ledger) -> None:
+        (held,) = await self.claim(ledger, 3)
+        begun = RunningUnit(BOOK, 0, 10, 20, cpu_s=4.5)
+        rows = await ledger.renew_lease(FIRST, ANNE, DURATION, [begun])
+        assert [(row.entry_start, row.running, row.cpu_s) for row in rows] == [
+            (0, False, 0.0),
+            (10, True, 4.5),
+            (20, False, 0.0),
+        ]
+        assert {row.attempt for row in rows} == {held.attempt}
+
+    async def test_begun_work_that_was_lost_counts_as_an_attempt(self, ledger: Ledger) -> None:
+        held = await self.claim(ledger, 2)
+        await ledger.renew_lease(FIRST, ANNE, DURATION, [RunningUnit(BOOK, 0, 0, 10, 4.5)])
+        assert len(await ledger.release_lease(FIRST, ANNE)) == 2
+        progress = await ledger.progress(BOOK)
+        assert (progress.attempts, progress.failed_attempts) == (1, 1)
+        assert progress.lost_cpu_s == 4.5
+        assert progress.ready == progress.entries
+        assert held[0].attempt == 1
+
+    async def test_cpu_seconds_are_not_counted_twice_when_a_unit_is_split(
+        self, ledger: Ledger
+    ) -> None:
+        (held,) = await self.claim(ledger)
+        await ledger.renew_lease(FIRST, ANNE, DURATION, [running_unit(held, cpu_s=4.0)])
+        part = RangeReport(FIRST, ANNE, BOOK, 0, 0, 5, 1, SUCCESS)
+        await ledger.report_ranges([part])
+        await ledger.release_lease(FIRST, ANNE)
+        assert (await ledger.progress(BOOK)).lost_cpu_s == 0.0
+
+    async def test_nobody_renews_or_releases_anothers_lease(self, ledger: Ledger) -> None:
+        (held,) = await self.claim(ledger)
+        assert await ledger.renew_lease(FIRST, BOB, DURATION, [running_unit(held)]) == []
+        assert await ledger.release_lease(FIRST, BOB) == []
+        assert await ledger.leases() == [held]
+
+    async def test_what_was_lost_is_not_renewed(self, ledger: Ledger) -> None:
+        (held,) = await self.claim(ledger)
+        await ledger.release_lease(FIRST, ANNE)
+        assert await ledger.renew_lease(FIRST, ANNE, DURATION, [running_unit(held)]) == []
+
+    async def test_a_lost_workers_leases_are_taken_back(self, ledger: Ledger) -> None:
+        await self.claim(ledger, 1, FIRST, ANNE)
+        await self.claim(ledger, 1, SECOND, BOB)
+        await self.claim(ledger, 1, THIRD, ANNE)
+        lost = await ledger.forget_worker(ANNE)
+        assert spans(lost) == [(0, 0, 10), (0, 20, 25)]
+        assert spans(await ledger.leases()) == [(0, 10, 20)]
+        assert await ledger.forget_worker(ANNE) == []
+
+    async def test_returned_work_is_cut_like_fresh_work(self, ledger: Ledger) -> None:
+        await self.claim(ledger, 9)
+        await ledger.release_lease(FIRST, ANNE)
+        assert spans(await self.claim(ledger, 1, SECOND)) == [(0, 0, 10)]
+        assert spans(await self.claim(ledger, 3, THIRD)) == [(0, 10, 25), (1, 100, 110)]
+
+    # Cancelling, and what is told
+
+    async def test_cancelling_closes_all_that_is_not_done(self, ledger: Ledger) -> None:
+        held = await self.claim(ledger, 2)
+        done = RangeReport(FIRST, ANNE, BOOK, 0, 0, 10, 1, SUCCESS)
+        await ledger.report_ranges([done])
+        await ledger.cancel_book(BOOK)
+        progress = await ledger.progress(BOOK)
+        assert (progress.finished, progress.cancelled, progress.complete) == (10, 35, True)
+        assert await ledger.leases() == []
+        assert await self.claim(ledger, 1, SECOND) == []
+        late = RangeReport(FIRST, ANNE, BOOK, 0, 10, 20, held[0].attempt, SUCCESS)
+        assert await ledger.report_ranges([done, late]) == [
+            Answer.ALREADY_ACCEPTED,
+            Answer.SUPERSEDED,
+        ]
+        await ledger.cancel_book(BOOK)
+        assert await ledger.progress(BOOK) == progress
+
+    async def test_progress_adds_up(self, ledger: Ledger) -> None:
+        fresh = await ledger.progress(BOOK)
+        assert (fresh.entries, fresh.ranges, fresh.ready) == (45, 5, 45)
+        await self.claim(ledger, 3)
+        await ledger.renew_lease(FIRST, ANNE, DURATION, [RunningUnit(BOOK, 0, 10, 20, 1.0)])
+        await ledger.report_ranges([RangeReport(FIRST, ANNE, BOOK, 0, 0, 10, 1, SUCCESS)])
+        await ledger.report_ranges([RangeReport(FIRST, ANNE, BOOK, 0, 20, 25, 1, CRASH)])
+        progress = await ledger.progress(BOOK)
+        assert (progress.sent, progress.running, progress.finished) == (0, 10, 10)
+        assert (progress.ready, progress.complete) == (25, False)
+        assert (progress.ranges_finished, progress.attempts, progress.failed_attempts) == (1, 2, 1)
+        assert (progress.cpu_s, progress.wall_s, progress.bytes_in) == (1.5, 2.0, 1000)
+        assert progress.lost_cpu_s == 0.5
+
+    async def test_lists_are_in_entry_order(self, ledger: Ledger) -> None:
+        (first, second) = await self.claim(ledger, 4)
+        await ledger.report_ranges([report_on(second), report_on(first)])
+        await ledger.cancel_book(BOOK)
+        assert [(c.chunk, c.entry_start) for c in await ledger.commits(BOOK)] == [(0, 0), (1, 100)]
+        assert [(c.chunk, c.entry_start) for c in await ledger.closed(BOOK)] == [(1, 110)]
+
+    async def test_an_unknown_book_is_not_found(self, ledger: Ledger) -> None:
+        for ask in (
+            ledger.progress,
+            ledger.chunks,
+            ledger.commits,
+            ledger.closed,
+            ledger.failed_attempts,
+            ledger.cancel_book,
+        ):
+            with pytest.raises(NotFoundError):
+                await ask(99)
+
+    async def test_what_was_answered_is_there_after_opening_again(
+        self, open_ledger: OpenLedger, clock: ManualClock
+    ) -> None:
+        if not self.durable:
+            pytest.skip("this ledger does not outlive its process")
+        async with open_ledger() as ledger:
+            await ledger.open_book(BOOK, RULES, CHUNKS)
+            (held,) = await self.claim(ledger, 2)
+            await ledger.renew_lease(FIRST, ANNE, DURATION, [RunningUnit(BOOK, 0, 10, 20, 1.0)])
+            done = RangeReport(FIRST, ANNE, BOOK, 0, 0, 10, held.attempt, SUCCESS)
+            await ledger.report_ranges([done])
+            told = await ledger.progress(BOOK), await ledger.leases(), await ledger.commits(BOOK)
+        async with open_ledger() as ledger:
+            assert told == (
+                await ledger.progress(BOOK),
+                await ledger.leases(),
+                await ledger.commits(BOOK),
+            )
+            assert await ledger.report_ranges([done]) == [Answer.ALREADY_ACCEPTED]
+            clock.advance(LEASE_S)
+            assert spans(await ledger.expire_leases()) == [(0, 10, 20)]
