@@ -61,7 +61,8 @@ def coalesce(
         if groups:
             start, stop, indices = groups[-1]
             end = max(stop, offset + size)
-            if offset - stop <= gap_bytes_max and end - start <= span_bytes_max:
+            small = end == stop or end - start <= span_bytes_max
+            if offset - stop <= gap_bytes_max and small:
                 groups[-1] = (start, end, [*indices, index])
                 continue
         groups.append((offset, offset + size, [index]))
