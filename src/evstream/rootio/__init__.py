@@ -21,6 +21,7 @@ from evstream.rootio.errors import (
     UnsupportedFeatureError,
 )
 from evstream.rootio.index import ObjectInfo, SourceIndex, inspect, inspect_steps
+from evstream.rootio.join import JoinResult, join
 from evstream.rootio.selection import select_branches
 from evstream.rootio.source import (
     AsyncByteSource,
@@ -42,6 +43,7 @@ __all__ = [
     "Cut",
     "EntryRangeError",
     "FileSource",
+    "JoinResult",
     "NoSuchTreeError",
     "NotARootFileError",
     "ObjectInfo",
@@ -55,6 +57,7 @@ __all__ = [
     "drive_async",
     "inspect",
     "inspect_steps",
+    "join",
     "plan_cut",
     "select_branches",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from evstream.rootio.compression import Setting, algorithm_of, compress
 from evstream.rootio.index import Folder, Record, SourceIndex
@@ -12,6 +13,8 @@ from evstream.rootio.primitives import uuid_from
 from evstream.rootio.product import Product, Segment, in_memory
 from evstream.rootio.source import Data
 from evstream.rootio.splice import Splice
+from evstream.rootio.streamer_info import StreamerInfos
+from evstream.rootio.streamer_union import unite
 
 # A product's own name: neither a path nor a host enters its bytes.
 FILE_NAME = "evstream.root"
@@ -61,15 +64,55 @@ class FileAssembly:
         """
         folder = self._layout.folders[path or ""]
         old = record.key
-        key = Key(
-            old.nbytes, old.version, old.object_bytes, old.date, old.key_bytes, 1, self._at,
-            folder.seek, old.class_name, old.name, old.title,
-        )  # fmt: skip
+        key = replace(old, cycle=1, seek=self._at, seek_directory=folder.seek)
         self._append(in_memory(write_key(key) + record.payload))
         if path is None:
             self._layout.streamers = key
         else:
             self._layout.add_key(path, key)
+
+    def add_object(
+        self,
+        path: str,
+        class_name: str,
+        name: str,
+        title: str,
+        payload: Data,
+        object_bytes: int,
+        date: int,
+    ) -> Key:
+        """Write an object under a key of its own; return the key."""
+        key = make_key(
+            class_name,
+            name,
+            title,
+            payload_bytes=len(payload),
+            object_bytes=object_bytes,
+            seek=self._at,
+            seek_directory=self._layout.folders[path].seek,
+            date=date,
+        )
+        self._append(in_memory(write_key(key) + bytes(payload)))
+        self._layout.add_key(path, key)
+        return key
+
+    def add_computed(self, path: str, like: Record, data: Data) -> None:
+        """Write new contents under a record's key, whose length they count on."""
+        setting = setting_like(like.payload, self._setting)
+        stored = (
+            bytes(compress(data, setting))
+            if len(like.payload) != like.key.object_bytes
+            else (bytes(data))
+        )
+        key = replace(like.key, nbytes=like.key.key_bytes + len(stored), object_bytes=len(data))
+        self.copy_record(Record(key, stored), path)
+
+    def unite_streamers(self, like: Record, infos: Sequence[StreamerInfos]) -> None:
+        """Write the descriptions of the classes of several files."""
+        data = unite(infos, like.key.key_bytes)
+        stored = bytes(compress(data, setting_like(like.payload, self._setting)))
+        key = replace(like.key, nbytes=like.key.key_bytes + len(stored), object_bytes=len(data))
+        self.copy_record(Record(key, stored), None)
 
     def add_tree(self, splice: Splice, path: str) -> None:
         """Lay out a tree's baskets and its record behind them."""

@@ -17,7 +17,15 @@ import numpy.typing as npt
 
 from evstream.rootio.compression import Setting, algorithm_of, compress, decompress
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
-from evstream.rootio.keys import KEY_VERSION, Key, key_size, read_key, write_key
+from evstream.rootio.keys import (
+    KEY_VERSION,
+    PDIR_MASK,
+    PID_SHIFT,
+    Key,
+    key_size,
+    read_key,
+    write_key,
+)
 from evstream.rootio.source import Data
 
 Int64 = npt.NDArray[np.int64]
@@ -232,9 +240,7 @@ def slice_basket(basket: Basket, start: int, stop: int, *, pinned: bool) -> Bask
         )
     if basket.offsets is None:
         size = basket.entry_bytes
-        return replace(
-            basket, entries=stop - start, data=basket.data[start * size : stop * size]
-        )
+        return replace(basket, entries=stop - start, data=basket.data[start * size : stop * size])
     begin, end = int(basket.offsets[start]), int(basket.offsets[stop])
     offsets = basket.offsets[start : stop + 1]
     displacements = None if basket.displacements is None else basket.displacements[start:stop]
@@ -260,6 +266,9 @@ def encode_basket(basket: Basket, setting: Setting, *, big: bool) -> bytes:
         Eight-byte positions in the key.
     """
     key = basket.key
+    # A big key's upper bits say which process ids its references mean; they stay.
+    pids = key.seek_directory & ~PDIR_MASK if key.big else 0
+    big = big or pids != 0
     key_bytes = key_size(key.class_name, key.name, key.title, big=big) + _COUNTERS_BYTES
     parts = [basket.data]
     entry_bytes = basket.entry_bytes
@@ -273,22 +282,29 @@ def encode_basket(basket: Basket, setting: Setting, *, big: bool) -> bytes:
     last = key_bytes + len(basket.data)
     head = Key(
         key_bytes + len(stored), KEY_VERSION + (1000 if big else 0), len(payload), key.date,
-        key_bytes, key.cycle, 0, 0, key.class_name, key.name, key.title,
+        key_bytes, key.cycle, 0, pids, key.class_name, key.name, key.title,
     )  # fmt: skip
     counters = _HEAD.pack(_BASKET_VERSION, max(basket.buffer_bytes, last), entry_bytes)
     counters += _TAIL.pack(basket.entries, last, 0)
     return b"".join((write_key(head), counters, stored))
 
 
-def with_position(record: bytes, seek: int, directory: int) -> bytes:
-    """Write a basket's position and its directory's into its key."""
+def with_position(record: bytes, seek: int, directory: int, pid_shift: int = 0) -> bytes:
+    """Write a basket's position and its directory's into its key.
+
+    Parameters
+    ----------
+    pid_shift : int
+        Added to the number of process ids that its references skip.
+    """
     key, behind = read_key(record)
     if not key.big and seek > 0x7FFFFFFF:
         raise UnsupportedFeatureError(
             f"a basket of {key.name!r} with a four-byte position lies beyond 2 GB",
             hint="ask for fewer entries, so that the product stays below 2 GB",
         )
-    return write_key(replace(key, seek=seek, seek_directory=directory)) + record[behind:]
+    pids = (key.seek_directory & ~PDIR_MASK) + (pid_shift << PID_SHIFT) if key.big else 0
+    return write_key(replace(key, seek=seek, seek_directory=directory | pids)) + record[behind:]
 
 
 def _table(values: Int64) -> bytes:

@@ -24,8 +24,9 @@ BASIC_DTYPES = {
     11: ">u1", 12: ">u2", 13: ">u4", 14: ">u8", 15: ">u4", 16: ">i8", 17: ">u8", 18: ">u1",
     19: ">f4",
 }  # fmt: skip
-ARRAY_ITEM_BYTES = {
-    "TArrayC": 1, "TArrayS": 2, "TArrayI": 4, "TArrayL": 8, "TArrayL64": 8, "TArrayF": 4,
+# Basic type of a TArray's items.
+ARRAY_TYPES = {
+    "TArrayC": 1, "TArrayS": 2, "TArrayI": 3, "TArrayL": 16, "TArrayL64": 16, "TArrayF": 5,
     "TArrayD": 8,
 }  # fmt: skip
 LIST_CLASSES = frozenset({"TList", "THashList", "TSortedList"})
@@ -45,7 +46,7 @@ class Do(IntEnum):
     INLINE = 3  # an object with header, of class `name`
     POINTER = 4  # an object behind a pointer, once per `size`
     COUNTED = 5  # a flag, then as many items as the counter says
-    ARRAY = 6  # a TArray: a count, then items of `size` bytes
+    ARRAY = 6  # a TArray: a count, then items of `type`
     OBJECTS = 7  # a TObjArray by value
     LIST = 8  # a TList by value
     OPAQUE = 9  # skipped by its byte count
@@ -166,8 +167,8 @@ class Plans:
         if type_ == _TOBJECT or class_name == "TObject":
             return Step(Do.TOBJECT, name)
         if type_ in (_BASE, _OBJECT, _ANY, _OBJECT_INLINE, _ANY_INLINE, _TNAMED):
-            if class_name in ARRAY_ITEM_BYTES:
-                return Step(Do.ARRAY, name, size=ARRAY_ITEM_BYTES[class_name])
+            if class_name in ARRAY_TYPES:
+                return Step(Do.ARRAY, name, type=ARRAY_TYPES[class_name])
             if class_name == "TObjArray":
                 return Step(Do.OBJECTS, name, class_name=class_name)
             if class_name in LIST_CLASSES:

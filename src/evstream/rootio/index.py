@@ -99,7 +99,7 @@ class SourceIndex:
         UnsupportedFeatureError
             It is there, but this version cannot cut it.
         """
-        name = path.split(";")[0].strip("/")
+        name = path.split(";", maxsplit=1)[0].strip("/")
         if name in self.trees:
             return self.trees[name]
         if name in self.unreadable:

@@ -148,9 +148,7 @@ def _index(text: Json, blobs: _Reader) -> SourceIndex:
                 for path, class_name, cycle, nbytes, key in text["objects"]
             ),
             folders=tuple(Folder(*f) for f in text["folders"]),
-            streamers=None
-            if text["streamers"] is None
-            else _record_from(text["streamers"], blobs),
+            streamers=None if text["streamers"] is None else _record_from(text["streamers"], blobs),
             carried=tuple(_record_from(r, blobs) for r in text["carried"]),
         )
     except (TypeError, AttributeError) as problem:
@@ -194,6 +192,7 @@ def _tree(tree: TreeIndex, out: _Writer) -> Json:
             "arrays": table.arrays,
             "layouts": [astuple(x) for x in table.layouts],
             "file_names": table.file_names,
+            "signatures": table.signatures,
             "columns": [out.array(getattr(table, name)) for name in _COLUMNS],
             "fields": {
                 name: [out.array(f.at), out.array(f.type)] for name, f in table.fields.items()
@@ -212,9 +211,7 @@ _COLUMNS = (
 def _tree_from(text: Json, blobs: _Reader) -> TreeIndex:
     table = text["table"]
     first, start, stop, seek, nbytes = (blobs.array(a) for a in text["baskets"])
-    columns = {
-        name: blobs.array(a) for name, a in zip(_COLUMNS, table["columns"], strict=True)
-    }
+    columns = {name: blobs.array(a) for name, a in zip(_COLUMNS, table["columns"], strict=True)}
     branch = np.repeat(np.arange(len(first) - 1), np.diff(first))
     return TreeIndex(
         path=text["path"],
@@ -232,6 +229,7 @@ def _tree_from(text: Json, blobs: _Reader) -> TreeIndex:
             arrays=[(a, b, c) for a, b, c in table["arrays"]],
             layouts=[LeafLayout(*x) for x in table["layouts"]],
             file_names=table["file_names"],
+            signatures=table["signatures"],
             fields={
                 name: FieldPlaces(blobs.array(at), blobs.array(type_))
                 for name, (at, type_) in table["fields"].items()

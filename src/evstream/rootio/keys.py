@@ -121,7 +121,7 @@ def write_key(key: Key) -> bytes:
     )
 
 
-def make_key(
+def make_key(  # noqa: PLR0913 - a key has that many fields
     class_name: str,
     name: str,
     title: str,

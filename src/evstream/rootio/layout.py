@@ -124,10 +124,8 @@ class Layout:
         free = self._free_list(free_seek)
         end = free_seek + len(free)
         tail.append(free)
-        head = [self._header(end, free_seek, len(free))]
-        for folder in self.folders.values():
-            head.append(self._directory_record(folder, lists[folder.path]))
-        return b"".join(head), b"".join(tail)
+        records = [self._directory_record(f, lists[f.path]) for f in self.folders.values()]
+        return b"".join([self._header(end, free_seek, len(free)), *records]), b"".join(tail)
 
     def _own_key(self, folder: Folder, payload_bytes: int, seek: int) -> Key:
         return make_key(

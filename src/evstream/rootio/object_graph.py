@@ -136,6 +136,7 @@ class ObjectGraph:
         self._by_position: dict[int, int] = {}
         self._class_names: dict[int, str] = {}
         self._depth = 0
+        self._prefix = ""
 
     def walk(self, class_name: str) -> None:
         """Walk the whole buffer as one object of a class."""
@@ -210,11 +211,16 @@ class ObjectGraph:
             do = step.do
             if do == Do.FIXED:
                 for name, offset, type_ in step.fields:
-                    node.fields[name] = (at + offset, type_)
+                    node.fields[self._prefix + name] = (at + offset, type_)
                 _raw(tokens, at, at + step.size)
                 at += step.size
             elif do == Do.INLINE:
+                # Members of a base are the object's own; those of a member carry its name.
+                outer = self._prefix
+                if step.name != step.class_name:
+                    self._prefix = f"{outer}{step.name}."
                 at = self._object(step.class_name, at, number)
+                self._prefix = outer
             elif do == Do.STRING:
                 end = self._string_end(at)
                 node.strings[step.name] = (at, end)
@@ -273,7 +279,7 @@ class ObjectGraph:
 
     def _counted(self, step: Step, at: int, number: int) -> int:
         node = self.nodes[number]
-        spot = node.fields.get(step.count_name)
+        spot = node.fields.get(self._prefix + step.count_name)
         if spot is None:
             raise CorruptFileError(f"array {step.name} has no counter")
         (count,) = I4.unpack_from(self.data, spot[0])
@@ -288,8 +294,8 @@ class ObjectGraph:
 
     def _tarray(self, step: Step, at: int, number: int) -> int:
         (count,) = I4.unpack_from(self.data, at)
-        type_ = {1: 1, 2: 2, 4: 3, 8: 16}[step.size]
-        return self._array(step.name, at + 4, count, step.size, type_, number, False)
+        size = BASIC_SIZES[step.type]
+        return self._array(step.name, at + 4, count, size, step.type, number, False)
 
     def _array(
         self, name: str, at: int, count: int, item_bytes: int, type_: int, number: int,
@@ -299,7 +305,7 @@ class ObjectGraph:
         if count < 0 or end > len(self.data):
             raise CorruptFileError(f"array {name} of {count} items does not fit its record")
         node = self.nodes[number]
-        node.arrays[name] = len(self.arrays)
+        node.arrays[self._prefix + name] = len(self.arrays)
         node.tokens.append((Op.ARRAY, len(self.arrays), 0))
         self.arrays.append(Array(number, name, at, count, item_bytes, type_, counted))
         return end
@@ -316,7 +322,7 @@ class ObjectGraph:
             target, at = NULL, at + 4 + (word & ~BYTE_COUNT if counted else 0)
             if word:
                 node.dropped.append(member)
-        node.pointers[member] = target
+        node.pointers[self._prefix + member] = target
         node.tokens.append((Op.POINTER, target, 0))
         return at
 
@@ -343,11 +349,14 @@ class ObjectGraph:
         node = Node(name)
         self.nodes.append(node)
         self._by_position[start] = number
+        outer, self._prefix = self._prefix, ""
         if name in self._opaque:
+            self._prefix = outer
             node.opaque = True
             _raw(node.tokens, body, stop)
             return number, stop
         behind = self._pointee(name, body, number)
+        self._prefix = outer
         if behind != stop:
             raise CorruptFileError(f"an object of class {name} does not end where it should")
         return number, stop
@@ -431,7 +440,7 @@ class ObjectGraph:
     def _items(self, member: str, number: int) -> Items:
         node = self.nodes[number]
         items = Items(number, member, [])
-        node.items[member] = len(self.lists)
+        node.items[self._prefix + member] = len(self.lists)
         node.tokens.append((Op.ITEMS, len(self.lists), 0))
         self.lists.append(items)
         return items
@@ -448,6 +457,12 @@ class ObjectGraph:
         (value,) = _READERS[type_](self.data, at)
         return int(value)
 
+    def label(self, at: int) -> str:
+        """Return the text of a TObjString whose header begins at a position."""
+        start = self._tobject_end(at + 6)
+        skip = 5 if self.data[start] == 255 else 1
+        return str(self.data[start + skip : self._string_end(start)], "utf-8", "surrogateescape")
+
     def text(self, node: int, name: str) -> str:
         """Return a string member, "" if the class has none."""
         spot = self.nodes[node].strings.get(name)
@@ -462,9 +477,7 @@ _CODES = {
     ">i1": "b", ">u1": "B", ">i2": "h", ">u2": "H", ">i4": "i", ">u4": "I", ">i8": "q",
     ">u8": "Q", ">f4": "f", ">f8": "d",
 }  # fmt: skip
-_READERS = {
-    type_: Struct(">" + _CODES[dtype]).unpack_from for type_, dtype in BASIC_DTYPES.items()
-}
+_READERS = {type_: Struct(">" + _CODES[dtype]).unpack_from for type_, dtype in BASIC_DTYPES.items()}
 
 
 def _raw(tokens: list[Token], start: int, stop: int) -> None:

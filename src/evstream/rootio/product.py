@@ -211,9 +211,7 @@ def _number(buffer: npt.NDArray[np.uint8], at: Int64, shift: int, width: int) ->
     return values
 
 
-def _put(
-    buffer: npt.NDArray[np.uint8], at: Int64, shift: int, width: int, values: Int64
-) -> None:
+def _put(buffer: npt.NDArray[np.uint8], at: Int64, shift: int, width: int, values: Int64) -> None:
     raw = np.ascontiguousarray(values.astype(">i8")).view(np.uint8).reshape(-1, 8)
     buffer[(at + shift)[:, None] + np.arange(width)] = raw[:, 8 - width :]
 
@@ -243,9 +241,7 @@ def _widen(
     views = yield from fetch(ranges, source_size)
     for (segment, start, head), view in zip(late, views, strict=True):
         key, behind = read_key(view)
-        data = _wide_key(key, start + head, segment.directory) + bytes(
-            view[behind : key.key_bytes]
-        )
+        data = _wide_key(key, start + head, segment.directory) + bytes(view[behind : key.key_bytes])
         _overlay(out, offset, start + head, data, segment, start)
 
 

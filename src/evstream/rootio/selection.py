@@ -55,7 +55,7 @@ def _unknown(name: str, names: Sequence[str]) -> UnknownBranchError:
 
 
 def kept_branches(tree: TreeIndex, names: Sequence[str] | None) -> tuple[int, ...]:
-    """Number the branches that a product must hold.
+    """Return the positions of the branches that a product must hold.
 
     With a branch come those below it, those that hold it, and those that count
     its items.

@@ -386,7 +386,7 @@ def _place_piece(
         if again:
             blob = bytearray()
             for row in rows.tolist():
-                blob += with_position(plan.encoded[row], int(seek[row]), directory)
+                blob += with_position(plan.encoded[row], int(seek[row]), directory, piece.pid_shift)
             segments.append(in_memory(bytes(blob)))
         else:
             segments += _runs(piece, table.seek[plan.basket[rows]], nbytes[rows], directory)

@@ -51,6 +51,19 @@ class ClassInfo:
     elements: tuple[Element, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class InfoRecord:
+    """Where one item of the list is: a description, or a list of evolution rules.
+
+    ``identity`` is the described class's name, version and checksum.
+    """
+
+    class_name: str
+    identity: tuple[str, int, int]
+    start: int
+    stop: int
+
+
 def class_tag(data: Data, at: int, key_bytes: int) -> tuple[str, int]:
     """Decode a class tag; return the class's name and the position behind the tag.
 
@@ -104,6 +117,7 @@ class StreamerInfos:
         self._key_bytes = key_bytes
         self._where: dict[str, dict[int, tuple[int, int, int]]] = {}
         self._decoded: dict[tuple[str, int], ClassInfo] = {}
+        self.records: list[InfoRecord] = []
         if len(data):
             self._locate()
 
@@ -111,6 +125,16 @@ class StreamerInfos:
     def names(self) -> tuple[str, ...]:
         """Names of the described classes, in the file's order."""
         return tuple(self._where)
+
+    @property
+    def data(self) -> Data:
+        """The record's bytes."""
+        return self._data
+
+    @property
+    def key_bytes(self) -> int:
+        """Length of the record's key."""
+        return self._key_bytes
 
     def versions(self, name: str) -> tuple[int, ...]:
         """Versions described for a class; empty if there is none."""
@@ -145,12 +169,11 @@ class StreamerInfos:
             stop, inner = byte_count(data, at)
             name, body = class_tag(data, inner, self._key_bytes)
             # Beside the descriptions there may be a list of schema evolution rules.
-            if name == "TStreamerInfo":
-                self._locate_one(body)
-            at = stop
-            _, at = read_string(data, at)
+            identity = self._locate_one(body) if name == "TStreamerInfo" else (name, 0, 0)
+            self.records.append(InfoRecord(name, identity, body, stop))
+            _, at = read_string(data, stop)
 
-    def _locate_one(self, at: int) -> None:
+    def _locate_one(self, at: int) -> tuple[str, int, int]:
         data = self._data
         stop, at = byte_count(data, at)
         _, named = byte_count(data, at + 2)
@@ -159,6 +182,7 @@ class StreamerInfos:
         (checksum,) = U4.unpack_from(data, at)
         (version,) = I4.unpack_from(data, at + 4)
         self._where.setdefault(name, {})[version] = (at + 8, checksum, stop)
+        return name, version, checksum
 
     @corrupt_if_broken
     def _decode(self, name: str, version: int, at: int, checksum: int, stop: int) -> ClassInfo:

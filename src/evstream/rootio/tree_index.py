@@ -90,6 +90,7 @@ class BranchTable:
     maxima : (position in the skeleton's data, basic type) of fMaximum of its leaves and
         of itself
     pinned : whether entries may hold positions within their basket, so must not move
+    signatures : classes, versions and shapes that must agree for baskets to be joined
     """
 
     nodes: list[int]
@@ -100,6 +101,7 @@ class BranchTable:
     arrays: list[tuple[int, int, int]]
     layouts: list[LeafLayout]
     file_names: list[str]
+    signatures: list[str]
     entries: Int64
     first_entries: Int64
     tot_bytes: Int64

@@ -119,9 +119,7 @@ class _Reader:
         number = self.graph.number
         item_bytes = number(leaves[0], "fLen") * number(leaves[0], "fLenType")
         header = 1 if self.graph.nodes[leaves[0]].class_name == "TLeafElement" else 0
-        return LeafLayout(
-            self.leaf_owner[counter], item_bytes, header, number(counter, "fLenType")
-        )
+        return LeafLayout(self.leaf_owner[counter], item_bytes, header, number(counter, "fLenType"))
 
     def pinned(self, branch: int) -> bool:
         """Whether entries of a branch may hold class tags, which are positions."""
@@ -164,6 +162,27 @@ class _Reader:
             unsigned = self.graph.number(leaf, "fIsUnsigned") and name.startswith("int")
             names.append("u" + name if unsigned else name)
         return ",".join(names)
+
+    def signature(self, branch: int) -> str:
+        """State what must agree for baskets of two files to be of one branch."""
+        graph = self.graph
+        node = self.nodes[branch]
+        parts = [
+            graph.nodes[node].class_name,
+            graph.text(node, "fClassName"),
+            *(
+                str(graph.number(node, name))
+                for name in ("fCheckSum", "fClassVersion", "fID", "fType", "fStreamerType")
+            ),
+            "offsets" if graph.number(node, "fEntryOffsetLen") else "fixed",
+        ]
+        for leaf in self.leaves(branch):
+            parts += [
+                graph.nodes[leaf].class_name,
+                graph.text(leaf, "fTitle"),
+                *(str(graph.number(leaf, n)) for n in ("fLen", "fLenType", "fIsUnsigned")),
+            ]
+        return "|".join(parts)
 
     def title(self, branch: int) -> str:
         return ":".join(self.graph.text(leaf, "fTitle") for leaf in self.leaves(branch))
@@ -284,6 +303,7 @@ def _table(reader: _Reader) -> BranchTable:
         maxima=[reader.maxima(i) for i in range(n)],
         arrays=[reader.array_numbers(i) for i in range(n)],
         layouts=[reader.layout(i) for i in range(n)],
+        signatures=[reader.signature(i) for i in range(n)],
         file_names=[graph.text(node, "fFileName") for node in nodes],
         entries=column("fEntries"),
         first_entries=column("fFirstEntry"),

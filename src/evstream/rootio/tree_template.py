@@ -184,7 +184,8 @@ class Template:
         self._put(_GAP)
 
     def _items(self, items: Items) -> None:
-        kept = [i for i, node in enumerate(items.nodes) if self._keep(items, node, node in self._node_at)]
+        written = self._node_at
+        kept = [i for i, node in enumerate(items.nodes) if self._keep(items, node, node in written)]
         self._put(len(kept).to_bytes(4, "big"))
         if items.options is None:
             self._put(_GAP)  # the lower bound of a TObjArray's indices

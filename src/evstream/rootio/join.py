@@ -1,0 +1,347 @@
+"""Join: many files into one, in the given order, by copying baskets.
+
+Trees of one path are concatenated, histograms added, process ids united; of any
+other object the first file's is kept. docs/explanation/rootio.md has the rules.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from evstream.rootio.assembly import FileAssembly
+from evstream.rootio.class_plan import Plans
+from evstream.rootio.compression import decompress
+from evstream.rootio.container import Window, read_record
+from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
+from evstream.rootio.histograms import HistogramSum, is_histogram
+from evstream.rootio.index import (
+    CARRIED_CLASSES,
+    Folder,
+    ObjectInfo,
+    Record,
+    SourceIndex,
+    inspect,
+)
+from evstream.rootio.primitives import read_string
+from evstream.rootio.product import Product
+from evstream.rootio.source import ByteSource, Data, FileSource, drive
+from evstream.rootio.splice import Piece, Splice
+from evstream.rootio.spool import spooled
+from evstream.rootio.streamer_info import StreamerInfos
+from evstream.rootio.tree_index import TreeIndex
+
+CHUNK_BYTES = 8 << 20
+# Objects that are only a handle on records elsewhere in the file.
+_HANDLES = frozenset({"ROOT::RNTuple", "ROOT::Experimental::RNTuple"})
+
+
+@dataclass(frozen=True, slots=True)
+class JoinResult:
+    """What came out of a join.
+
+    Attributes
+    ----------
+    entries : mapping of tree path to number of entries
+    objects : mapping of rule to paths
+        Rules are "added", "first" and "united".
+    size : int
+        Length of the file in bytes.
+    """
+
+    entries: Mapping[str, int]
+    objects: Mapping[str, tuple[str, ...]]
+    size: int
+
+
+def join(
+    inputs: Sequence[str | os.PathLike[str] | ByteSource],
+    out_path: str | os.PathLike[str],
+    *,
+    identity: bytes = b"",
+    indices: Sequence[SourceIndex] | None = None,
+) -> JoinResult:
+    """Join files into one; nothing is seen of it before it is whole.
+
+    Parameters
+    ----------
+    inputs : sequence of paths or sources, at least one
+    identity : bytes
+        What the file's UUID derives from; by default the inputs' fingerprints.
+    indices : sequence of SourceIndex, optional
+        Of the inputs, where they are known already.
+
+    Raises
+    ------
+    SchemaMismatchError
+        Trees with other branches, histograms with other bins; the error names them.
+    UnsupportedFeatureError
+        Something that cannot be joined correctly yet.
+    """
+    with ExitStack() as stack:
+        sources: list[ByteSource] = [
+            stack.enter_context(FileSource(one)) if isinstance(one, (str, os.PathLike)) else one
+            for one in inputs
+        ]
+        known = [inspect(s) for s in sources] if indices is None else list(indices)
+        product, result = assemble(sources, known, identity)
+        with spooled(Path(out_path)) as out:
+            for offset in range(0, product.size, CHUNK_BYTES):
+                out.write(read_product(product, offset, CHUNK_BYTES, sources))
+    return result
+
+
+def read_product(
+    product: Product, offset: int, size: int, sources: Sequence[ByteSource]
+) -> memoryview:
+    """Read bytes of a product made of several sources."""
+    size = min(size, product.size - offset)
+    buffer = memoryview(bytearray(size))
+    for number in product.sources_of(offset, size) or [0]:
+        drive(product.read_steps(offset, size, number, buffer), sources[number])
+    return buffer
+
+
+def assemble(
+    sources: Sequence[ByteSource], indices: Sequence[SourceIndex], identity: bytes
+) -> tuple[Product, JoinResult]:
+    """Lay out the joined file; its baskets stay where they are until they are read."""
+    if not indices:
+        raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
+    _refuse_what_cannot_be_joined(indices)
+    if not identity:
+        identity = "\0".join(index.fingerprint for index in indices).encode()
+    first = indices[0]
+    pids, shifts = _united_pids(indices)
+    splices = {
+        path: _splice(path, indices, shifts)
+        for path in dict.fromkeys(p for index in indices for p in index.trees)
+    }
+    date = max((t.key.date for i in indices for t in i.trees.values()), default=0)
+    date = max([date, *(o.key.date for i in indices for o in i.objects)])
+    assembly = FileAssembly(first, identity, date)
+    assembly.begin(_united_folders(indices))
+    infos = [_infos(index) for index in indices]
+    _add_streamers(assembly, indices, infos)
+    for name, record in pids.items():
+        assembly.add_object(
+            "", "TProcessID", name, record.key.title, record.payload, record.key.object_bytes,
+            record.key.date,
+        )  # fmt: skip
+    rules = _Objects(sources, indices, infos).add_to(assembly)
+    rules["united"] = [*pids]
+    for path, splice in splices.items():
+        for number in {piece.source for piece in splice.pieces}:
+            source = sources[number]
+            drive(splice.prepare_steps(number, source.size), source)
+        assembly.add_tree(splice, path)
+    product = assembly.finish([index.size for index in indices])
+    return product, JoinResult(
+        MappingProxyType({path: splice.entries for path, splice in splices.items()}),
+        MappingProxyType({rule: tuple(paths) for rule, paths in rules.items() if paths}),
+        product.size,
+    )
+
+
+def _refuse_what_cannot_be_joined(indices: Sequence[SourceIndex]) -> None:
+    for number, index in enumerate(indices):
+        for path, why in index.unreadable.items():
+            raise UnsupportedFeatureError(
+                f"tree {path!r} of file {number} cannot be joined: {why}", tree=path
+            )
+        for info in index.objects:
+            if info.class_name in _HANDLES:
+                raise UnsupportedFeatureError(
+                    f"{info.path!r} is an RNTuple, which this join does not copy",
+                    path=info.path,
+                )
+
+
+# --- trees ----------------------------------------------------------------------
+
+
+def _splice(path: str, indices: Sequence[SourceIndex], shifts: Sequence[int]) -> Splice:
+    holders = [(n, i.trees[path]) for n, i in enumerate(indices) if path in i.trees]
+    # An empty tree adds nothing, and often has no leaf lengths to compare either.
+    filled = [(n, tree) for n, tree in holders if tree.entries] or holders[:1]
+    model = filled[0][1]
+    kept = _visible(model)
+    pieces = [
+        Piece(n, tree, _matching(model, kept, tree, n), 0, tree.entries, shifts[n])
+        for n, tree in filled
+    ]
+    return Splice(pieces)
+
+
+def _visible(tree: TreeIndex) -> tuple[int, ...]:
+    # TBranchRef's tables speak of one file's branches; references work without it.
+    return tuple(i for i in range(len(tree.table)) if not tree.table.hidden[i])
+
+
+def _matching(
+    model: TreeIndex, kept: tuple[int, ...], tree: TreeIndex, number: int
+) -> tuple[int, ...]:
+    """Find the model's branches in another tree; refuse any difference by name."""
+    if tree is model:
+        return kept
+    names = [b.name for b in tree.branches]
+    expected = [model.branches[i].name for i in kept]
+    if names == expected:
+        matched = _visible(tree)
+    else:
+        place = {name: i for i, name in enumerate(names)}
+        different = sorted(set(names) ^ set(expected))
+        if different or len(place) != len(names):
+            raise SchemaMismatchError(
+                f"tree {tree.path!r} of file {number} has other branches: "
+                f"{', '.join(different[:10]) or 'names that occur twice'}",
+                hint="join files of one kind only, or select the branches they share",
+                names=different,
+            )
+        matched = tuple(place[name] for name in expected)
+    theirs, ours = tree.table.signatures, model.table.signatures
+    changed = [
+        model.branches[i].name for i, j in zip(kept, matched, strict=True) if ours[i] != theirs[j]
+    ]
+    if changed:
+        raise SchemaMismatchError(
+            f"branches of tree {tree.path!r} have another type in file {number}: "
+            f"{', '.join(changed[:10])}",
+            hint="join files of one kind only",
+            names=changed,
+        )
+    return matched
+
+
+# --- process ids ----------------------------------------------------------------
+
+
+def _pid_uuid(record: Record) -> str:
+    payload = decompress(record.payload, record.key.object_bytes)
+    # TProcessID and TNamed headers, TObject, then name and title.
+    _, at = read_string(payload, 6 + 6 + 10)
+    return read_string(payload, at)[0]
+
+
+def _united_pids(indices: Sequence[SourceIndex]) -> tuple[dict[str, Record], list[int]]:
+    """Count through the process ids of all files; return how far each file's must shift."""
+    uuids: list[str] = []
+    records: dict[str, Record] = {}
+    shifts = []
+    for index in indices:
+        own = sorted(index.carried, key=lambda r: _pid_number(r.key.name))
+        wanted = [_pid_uuid(r) for r in own]
+        shift = _find_run(uuids, wanted)
+        if shift is None:
+            shift = len(uuids)
+            for record, uuid in zip(own, wanted, strict=True):
+                records[f"ProcessID{len(uuids)}"] = record
+                uuids.append(uuid)
+        shifts.append(shift)
+    return records, shifts
+
+
+def _pid_number(name: str) -> int:
+    digits = name.removeprefix("ProcessID")
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _find_run(uuids: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """Find a stretch that equals what a file expects at its own numbers."""
+    if not wanted:
+        return 0
+    for start in range(len(uuids) - len(wanted) + 1):
+        if list(uuids[start : start + len(wanted)]) == list(wanted):
+            return start
+    return None
+
+
+# --- everything else --------------------------------------------------------------
+
+
+def _united_folders(indices: Sequence[SourceIndex]) -> list[Folder]:
+    folders: dict[str, Folder] = {}
+    for index in indices:
+        for folder in index.folders:
+            folders.setdefault(folder.path, folder)
+    return sorted(folders.values(), key=lambda f: f.path.count("/"))
+
+
+def _infos(index: SourceIndex) -> StreamerInfos:
+    record = index.streamers
+    if record is None:
+        return StreamerInfos(b"", 0)
+    return StreamerInfos(decompress(record.payload, record.key.object_bytes), record.key.key_bytes)
+
+
+def _add_streamers(
+    assembly: FileAssembly, indices: Sequence[SourceIndex], infos: Sequence[StreamerInfos]
+) -> None:
+    records = [index.streamers for index in indices]
+    described = [(r, i) for r, i in zip(records, infos, strict=True) if r is not None]
+    if not described:
+        return
+    first = described[0][0]
+    distinct = {r.payload: i for r, i in described}
+    if len(distinct) == 1:
+        assembly.copy_record(first, None)
+    else:
+        assembly.unite_streamers(first, list(distinct.values()))
+
+
+class _Objects:
+    """The objects beside the trees, and the rule for each."""
+
+    def __init__(
+        self,
+        sources: Sequence[ByteSource],
+        indices: Sequence[SourceIndex],
+        infos: Sequence[StreamerInfos],
+    ) -> None:
+        self._sources = sources
+        self._plans = [Plans(i) for i in infos]
+        self._held: dict[str, list[tuple[int, ObjectInfo]]] = {}
+        for number, index in enumerate(indices):
+            for info in index.objects:
+                if not (info.class_name in CARRIED_CLASSES and "/" not in info.path):
+                    self._held.setdefault(info.path, []).append((number, info))
+
+    def add_to(self, assembly: FileAssembly) -> dict[str, list[str]]:
+        rules: dict[str, list[str]] = {"added": [], "first": []}
+        for path, held in self._held.items():
+            number, info = held[0]
+            record = self._read(number, info)
+            folder = path.rpartition("/")[0]
+            if len(held) == 1 or not is_histogram(info.class_name):
+                assembly.copy_record(record, folder)
+                rules["first"].append(path)
+            else:
+                data = self._sum(path, held, record)
+                assembly.add_computed(folder, record, data)
+                rules["added"].append(path)
+        return rules
+
+    def _read(self, number: int, info: ObjectInfo) -> Record:
+        source = self._sources[number]
+        ((key, payload),) = drive(read_record(Window(source.size), [info.key]), source)
+        return Record(key, bytes(payload))
+
+    def _sum(self, path: str, held: Sequence[tuple[int, ObjectInfo]], first: Record) -> Data:
+        plans = self._plans[held[0][0]]
+        key = first.key
+        total = HistogramSum(
+            path, key.class_name, decompress(first.payload, key.object_bytes), key.key_bytes, plans
+        )
+        for number, info in held[1:]:
+            record = self._read(number, info)
+            total.add(
+                record.key.class_name,
+                decompress(record.payload, record.key.object_bytes),
+                record.key.key_bytes,
+                self._plans[number],
+            )
+        return total.record(key.key_bytes)

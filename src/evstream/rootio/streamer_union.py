@@ -1,0 +1,144 @@
+"""One list of class descriptions for files that are joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evstream.rootio.errors import CorruptFileError, corrupt_if_broken
+from evstream.rootio.object_graph import Items, Op, Token
+from evstream.rootio.primitives import I4, read_string
+from evstream.rootio.source import Data
+from evstream.rootio.streamer_info import InfoRecord, StreamerInfos, byte_count, class_tag
+from evstream.rootio.tree_template import Skeleton, Template
+
+_TOBJECT_BYTES = 10
+
+
+@corrupt_if_broken
+def unite(all_infos: Sequence[StreamerInfos], key_bytes: int) -> bytes:
+    """Write a list that describes every class and version of any of the files.
+
+    Parameters
+    ----------
+    all_infos : sequence of StreamerInfos
+        The first file's descriptions come first.
+    key_bytes : int
+        Length of the key that will stand before the list.
+    """
+    union = _Union()
+    seen: set[tuple[str, int, int]] = set()
+    for infos in all_infos:
+        union.enter(infos)
+        for record in infos.records:
+            if record.identity not in seen:
+                seen.add(record.identity)
+                union.add(record)
+    return union.write(key_bytes)
+
+
+class _Union:
+    """Collects items of several lists as nodes over their joined bytes."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._base = 0
+        self._key_bytes = 0
+        self._view: Data = b""
+        self._nodes: list[tuple[str, list[Token]]] = [("TList", [])]
+        self._items = Items(0, "", [], [])
+        self._lists = [self._items]
+
+    def enter(self, infos: StreamerInfos) -> None:
+        self._base = len(self._data)
+        self._data += infos.data
+        self._view = infos.data
+        self._key_bytes = infos.key_bytes
+        if not self._nodes[0][1]:
+            _, at = byte_count(self._view, 0)
+            _, at = read_string(self._view, at + 2 + _TOBJECT_BYTES)
+            self._nodes[0][1].extend(
+                [(Op.OPEN, 0, 0), (Op.RAW, 4, at), (Op.ITEMS, 0, 0), (Op.CLOSE, 0, 0)]
+            )
+
+    def add(self, record: InfoRecord) -> None:
+        number = len(self._nodes)
+        tokens: list[Token] = []
+        self._nodes.append((record.class_name, tokens))
+        _, option_stop = read_string(self._view, record.stop)
+        self._items.nodes.append(number)
+        assert self._items.options is not None
+        self._items.options.append((self._base + record.stop, self._base + option_stop))
+        if record.class_name == "TStreamerInfo":
+            self._description(record, tokens)
+        else:
+            self._rules(record, tokens)
+
+    def _raw(self, tokens: list[Token], start: int, stop: int) -> None:
+        tokens.append((Op.RAW, self._base + start, self._base + stop))
+
+    def _description(self, record: InfoRecord, tokens: list[Token]) -> None:
+        stop, body = byte_count(self._view, record.start)
+        after_name, _ = byte_count(self._view, body + 2)
+        pointer = after_name + 8
+        tokens.append((Op.OPEN, 0, 0))
+        self._raw(tokens, body, pointer)
+        tokens.append((Op.POINTER, len(self._nodes), 0))
+        end, tag = byte_count(self._view, pointer)
+        name, inner = class_tag(self._view, tag, self._key_bytes)
+        members: list[Token] = []
+        self._nodes.append((name, members))
+        if name != "TObjArray" or end != stop:
+            raise CorruptFileError(f"the description of {record.identity[0]!r} is damaged")
+        _, at = byte_count(self._view, inner)
+        _, at = read_string(self._view, at + 2 + _TOBJECT_BYTES)
+        self._collection(members, inner, at, at + 8, None)
+        tokens.append((Op.CLOSE, 0, 0))
+
+    def _rules(self, record: InfoRecord, tokens: list[Token]) -> None:
+        if record.class_name != "TList":
+            self._raw(tokens, record.start, record.stop)
+            return
+        _, at = byte_count(self._view, record.start)
+        _, at = read_string(self._view, at + 2 + _TOBJECT_BYTES)
+        self._collection(tokens, record.start, at, at + 4, [])
+
+    def _collection(
+        self,
+        tokens: list[Token],
+        start: int,
+        count_at: int,
+        first: int,
+        options: list[tuple[int, int]] | None,
+    ) -> None:
+        """Take a collection whose items hold no pointers."""
+        (count,) = I4.unpack_from(self._view, count_at)
+        items = Items(0, "", [], options)
+        tokens.append((Op.OPEN, 0, 0))
+        self._raw(tokens, start + 4, count_at)
+        tokens.append((Op.ITEMS, len(self._lists), 0))
+        tokens.append((Op.CLOSE, 0, 0))
+        self._lists.append(items)
+        at = first
+        for _ in range(count):
+            stop, tag = byte_count(self._view, at)
+            name, body = class_tag(self._view, tag, self._key_bytes)
+            element: list[Token] = []
+            self._raw(element, body, stop)
+            items.nodes.append(len(self._nodes))
+            self._nodes.append((name, element))
+            at = stop
+            if options is not None:
+                _, end = read_string(self._view, at)
+                options.append((self._base + at, self._base + end))
+                at = end
+
+    def write(self, key_bytes: int) -> bytes:
+        tokens: list[Token] = []
+        starts = [0]
+        for _, own in self._nodes:
+            tokens += own
+            starts.append(len(tokens))
+        names = [name for name, _ in self._nodes]
+        skeleton = Skeleton(bytes(self._data), tokens, starts, names, self._lists, [])
+        template = Template(skeleton, lambda _items, _node, _written: True)
+        return template.fill(template.blank(), [], key_bytes)
