@@ -1,0 +1,181 @@
+"""The pilot from claim to answer: the happy path, look-ahead, leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from pathlib import Path
+
+import pytest
+
+from evstream.domain.errors import AccessError, ConfigError, TransientError
+from evstream.pilot.claims import Pace
+from evstream.ports import PayloadCall
+from evstream.testing.virtual_time import VirtualClock, run_virtual
+from tests.unit.pilot.fakes import (
+    FakeRunner,
+    FakeService,
+    make_pilot,
+    number,
+    range_units,
+    run_pilot,
+)
+
+
+def test_every_unit_is_computed_stored_and_reported(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(25)), FakeRunner(wall_s=1.0)
+    summary = run_virtual(lambda: run_pilot(service, runner, tmp_path, cores=2))
+    assert sorted(number(report) for report in service.reports) == list(range(25))
+    content = b"product 7"
+    report = service.outcome(7)
+    assert report.failure is None
+    assert report.success is not None
+    (output,) = report.success.outputs
+    assert (output.stream, output.name, output.size) == ("output", "out-7", len(content))
+    assert output.sha256 == hashlib.sha256(content).hexdigest()
+    assert (report.success.cpu_s, report.success.wall_s) == (0.5, 1.0)
+    assert report.success.bytes_in == len(content)
+    assert service.store["/store/out-7"] == content
+    assert (summary.units_done, summary.units_failed, summary.cpu_s) == (25, 0, 12.5)
+    assert summary.bytes_in == summary.bytes_out == sum(len(f"product {k}") for k in range(25))
+    assert runner.running_most == 2
+
+
+def test_payload_gets_its_values_and_a_directory_of_its_own(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(3)), FakeRunner()
+    run_virtual(lambda: run_pilot(service, runner, tmp_path))
+    call = runner.calls[1]
+    assert call.values["entry_start"] == "10"
+    assert call.values["entry_stop"] == "20"
+    assert call.values["range_id"] == call.directory.name == "1-2-0-10-20-1"
+    assert call.values["input"] == str(call.directory / "input.root")
+    assert call.values["output"] == str(call.directory / "output.txt")
+    assert call.directory.is_absolute()
+    assert call.wall_s_max == 60.0
+
+
+def test_long_units_are_claimed_singly_and_short_ones_in_batches(tmp_path: Path) -> None:
+    def sizes(wall_s: float, units: int) -> list[int]:
+        service = FakeService(range_units(units))
+        run_virtual(lambda: run_pilot(service, FakeRunner(wall_s=wall_s), tmp_path / str(units)))
+        return [size for kind, size in service.log if kind == "claim"]
+
+    assert max(sizes(10.0, 20)) == 2
+    assert max(sizes(0.01, 2000)) >= 50
+
+
+def test_no_more_units_are_held_than_allowed(tmp_path: Path) -> None:
+    service = FakeService(range_units(1000))
+    most = 0
+
+    async def count(_: int) -> None:
+        nonlocal most
+        most = max(most, sum(len(units) for units in service.leases.values()))
+
+    runner = FakeRunner(wall_s=0.001, before=count)
+    run_virtual(lambda: run_pilot(service, runner, tmp_path, units_ahead_max=16))
+    assert 16 <= most <= 32
+
+
+def test_results_that_cannot_leave_stop_the_claims(tmp_path: Path) -> None:
+    service = FakeService(range_units(100))
+    service.upload_s = 1000.0
+    runner = FakeRunner()
+
+    async def main() -> None:
+        pilot = make_pilot(service, runner, tmp_path, cores=2, uploads_max=3)
+        running = asyncio.create_task(pilot.run())
+        await VirtualClock().sleep(500.0)
+        assert len(runner.calls) == 2 + 3
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run_virtual(main)
+
+
+def test_pace_ignores_pauses() -> None:
+    pace = Pace()
+    assert pace.units_in(10.0) == 0.0
+    for now in range(5):
+        pace.computed(float(now))
+    pace.pause()
+    pace.computed(1000.0)
+    pace.computed(1001.0)
+    assert pace.units_in(10.0) == 10.0
+    pace = Pace()
+    pace.computed(1.0)
+    pace.computed(1.0)
+    assert pace.units_in(1.0) == math.inf
+
+
+def test_leaves_when_no_task_has_been_active_for_long(tmp_path: Path) -> None:
+    service = FakeService([])
+    summary = run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path, idle_s_max=10.0))
+    assert summary.wall_s == pytest.approx(10.0)
+    assert run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path)).wall_s == 0.0
+
+
+def test_waits_while_others_work(tmp_path: Path) -> None:
+    service, runner = FakeService([]), FakeRunner()
+    service.stay = 1
+
+    async def main() -> None:
+        running = asyncio.create_task(run_pilot(service, runner, tmp_path))
+        await VirtualClock().sleep(100.0)
+        assert not running.done()
+        service.ready.extend(range_units(2))
+        service.stay = 0
+        assert (await running).units_done == 2
+
+    run_virtual(main)
+
+
+def test_asks_again_at_once_when_its_last_unit_is_answered(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(1)), FakeRunner(wall_s=0.1)
+    summary = run_virtual(lambda: run_pilot(service, runner, tmp_path))
+    assert summary.wall_s < 0.25
+
+
+def test_lost_claim_answer_is_asked_for_again_under_the_same_lease(tmp_path: Path) -> None:
+    service = FakeService(range_units(5))
+    service.lose_claim_answers = 2
+    summary = run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path))
+    assert summary.units_done == 5
+    assert not any(service.leases.values())
+
+
+def test_gives_up_a_service_that_stays_away(tmp_path: Path) -> None:
+    service = FakeService([])
+    service.away = True
+    with pytest.raises(TransientError):
+        run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path, away_s_max=30.0))
+
+
+def test_finishes_what_it_has_when_it_is_refused_more(tmp_path: Path) -> None:
+    service = FakeService(range_units(3))
+    service.errors["claim 1"] = AccessError("no more for you")
+    runner = FakeRunner(wall_s=5.0)
+    with pytest.raises(AccessError):
+        run_virtual(lambda: run_pilot(service, runner, tmp_path, cores=1))
+    assert sorted(number(report) for report in service.reports) == [0, 1]
+
+
+def test_unusable_directory_is_said_before_anything_is_claimed(tmp_path: Path) -> None:
+    (tmp_path / "scratch").write_text("a file")
+    service = FakeService(range_units(1))
+    with pytest.raises(ConfigError, match="cannot be used"):
+        run_virtual(lambda: make_pilot(service, FakeRunner(), tmp_path).run())
+    assert service.log == []
+
+
+def test_broken_disk_does_not_use_up_everybodys_attempts(tmp_path: Path) -> None:
+    def fill(call: PayloadCall) -> None:
+        raise OSError(28, "No space left on device")
+
+    service = FakeService(range_units(500))
+    with pytest.raises(ConfigError, match="No space left"):
+        run_virtual(lambda: run_pilot(service, FakeRunner(function=fill), tmp_path, cores=2))
+    failures = [report.failure for report in service.reports]
+    assert {failure.kind for failure in failures if failure} == {"node"}
+    assert 8 <= len(failures) < 30

@@ -1,0 +1,112 @@
+"""Inputs arrive while payloads compute, in order, bounded in number and in bytes."""
+
+# ruff: noqa: ASYNC240 - small files on a local disk, and no other work waits
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from evstream.pilot.prefetch import DiskBudget, Space
+from evstream.testing.virtual_time import VirtualClock, run_virtual
+from tests.unit.pilot.fakes import FakeRunner, FakeService, range_units, run_pilot
+
+
+def test_next_inputs_arrive_while_a_payload_computes(tmp_path: Path) -> None:
+    service = FakeService(range_units(20))
+    service.fetch_s = 3.0
+    waited: list[int] = []
+
+    async def note(which: int) -> None:
+        waited.append(sum(key == which + 1 for key in map(int, fetched())) if which else 1)
+        await VirtualClock().sleep(4.0)
+
+    def fetched() -> list[str]:
+        return [entry[1] for entry in service.log if entry[0] == "fetch"]
+
+    summary = run_virtual(lambda: run_pilot(service, FakeRunner(before=note), tmp_path))
+    # Only the first fetch is waited for: 3 s, then 20 payloads of 4 s.
+    assert summary.wall_s == pytest.approx(3.0 + 20 * 4.0, abs=1.0)
+    assert fetched() == [str(k) for k in range(20)]
+
+
+def test_fetches_are_bounded_in_number(tmp_path: Path) -> None:
+    service = FakeService(range_units(100))
+    service.fetch_s = 1.0
+    run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path, cores=20, fetches_max=3))
+    assert service.fetching_most == 3
+
+
+def test_inputs_on_disk_are_bounded_in_bytes(tmp_path: Path) -> None:
+    service = FakeService(range_units(40), {str(k): b"x" * 1000 for k in range(40)})
+    on_disk: list[int] = []
+
+    async def note(_: int) -> None:
+        on_disk.append(sum(path.stat().st_size for path in tmp_path.rglob("input.root")))
+
+    runner = FakeRunner(wall_s=1.0, before=note)
+    summary = run_virtual(
+        lambda: run_pilot(
+            service, runner, tmp_path, cores=8, prefetch_bytes_max=5500, fetches_max=4
+        )
+    )
+    assert summary.units_done == 40
+    assert 4000 <= max(on_disk) <= 5500
+
+
+def test_one_unit_may_always_go_however_large(tmp_path: Path) -> None:
+    service = FakeService(range_units(5), {str(k): b"x" * 1000 for k in range(5)})
+    runner = FakeRunner(wall_s=1.0)
+    summary = run_virtual(
+        lambda: run_pilot(service, runner, tmp_path, cores=2, prefetch_bytes_max=10, fetches_max=2)
+    )
+    assert summary.units_done == 5
+
+
+def test_budget_serves_in_order_and_outlives_cancellation() -> None:
+    async def main() -> None:
+        budget = DiskBudget(100)
+        got: list[str] = []
+        spaces: dict[str, Space] = {}
+
+        async def ask(name: str, size: int) -> None:
+            spaces[name] = await budget.reserve(lambda: size)
+            got.append(name)
+
+        tasks = {
+            name: asyncio.create_task(ask(name, size))
+            for name, size in [("a", 80), ("large", 50), ("small", 10), ("b", 90)]
+        }
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert got == ["a"]  # "small" would fit, but it is not its turn
+        tasks["large"].cancel()
+        await asyncio.wait([tasks["large"], tasks["small"]])
+        assert got == ["a", "small"]
+        spaces["small"].settle(5)
+        spaces["a"].free()
+        spaces["a"].free()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert got == ["a", "small", "b"]
+        spaces["small"].free()
+        spaces["b"].free()
+        assert budget.used == 0
+
+    asyncio.run(main())
+
+
+def test_budget_takes_back_what_a_cancelled_waiter_was_just_given() -> None:
+    async def main() -> None:
+        budget = DiskBudget(100)
+        first = await budget.reserve(lambda: 100)
+        waiter = asyncio.create_task(budget.reserve(lambda: 100))
+        await asyncio.sleep(0)
+        first.free()
+        waiter.cancel()
+        await asyncio.gather(waiter, return_exceptions=True)
+        assert budget.used == 0
+
+    asyncio.run(main())
