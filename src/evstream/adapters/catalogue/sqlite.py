@@ -17,6 +17,9 @@ from evstream.ports.clock import Clock
 
 SCHEMA_VERSION = 1
 DATABASE_NAME = "ledger.sqlite"
+BUSY_S_MAX = 5.0
+"""How long a person's own sqlite3 may hold the file before callers are told."""
+
 # RETURNING came with 3.35, STRICT with 3.37.
 _SQLITE_VERSION_MIN = (3, 37, 0)
 
@@ -86,7 +89,9 @@ def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
             hint="give its owner write access, or choose another data directory",
             path=str(path),
         ) from error
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=BUSY_S_MAX, isolation_level=None, check_same_thread=False
+    )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
