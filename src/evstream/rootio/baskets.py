@@ -85,22 +85,28 @@ class _Counters:
     last: int
     flag: int
     generated: bool
+    sizes: bool
 
 
 def _read_counters(data: Data, at: int) -> tuple[_Counters, int]:
     _, buffer_bytes, entry_bytes = _HEAD.unpack_from(data, at)
     at += _HEAD.size
+    io_bits = 0
     if entry_bytes < 0:
         # A negative size announces a byte of IO features.
         entry_bytes = -entry_bytes
-        if data[at] & ~_KNOWN_IO_BITS:
-            raise UnsupportedFeatureError(f"a basket has unknown IO features {data[at]:#x}")
+        io_bits = data[at]
+        if io_bits & ~_KNOWN_IO_BITS:
+            raise UnsupportedFeatureError(f"a basket has unknown IO features {io_bits:#x}")
         at += 1
     entries, last, flag = _TAIL.unpack_from(data, at)
     generated = flag >= _GENERATED
     if generated:
         flag -= _GENERATED
-    return _Counters(buffer_bytes, entry_bytes, entries, last, flag, generated), at + _TAIL.size
+    # Where the feature is on but no counter explains the sizes, these are stored instead.
+    sizes = bool(io_bits) and not generated
+    counters = _Counters(buffer_bytes, entry_bytes, entries, last, flag, generated, sizes)
+    return counters, at + _TAIL.size
 
 
 def decode_basket(record: Data, expected_bytes: int) -> Basket:
@@ -132,6 +138,8 @@ def decode_basket(record: Data, expected_bytes: int) -> Basket:
     rest = data[border:]
     if len(rest) >= 4 and not counters.generated:
         offsets, behind = _positions(rest, counters.entries, key)
+        if counters.sizes:
+            offsets = np.cumsum(offsets) + key.key_bytes
         offsets = _closed(offsets, key.key_bytes, border, key)
         if len(rest) - behind >= 4:
             displacements, _ = _positions(rest[behind:], counters.entries, key)

@@ -1,6 +1,6 @@
 // Compare a product's tree with a range of its source's, entry by entry, with ROOT alone.
 //
-//   root.exe -b -q -l 'compare_trees.C("list.txt")'
+//   root.exe -b -q -l 'compare_trees.C("list.txt", "classes.so")'
 //
 // Each line of the list, with tabs between: source file, tree, first entry, product
 // file, tree, first entry, number of entries, "objects" or "bytes".
@@ -26,6 +26,7 @@
 #include "TLeafObject.h"
 #include "TMath.h"
 #include "TObjArray.h"
+#include "TSystem.h"
 #include "TTree.h"
 #include <fstream>
 #include <iostream>
@@ -56,7 +57,8 @@ static std::string object_bytes(TBranch *branch)
       object = element->GetObject();
    } else {
       type = TClass::GetClass(branch->GetClassName());
-      object = *reinterpret_cast<void **>(branch->GetAddress());
+      auto *address = reinterpret_cast<void **>(branch->GetAddress());
+      object = address ? *address : nullptr;
    }
    if (!type || !object)
       return "nothing";
@@ -186,6 +188,11 @@ static std::string compare_objects(TTree *source, TTree *again, TTree *product, 
       for (auto &one : same)
          one.source->SetStatus(true);
    }
+   // A TBranchObject reads only into what it was given.
+   for (auto &one : branches)
+      for (auto *branch : {one.source, one.again, one.product})
+         if (branch->InheritsFrom("TBranchObject"))
+            branch->SetAddress(new TObject *(nullptr));
    for (Long64_t entry = 0; entry < entries; ++entry) {
       if (source->GetEntry(in_first + entry) < 0 || again->GetEntry(in_first + entry) < 0 ||
           product->GetEntry(made_first + entry) < 0)
@@ -233,8 +240,10 @@ static std::string compare(const std::string &in, const std::string &in_tree, Lo
    return out.str();
 }
 
-void compare_trees(const char *list)
+void compare_trees(const char *list, const char *library = "")
 {
+   if (*library && gSystem->Load(library) < 0)
+      return;
    gErrorIgnoreLevel = kError;
    std::ifstream lines(list);
    std::string line;
