@@ -6,7 +6,6 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PYTEST_ARGS ?=
-SEED ?=
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,7 +27,7 @@ check: setup-check setup-test  ## format, lint, types, import contracts, docs
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python tools/check_docs.py
+	@$(BIN)/python -m tools.check_docs
 
 format: setup-check  ## put the code into the house's format
 	@$(BIN)/ruff check --quiet --fix --exit-zero --select I,UP,C4,PIE,RSE . >/dev/null
@@ -39,11 +38,11 @@ bench: setup-test  ## measure: make bench NAME=overhead [QUICK=1]
 	  $(filter-out __init__ harness,$(basename $(notdir $(wildcard bench/*.py)))) >&2; exit 2; }
 	@$(BIN)/python -m bench.$(NAME) $(if $(QUICK),--quick)
 
-sim: setup-test  ## simulate the whole service under faults: make sim [SEED=17]
-	@$(if $(SEED),EVSTREAM_TEST_SEED=$(SEED)) $(BIN)/python -m pytest tests/simulation $(PYTEST_ARGS)
+sim: setup-base  ## simulate the whole service under faults: make sim [SEED=17] [COUNT=1]
+	@$(BIN)/python -m evstream.testing.simulator --seed $(or $(SEED),1) --count $(or $(COUNT),$(if $(SEED),1,10))
 
 docs: setup-check  ## build the pages into build/docs
-	@$(BIN)/python tools/build_docs.py
+	@$(BIN)/python -m tools.build_docs
 
 clean:  ## remove what was made here, the virtual environment included
 	rm -rf .venv .setup.lock build dist demo/data demo/run demo/dimuon.png demo/receipt.json \

@@ -1,0 +1,1 @@
+"""Measures evstream: one module a question, run by ``make bench NAME=…``."""
