@@ -73,6 +73,7 @@ class Claimer:
         self._worker = worker
         self._hand = hand
         self._begin = begin
+        self._target_max = 2 * settings.cores
         self.pace = Pace()
 
     async def run(self) -> None:
@@ -126,14 +127,22 @@ class Claimer:
             lambda: self._service.claim(request, lease),
         )
         _LOG.debug("lease %s: asked for %d units, got %d", lease, units, len(answer.units))
+        # The first units may be the shortest: the look-ahead doubles, it does not leap.
+        self._target_max = 2 * self._target()
         self._begin(self._hand.take(lease, answer.units))
         return answer
+
+    def _target(self) -> int:
+        """Return how many units to have in hand: a little work ahead, at the pace seen."""
+        settings = self._settings
+        by_pace = settings.cores + self.pace.units_in(settings.ahead_s)
+        wanted = max(2 * settings.cores, by_pace)
+        return int(min(wanted, self._target_max, settings.units_ahead_max))
 
     def _room(self) -> int:
         """Return how many units to ask for now; 0 while enough are in hand."""
         settings = self._settings
-        by_pace = settings.cores + self.pace.units_in(settings.ahead_s)
-        target = int(min(max(2 * settings.cores, by_pace), settings.units_ahead_max))
+        target = self._target()
         # Half of what is ahead of the cores is spent before more is asked for.
         enough = target - max(1, (target - settings.cores) // 2)
         if self._hand.to_compute > enough:

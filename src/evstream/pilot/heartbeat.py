@@ -18,6 +18,7 @@ from evstream.wire.messages import RenewRequest, UnitRef
 _LOG = logging.getLogger(__name__)
 
 RENEWALS_AT_ONCE = 8
+ROUNDS = 3
 
 
 class Heartbeat:
@@ -53,9 +54,12 @@ class Heartbeat:
             await for_each(leases, RENEWALS_AT_ONCE, self._renew)
 
     async def _renew(self, lease: LeaseId) -> None:
-        # A renewal that hangs must not keep the others waiting until they expire.
-        seconds = self._settings.lease_s / 2
-        if not await in_time(self._clock, seconds, self._renew_once(lease)):
+        # An answer may be lost, and a connection that waits for it hangs for long: the
+        # renewal is then sent again while there is still a lease to renew.
+        seconds = self._settings.lease_s / 2 / ROUNDS
+        for _ in range(ROUNDS):
+            if await in_time(self._clock, seconds, self._renew_once(lease)):
+                return
             _LOG.warning("lease %s: no answer to its renewal for %.1f s", lease, seconds)
 
     async def _renew_once(self, lease: LeaseId) -> None:

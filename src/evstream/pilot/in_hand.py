@@ -68,7 +68,9 @@ class InHand:
         return units
 
     def move(self, unit: Unit, stage: Stage) -> None:
-        """Note how far a unit has come."""
+        """Note how far a unit has come; one that was given up stays so."""
+        if not self.holds(unit):
+            return
         self._count[unit.stage] -= 1
         unit.stage = stage
         self._count[stage] += 1

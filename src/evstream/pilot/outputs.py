@@ -10,12 +10,13 @@ from evstream import rootio
 from evstream.client import Service
 from evstream.domain.errors import DataError, EvstreamError
 from evstream.domain.outputs import OutputRecord
-from evstream.pilot.concurrency import patiently
+from evstream.pilot.concurrency import in_time, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
 from evstream.ports import Clock, Ids, Offload
 
 LOG_BYTES_MAX = 256 * 1024
+LOG_S_MAX = 30.0
 LOG_NAME = "log.txt"
 ROOT_SUFFIX = ".root"
 
@@ -65,10 +66,11 @@ class OutputStage:
         try:
             if not _cut_tail(directory / LOG_NAME, tail):
                 return ""
-            await self._service.upload(work.log_url, tail)
+            sending = self._service.upload(work.log_url, tail)
+            sent = await in_time(self._clock, LOG_S_MAX, sending)
         except (OSError, EvstreamError):
             return ""
-        return work.log
+        return work.log if sent else ""
 
 
 def check_file(path: Path) -> None:

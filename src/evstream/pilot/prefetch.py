@@ -110,7 +110,7 @@ class Inputs:
         self.paths: list[Path] = []
         self.received = 0
 
-    def make_room(self, directory: Path) -> None:
+    def make_directory(self, directory: Path) -> None:
         """Make the unit's directory. One of the name is a crashed pilot's: it goes."""
         try:
             directory.mkdir()
@@ -126,9 +126,11 @@ class Inputs:
 
     def remove(self) -> None:
         """Delete the files and give their room to the next units."""
-        for path in self.paths:
-            path.unlink(missing_ok=True)
-        self._space.free()
+        try:
+            for path in self.paths:
+                path.unlink(missing_ok=True)
+        finally:
+            self._space.free()
 
 
 class Prefetcher:
@@ -161,7 +163,7 @@ class Prefetcher:
         """
         inputs = Inputs(await self.budget.reserve(lambda: self._expect(work)))
         try:
-            inputs.make_room(directory)
+            inputs.make_directory(directory)
             if isinstance(work, MergeUnit):
                 await self._fetch_outputs(work, directory, inputs)
                 inputs.measure()
@@ -207,5 +209,9 @@ class Prefetcher:
         await for_each(pieces, self._settings.fetches_max, fetch)
 
     async def _patiently(self, transfer: Callable[[], Awaitable[T]]) -> T:
-        async with self._transfers:
-            return await patiently(self._clock, self._ids, self._settings.lease_s, transfer)
+        async def attempt() -> T:
+            # Whoever waits to try again lets others try meanwhile.
+            async with self._transfers:
+                return await transfer()
+
+        return await patiently(self._clock, self._ids, self._settings.lease_s, attempt)

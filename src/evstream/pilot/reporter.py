@@ -54,7 +54,9 @@ class Reporter:
         self._something = asyncio.Event()
 
     def add(self, unit: Unit, outcome: Outcome) -> None:
-        """Take an outcome to report."""
+        """Take an outcome to report; of a unit that was given up there is none."""
+        if not self._hand.holds(unit):
+            return
         self._hand.move(unit, Stage.REPORTED)
         self._waiting.append((unit, outcome))
         self._something.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,24 @@ def test_hanging_renewal_does_not_hold_up_the_others(tmp_path: Path) -> None:
     service.renew = hang  # type: ignore[method-assign]
     run_virtual(lambda: run_pilot(service, runner, tmp_path, lease_s=20.0))
     assert len(service.renewals) > 10
+
+
+def test_lost_answer_to_a_renewal_is_made_up_for_while_the_lease_lives(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(1)), FakeRunner(wall_s=100.0)
+    renew, calls = service.renew, 0
+    renewed = [0.0]
+
+    async def hang(lease: Any, request: m.RenewRequest) -> m.HeldAnswer:
+        nonlocal calls
+        calls += 1
+        if calls % 2:
+            await sleep(10_000.0)
+        renewed.append(VirtualClock().monotonic())
+        return await renew(lease, request)
+
+    service.renew = hang  # type: ignore[method-assign]
+    run_virtual(lambda: run_pilot(service, runner, tmp_path, lease_s=20.0))
+    assert max(b - a for a, b in pairwise(renewed)) < 20.0
 
 
 def test_stop_gives_back_what_has_not_begun_and_finishes_what_has(tmp_path: Path) -> None:

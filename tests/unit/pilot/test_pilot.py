@@ -65,6 +65,22 @@ def test_long_units_are_claimed_singly_and_short_ones_in_batches(tmp_path: Path)
     assert max(sizes(0.01, 2000)) >= 50
 
 
+def test_short_units_at_first_do_not_make_it_hoard_long_ones(tmp_path: Path) -> None:
+    service = FakeService(range_units(500))
+
+    async def work(which: int) -> None:
+        await VirtualClock().sleep(0.001 if which < 4 else 100.0)
+
+    async def main() -> None:
+        running = asyncio.create_task(make_pilot(service, FakeRunner(before=work), tmp_path).run())
+        await VirtualClock().sleep(50.0)
+        assert sum(len(units) for units in service.leases.values()) <= 16
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run_virtual(main)
+
+
 def test_no_more_units_are_held_than_allowed(tmp_path: Path) -> None:
     service = FakeService(range_units(1000))
     most = 0

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from evstream.domain.errors import TransientError
 from evstream.pilot.prefetch import DiskBudget, Space
 from evstream.testing.virtual_time import VirtualClock, run_virtual
-from tests.unit.pilot.fakes import FakeRunner, FakeService, range_units, run_pilot
+from tests.unit.pilot.fakes import FakeRunner, FakeService, number, range_units, run_pilot
 
 
 def test_next_inputs_arrive_while_a_payload_computes(tmp_path: Path) -> None:
@@ -37,6 +38,15 @@ def test_fetches_are_bounded_in_number(tmp_path: Path) -> None:
     service.fetch_s = 1.0
     run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path, cores=20, fetches_max=3))
     assert service.fetching_most == 3
+
+
+def test_product_that_cannot_be_had_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    service = FakeService(range_units(20))
+    service.errors["fetch 0"] = TransientError("down")
+    runner = FakeRunner(wall_s=1.0)
+    summary = run_virtual(lambda: run_pilot(service, runner, tmp_path, fetches_max=1))
+    assert (summary.units_done, summary.units_failed) == (19, 1)
+    assert number(service.reports[-1]) == 0
 
 
 def test_inputs_on_disk_are_bounded_in_bytes(tmp_path: Path) -> None:

@@ -79,6 +79,17 @@ def test_log_that_cannot_be_stored_does_not_hold_up_the_report(tmp_path: Path) -
     assert (failure.kind, failure.log) == ("payload", "")
 
 
+def test_log_that_hangs_does_not_hold_up_the_report(tmp_path: Path) -> None:
+    def fail(call: PayloadCall) -> None:
+        call.log.write_text("help")
+        raise PayloadError("exit code 1")
+
+    service = FakeService(range_units(1))
+    service.upload_s = 1e6
+    summary = run_virtual(lambda: run_pilot(service, FakeRunner(function=fail), tmp_path))
+    assert (summary.units_failed, summary.wall_s < 100.0) == (1, True)
+
+
 def leave_nothing(call: PayloadCall) -> None:
     """Succeed, it seems."""
 
