@@ -21,16 +21,24 @@ POLL_S_LEAST = 0.01
 
 
 class Pace:
-    """How fast units are computed, as a moving mean of the time between them."""
+    """How fast units are computed, as a moving mean of the time between them.
+
+    Attributes
+    ----------
+    units : int
+        How many were computed so far.
+    """
 
     WEIGHT = 1 / 16
 
     def __init__(self) -> None:
+        self.units = 0
         self._last: float | None = None
         self._between_s = math.inf
 
     def computed(self, now: float) -> None:
         """Note that a unit was computed."""
+        self.units += 1
         if self._last is not None:
             between_s = now - self._last
             if self._between_s == math.inf:
@@ -73,7 +81,6 @@ class Claimer:
         self._worker = worker
         self._hand = hand
         self._begin = begin
-        self._target_max = 2 * settings.cores
         self.pace = Pace()
 
     async def run(self) -> None:
@@ -127,8 +134,6 @@ class Claimer:
             lambda: self._service.claim(request, lease),
         )
         _LOG.debug("lease %s: asked for %d units, got %d", lease, units, len(answer.units))
-        # The first units may be the shortest: the look-ahead doubles, it does not leap.
-        self._target_max = 2 * self._target()
         self._begin(self._hand.take(lease, answer.units))
         return answer
 
@@ -136,8 +141,9 @@ class Claimer:
         """Return how many units to have in hand: a little work ahead, at the pace seen."""
         settings = self._settings
         by_pace = settings.cores + self.pace.units_in(settings.ahead_s)
-        wanted = max(2 * settings.cores, by_pace)
-        return int(min(wanted, self._target_max, settings.units_ahead_max))
+        # The first units may be the shortest: never hold more than have been computed.
+        wanted = min(max(2 * settings.cores, by_pace), 2 * settings.cores + self.pace.units)
+        return int(min(wanted, settings.units_ahead_max))
 
     def _room(self) -> int:
         """Return how many units to ask for now; 0 while enough are in hand."""

@@ -20,6 +20,7 @@ from evstream.wire.messages import MergeInput, MergeUnit, RangeUnit
 T = TypeVar("T")
 
 INPUT_SUFFIX = ".root"
+FIRST_GUESS_BYTES = 64 << 20
 
 
 class DiskBudget:
@@ -137,7 +138,7 @@ class Prefetcher:
     """Fetches several units' inputs at once, in the order they are asked for.
 
     The size of a product is not known before it is there: the largest of the recent
-    ones stands for it, and before there is any, a fair share of the disk.
+    ones stands for it, and before there is any, a guess.
     """
 
     def __init__(self, service: Service, clock: Clock, ids: Ids, settings: PilotSettings) -> None:
@@ -146,7 +147,8 @@ class Prefetcher:
         self._ids = ids
         self._settings = settings
         self._transfers = asyncio.Semaphore(settings.fetches_max)
-        self._expected = settings.prefetch_bytes_max // settings.fetches_max
+        share = settings.prefetch_bytes_max // settings.fetches_max
+        self._expected = min(share, FIRST_GUESS_BYTES)
         self.budget = DiskBudget(settings.prefetch_bytes_max)
 
     async def fetch(self, work: Work, directory: Path) -> Inputs:
