@@ -203,7 +203,7 @@ def _tree(tree: TreeIndex, out: _Writer) -> Json:
 
 
 _COLUMNS = (
-    "entries", "first_entries", "tot_bytes", "zip_bytes", "offset_lengths", "compression",
+    "entries", "first_entries", "tot_bytes", "zip_bytes", "offset_lengths", "compression", "io_bits",
     "pinned",
 )  # fmt: skip
 

@@ -43,6 +43,7 @@ _U4_I2: Callable[[bytes, int], tuple[int, int]] = Struct(">Ih").unpack_from
 _IS_REFERENCED = 1 << 4
 _TOBJECT_BYTES = 10
 _DEPTH_MAX = 100
+IO_BITS = "fIOFeatures.fIOBits"
 
 
 class Op(IntEnum):
@@ -163,6 +164,11 @@ class ObjectGraph:
             raise CorruptFileError(f"an object of class {class_name} runs past its record")
         if class_name == "TNamed":
             self._named(at, number)
+            _raw(tokens, at, stop)
+            return stop
+        if class_name == "ROOT::TIOFeatures":
+            # Its one byte of bits ends it, whichever way its version is written.
+            self.nodes[number].fields[IO_BITS] = (stop - 1, 11)
             _raw(tokens, at, stop)
             return stop
         plan, body = self._plan(class_name, version, at + 6)

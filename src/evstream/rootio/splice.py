@@ -312,6 +312,7 @@ def _plan(piece: Piece) -> _Plan:
     start, stop = table.start[basket], table.stop[basket]
     before = start < piece.start
     again = before | (stop > piece.stop) | (table.seek[basket] == 0)
+    again |= piece.index.table.makes_offsets[table.branch[basket]]
     # Branches that keep the index's order are in the order of `kept` too: it ascends.
     return _Plan(
         basket, position[table.branch[basket]], np.maximum(start, piece.start),

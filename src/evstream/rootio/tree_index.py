@@ -108,8 +108,18 @@ class BranchTable:
     zip_bytes: Int64
     offset_lengths: Int64
     compression: Int64
+    io_bits: Int64
     pinned: Int64
     fields: dict[str, FieldPlaces]
+
+    @property
+    def makes_offsets(self) -> npt.NDArray[np.bool_]:
+        """Whether baskets store sizes, or leave offsets to the counter (kGenerateOffsetMap).
+
+        ROOT 6.40 misreads such branches where the counter's baskets begin elsewhere,
+        and uproot does not read them at all, so products have plain offsets instead.
+        """
+        return (self.io_bits != 0) & (self.offset_lengths != 0)
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -10,7 +10,7 @@ from evstream.rootio.class_plan import BASIC_DTYPES, Plans, holds_plain_values
 from evstream.rootio.clusters import ClusterRanges, Int64, boundaries, common_boundaries
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError, corrupt_if_broken
 from evstream.rootio.keys import Key
-from evstream.rootio.object_graph import NULL, ObjectGraph, Op
+from evstream.rootio.object_graph import IO_BITS, NULL, ObjectGraph, Op
 from evstream.rootio.source import Data
 from evstream.rootio.tree_index import (
     BasketTable,
@@ -30,7 +30,7 @@ DROPPED_MEMBERS = {
 # TBranch members that differ in a product.
 BRANCH_FIELDS = (
     "fWriteBasket", "fMaxBaskets", "fEntryNumber", "fEntries", "fFirstEntry", "fTotBytes",
-    "fZipBytes",
+    "fZipBytes", IO_BITS,
 )  # fmt: skip
 BASKET_ARRAYS = ("fBasketBytes", "fBasketEntry", "fBasketSeek")
 _LEAF_TYPES = {
@@ -311,6 +311,7 @@ def _table(reader: _Reader) -> BranchTable:
         zip_bytes=column("fZipBytes"),
         offset_lengths=column("fEntryOffsetLen"),
         compression=column("fCompress", 1),
+        io_bits=column(IO_BITS),
         pinned=np.array([reader.pinned(i) for i in range(n)], np.int64),
         fields=fields,
     )

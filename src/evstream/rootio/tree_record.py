@@ -10,7 +10,7 @@ import numpy.typing as npt
 from evstream.rootio.class_plan import BASIC_DTYPES
 from evstream.rootio.clusters import Int64, as_ranges
 from evstream.rootio.errors import UnsupportedFeatureError
-from evstream.rootio.object_graph import NULL, Items
+from evstream.rootio.object_graph import IO_BITS, NULL, Items
 from evstream.rootio.primitives import I4
 from evstream.rootio.source import Data
 from evstream.rootio.tree_index import TreeIndex
@@ -145,10 +145,12 @@ class TreeTemplate:
             "fTotBytes": numbers.tot_bytes,
             "fZipBytes": numbers.zip_bytes,
         }
+        rows_kept = np.array(self.kept, np.int64)
+        table = self._index.table
+        columns[IO_BITS] = np.where(table.makes_offsets, 0, table.io_bits)[rows_kept]
         for name, values in columns.items():
             for rows, spots in self._branch_spots[name]:
                 spots.put(base, _checked(values[rows], spots.type, name))
-        table = self._index.table
         for (branch, leaf), value in numbers.maxima.items():
             at, type_ = table.maxima[self.kept[branch]][leaf]
             self._template.spots([at], type_).put(base, [value])

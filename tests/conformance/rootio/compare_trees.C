@@ -28,6 +28,7 @@
 #include "TObjArray.h"
 #include "TSystem.h"
 #include "TTree.h"
+#include "ROOT/TIOFeatures.hxx"
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -103,6 +104,15 @@ static std::string value(TBranch *branch)
    return holds_object(branch) ? object_bytes(branch) : leaf_bytes(branch);
 }
 
+// Offsets that follow from a counter (kGenerateOffsetMap) come out right only if a basket's
+// first entry is read first: ROOT 6.40 counts from where it enters. Such branches are
+// compared as ROOT reads them from the tree's beginning on.
+static bool makes_offsets(TBranch *branch)
+{
+   return branch->GetEntryOffsetLen() &&
+          branch->GetIOFeatures().Test(ROOT::Experimental::EIOFeatures::kGenerateOffsetMap);
+}
+
 // The bytes of one entry in its decompressed basket; "" where the branch has none.
 static std::string stored_bytes(TBranch *branch, Long64_t entry)
 {
@@ -113,10 +123,6 @@ static std::string stored_bytes(TBranch *branch, Long64_t entry)
       return "no basket";
    if (number == count && !branch->GetListOfBaskets()->At(number))
       return "no basket";
-   // Offsets that follow from a counter are made for the basket of the entry read last.
-   branch->GetTree()->LoadTree(entry);
-   if (branch->IsA() == TBranch::Class())
-      branch->GetEntry(entry, 1);
    TBasket *basket = branch->GetBasket(number);
    if (!basket)
       return "unreadable";
@@ -157,7 +163,7 @@ static std::string compare_stored(TTree *source, TTree *product, Long64_t in_fir
       return "extra branch " + missing;
    for (auto &one : all) {
       bool has = one.source->GetWriteBasket() > 0 || one.source->GetListOfBaskets()->GetEntries() > 0;
-      if (!has)
+      if (!has || makes_offsets(one.source))
          continue;
       ++count;
       for (Long64_t entry = 0; entry < entries; ++entry) {
@@ -193,6 +199,12 @@ static std::string compare_objects(TTree *source, TTree *again, TTree *product, 
       for (auto *branch : {one.source, one.again, one.product})
          if (branch->InheritsFrom("TBranchObject"))
             branch->SetAddress(new TObject *(nullptr));
+   for (auto &one : branches)
+      if (makes_offsets(one.source))
+         for (Long64_t entry = 0; entry < in_first; ++entry) {
+            source->GetEntry(entry);
+            again->GetEntry(entry);
+         }
    for (Long64_t entry = 0; entry < entries; ++entry) {
       if (source->GetEntry(in_first + entry) < 0 || again->GetEntry(in_first + entry) < 0 ||
           product->GetEntry(made_first + entry) < 0)
