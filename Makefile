@@ -35,7 +35,7 @@ format: setup-check  ## put the code into the house's format
 
 bench: setup-test  ## measure: make bench NAME=overhead [QUICK=1]
 	@test -n "$(NAME)" || { echo "say which: make bench NAME=..., one of:" \
-	  $(filter-out __init__ harness,$(basename $(notdir $(wildcard bench/*.py)))) >&2; exit 2; }
+	  $(filter-out __init__ harness machine,$(basename $(notdir $(wildcard bench/*.py)))) >&2; exit 2; }
 	@$(BIN)/python -m bench.$(NAME) $(if $(QUICK),--quick)
 
 sim: setup-base  ## simulate the whole service under faults: make sim [SEED=17] [COUNT=1]
