@@ -22,9 +22,7 @@ PREFIX = "EVSTREAM_"
 CONFIG_VARIABLE = "EVSTREAM_CONFIG"
 
 
-def _setting(
-    default: Any, doc: str, low: float | None = None, high: float | None = None
-) -> Any:
+def _setting(default: Any, doc: str, low: float | None = None, high: float | None = None) -> Any:
     return field(default=default, metadata={"doc": doc, "low": low, "high": high})
 
 
@@ -41,9 +39,7 @@ class Settings:
         10.0, "How long a command tries to reach the service", 0.0, 86_400.0
     )
     cores: int = _setting(1, "Payloads that a pilot runs at once", 1, 4096)
-    lease_s: float = _setting(
-        60.0, "Life of a lease that is not renewed", 1.0, 86_400.0
-    )
+    lease_s: float = _setting(60.0, "Life of a lease that is not renewed", 1.0, 86_400.0)
     pilot_patience_s: float = _setting(
         600.0, "How long a pilot goes on while the service is away", 0.0, 86_400.0
     )
@@ -53,18 +49,13 @@ class Settings:
     prefetch_bytes_max: int = _setting(
         2 << 30, "Disk for inputs that are fetched ahead", 1 << 20, 1 << 50
     )
-    drain_s: float = _setting(
-        30.0, "Time for running payloads when a pilot is stopped", 0.0, 1e6
-    )
-    expire_every_s: float = _setting(
-        1.0, "How often expired leases are taken back", 0.05, 3600.0
-    )
-    sweep_every_s: float = _setting(
-        60.0, "How often uncommitted outputs are swept", 1.0, 86_400.0
-    )
+    drain_s: float = _setting(30.0, "Time for running payloads when a pilot is stopped", 0.0, 1e6)
+    expire_every_s: float = _setting(1.0, "How often expired leases are taken back", 0.05, 3600.0)
+    sweep_every_s: float = _setting(60.0, "How often uncommitted outputs are swept", 1.0, 86_400.0)
     url_life_s: float = _setting(86_400.0, "Life of a signed URL", 60.0, 31_536_000.0)
+    # They wait for disks more than they compute, and the disk commits in groups.
     threads: int = _setting(
-        min(32, 2 * (os.cpu_count() or 1)), "Threads for cutting and file work", 1, 1024
+        max(16, 2 * (os.cpu_count() or 1)), "Threads for cutting and file work", 1, 1024
     )
 
 
@@ -79,16 +70,10 @@ class Resolved:
 def config_path(environment: Mapping[str, str]) -> Path:
     """Return where the configuration file is looked for."""
     named = environment.get(CONFIG_VARIABLE)
-    return (
-        Path(named)
-        if named
-        else Path(platformdirs.user_config_dir("evstream")) / "config.toml"
-    )
+    return Path(named) if named else Path(platformdirs.user_config_dir("evstream")) / "config.toml"
 
 
-def resolve(
-    flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ
-) -> Resolved:
+def resolve(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Resolved:
     """Put settings together.
 
     Parameters
@@ -137,9 +122,7 @@ def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
             ) from None
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(
-            f"cannot read {path}: {error}", hint="mend the file"
-        ) from error
+        raise ConfigError(f"cannot read {path}: {error}", hint="mend the file") from error
 
 
 def _convert(name: str, value: Any, origin: str, bounds: Mapping[str, Any]) -> Any:
@@ -147,9 +130,7 @@ def _convert(name: str, value: Any, origin: str, bounds: Mapping[str, Any]) -> A
     try:
         converted: Any = msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"{name} from {origin}: {error}", hint="give another value"
-        ) from error
+        raise ConfigError(f"{name} from {origin}: {error}", hint="give another value") from error
     low, high = bounds["low"], bounds["high"]
     if low is not None and not low <= converted <= high:
         raise ConfigError(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import uproot
-from conftest import CommandLine, write_events
 
 from evstream.client.verification import verify_receipt
+from tests.spine.commands import CommandLine, write_events
 
 KILLS = 200
 KILLS_PER_TASK = 20
@@ -126,5 +126,3 @@ def _check(command: CommandLine, data: Path, task: int, results: Path) -> dict[s
         assert merged["Events"]["event"].array(library="np").tolist() == list(range(ENTRIES))
     counts: dict[str, int] = receipt["counts"]
     return counts
-
-

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import uproot
-from conftest import CommandLine, wait_until
+
+from tests.spine.commands import CommandLine, wait_until
 
 pytestmark = pytest.mark.server
 
@@ -52,7 +53,7 @@ def test_get_fetches_exactly_what_is_asked(
     first = command.json("get", "user:one", "slice.root", *words)
     with uproot.open(tmp_path / "slice.root") as file:
         assert file["Events"]["event"].array(library="np").tolist() == list(range(100, 200))
-        assert "x" not in file["Events"].keys()
+        assert "x" not in file["Events"]
     second = command.json("get", "user:one", "again.root", *words)
     assert second["key"] == first["key"]
     assert (tmp_path / "again.root").read_bytes() == (tmp_path / "slice.root").read_bytes()
@@ -128,9 +129,7 @@ def test_another_local_user_is_refused(command: CommandLine, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("token", ["", "wrong"])
-def test_tcp_without_the_token_is_refused(
-    command: CommandLine, tmp_path: Path, token: str
-) -> None:
+def test_tcp_without_the_token_is_refused(command: CommandLine, tmp_path: Path, token: str) -> None:
     data = tmp_path / "data"
     command.serve(data, "--port", 0)
     url = json.loads((data / "address.json").read_text())["url"]
@@ -149,12 +148,12 @@ def test_a_taken_port_is_told(command: CommandLine, tmp_path: Path) -> None:
 
 def test_doctor_and_config_say_what_is_there(command: CommandLine, tmp_path: Path) -> None:
     findings = {finding["name"]: finding for finding in command.json("doctor", "--data", tmp_path)}
-    assert findings["python"]["ok"] and findings["sqlite"]["ok"]
-    assert not findings["service"]["ok"] and "evstream serve" in findings["service"]["remedy"]
+    assert findings["python"]["ok"]
+    assert findings["sqlite"]["ok"]
+    assert not findings["service"]["ok"]
+    assert "evstream serve" in findings["service"]["remedy"]
     shown = json.loads(
-        command.run(
-            "config", "show", "--origin", "--json", env={"EVSTREAM_LEASE_S": "7.5"}
-        ).stdout
+        command.run("config", "show", "--origin", "--json", env={"EVSTREAM_LEASE_S": "7.5"}).stdout
     )
     assert shown["lease_s"] == {"value": 7.5, "origin": "EVSTREAM_LEASE_S"}
     bad = command.run("config", "show", env={"EVSTREAM_LEASE_S": "soon"}, status=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from evstream.domain.dataset import Fingerprint
@@ -25,7 +26,7 @@ class SourceSlice:
     entries: tuple[Interval, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Descriptor:
     """What a product is made of, and how.
 
@@ -102,16 +103,15 @@ class Descriptor:
                 hint="send what the plan or POST gave",
             ) from error
 
+    @cached_property
     def canonical_bytes(self) -> bytes:
-        """Return the one JSON text of this descriptor: sorted keys, no spaces, ASCII."""
-        return json.dumps(
-            self.to_wire(), sort_keys=True, separators=(",", ":")
-        ).encode()
+        """The one JSON text of this descriptor: sorted keys, no spaces, ASCII."""
+        return json.dumps(self.to_wire(), sort_keys=True, separators=(",", ":")).encode()
 
-    @property
+    @cached_property
     def key(self) -> ProductKey:
         """Hex sha256 of `canonical_bytes`."""
-        return ProductKey(hashlib.sha256(self.canonical_bytes()).hexdigest())
+        return ProductKey(hashlib.sha256(self.canonical_bytes).hexdigest())
 
 
 def slice_of(

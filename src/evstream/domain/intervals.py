@@ -60,9 +60,7 @@ class IntervalSet:
     def __sub__(self, other: IntervalSet) -> IntervalSet:
         kept: list[Interval] = []
         for start, stop in self.intervals:
-            for hole_start, hole_stop in (
-                other & IntervalSet(((start, stop),))
-            ).intervals:
+            for hole_start, hole_stop in (other & IntervalSet(((start, stop),))).intervals:
                 if start < hole_start:
                     kept.append((start, hole_start))
                 start = hole_stop

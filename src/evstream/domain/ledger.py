@@ -285,9 +285,7 @@ class LedgerModel:
 
     def _count(self, book: int, state: _ChunkState, piece: _Free) -> int:
         step = self._books[book].rules.events_per_range
-        return count_units(
-            (piece.entry_start, piece.entry_stop), state.chunk.entry_start, step
-        )
+        return count_units((piece.entry_start, piece.entry_stop), state.chunk.entry_start, step)
 
     def _take_free(self, book: int, state: _ChunkState, units: int) -> list[_Free]:
         step = self._books[book].rules.events_per_range
@@ -297,9 +295,7 @@ class LedgerModel:
             interval = (piece.entry_start, piece.entry_stop)
             end = units_end(interval, state.chunk.entry_start, step, units)
             if end < piece.entry_stop:
-                self._give_back(
-                    state, _Free(end, piece.entry_stop, piece.attempt, piece.failures)
-                )
+                self._give_back(state, _Free(end, piece.entry_stop, piece.attempt, piece.failures))
             taken.append(_Free(piece.entry_start, end, piece.attempt, piece.failures))
             units -= self._count(book, state, taken[-1])
         return taken
@@ -309,9 +305,7 @@ class LedgerModel:
         if units <= 0 or start >= stop:
             return []
         step = self._books[book].rules.events_per_range
-        state.high_water = units_end(
-            (start, stop), state.chunk.entry_start, step, units
-        )
+        state.high_water = units_end((start, stop), state.chunk.entry_start, step, units)
         return [_Free(start, state.high_water, 1, 0)]
 
     @staticmethod
@@ -458,10 +452,7 @@ class LedgerModel:
             )
         )
         failures = row.failures + (failure.kind in COUNTED_KINDS)
-        if (
-            failures >= book.rules.failures_max
-            or row.attempt >= book.rules.attempts_max
-        ):
+        if failures >= book.rules.failures_max or row.attempt >= book.rules.attempts_max:
             book.closed.append(
                 ClosedInterval(
                     row.book,
@@ -482,9 +473,7 @@ class LedgerModel:
         lost = sorted(lost, key=lambda row: (row.book, row.chunk, row.entry_start))
         self._leases = [row for row in self._leases if row not in lost]
         for row in lost:
-            self._fail(
-                self._books[row.book], row, Failure("lost", reason, cpu_s=row.cpu_s)
-            )
+            self._fail(self._books[row.book], row, Failure("lost", reason, cpu_s=row.cpu_s))
         return lost
 
     def release(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
@@ -494,15 +483,11 @@ class LedgerModel:
 
     def expire(self, now: datetime) -> list[LeasedInterval]:
         """Take back the leases whose time is over."""
-        return self._lose(
-            [row for row in self._leases if row.expires <= now], "lease expired"
-        )
+        return self._lose([row for row in self._leases if row.expires <= now], "lease expired")
 
     def forget_worker(self, worker: WorkerId) -> list[LeasedInterval]:
         """Take back the leases of a worker that is known to be gone."""
-        return self._lose(
-            [row for row in self._leases if row.worker == worker], "worker lost"
-        )
+        return self._lose([row for row in self._leases if row.worker == worker], "worker lost")
 
     def cancel_book(self, number: int) -> None:
         """Close all that is not finished; leases on it end."""
@@ -520,9 +505,7 @@ class LedgerModel:
             open_intervals.append((row.chunk, row.entry_start, row.entry_stop))
         for chunk, start, stop in sorted(open_intervals):
             book.closed.append(
-                ClosedInterval(
-                    number, chunk, start, stop, RangeState.CANCELLED, "cancelled"
-                )
+                ClosedInterval(number, chunk, start, stop, RangeState.CANCELLED, "cancelled")
             )
 
     def _book(self, number: int) -> _Book:
@@ -548,8 +531,7 @@ class LedgerModel:
             fatal=closed[RangeState.FATAL],
             cancelled=closed[RangeState.CANCELLED],
             ranges=sum(
-                count_units((c.entry_start, c.entry_stop), c.entry_start, step)
-                for c in chunks
+                count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in chunks
             ),
             ranges_finished=len(book.commits),
             attempts=len(book.commits) + len(begun),
@@ -562,9 +544,7 @@ class LedgerModel:
 
     def commits(self, number: int) -> list[Commit]:
         """Return what is done, in entry order."""
-        return sorted(
-            self._book(number).commits, key=lambda c: (c.chunk, c.entry_start)
-        )
+        return sorted(self._book(number).commits, key=lambda c: (c.chunk, c.entry_start))
 
     def closed(self, number: int) -> list[ClosedInterval]:
         """Return what was set aside or cancelled, in entry order."""
@@ -580,6 +560,4 @@ class LedgerModel:
 
     def leases(self) -> list[LeasedInterval]:
         """Return every leased interval."""
-        return sorted(
-            self._leases, key=lambda row: (row.book, row.chunk, row.entry_start)
-        )
+        return sorted(self._leases, key=lambda row: (row.book, row.chunk, row.entry_start))

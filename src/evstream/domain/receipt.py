@@ -53,10 +53,7 @@ def build_receipt(
         Time of day, ISO 8601, UTC.
     """
     lfns = [chunk.lfn for chunk in process.chunks]
-    asked = {
-        lfn: IntervalSet.of(_of_file(process.chunks, lfn))
-        for lfn in dict.fromkeys(lfns)
-    }
+    asked = {lfn: IntervalSet.of(_of_file(process.chunks, lfn)) for lfn in dict.fromkeys(lfns)}
     outputs: list[dict[str, Any]] = []
     merged_at: dict[str, int] = {}
     for commit in merge.commits if merge else []:
@@ -81,9 +78,7 @@ def build_receipt(
             "state": task.state.value,
             "dataset": dataset.name,
             "tree": task.spec.tree,
-            "branches": list(task.spec.branches)
-            if task.spec.branches is not None
-            else None,
+            "branches": list(task.spec.branches) if task.spec.branches is not None else None,
             "payload": task.spec.payload,
             "events_per_range": task.spec.events_per_range,
         },
@@ -119,9 +114,7 @@ def build_receipt(
 
 
 def _of_file(chunks: Iterable[Chunk], lfn: str) -> Iterable[Interval]:
-    return (
-        (chunk.entry_start, chunk.entry_stop) for chunk in chunks if chunk.lfn == lfn
-    )
+    return ((chunk.entry_start, chunk.entry_stop) for chunk in chunks if chunk.lfn == lfn)
 
 
 def _suffix(name: str) -> str:
@@ -134,9 +127,7 @@ def _export_name(commit: Commit, lfn: str, output: OutputRecord) -> str:
     return f"{stem}.{where}{_suffix(output.name)}"
 
 
-def _output(
-    output: OutputRecord, export: str, merged_into: int | None
-) -> dict[str, Any]:
+def _output(output: OutputRecord, export: str, merged_into: int | None) -> dict[str, Any]:
     return {
         "stream": output.stream,
         "file": export,
@@ -187,9 +178,7 @@ def check_ledger(receipt: dict[str, Any]) -> str:
         events = sum(_check_file(receipt, file) for file in receipt["files"])
         _check_outputs(receipt)
         committed = sum(row[2] - row[1] for row in receipt["commits"])
-        others = sum(
-            row[2] - row[1] for row in receipt["set_aside"] + receipt["cancelled"]
-        )
+        others = sum(row[2] - row[1] for row in receipt["set_aside"] + receipt["cancelled"])
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise VerificationError(f"the receipt is damaged: {error!r}") from error
     if committed + others != events:
@@ -206,18 +195,12 @@ def _check_file(receipt: dict[str, Any], file: dict[str, Any]) -> int:
     rows = receipt["commits"] + receipt["set_aside"] + receipt["cancelled"]
     pieces = [(row[1], row[2]) for row in rows if row[0] == lfn]
     if doubled := overlaps(pieces):
-        raise VerificationError(
-            f"{lfn}: entries {doubled[0]} are accounted for twice", lfn=lfn
-        )
+        raise VerificationError(f"{lfn}: entries {doubled[0]} are accounted for twice", lfn=lfn)
     found = IntervalSet.of(pieces)
     if missing := asked - found:
-        raise VerificationError(
-            f"{lfn}: entries {missing.intervals[0]} are missing", lfn=lfn
-        )
+        raise VerificationError(f"{lfn}: entries {missing.intervals[0]} are missing", lfn=lfn)
     if foreign := found - asked:
-        raise VerificationError(
-            f"{lfn}: entries {foreign.intervals[0]} were not asked", lfn=lfn
-        )
+        raise VerificationError(f"{lfn}: entries {foreign.intervals[0]} were not asked", lfn=lfn)
     return len(asked)
 
 

@@ -66,15 +66,11 @@ def plan_chunks(
                 chunk_stop = min(chunk_start + span, stop)
                 chunks.append(Chunk(len(chunks), lfn, chunk_start, chunk_stop))
     if not chunks:
-        raise RequestError(
-            "the input has zero entries", hint="give files whose tree holds events"
-        )
+        raise RequestError("the input has zero entries", hint="give files whose tree holds events")
     return chunks
 
 
-def units_of(
-    interval: Interval, grid_start: int, events_per_range: int
-) -> Iterator[Interval]:
+def units_of(interval: Interval, grid_start: int, events_per_range: int) -> Iterator[Interval]:
     """Yield the units within an interval: the grid's cells, clipped to it."""
     start, stop = interval
     while start < stop:
@@ -83,9 +79,7 @@ def units_of(
         start = cell_stop
 
 
-def units_end(
-    interval: Interval, grid_start: int, events_per_range: int, units: int
-) -> int:
+def units_end(interval: Interval, grid_start: int, events_per_range: int, units: int) -> int:
     """Return where the first `units` units of an interval end."""
     start, stop = interval
     first_cell = start - (start - grid_start) % events_per_range

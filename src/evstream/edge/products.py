@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from evstream import rootio
+from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import SLICE, Descriptor
 from evstream.domain.errors import DescriptorUnknownError, RequestError
 from evstream.domain.names import ProductKey
@@ -17,6 +18,7 @@ from evstream.ports import Catalogue, Offload
 PIECE_BYTES = 1 << 20
 PREPARED_MAX = 256
 DESCRIPTORS_MAX = 100_000
+FILES_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Product:
     key: ProductKey
     size: int
     etag: str
-    descriptor: Descriptor
+    file: SourceFile
     cut: rootio.Cut
 
 
@@ -43,13 +45,12 @@ class Products:
     read from the source as they are sent.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, sources: Sources, offload: Offload
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, sources: Sources, offload: Offload) -> None:
         self._catalogue = catalogue
         self._sources = sources
         self._offload = offload
         self._descriptors: OrderedDict[ProductKey, Descriptor] = OrderedDict()
+        self._files: OrderedDict[Fingerprint, SourceFile] = OrderedDict()
         self._prepared: OrderedDict[ProductKey, asyncio.Task[Product]] = OrderedDict()
 
     def register(self, descriptor: Descriptor) -> ProductKey:
@@ -105,11 +106,11 @@ class Products:
             del self._prepared[key]
 
     def _evict(self) -> None:
-        for key in list(self._prepared):
-            if len(self._prepared) <= PREPARED_MAX:
-                return
-            if self._prepared[key].done():
-                del self._prepared[key]
+        while len(self._prepared) > PREPARED_MAX:
+            oldest = next(iter(self._prepared))
+            if not self._prepared[oldest].done():
+                return  # Being made, and all that came after it too.
+            del self._prepared[oldest]
 
     async def _make(self, key: ProductKey, descriptor: Descriptor) -> Product:
         if (descriptor.recipe, descriptor.recipe_version) != (SLICE, 1):
@@ -120,7 +121,7 @@ class Products:
         if len(descriptor.sources) != 1 or len(descriptor.sources[0].entries) != 1:
             raise RequestError("a slice has one source and one interval of entries")
         piece = descriptor.sources[0]
-        file = await self._catalogue.file(piece.fingerprint)
+        file = await self._file(piece.fingerprint)
         start, stop = piece.entries[0]
 
         def prepare() -> rootio.Cut:
@@ -140,14 +141,21 @@ class Products:
                 self._sources.release(opened)
 
         cut = await self._offload(prepare)
-        return Product(key, cut.size, f'"{key}-{rootio.ENCODER_ID}"', descriptor, cut)
+        return Product(key, cut.size, f'"{key}-{rootio.ENCODER_ID}"', file, cut)
 
-    async def read(
-        self, product: Product, start: int, stop: int
-    ) -> AsyncIterator[bytes]:
+    async def _file(self, fingerprint: Fingerprint) -> SourceFile:
+        """Return a registered file; asked of the catalogue once in a while."""
+        file = self._files.get(fingerprint)
+        if file is None:
+            file = await self._catalogue.file(fingerprint)
+            self._files[fingerprint] = file
+            if len(self._files) > FILES_MAX:
+                self._files.popitem(last=False)
+        return file
+
+    async def read(self, product: Product, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield bytes ``[start, stop)`` of a product, in pieces of at most 1 MiB."""
-        file = await self._catalogue.file(product.descriptor.sources[0].fingerprint)
-        opened = await self._offload(lambda: self._sources.acquire(file))
+        opened = await self._offload(lambda: self._sources.acquire(product.file))
         try:
             for offset in range(start, stop, PIECE_BYTES):
                 size = min(PIECE_BYTES, stop - offset)

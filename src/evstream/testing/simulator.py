@@ -59,6 +59,7 @@ class Scenario:
     events_per_range: int = 25
     crashes: int = 6
     poisoned: float = 0.05
+    lease_s: float = 30.0
     merge: bool = True
     rates: FaultRates = field(default_factory=FaultRates)
 
@@ -202,15 +203,13 @@ class Simulation:
         worker = WorkerId(f"pilot{self._born}")
         transport = FaultyTransport(self._wire)
         service = Service(Connection(transport, self._clock, self._ids, patience_s=600.0))
-        settings = PilotSettings(cores=2, lease_s=30.0, idle_s_max=1e9)
+        settings = PilotSettings(cores=2, lease_s=self._scenario.lease_s, idle_s_max=1e9)
         runner = _Payload(
             random.Random(self._rng.getrandbits(64)), self._clock, self._scenario.poisoned
         )
         folder = self._folder / worker
         folder.mkdir()
-        pilot = Pilot(
-            service, runner, self._clock, self._ids, InPlace(), settings, folder, worker
-        )
+        pilot = Pilot(service, runner, self._clock, self._ids, InPlace(), settings, folder, worker)
         running = asyncio.get_running_loop().create_task(pilot.run())
         self._pilots[worker] = (running, transport)
 

@@ -24,9 +24,7 @@ from evstream.wire.messages import Health
 from evstream.wire.signed_urls import UrlSigner
 
 
-def make_app(
-    services: Services, token: str, signer: UrlSigner, clock: Clock
-) -> Starlette:
+def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) -> Starlette:
     """Return the API of a service.
 
     Parameters
@@ -38,9 +36,7 @@ def make_app(
     async def health(request: Request) -> Response:
         return reply(Health(version=evstream.__version__))
 
-    handlers: dict[
-        type[Exception], Callable[[Request, Exception], Awaitable[Response]]
-    ] = {
+    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         EvstreamError: _on_error,
         HTTPException: _on_http_error,
     }

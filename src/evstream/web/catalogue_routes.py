@@ -92,7 +92,5 @@ def dataset_view(dataset: Dataset) -> m.DatasetView:
 def _task_id(request: Request) -> TaskId:
     text = request.path_params["task"]
     if not text.isdecimal() or len(text) > 15:
-        raise NotFoundError(
-            f"there is no task {text!r}", hint="tasks are numbered: 1, 2, …"
-        )
+        raise NotFoundError(f"there is no task {text!r}", hint="tasks are numbered: 1, 2, …")
     return TaskId(int(text))

@@ -19,6 +19,8 @@ from evstream.wire import messages as m
 from evstream.wire.signed_urls import descriptor_from_query
 
 OCTETS = "application/octet-stream"
+WHOLE_BYTES_MAX = 1 << 20
+"""Up to this size a body is sent at once: a stream costs more than it saves."""
 
 _Body = Callable[[int, int], AsyncIterator[bytes]]
 
@@ -45,22 +47,18 @@ def content_routes(services: Services) -> list[Route]:
         else:
             descriptor = descriptor_from_query(packed)
             if descriptor.key != key:
-                raise RequestError(
-                    "the descriptor in the URL is another product's", key=key
-                )
+                raise RequestError("the descriptor in the URL is another product's", key=key)
         product = await services.products.product(descriptor)
 
         def body(start: int, stop: int) -> AsyncIterator[bytes]:
             return services.products.read(product, start, stop)
 
-        return ranged(request, product.size, product.etag, body)
+        return await ranged(request, product.size, product.etag, body)
 
     async def put_output(request: Request) -> Response:
         name = str(OutputName.parse(request.path_params["name"]))
         stored = await services.store.put(name, _pieces(request))
-        return reply(
-            m.StoredAnswer(stored.name, stored.size, stored.sha256, stored.adler32)
-        )
+        return reply(m.StoredAnswer(stored.name, stored.size, stored.sha256, stored.adler32))
 
     async def get_output(request: Request) -> Response:
         name = str(OutputName.parse(request.path_params["name"]))
@@ -69,7 +67,7 @@ def content_routes(services: Services) -> list[Route]:
         def body(start: int, stop: int) -> AsyncIterator[bytes]:
             return services.store.read(name, start, stop - start)
 
-        return ranged(request, stored.size, f'"{stored.sha256}"', body)
+        return await ranged(request, stored.size, f'"{stored.sha256}"', body)
 
     return [
         Route("/v1/slices", describe_slice, methods=["POST"]),
@@ -90,7 +88,7 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         raise TransientError("the upload broke off") from error
 
 
-def ranged(request: Request, size: int, etag: str, body: _Body) -> Response:
+async def ranged(request: Request, size: int, etag: str, body: _Body) -> Response:
     """Answer GET or HEAD for all of a body or for one range of it (RFC 9110)."""
     headers = {"ETag": etag, "Accept-Ranges": "bytes"}
     if request.headers.get("If-None-Match") == etag:
@@ -100,9 +98,7 @@ def ranged(request: Request, size: int, etag: str, body: _Body) -> Response:
         wanted = None
     found = parse_range(wanted, size)
     if found is None:
-        return Response(
-            status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"}
-        )
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
     start, stop = found
     status = 200
     if wanted is not None and (start, stop) != (0, size):
@@ -111,4 +107,7 @@ def ranged(request: Request, size: int, etag: str, body: _Body) -> Response:
     headers["Content-Length"] = str(stop - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=OCTETS)
+    if stop - start <= WHOLE_BYTES_MAX:
+        content = b"".join([piece async for piece in body(start, stop)])
+        return Response(content, status, headers, media_type=OCTETS)
     return StreamingResponse(body(start, stop), status, headers, media_type=OCTETS)

@@ -24,9 +24,7 @@ class Doors:
         The bearer token; empty where the socket's permissions are the door.
     """
 
-    def __init__(
-        self, app: ASGIApp, token: str, signer: UrlSigner, clock: Clock
-    ) -> None:
+    def __init__(self, app: ASGIApp, token: str, signer: UrlSigner, clock: Clock) -> None:
         self._app = app
         self._token = token
         self._signer = signer

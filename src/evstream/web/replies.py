@@ -50,6 +50,4 @@ def problem_reply(error: EvstreamError) -> Response:
     headers = {}
     if isinstance(error, TransientError):
         headers["Retry-After"] = str(error.fields.get("retry_after_s", 1))
-    return Response(
-        encode(to_problem(error)), status_of(error), headers, media_type=MEDIA_TYPE
-    )
+    return Response(encode(to_problem(error)), status_of(error), headers, media_type=MEDIA_TYPE)

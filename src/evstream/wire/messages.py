@@ -33,9 +33,7 @@ REPORTS_MAX = 10_000
 FILES_MAX = 100_000
 
 Count = Annotated[int, Meta(ge=0)]
-Worker = Annotated[
-    str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._@:-]+$")
-]
+Worker = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._@:-]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=300)]
 
 

@@ -38,9 +38,7 @@ def status_of(error: EvstreamError) -> int:
 def to_problem(error: EvstreamError) -> Problem:
     """Describe an error for the wire. Fields that JSON does not know become text."""
     plain = {
-        name: value
-        if isinstance(value, str | int | float | bool | list | dict)
-        else str(value)
+        name: value if isinstance(value, str | int | float | bool | list | dict) else str(value)
         for name, value in error.fields.items()
     }
     return Problem(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from evstream.domain.task import task_of
 
 
-def range_id(
-    book: int, chunk: int, entry_start: int, entry_stop: int, attempt: int
-) -> str:
+def range_id(book: int, chunk: int, entry_start: int, entry_stop: int, attempt: int) -> str:
     """Return ``task-book-chunk-start-stop-attempt``; unique for ever in a service."""
     return f"{task_of(book)}-{book}-{chunk}-{entry_start}-{entry_stop}-{attempt}"

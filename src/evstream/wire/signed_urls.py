@@ -40,9 +40,7 @@ class UrlSigner:
         query = urlencode({"e": until, "s": self._signature(method, path, until)})
         return f"{quote(path)}?{query}{'&' + extra if extra else ''}"
 
-    def check(
-        self, method: str, path: str, query: dict[str, str], now: datetime
-    ) -> None:
+    def check(self, method: str, path: str, query: dict[str, str], now: datetime) -> None:
         """Accept a signed request.
 
         Raises
@@ -54,9 +52,7 @@ class UrlSigner:
             until = int(query["e"])
             given = query["s"]
         except (KeyError, ValueError):
-            raise AccessError(
-                "the URL is not signed", hint="ask for a new plan"
-            ) from None
+            raise AccessError("the URL is not signed", hint="ask for a new plan") from None
         # Whoever may GET may ask for the head of the same thing.
         expected = self._signature("GET" if method == "HEAD" else method, path, until)
         if not hmac.compare_digest(given.encode(), expected.encode()):
@@ -71,9 +67,7 @@ class UrlSigner:
 
 def descriptor_query(descriptor: Descriptor) -> str:
     """Return ``d=…`` for a URL, or nothing where the descriptor is too long for one."""
-    packed = base64.urlsafe_b64encode(
-        zlib.compress(descriptor.canonical_bytes(), 6)
-    ).decode()
+    packed = base64.urlsafe_b64encode(zlib.compress(descriptor.canonical_bytes, 6)).decode()
     return f"d={packed.rstrip('=')}" if len(packed) <= DESCRIPTOR_IN_URL_MAX else ""
 
 
