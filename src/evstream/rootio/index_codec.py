@@ -173,6 +173,7 @@ def _tree(tree: TreeIndex, out: _Writer) -> Json:
         "key": astuple(tree.key),
         "entries": tree.entries,
         "clusters": out.array(tree.clusters),
+        "stated": None if tree.stated_clusters is None else out.array(tree.stated_clusters),
         "branches": [astuple(b) for b in tree.branches],
         "notes": tree.notes,
         "fields": tree.fields,
@@ -203,8 +204,8 @@ def _tree(tree: TreeIndex, out: _Writer) -> Json:
 
 
 _COLUMNS = (
-    "entries", "first_entries", "tot_bytes", "zip_bytes", "offset_lengths", "compression", "io_bits",
-    "pinned",
+    "entries", "first_entries", "tot_bytes", "zip_bytes", "offset_lengths", "compression",
+    "io_bits", "pinned",
 )  # fmt: skip
 
 
@@ -218,6 +219,7 @@ def _tree_from(text: Json, blobs: _Reader) -> TreeIndex:
         key=Key(*text["key"]),
         entries=text["entries"],
         clusters=blobs.array(text["clusters"]),
+        stated_clusters=None if text["stated"] is None else blobs.array(text["stated"]),
         branches=tuple(BranchInfo(*b) for b in text["branches"]),
         notes=tuple(text["notes"]),
         table=BranchTable(

@@ -258,13 +258,14 @@ class Splice:
         return total
 
     def _clusters(self) -> Int64 | None:
+        if len(self.pieces) == 1 and self.pieces[0].index.stated_clusters is None:
+            return None
         edges = [np.zeros(1, np.int64)]
         base = 0
         for piece in self.pieces:
-            if not _states_clusters(piece.index) and len(self.pieces) == 1:
-                return None
-            inner = cut_clusters(piece.index.clusters, piece.start, piece.stop)
-            edges.append(inner[1:] + base)
+            stated = piece.index.stated_clusters
+            clusters = np.array([0, piece.index.entries]) if stated is None else stated
+            edges.append(cut_clusters(clusters, piece.start, piece.stop)[1:] + base)
             base += piece.stop - piece.start
         return np.concatenate(edges)
 
@@ -279,10 +280,6 @@ class Splice:
                 for leaf, value in enumerate(values[branch]):
                     best[k, leaf] = max(value, best.get((k, leaf), value))
         return best
-
-
-def _states_clusters(index: TreeIndex) -> bool:
-    return index.numbers.get("fAutoFlush", 0) > 0 or index.numbers.get("fNClusterRange", 0) > 0
 
 
 def _joined(parts: Sequence[Int64]) -> Int64:

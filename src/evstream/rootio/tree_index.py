@@ -119,7 +119,8 @@ class BranchTable:
         ROOT 6.40 misreads such branches where the counter's baskets begin elsewhere,
         and uproot does not read them at all, so products have plain offsets instead.
         """
-        return (self.io_bits != 0) & (self.offset_lengths != 0)
+        made: npt.NDArray[np.bool_] = (self.io_bits != 0) & (self.offset_lengths != 0)
+        return made
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -160,7 +161,10 @@ class TreeIndex:
         Of its newest cycle.
     entries : int
     clusters : int64, shape (n_clusters + 1,)
-        First entry of each cluster; the last item is the entry count.
+        Entries at which every branch begins a basket, and the entry count: cuts there
+        encode nothing anew.
+    stated_clusters : int64, shape (n + 1,), or None
+        Clusters as the tree itself states them, which products state too.
     branches : tuple of BranchInfo
         In the tree's order, each branch before those below it.
     notes : tuple of str
@@ -171,6 +175,7 @@ class TreeIndex:
     key: Key
     entries: int
     clusters: Int64
+    stated_clusters: Int64 | None
     branches: tuple[BranchInfo, ...]
     notes: tuple[str, ...]
     table: BranchTable

@@ -247,9 +247,12 @@ def read_tree(path: str, key: Key, data: Data, plans: Plans) -> TreeIndex:
     cluster_arrays = (arrays.get("fClusterRangeEnd", NULL), arrays.get("fClusterSize", NULL))
     numbers = {name: graph.number(0, name) for name in graph.nodes[0].fields}
     maxima = [[graph.value(*spot) for spot in spots] for spots in table.maxima]
-    clusters = _clusters(reader, cluster_arrays, numbers.get("fAutoFlush", 0), entries, baskets)
+    visible = len(infos)
+    own = baskets.start[: int(baskets.first[visible])]
+    clusters = common_boundaries(baskets.first[: visible + 1], own, entries)
+    stated = _stated_clusters(reader, cluster_arrays, numbers.get("fAutoFlush", 0), entries)
     return TreeIndex(
-        path, key, entries, clusters, tuple(infos), tuple(notes), table, baskets, embedded,
+        path, key, entries, clusters, stated, tuple(infos), tuple(notes), table, baskets, embedded,
         Skeleton.of(graph), dict(graph.nodes[0].fields), numbers, maxima,
     )  # fmt: skip
 
@@ -367,13 +370,12 @@ def _resident(reader: _Reader, node: int) -> Iterator[tuple[int, bytes]]:
                 yield position, graph.data[tokens[0][1] : tokens[0][2]]
 
 
-def _clusters(
-    reader: _Reader, arrays: tuple[int, int], rest: int, entries: int, baskets: BasketTable
-) -> Int64:
+def _stated_clusters(
+    reader: _Reader, arrays: tuple[int, int], rest: int, entries: int
+) -> Int64 | None:
     ends, sizes = (
         np.zeros(0, np.int64) if number == NULL else reader.array(number) for number in arrays
     )
     if len(ends) != len(sizes):
         raise CorruptFileError("the tree's cluster ranges contradict each other")
-    found = boundaries(ClusterRanges(ends, sizes, rest), entries)
-    return common_boundaries(baskets.first, baskets.start, entries) if found is None else found
+    return boundaries(ClusterRanges(ends, sizes, rest), entries)

@@ -1,0 +1,128 @@
+"""ROOT, files made by it, and the comparison of products with their sources."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+TIMEOUT_S = 600
+
+# ROOT 6.40 crashes when it reads this tree's own source into objects without
+# dictionaries, so its stored bytes are compared, and uproot reads what it can.
+BYTES_ONLY = {("exot_15.root", "CollectionTree")}
+
+
+@pytest.fixture(scope="session")
+def root_bin() -> Path:
+    """Return the directory of ROOT's programs, found without importing ROOT."""
+    spec = importlib.util.find_spec("ROOT")
+    if spec is None or spec.origin is None:
+        pytest.skip("ROOT is not installed")
+    path = Path(spec.origin).parent / "bin"
+    if not (path / "root.exe").exists():
+        pytest.skip("this installation of ROOT has no root.exe")
+    return path
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A range of a source's tree and where a product has it."""
+
+    source: Path
+    tree: str
+    source_first: int
+    product: Path
+    product_first: int
+    entries: int
+
+    def line(self) -> str:
+        """Spell it for compare_trees.C."""
+        depth = "bytes" if (self.source.name, self.tree) in BYTES_ONLY else "objects"
+        words = (
+            self.source, self.tree, self.source_first, self.product, self.tree,
+            self.product_first, self.entries, depth,
+        )  # fmt: skip
+        return "\t".join(map(str, words))
+
+
+Compare = Callable[..., list[tuple[int, int, int, int]]]
+
+
+@pytest.fixture
+def equal_by_root(root_bin: Path, tmp_path: Path) -> Compare:
+    """Return a function that has ROOT compare pairs and fails at the first difference.
+
+    It returns, for each pair: branches compared as stored, branches compared as read,
+    branches whose objects are irreproducible, entries.
+    """
+
+    def compare(pairs: Sequence[Pair], library: Path | None = None) -> list[tuple[int, ...]]:
+        listing = tmp_path / "pairs.txt"
+        listing.write_text("".join(pair.line() + "\n" for pair in pairs))
+        macro = f'{HERE / "compare_trees.C"}("{listing}", "{library or ""}")'
+        # Memory that nobody initialised shall at least look alike everywhere.
+        environment = {**os.environ, "MALLOC_PERTURB_": "85"}
+        run = subprocess.run(
+            [root_bin / "root.exe", "-b", "-q", "-l", macro],
+            capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment,
+        )  # fmt: skip
+        verdicts = [
+            line for line in run.stdout.splitlines() if line.startswith(("EQUAL", "DIFFERENT"))
+        ]
+        for pair, verdict in zip(pairs, verdicts, strict=False):
+            assert verdict.startswith("EQUAL"), f"{verdict}: {pair.line()}"
+        assert len(verdicts) == len(pairs), run.stdout[-2000:] + run.stderr[-2000:]
+        return [tuple(map(int, verdict.split()[1:])) for verdict in verdicts]
+
+    return compare
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Files with every kind of branch, and the library with their classes."""
+
+    library: Path
+    files: dict[str, Path]
+
+
+# name: compression, seed, entries, entries per cluster, offsets left to counters
+ZOO = {
+    "zlib": (101, 1, 1000, 100, False),
+    "zlib_b": (101, 2, 300, 100, False),
+    "zstd": (505, 3, 1000, 250, False),
+    "lz4": (404, 4, 1000, 1000, False),
+    "lzma": (206, 5, 400, 100, False),
+    "plain": (0, 6, 1000, -30_000_000, False),
+    "mapped": (101, 7, 1000, 100, True),
+    "unmapped": (101, 7, 1000, 100, False),
+}
+
+
+@pytest.fixture(scope="session")
+def zoo(root_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    """Build the zoo with ROOT; skip where no compiler makes dictionaries."""
+    where = tmp_path_factory.mktemp("zoo")
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler to make ROOT dictionaries")
+    shutil.copy(HERE / "make_zoo.C", where)
+    files = {}
+    for name, (compression, seed, entries, flush, generate) in ZOO.items():
+        # A process each, so that each file has process ids of its own.
+        files[name] = where / f"{name}.root"
+        arguments = (
+            f'"{files[name]}",{compression},{seed},{entries},{flush},{str(generate).lower()}'
+        )
+        run = subprocess.run(
+            [root_bin / "root.exe", "-b", "-q", "-l", f"make_zoo.C+({arguments})"],
+            cwd=where, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+        assert files[name].exists(), run.stdout[-2000:] + run.stderr[-2000:]
+    return Zoo(where / "make_zoo_C.so", files)
