@@ -14,7 +14,7 @@ setup-base setup-demo setup-test setup-check: setup-%:
 	@tools/setup $*
 
 demo: setup-demo  ## generate real events, process them with two workers, verify, plot
-	@$(BIN)/python demo/run.py $(DEMO_ARGS)
+	@$(BIN)/python -m demo.run $(DEMO_ARGS)
 
 test: setup-test  ## every test that this machine can run; skips say why (PYTEST_ARGS=...)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
