@@ -21,6 +21,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 Z_MASS = 91.19
+UNCERTAINTY = "statistical uncertainty"
 # From the rarest to the commonest, so that each layer of the stack is seen.
 LAYERS = (
     ("dijet", "dijets", "#999999"),
@@ -75,24 +76,24 @@ def _stack(axes: Any, layers: Sequence[npt.NDArray[Any]], edges: npt.NDArray[np.
         fmt="none",
         ecolor="black",
         elinewidth=1,
-        label="statistical uncertainty",
+        label=UNCERTAINTY,
     )
     axes.tick_params(direction="in", which="both", top=True, right=True)
 
 
 def _describe(axes: Any, events: int, pairs: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
+    by_label = dict(zip(labels, handles, strict=True))
     # The top of the stack stands on top of the legend, too.
-    order = [*reversed(range(len(LAYERS))), len(LAYERS)]
-    axes.legend(
-        [handles[i] for i in order], [labels[i] for i in order], frameon=False, loc="upper right"
-    )
+    wanted = [*(label for _, label, _ in reversed(LAYERS)), UNCERTAINTY]
+    axes.legend([by_label[label] for label in wanted], wanted, frameon=False, loc="upper right")
     axes.text(
         0.03,
         0.96,
         "Pythia 8, $pp$ at $\\sqrt{s}$ = 13 TeV\n"
         f"{events:,} collisions, {pairs:,} pairs\n"
-        r"$p_T^{\mu}$ > 3 GeV, $|\eta^{\mu}|$ < 2.4",
+        "$p_T^{\\mu}$ > 3 GeV, $|\\eta^{\\mu}|$ < 2.4\n"
+        r"$Z/\gamma^*$ generated above 40 GeV",
         transform=axes.transAxes,
         va="top",
         linespacing=1.5,
@@ -100,12 +101,13 @@ def _describe(axes: Any, events: int, pairs: int) -> None:
 
 
 def _inset(axes: Any, layers: Sequence[npt.NDArray[Any]]) -> None:
-    inset = axes.inset_axes((0.09, 0.42, 0.36, 0.34))
+    inset = axes.inset_axes((0.09, 0.42, 0.36, 0.32))
     _stack(inset, layers, PEAK_EDGES)
     inset.axvline(Z_MASS, color="black", linestyle=":", linewidth=1)
     inset.set_xlim(PEAK_EDGES[0], PEAK_EDGES[-1])
-    top = inset.get_ylim()[1]
-    inset.text(Z_MASS - 1, 0.93 * top, "$m_Z$", ha="right", va="top", fontsize=10)
+    top = 1.2 * inset.get_ylim()[1]
+    inset.set_ylim(0, top)
+    inset.text(Z_MASS + 0.5, 0.95 * top, "$m_Z$", va="top", fontsize=10)
     inset.set_title("around the Z, linear, pairs / GeV", fontsize=9)
     inset.tick_params(labelsize=8)
 
