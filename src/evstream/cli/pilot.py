@@ -62,12 +62,13 @@ def pilot(
         lease_s=settings.lease_s,
         prefetch_bytes_max=settings.prefetch_bytes_max,
         idle_s_max=settings.pilot_idle_s_max,
+        away_s_max=settings.pilot_patience_s,
         drain_s=settings.drain_s,
         task=task,
     )
 
     async def main() -> None:
-        service = connect(find_service(settings), settings.pilot_patience_s)
+        service = connect(find_service(settings), settings.patience_s)
         try:
             with tempfile.TemporaryDirectory(
                 prefix="evstream-pilot-", dir=workdir, ignore_cleanup_errors=True

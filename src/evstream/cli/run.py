@@ -26,7 +26,7 @@ from evstream.cli.workers import Workers
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
 from evstream.client.results import fetch_results
-from evstream.domain.errors import ConfigError, RequestError
+from evstream.domain.errors import ConfigError, EvstreamError, RequestError
 from evstream.domain.states import TaskState
 from evstream.domain.task import split_command
 from evstream.wire.messages import NewDataset, NewTask, TaskView, encode
@@ -34,12 +34,13 @@ from evstream.wire.messages import NewDataset, NewTask, TaskView, encode
 STATE_FOLDER = ".evstream"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
     files: NewDataset
     task: NewTask
     output: Path
     workers: int
+    begun: bool = False
 
     @property
     def request_id(self) -> str:
@@ -78,13 +79,16 @@ def run(
     _check_payload(options.payload)
     files = NewDataset(expand_inputs(list(inputs), dataset))
     task = options.new_task("", tree_of_inputs(list(inputs), dataset))
-    made = _make_folder(output)
+    state = output / STATE_FOLDER
+    new_output, new_state = not output.exists(), not state.exists()
+    _make_folder(output)
     job = _Job(files, task, output.absolute(), count)
     try:
         view, report = run_async(lambda: _run(job))
-    except RequestError:
+    except EvstreamError:
         # Nothing was begun: leave the place as it was found.
-        shutil.rmtree(output if made else output / STATE_FOLDER, ignore_errors=True)
+        if not job.begun and new_state:
+            shutil.rmtree(output if new_output else state, ignore_errors=True)
         raise
     if json:
         print_json({"task": view, "summary": report, "output": str(job.output)})
@@ -106,9 +110,8 @@ def _check_payload(payload: str) -> None:
         raise RequestError(f"payload {program} {problem}", hint=hint)
 
 
-def _make_folder(output: Path) -> bool:
+def _make_folder(output: Path) -> None:
     """Make the output folder if need be and see that it can be written."""
-    made = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output):
@@ -118,7 +121,6 @@ def _make_folder(output: Path) -> bool:
             f"cannot write to {output}: {error.strerror}",
             hint="choose another with --output",
         ) from error
-    return made
 
 
 async def _run(job: _Job) -> tuple[TaskView, dict[str, Any]]:
@@ -131,6 +133,7 @@ async def _run(job: _Job) -> tuple[TaskView, dict[str, Any]]:
         registered = await service.add_dataset(job.files)
         new = NewTask(**{**_fields(job.task), "dataset": registered.name})
         task = await service.submit(new, job.request_id)
+        job.begun = True
         door, address = assembly.unix_door(state)
         started = time.monotonic()
         async with assembly.listen(application, door, address, state):
