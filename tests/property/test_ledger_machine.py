@@ -66,6 +66,7 @@ FAILURES = st.builds(
     SECONDS,
     SECONDS,
 )
+LIVE = st.none() | st.integers(0, 20)
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 RULES = st.builds(BookRules, st.integers(1, 12), st.integers(1, 3), st.integers(1, 6))
 
@@ -143,6 +144,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.note_issued(answer)
         return multiple(*answer)
 
+    def choose(self, row: LeasedInterval, live: int | None) -> LeasedInterval:
+        """Return one of the intervals that are leased now, or one that was given once."""
+        leases = self.oracle.leases()
+        return row if live is None or not leases else leases[live % len(leases)]
+
     def note_issued(self, rows: list[LeasedInterval]) -> None:
         """No (event, attempt) is leased twice, and attempts of an event only go up."""
         for row in rows:
@@ -153,8 +159,17 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.issued.add((*event, row.attempt))
                 self.last_attempt[event] = row.attempt
 
-    @rule(row=held, worker=st.none() | WORKERS, cut=st.randoms(use_true_random=False), cpu=SECONDS)
-    def renew(self, row: LeasedInterval, worker: WorkerId | None, cut: Any, cpu: float) -> None:
+    @rule(
+        row=held,
+        live=LIVE,
+        worker=st.none() | WORKERS,
+        cut=st.randoms(use_true_random=False),
+        cpu=SECONDS,
+    )
+    def renew(
+        self, row: LeasedInterval, live: int | None, worker: WorkerId | None, cut: Any, cpu: float
+    ) -> None:
+        row = self.choose(row, live)
         begun = [
             RunningUnit(row.book, row.chunk, start, stop, cpu)
             for start, stop in _pieces(row, cut)
@@ -170,17 +185,24 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(
         target=told,
         row=held,
+        live=LIVE,
         outcome=SUCCESSES | FAILURES,
         cut=st.randoms(use_true_random=False),
         whole=st.booleans(),
     )
-    def report(self, row: LeasedInterval, outcome: Success | Failure, cut: Any, whole: bool) -> Any:
+    def report(
+        self,
+        row: LeasedInterval,
+        live: int | None,
+        outcome: Success | Failure,
+        cut: Any,
+        whole: bool,
+    ) -> Any:
         """Report on units of an interval that is, or once was, leased."""
+        row = self.choose(row, live)
         pieces = [(row.entry_start, row.entry_stop)] if whole else _pieces(row, cut)
         words = [
-            RangeReport(
-                row.lease, row.worker, row.book, row.chunk, start, stop, row.attempt, outcome
-            )
+            replace(_word(row, outcome), entry_start=start, entry_stop=stop)
             for start, stop in pieces
         ]
         self.send(words)
@@ -193,34 +215,31 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         row=held,
+        live=LIVE,
         outcome=SUCCESSES | FAILURES,
-        worker=st.none() | WORKERS,
-        lease=st.none() | LEASES,
-        shifts=st.tuples(st.integers(-1, 1), st.integers(-1, 1), st.integers(-1, 1)),
-        place=st.sampled_from([(), ("book",), ("chunk",)]),
+        changed=st.sampled_from(
+            [
+                {"worker": WorkerId("nobody")},
+                {"lease": LeaseId("none")},
+                {"attempt": 1},
+                {"attempt": 7},
+                {"book": NO_BOOK},
+                {"chunk": NO_BOOK},
+                {"entry_start": 0},
+                {"entry_stop": 1000},
+                {"entry_stop": 0},
+            ]
+        ),
     )
     def mangle(
         self,
         row: LeasedInterval,
+        live: int | None,
         outcome: Success | Failure,
-        worker: WorkerId | None,
-        lease: LeaseId | None,
-        shifts: tuple[int, int, int],
-        place: tuple[str, ...],
+        changed: dict[str, Any],
     ) -> None:
         """Send what nobody in his right mind would."""
-        start, stop, attempt = shifts
-        word = RangeReport(
-            lease or row.lease,
-            worker or row.worker,
-            row.book,
-            row.chunk,
-            row.entry_start + start,
-            row.entry_stop + stop,
-            row.attempt + attempt,
-            outcome,
-        )
-        self.send([replace(word, **dict.fromkeys(place, NO_BOOK))])
+        self.send([replace(_word(self.choose(row, live), outcome), **changed)])
 
     def send(self, words: list[RangeReport]) -> None:
         attempts = [self.attempt_held(word) for word in words]
@@ -243,7 +262,7 @@ class LedgerMachine(RuleBasedStateMachine):
             lambda ledger: ledger.release_lease(lease, worker),
         )
 
-    @rule(seconds=st.integers(0, LEASE_S))
+    @rule(seconds=st.sampled_from([0, 1, LEASE_S // 2, LEASE_S]))
     def expire(self, seconds: int) -> None:
         self.clock.advance(seconds)
         self.ask(
@@ -328,6 +347,11 @@ class LedgerMachine(RuleBasedStateMachine):
             for commit in self.oracle.commits(book):
                 for entry in range(commit.entry_start, commit.entry_stop):
                     assert commit.attempt == self.last_attempt[book, commit.chunk, entry]
+
+
+def _word(row: LeasedInterval, outcome: Success | Failure) -> RangeReport:
+    place = (row.book, row.chunk, row.entry_start, row.entry_stop)
+    return RangeReport(row.lease, row.worker, *place, row.attempt, outcome)
 
 
 async def _await(answer: Awaitable[Any]) -> Any:
