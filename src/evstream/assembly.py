@@ -50,7 +50,7 @@ from evstream.web import Services, make_app
 from evstream.wire.receipt_signature import ReceiptSigner
 from evstream.wire.signed_urls import UrlSigner
 
-TOKEN_FILE = "token"
+TOKEN_FILE = "token"  # noqa: S105 - the name of a file, not a secret
 SOCKET_NAME = "evstream.sock"
 SOCKET_PATH_MAX = 100
 """Bytes; the kernel takes 107."""
@@ -86,9 +86,7 @@ class Application:
         What opens the API; empty where a socket's permissions do.
     """
 
-    def __init__(
-        self, parts: Parts, keys: Keys, settings: Settings, token: str = ""
-    ) -> None:
+    def __init__(self, parts: Parts, keys: Keys, settings: Settings, token: str = "") -> None:
         self._parts = parts
         self._settings = settings
         self._token = token
@@ -150,9 +148,7 @@ class Application:
 
 
 @asynccontextmanager
-async def open_embedded(
-    settings: Settings, *, token: str = ""
-) -> AsyncIterator[Application]:
+async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator[Application]:
     """Open the embedded service of a data directory, which this process then owns.
 
     Raises
@@ -272,9 +268,8 @@ def tcp_door(data_dir: Path, port: int, token: str) -> tuple[socket.socket, Addr
 
 def door_token(data_dir: Path) -> str:
     """Return the token of a data directory's TCP door, made on first use."""
-    return _secret(
-        data_dir / TOKEN_FILE, lambda: secrets.token_urlsafe(32).encode()
-    ).decode()
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return _secret(data_dir / TOKEN_FILE, lambda: secrets.token_urlsafe(32).encode()).decode()
 
 
 def _keys(data_dir: Path) -> Keys:

@@ -89,8 +89,10 @@ def test_a_fence_that_takes_late_reports_is_caught(
             db.execute(
                 f"INSERT INTO done ({columns}, cpu_s, wall_s, bytes_in)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, '[]', 0, 0, 0)",
-                (word.book, word.chunk, word.entry_start, word.entry_stop)
-                + (word.attempt, word.lease, word.worker),
+                (
+                    *(word.book, word.chunk, word.entry_start, word.entry_stop),
+                    *(word.attempt, word.lease, word.worker),
+                ),
             )
             return Answer.ACCEPTED
         return answer

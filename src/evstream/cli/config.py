@@ -28,13 +28,11 @@ def show(
     resolved = resolve({})
     values = dataclasses.asdict(resolved.settings)
     if values["token"]:
-        values["token"] = "(set)"
+        values["token"] = "(set)"  # noqa: S105 - hides it
     if json:
         print_json(
             {
-                name: {"value": value, "origin": resolved.origins[name]}
-                if origin
-                else value
+                name: {"value": value, "origin": resolved.origins[name]} if origin else value
                 for name, value in values.items()
             }
         )

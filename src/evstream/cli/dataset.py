@@ -13,12 +13,8 @@ from evstream.wire.messages import DatasetView, NewDataset
 
 
 def add(
-    name: Annotated[
-        str, Parameter(help="scope:name; without a scope, 'user' is taken.")
-    ],
-    *inputs: Annotated[
-        str, Parameter(help="Files, globs, folders, URLs, a coffea fileset.")
-    ],
+    name: Annotated[str, Parameter(help="scope:name; without a scope, 'user' is taken.")],
+    *inputs: Annotated[str, Parameter(help="Files, globs, folders, URLs, a coffea fileset.")],
     dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
     json: Json = False,
     data: Data = None,
@@ -52,9 +48,7 @@ def show(
 
         evstream dataset show user:dimuons
     """
-    _print(
-        with_service(lambda service: service.dataset(name), data, url, token), json=json
-    )
+    _print(with_service(lambda service: service.dataset(name), data, url, token), json=json)
 
 
 def list_all(

@@ -36,9 +36,7 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(
-    *, json: Json = False, data: Data = None, url: Url = None, token: Token = None
-) -> None:
+def doctor(*, json: Json = False, data: Data = None, url: Url = None, token: Token = None) -> None:
     """Say what is missing on this machine, what for, and how to get it.
 
     Exits with 1 if something is missing that evstream cannot do without.
@@ -47,18 +45,14 @@ def doctor(
 
         evstream doctor
     """
-    settings = settings_of(
-        data_dir=data.absolute() if data else None, url=url, token=token
-    )
+    settings = settings_of(data_dir=data.absolute() if data else None, url=url, token=token)
     findings = [
         _python(),
         _sqlite(),
         _folder(Path(settings.data_dir)),
         _program("setpriv", "payloads end with a pilot that is killed", "util-linux"),
         _module("fsspec_xrootd", "root:// URLs", "pip install xrootd fsspec-xrootd"),
-        _module(
-            "ROOT", "reading products with ROOT itself", "pip install root==0.1a12"
-        ),
+        _module("ROOT", "reading products with ROOT itself", "pip install root==0.1a12"),
         _module(
             "pythia8mc",
             "make demo",
@@ -70,9 +64,7 @@ def doctor(
         address = find_service(settings)
         health = with_service(lambda service: service.health(), data, url, token)
         findings.append(
-            Finding(
-                "service", True, False, f"version {health.version} at {address.url}"
-            )
+            Finding("service", True, False, f"version {health.version} at {address.url}")
         )
     except EvstreamError as error:
         findings.append(Finding("service", False, False, error.message, error.hint))
@@ -85,7 +77,9 @@ def doctor(
 
 
 def _mark(finding: Finding) -> str:
-    return f"{'ok     ' if finding.ok else 'MISSING' if finding.needed else 'absent '} {finding.name}"
+    return (
+        f"{'ok     ' if finding.ok else 'MISSING' if finding.needed else 'absent '} {finding.name}"
+    )
 
 
 def _line(finding: Finding) -> str:
@@ -107,9 +101,7 @@ def _folder(folder: Path) -> Finding:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if not os.access(existing, os.W_OK):
-        return Finding(
-            "data", False, True, f"{existing} cannot be written", "choose with --data"
-        )
+        return Finding("data", False, True, f"{existing} cannot be written", "choose with --data")
     ok = free >= FREE_BYTES_MIN
     remedy = "" if ok else "make room, or choose another folder with --data"
     return Finding("data", ok, True, f"{folder}, {free / 1e9:.1f} GB free", remedy)
@@ -118,9 +110,7 @@ def _folder(folder: Path) -> Finding:
 def _program(name: str, purpose: str, package: str) -> Finding:
     path = shutil.which(name)
     remedy = "" if path else f"install the package {package}"
-    return Finding(
-        name, path is not None, False, path or f"without it, not: {purpose}", remedy
-    )
+    return Finding(name, path is not None, False, path or f"without it, not: {purpose}", remedy)
 
 
 def _module(name: str, purpose: str, command: str) -> Finding:

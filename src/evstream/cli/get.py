@@ -18,18 +18,12 @@ def get(
     dataset: Annotated[str, Parameter(help="A registered dataset.")],
     output: Annotated[Path, Parameter(help="File to write.")],
     *,
-    lfn: Annotated[
-        str, Parameter(help="File of the dataset, where it has several.")
-    ] = "",
+    lfn: Annotated[str, Parameter(help="File of the dataset, where it has several.")] = "",
     tree: Annotated[str, Parameter(help="Tree, where there are several.")] = "",
-    entries: Annotated[
-        str, Parameter(help="START:STOP, half-open; either may be left out.")
-    ] = ":",
+    entries: Annotated[str, Parameter(help="START:STOP, half-open; either may be left out.")] = ":",
     branches: Annotated[
         tuple[str, ...],
-        Parameter(
-            consume_multiple=True, negative="", help="Globs of branches; default all."
-        ),
+        Parameter(consume_multiple=True, negative="", help="Globs of branches; default all."),
     ] = (),
     json: Json = False,
     data: Data = None,

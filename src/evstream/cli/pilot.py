@@ -30,12 +30,8 @@ def pilot(
     *,
     cores: Annotated[int | None, Parameter(help="Payloads to run at once.")] = None,
     task: Annotated[int | None, Parameter(help="Work for this task alone.")] = None,
-    workdir: Annotated[
-        Path | None, Parameter(help="Scratch space; default a new one.")
-    ] = None,
-    worker: Annotated[
-        str, Parameter(help="Name of this worker; default host, pid, chance.")
-    ] = "",
+    workdir: Annotated[Path | None, Parameter(help="Scratch space; default a new one.")] = None,
+    worker: Annotated[str, Parameter(help="Name of this worker; default host, pid, chance.")] = "",
     json: Json = False,
     data: Data = None,
     url: Url = None,

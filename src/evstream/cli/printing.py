@@ -17,18 +17,12 @@ def print_json(value: Any) -> None:
     print(text)
 
 
-def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
-) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """Print rows under column names; numbers stand to the right."""
     table = Table(title=title or None, title_justify="left")
     for index, column in enumerate(columns):
-        numbers = all(isinstance(row[index], int | float) for row in rows) and bool(
-            rows
-        )
-        table.add_column(
-            column, justify="right" if numbers else "left", overflow="fold"
-        )
+        numbers = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_text(value) for value in row))
     _console().print(table)

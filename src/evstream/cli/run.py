@@ -53,12 +53,8 @@ def run(
         str, Parameter(help="Files, globs, folders, URLs, or a coffea fileset JSON.")
     ],
     options: TaskOptions,
-    workers: Annotated[
-        int | None, Parameter(help="Worker processes; default one a core.")
-    ] = None,
-    output: Annotated[Path, Parameter(help="Folder for the results.")] = Path(
-        "evstream-output"
-    ),
+    workers: Annotated[int | None, Parameter(help="Worker processes; default one a core.")] = None,
+    output: Annotated[Path, Parameter(help="Folder for the results.")] = Path("evstream-output"),
     dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
     json: Json = False,
 ) -> None:
@@ -73,9 +69,7 @@ def run(
     """
     count = workers if workers is not None else os.cpu_count() or 1
     if count < 1:
-        raise RequestError(
-            f"{count} workers cannot work", hint="give --workers 1 or more"
-        )
+        raise RequestError(f"{count} workers cannot work", hint="give --workers 1 or more")
     _check_payload(options.payload)
     files = NewDataset(expand_inputs(list(inputs), dataset))
     task = options.new_task("", tree_of_inputs(list(inputs), dataset))
@@ -104,9 +98,7 @@ def _check_payload(payload: str) -> None:
     if "{" not in program and shutil.which(program) is None:
         found = Path(program)
         problem = "is not executable" if found.exists() else "is not found"
-        hint = (
-            f"chmod +x {program}" if found.exists() else "give its path, or install it"
-        )
+        hint = f"chmod +x {program}" if found.exists() else "give its path, or install it"
         raise RequestError(f"payload {program} {problem}", hint=hint)
 
 
@@ -149,9 +141,7 @@ def _fields(task: NewTask) -> dict[str, Any]:
     return {name: getattr(task, name) for name in task.__struct_fields__}
 
 
-async def _work(
-    job: _Job, service: Service, url: str, state: Path, task: int
-) -> TaskView:
+async def _work(job: _Job, service: Service, url: str, state: Path, task: int) -> TaskView:
     """Keep workers alive until the task has ended, or somebody interrupts."""
     workers = Workers(url, service, state / "work", job.workers, task)
     loop = asyncio.get_running_loop()

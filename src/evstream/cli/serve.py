@@ -15,14 +15,10 @@ from evstream.cli.service import run_async, settings_of
 
 def serve(
     *,
-    data: Annotated[
-        Path | None, Parameter(help="Folder that keeps everything.")
-    ] = None,
+    data: Annotated[Path | None, Parameter(help="Folder that keeps everything.")] = None,
     port: Annotated[
         int | None,
-        Parameter(
-            help="Listen on this TCP port of the loopback interface (0: any), with a token."
-        ),
+        Parameter(help="Listen on this TCP port of the loopback interface (0: any), with a token."),
     ] = None,
 ) -> None:
     """Run the embedded service until it is told to stop (SIGINT, SIGTERM).
@@ -39,12 +35,10 @@ def serve(
 
     settings = settings_of(data_dir=data.absolute() if data else None)
 
+    directory = Path(settings.data_dir)
+    token = "" if port is None else assembly.door_token(directory)
+
     async def main() -> None:
-        directory = Path(settings.data_dir)
-        token = ""
-        if port is not None:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            token = assembly.door_token(directory)
         async with assembly.open_embedded(settings, token=token) as application:
             door, address = (
                 assembly.unix_door(directory)

@@ -22,17 +22,14 @@ Data = Annotated[
 Url = Annotated[
     str | None, Parameter(name="--url", help="Address: http://HOST:PORT or unix:/PATH.")
 ]
-Token = Annotated[
-    str | None, Parameter(name="--token", help="Bearer token of the service.")
-]
+Token = Annotated[str | None, Parameter(name="--token", help="Bearer token of the service.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 
 
 def settings_of(**flags: object) -> Settings:
     """Return the settings, flags first."""
     texts = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in flags.items()
+        name: str(value) if isinstance(value, Path) else value for name, value in flags.items()
     }
     return resolve(texts).settings
 
@@ -54,9 +51,7 @@ def with_service(
     """Connect to the service, do some work, and close the connection."""
     from evstream.assembly import connect
 
-    settings = settings_of(
-        data_dir=data.absolute() if data else None, url=url, token=token
-    )
+    settings = settings_of(data_dir=data.absolute() if data else None, url=url, token=token)
 
     async def main() -> T:
         service = connect(find_service(settings), settings.patience_s)

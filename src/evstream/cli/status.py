@@ -17,9 +17,7 @@ WATCH_EVERY_S = 0.5
 
 
 def status(
-    task: Annotated[
-        int | None, Parameter(help="Number of the task; default all.")
-    ] = None,
+    task: Annotated[int | None, Parameter(help="Number of the task; default all.")] = None,
     *,
     watch: Annotated[
         bool, Parameter(negative="", help="Go on showing until the task has ended.")
@@ -60,7 +58,17 @@ def status(
         )
         for view in views
     ]
-    columns = ["task", "name", "state", "events", "ranges", "failed", "set-aside", "workers", "reason"]
+    columns = [
+        "task",
+        "name",
+        "state",
+        "events",
+        "ranges",
+        "failed",
+        "set-aside",
+        "workers",
+        "reason",
+    ]
     print_table([column.replace("-", " ") for column in columns], rows)
 
 

@@ -16,9 +16,7 @@ from evstream.wire.messages import NewDataset, TaskView
 
 
 def submit(
-    *inputs: Annotated[
-        str, Parameter(help="A registered dataset, or files as for 'run'.")
-    ],
+    *inputs: Annotated[str, Parameter(help="A registered dataset, or files as for 'run'.")],
     options: TaskOptions,
     dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
     json: Json = False,
@@ -44,9 +42,7 @@ def submit(
         print(view.id)
 
 
-async def _dataset(
-    service: Service, inputs: list[str], fileset: str
-) -> tuple[str, str]:
+async def _dataset(service: Service, inputs: list[str], fileset: str) -> tuple[str, str]:
     """Return the dataset that inputs mean, registered if it was not, and its tree."""
     if len(inputs) == 1:
         try:
@@ -54,6 +50,4 @@ async def _dataset(
         except NotFoundError:
             pass
     files = expand_inputs(inputs, fileset)
-    return (await service.add_dataset(NewDataset(files))).name, tree_of_inputs(
-        inputs, fileset
-    )
+    return (await service.add_dataset(NewDataset(files))).name, tree_of_inputs(inputs, fileset)

@@ -36,7 +36,5 @@ def summarize(receipt: dict[str, Any], wall_s: float, workers: int) -> dict[str,
         "bytes of the source": size_text(source),
         "delivered / source": f"{delivered / source:.0%}" if source else "-",
         "wall seconds": round(wall_s, 1),
-        "CPU efficiency": f"{counts['cpu_s'] / (wall_s * workers):.0%}"
-        if wall_s
-        else "-",
+        "CPU efficiency": f"{counts['cpu_s'] / (wall_s * workers):.0%}" if wall_s else "-",
     }

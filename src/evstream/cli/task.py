@@ -102,9 +102,7 @@ def outputs(
 
         evstream task outputs 1 results/
     """
-    paths = with_service(
-        lambda service: fetch_results(service, task, folder), data, url, token
-    )
+    paths = with_service(lambda service: fetch_results(service, task, folder), data, url, token)
     if json:
         print_json([str(path) for path in paths])
     else:

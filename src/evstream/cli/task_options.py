@@ -24,9 +24,7 @@ class TaskOptions:
             "stand for its files, {entry_start}, {entry_stop} and {range_id} for the range."
         ),
     ]
-    tree: Annotated[
-        str, Parameter(help="Tree to process, where there are several.")
-    ] = ""
+    tree: Annotated[str, Parameter(help="Tree to process, where there are several.")] = ""
     branches: Annotated[
         tuple[str, ...],
         Parameter(
@@ -35,25 +33,17 @@ class TaskOptions:
             help="Globs of the branches to deliver; default all.",
         ),
     ] = ()
-    events_per_range: Annotated[int, Parameter(help="Granularity of the work.")] = (
-        10_000
-    )
+    events_per_range: Annotated[int, Parameter(help="Granularity of the work.")] = 10_000
     merge: Annotated[
         bool,
         Parameter(negative="", help="Merge the outputs into one file, in entry order."),
     ] = False
-    output_suffix: Annotated[str, Parameter(help="Suffix of the payload's output.")] = (
-        ".root"
-    )
+    output_suffix: Annotated[str, Parameter(help="Suffix of the payload's output.")] = ".root"
     payload_s_max: Annotated[
         float, Parameter(help="Wall seconds after which a payload counts as hung.")
     ] = 3600.0
-    failures_max: Annotated[
-        int, Parameter(help="Failures after which a range is set aside.")
-    ] = 3
-    name: Annotated[
-        str, Parameter(help="Name of the task; default from the payload.")
-    ] = ""
+    failures_max: Annotated[int, Parameter(help="Failures after which a range is set aside.")] = 3
+    name: Annotated[str, Parameter(help="Name of the task; default from the payload.")] = ""
 
     def new_task(self, dataset: str, tree: str) -> NewTask:
         """Return the request for a task on a registered dataset.

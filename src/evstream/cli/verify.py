@@ -16,9 +16,7 @@ def verify(
     receipt: Annotated[Path, Parameter(help="A receipt.json.")],
     *,
     outputs: Annotated[Path | None, Parameter(help="Folder of the outputs.")] = None,
-    key: Annotated[
-        str, Parameter(help="Public key, hex, that must have signed it.")
-    ] = "",
+    key: Annotated[str, Parameter(help="Public key, hex, that must have signed it.")] = "",
     json: Json = False,
 ) -> None:
     """Verify a receipt on three levels: the ledger, the outputs, the events.
@@ -37,8 +35,6 @@ def verify(
         print_json(levels)
     else:
         words = {True: "holds", False: "FAILS", None: "unchecked"}
-        print_pairs(
-            [(f"{level.name}: {words[level.holds]}", level.finding) for level in levels]
-        )
+        print_pairs([(f"{level.name}: {words[level.holds]}", level.finding) for level in levels])
     if any(level.holds is False for level in levels):
         sys.exit(1)

@@ -32,9 +32,7 @@ class Workers:
         For scratch space and logs.
     """
 
-    def __init__(
-        self, url: str, service: Service, folder: Path, number: int, task: int
-    ) -> None:
+    def __init__(self, url: str, service: Service, folder: Path, number: int, task: int) -> None:
         self._url = url
         self._service = service
         self._folder = folder

@@ -119,9 +119,7 @@ class Connection:
         except httpx2.TransportError as error:
             raise _unreachable(error) from error
 
-    async def wait_before_retry(
-        self, failures: int, error: EvstreamError | None = None
-    ) -> None:
+    async def wait_before_retry(self, failures: int, error: EvstreamError | None = None) -> None:
         """Wait longer after each failure, with jitter, or as long as the service asked."""
         delay = min(RETRY_S_FIRST * 2.0**failures, RETRY_S_LONGEST)
         delay *= 0.5 + self._ids.jitter()
@@ -148,9 +146,7 @@ class _Attempt:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self, kind: object, error: BaseException | None, trace: object
-    ) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if isinstance(error, httpx2.TransportError):
             error_here = _unreachable(error)
             if self._last:
@@ -165,7 +161,7 @@ class _Attempt:
 
 def _unreachable(error: httpx2.TransportError) -> TransientError:
     return TransientError(
-        f"the service cannot be reached: {error or type(error).__name__}",
+        f"the service cannot be reached: {str(error) or type(error).__name__}",
         hint="check that it runs and that the address is right",
     )
 

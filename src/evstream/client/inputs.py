@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -40,33 +39,28 @@ def expand_inputs(inputs: list[str], dataset: str = "") -> list[NewFile]:
                 raise RequestError(f"{file.pfn} is given twice with different entries")
             found[file.pfn] = file
     if not found:
-        raise RequestError(
-            "no input is given", hint="give files, folders, globs or URLs"
-        )
+        raise RequestError("no input is given", hint="give files, folders, globs or URLs")
     return [found[pfn] for pfn in sorted(found)]
 
 
 def _expand(text: str, dataset: str) -> list[NewFile]:
     if "://" in text:
-        if _GLOB_CHARACTERS & set(text.split("?", 1)[0]) and not text.startswith(
-            "http"
-        ):
+        if _GLOB_CHARACTERS & set(text.split("?", 1)[0]) and not text.startswith("http"):
             return [NewFile(pfn) for pfn in _remote_glob(text)]
         return [NewFile(text)]
     path = Path(text).expanduser()
     if path.is_dir():
         files = sorted(found for found in path.rglob(f"*{SUFFIX}") if found.is_file())
         if not files:
-            raise NotFoundError(
-                f"{text} holds no {SUFFIX} file", hint="give another folder"
-            )
+            raise NotFoundError(f"{text} holds no {SUFFIX} file", hint="give another folder")
         return [NewFile(_absolute(file)) for file in files]
     if path.suffix == ".json":
         return _fileset(path, dataset)
     if path.exists():
         return [NewFile(_absolute(path))]
     if _GLOB_CHARACTERS & set(text):
-        matches = sorted(glob.glob(os.path.expanduser(text), recursive=True))
+        # Path.glob takes no absolute patterns.
+        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
         if matches:
             return [NewFile(_absolute(Path(match))) for match in matches]
         raise NotFoundError(f"nothing matches {text}", hint="check the pattern")
@@ -82,9 +76,7 @@ def _remote_glob(text: str) -> list[str]:
     import fsspec  # Costs 0.1 s that most calls never need.
 
     filesystem, path = fsspec.core.url_to_fs(text)
-    matches = sorted(
-        filesystem.unstrip_protocol(match) for match in filesystem.glob(path)
-    )
+    matches = sorted(filesystem.unstrip_protocol(match) for match in filesystem.glob(path))
     if not matches:
         raise NotFoundError(f"nothing matches {text}", hint="check the pattern")
     return matches
@@ -98,9 +90,7 @@ def _fileset(path: Path, dataset: str) -> list[NewFile]:
             raise ValueError("it holds no dataset")
         names = list(content)
         if dataset and dataset not in content:
-            raise NotFoundError(
-                f"{path} has no dataset {dataset!r}", hint=f"it has {names}"
-            )
+            raise NotFoundError(f"{path} has no dataset {dataset!r}", hint=f"it has {names}")
         if not dataset and len(names) > 1:
             raise RequestError(
                 f"{path} has several datasets",
@@ -108,9 +98,7 @@ def _fileset(path: Path, dataset: str) -> list[NewFile]:
             )
         files = content[dataset or names[0]]
         files = files.get("files", files)
-        items = (
-            files.items() if isinstance(files, dict) else [(pfn, None) for pfn in files]
-        )
+        items = files.items() if isinstance(files, dict) else [(pfn, None) for pfn in files]
         return [_fileset_file(path, str(pfn), about) for pfn, about in items]
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise RequestError(

@@ -35,7 +35,7 @@ async def fetch_results(service: Service, task: int, folder: Path) -> list[Path]
     urls = {output.name: output.url for output in await service.outputs(task)}
     paths = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         for output in receipt["outputs"]:
             if output["merged_into"] is None:
                 path = folder / output["file"]
@@ -50,13 +50,16 @@ async def fetch_results(service: Service, task: int, folder: Path) -> list[Path]
     return paths
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if they are not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 async def _fetch(service: Service, url: str, path: Path, sha256: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         if await service.fetch_output(url, partial) != sha256:
-            raise DataError(
-                f"{path.name} arrived with other content than was committed"
-            )
+            raise DataError(f"{path.name} arrived with other content than was committed")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

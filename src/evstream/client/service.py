@@ -38,9 +38,7 @@ class Service:
 
     async def add_dataset(self, dataset: m.NewDataset) -> m.DatasetView:
         """Register files under a name; the service inspects each."""
-        return await self._connection.call(
-            "POST", "/v1/datasets", m.DatasetView, dataset
-        )
+        return await self._connection.call("POST", "/v1/datasets", m.DatasetView, dataset)
 
     async def dataset(self, name: str) -> m.DatasetView:
         """Return a registered dataset."""
@@ -52,9 +50,7 @@ class Service:
 
     async def submit(self, task: m.NewTask, request_id: str = "") -> m.TaskView:
         """Create a task; the same request id again gives the same task."""
-        return await self._connection.call(
-            "POST", "/v1/tasks", m.TaskView, task, key=request_id
-        )
+        return await self._connection.call("POST", "/v1/tasks", m.TaskView, task, key=request_id)
 
     async def tasks(self) -> list[m.TaskView]:
         """Return all tasks."""
@@ -66,33 +62,23 @@ class Service:
 
     async def cancel(self, task: int) -> m.TaskView:
         """Cancel a task; what is committed stays."""
-        return await self._connection.call(
-            "POST", f"/v1/tasks/{task}/cancel", m.TaskView
-        )
+        return await self._connection.call("POST", f"/v1/tasks/{task}/cancel", m.TaskView)
 
     async def failures(self, task: int) -> list[m.FailureView]:
         """Return the attempts of a task that came to nothing."""
-        return await self._connection.call(
-            "GET", f"/v1/tasks/{task}/failures", list[m.FailureView]
-        )
+        return await self._connection.call("GET", f"/v1/tasks/{task}/failures", list[m.FailureView])
 
     async def outputs(self, task: int) -> list[m.OutputView]:
         """Return a task's outputs: merged ones if there are, else those of its ranges."""
-        return await self._connection.call(
-            "GET", f"/v1/tasks/{task}/outputs", list[m.OutputView]
-        )
+        return await self._connection.call("GET", f"/v1/tasks/{task}/outputs", list[m.OutputView])
 
     async def receipt(self, task: int) -> dict[str, Any]:
         """Return the signed receipt of an ended task."""
-        return await self._connection.call(
-            "GET", f"/v1/tasks/{task}/receipt", dict[str, Any]
-        )
+        return await self._connection.call("GET", f"/v1/tasks/{task}/receipt", dict[str, Any])
 
     async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
         """Ask for work under a lease id of one's own choosing."""
-        return await self._connection.call(
-            "POST", "/v1/claims", m.ClaimAnswer, request, key=lease
-        )
+        return await self._connection.call("POST", "/v1/claims", m.ClaimAnswer, request, key=lease)
 
     async def renew(self, lease: LeaseId, request: m.RenewRequest) -> m.HeldAnswer:
         """Keep a lease, and say which of its units have begun."""
@@ -118,15 +104,11 @@ class Service:
 
     async def forget_worker(self, worker: WorkerId) -> m.HeldAnswer:
         """Say that a worker is gone, so that its leases need not run out."""
-        return await self._connection.call(
-            "POST", f"/v1/workers/{worker}/lost", m.HeldAnswer
-        )
+        return await self._connection.call("POST", f"/v1/workers/{worker}/lost", m.HeldAnswer)
 
     async def describe_slice(self, request: m.NewSlice) -> m.DeliveryPlan:
         """Return the plan for a cut of a registered file."""
-        return await self._connection.call(
-            "POST", "/v1/slices", m.DeliveryPlan, request
-        )
+        return await self._connection.call("POST", "/v1/slices", m.DeliveryPlan, request)
 
     async def register_product(self, descriptor: dict[str, Any]) -> m.DeliveryPlan:
         """Make a descriptor known; returns its key and where the product is."""
@@ -134,9 +116,7 @@ class Service:
             "POST", "/v1/products", m.DeliveryPlan, m.NewProduct(descriptor)
         )
 
-    async def fetch_product(
-        self, plan: m.DeliveryPlan, path: Path, failures_max: int = 8
-    ) -> int:
+    async def fetch_product(self, plan: m.DeliveryPlan, path: Path, failures_max: int = 8) -> int:
         """Fetch a product into a file; resumes where a connection broke.
 
         Returns

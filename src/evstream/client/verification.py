@@ -43,9 +43,7 @@ class Level:
     finding: str
 
 
-def verify_receipt(
-    path: Path, outputs: Path | None = None, trusted_key: str = ""
-) -> list[Level]:
+def verify_receipt(path: Path, outputs: Path | None = None, trusted_key: str = "") -> list[Level]:
     """Verify a receipt on its three levels.
 
     Parameters
@@ -66,9 +64,7 @@ def verify_receipt(
     def ledger() -> str:
         receipt.update(_read(path))
         signer = check_signature(receipt, trusted_key)
-        trust = (
-            "the key that you trust" if trusted_key else "a key that nobody vouched for"
-        )
+        trust = "the key that you trust" if trusted_key else "a key that nobody vouched for"
         return f"{check_ledger(receipt)}; signed by {signer[:16]}…, {trust}"
 
     def files() -> str:
@@ -84,9 +80,7 @@ def verify_receipt(
     levels: list[Level] = []
     for name, check in zip(LEVELS, checks, strict=True):
         if levels and levels[-1].holds is not True:
-            levels.append(
-                Level(name, None, f"not checked, since {levels[-1].name} does not hold")
-            )
+            levels.append(Level(name, None, f"not checked, since {levels[-1].name} does not hold"))
             continue
         try:
             levels.append(Level(name, True, check()))
@@ -171,12 +165,8 @@ def _check_events(receipt: dict[str, Any], outputs: dict[int, Path]) -> str:
             raise VerificationError(
                 f"{int((made_counts > 1).sum())} ({labels}) occur more than once in the outputs"
             )
-        return (
-            f"no ({labels}) doubled among {int(made_counts.sum())}; sources not at hand"
-        )
-    return _compare(
-        made, made_counts, *np.unique(sources, axis=0, return_counts=True), labels
-    )
+        return f"no ({labels}) doubled among {int(made_counts.sum())}; sources not at hand"
+    return _compare(made, made_counts, *np.unique(sources, axis=0, return_counts=True), labels)
 
 
 def _compare(
@@ -187,28 +177,20 @@ def _compare(
     labels: str,
 ) -> str:
     """Compare two multisets of event numbers, each as sorted rows with counts."""
-    expected = {
-        tuple(row): int(n) for row, n in zip(given.tolist(), given_counts, strict=True)
-    }
+    expected = {tuple(row): int(n) for row, n in zip(given.tolist(), given_counts, strict=True)}
     for row, count in zip(made.tolist(), made_counts, strict=True):
         key = tuple(row)
         if key not in expected:
-            raise VerificationError(
-                f"({labels}) = {key} is in the outputs, not in the source"
-            )
+            raise VerificationError(f"({labels}) = {key} is in the outputs, not in the source")
         if count > expected[key]:
-            raise VerificationError(
-                f"({labels}) = {key} is in the outputs {count} times"
-            )
+            raise VerificationError(f"({labels}) = {key} is in the outputs {count} times")
     total, kept = int(given_counts.sum()), int(made_counts.sum())
     if kept == total:
         return f"each of {total} ({labels}) is in the outputs once, as in the source"
     return f"{kept} of {total} ({labels}) were kept by the payload; none doubled, none foreign"
 
 
-def _source_numbers(
-    receipt: dict[str, Any], names: tuple[str, ...]
-) -> NDArray[np.int64] | None:
+def _source_numbers(receipt: dict[str, Any], names: tuple[str, ...]) -> NDArray[np.int64] | None:
     """Return the event numbers of all committed entries; None if a source is away."""
     import numpy as np
 
@@ -250,15 +232,11 @@ def _numbers(
         for name in trees:
             found = file[name]
             branches = set(found.keys(recursive=False))
-            chosen = next(
-                (choice for choice in choices if branches.issuperset(choice)), None
-            )
+            chosen = next((choice for choice in choices if branches.issuperset(choice)), None)
             if chosen is not None and entries in (None, found.num_entries):
                 arrays = found.arrays(list(chosen), library="np")
                 # Event numbers may use all 64 bits; equality survives the change of sign.
-                columns = [
-                    arrays[branch].astype(np.uint64).view(np.int64) for branch in chosen
-                ]
+                columns = [arrays[branch].astype(np.uint64).view(np.int64) for branch in chosen]
                 return chosen, np.stack(columns, axis=1)
     if entries is not None:
         return None, np.empty((0, 0), np.int64)

@@ -1,4 +1,4 @@
-"""The tree of errors. Its branches answer the caller's question: what now?
+"""The tree of errors; its branches say what the caller can do now.
 
 ::
 
@@ -127,7 +127,7 @@ class PayloadError(EvstreamError):
 
 
 class ConfigError(EvstreamError):
-    """This machine or its settings must be mended before anything can work."""
+    """The machine or its settings must be mended before anything can work."""
 
     code = "misconfigured"
 

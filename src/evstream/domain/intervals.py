@@ -59,7 +59,8 @@ class IntervalSet:
 
     def __sub__(self, other: IntervalSet) -> IntervalSet:
         kept: list[Interval] = []
-        for start, stop in self.intervals:
+        for begin, stop in self.intervals:
+            start = begin
             for hole_start, hole_stop in (other & IntervalSet(((start, stop),))).intervals:
                 if start < hole_start:
                     kept.append((start, hole_start))

@@ -378,7 +378,7 @@ class LedgerModel:
 
     @staticmethod
     def _answer_late(book: _Book, report: RangeReport) -> Answer:
-        """A repeat of what was accepted is told so; anything else came too late."""
+        """Tell a repeat of what was accepted from what came too late."""
         wanted = (
             report.lease,
             report.chunk,
@@ -517,7 +517,7 @@ class LedgerModel:
         """Return entries by state, and sums."""
         book = self._book(number)
         leased = [row for row in self._leases if row.book == number]
-        closed = {state: 0 for state in (RangeState.FATAL, RangeState.CANCELLED)}
+        closed = dict.fromkeys((RangeState.FATAL, RangeState.CANCELLED), 0)
         for item in book.closed:
             closed[item.state] += item.entry_stop - item.entry_start
         step = book.rules.events_per_range

@@ -102,9 +102,10 @@ def fill_command(words: list[str], values: dict[str, str]) -> list[str]:
     """Put values in the place of ``{name}``; other braces stay as they are."""
     filled: list[str] = []
     for word in words:
+        text = word
         for name, value in values.items():
-            word = word.replace("{" + name + "}", value)
-        filled.append(word)
+            text = text.replace("{" + name + "}", value)
+        filled.append(text)
     return filled
 
 

@@ -46,9 +46,7 @@ class Claims:
         self._forget_ended({task.id for task in active})
         merging = [t.id for t in by_id.values() if t.state is TaskState.MERGING]
         running = [t.id for t in by_id.values() if t.state is TaskState.RUNNING]
-        books = [merge_book(task) for task in merging] + [
-            process_book(task) for task in running
-        ]
+        books = [merge_book(task) for task in merging] + [process_book(task) for task in running]
         rows: list[LeasedInterval] = []
         if books:
             rows = await self._ledger.claim_ranges(
@@ -72,9 +70,7 @@ class Claims:
             poll_s=POLL_S,
         )
 
-    async def renew(
-        self, lease: LeaseId, request: m.RenewRequest
-    ) -> list[LeasedInterval]:
+    async def renew(self, lease: LeaseId, request: m.RenewRequest) -> list[LeasedInterval]:
         """Extend a lease; return what it still holds."""
         return await self._ledger.renew_lease(
             lease,
@@ -148,9 +144,7 @@ class Claims:
         self, task: Task, row: LeasedInterval, chunk: Chunk, now: datetime
     ) -> m.MergeUnit:
         interval = (row.entry_start, row.entry_stop)
-        output = _output_name(
-            task, row, interval, OUTPUT_STREAM, task.spec.output_suffix
-        )
+        output = _output_name(task, row, interval, OUTPUT_STREAM, task.spec.output_suffix)
         log = _output_name(task, row, interval, LOG_STREAM, ".txt")
         commits = await self._ledger.commits(process_book(task.id))
         return m.MergeUnit(
@@ -158,9 +152,7 @@ class Claims:
             task=task.id,
             range_id=range_id(row.book, row.chunk, *interval, row.attempt),
             inputs=[
-                m.MergeInput(
-                    o.name, self._planner.fetch_output(o.name, now), o.size, o.sha256
-                )
+                m.MergeInput(o.name, self._planner.fetch_output(o.name, now), o.size, o.sha256)
                 for o in merge_inputs(commits, chunk.lfn)
             ],
             stream=chunk.lfn,
@@ -174,9 +166,7 @@ class Claims:
 
 def merge_inputs(commits: list[Commit], stream: str) -> list[OutputRecord]:
     """Return the outputs that make up one stream, in entry order."""
-    return [
-        o for commit in commits for o in commit.success.outputs if o.stream == stream
-    ]
+    return [o for commit in commits for o in commit.success.outputs if o.stream == stream]
 
 
 def merge_chunks(streams: tuple[str, ...]) -> list[Chunk]:

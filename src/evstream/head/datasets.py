@@ -28,9 +28,7 @@ DEFAULT_SCOPE = "user"
 class Datasets:
     """Registers files and looks them up."""
 
-    def __init__(
-        self, catalogue: Catalogue, opener: SourceOpener, offload: Offload
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, opener: SourceOpener, offload: Offload) -> None:
         self._catalogue = catalogue
         self._opener = opener
         self._offload = offload
@@ -70,9 +68,7 @@ class Datasets:
             with self._opener.open(pfn) as source:
                 return rootio.inspect(source)
         except DataError as error:
-            raise type(error)(
-                f"{pfn}: {error.message}", hint=error.hint, **error.fields
-            ) from error
+            raise type(error)(f"{pfn}: {error.message}", hint=error.hint, **error.fields) from error
 
 
 def describe(file: NewFile, lfn: Lfn, index: rootio.SourceIndex) -> SourceFile:
@@ -103,9 +99,7 @@ def describe(file: NewFile, lfn: Lfn, index: rootio.SourceIndex) -> SourceFile:
         lfn=lfn,
         guid=Guid(index.uuid),
         pfns=(Pfn(file.pfn),),
-        fingerprint=Fingerprint(
-            size=index.size, uuid=index.uuid, digest=index.fingerprint
-        ),
+        fingerprint=Fingerprint(size=index.size, uuid=index.uuid, digest=index.fingerprint),
         trees=trees,
         asked=asked,
     )
@@ -119,13 +113,8 @@ def unique_lfns(files: list[NewFile]) -> list[Lfn]:
     ConflictError
         A file is given twice.
     """
-    paths = [
-        urlsplit(file.pfn).path if "://" in file.pfn else file.pfn for file in files
-    ]
-    names = [
-        file.lfn or PurePosixPath(path).name
-        for file, path in zip(files, paths, strict=True)
-    ]
+    paths = [urlsplit(file.pfn).path if "://" in file.pfn else file.pfn for file in files]
+    names = [file.lfn or PurePosixPath(path).name for file, path in zip(files, paths, strict=True)]
     shared = Counter(names)
     lfns = [
         Lfn(name if shared[name] == 1 or file.lfn else path.lstrip("/"))
@@ -152,13 +141,9 @@ def refuse_copies(files: list[SourceFile]) -> None:
 def dataset_name(name: str, files: tuple[SourceFile, ...]) -> DatasetName:
     """Return ``scope:name``; a name that is missing derives from the content."""
     if not name:
-        digests = "\n".join(
-            f"{file.lfn} {file.fingerprint.digest} {file.asked}" for file in files
-        )
+        digests = "\n".join(f"{file.lfn} {file.fingerprint.digest} {file.asked}" for file in files)
         name = hashlib.sha256(digests.encode()).hexdigest()[:12]
-    if not all(
-        character.isprintable() and character not in " ?#%" for character in name
-    ):
+    if not all(character.isprintable() and character not in " ?#%" for character in name):
         raise RequestError(
             f"{name!r} cannot name a dataset",
             hint="use scope:name without spaces, ?, # and %",

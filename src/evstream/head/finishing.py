@@ -24,9 +24,7 @@ class Finishing:
     at every active task.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, ledger: Ledger, signer: ReceiptSigner
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, ledger: Ledger, signer: ReceiptSigner) -> None:
         self._catalogue = catalogue
         self._ledger = ledger
         self._signer = signer
@@ -66,14 +64,10 @@ class Finishing:
         if progress.cancelled:
             return await self._end(task, TaskState.ABORTED, "cancelled")
         if not progress.finished:
-            return await self._end(
-                task, TaskState.FAILED, "no event could be processed"
-            )
+            return await self._end(task, TaskState.FAILED, "no event could be processed")
         if task.spec.merge:
             rules = BookRules(1, task.spec.failures_max, task.spec.attempts_max)
-            return await self._catalogue.start_merging(
-                task.id, rules, merge_chunks(task.streams)
-            )
+            return await self._catalogue.start_merging(task.id, rules, merge_chunks(task.streams))
         return await self._end(task, *self._verdict(progress.fatal))
 
     async def _end_merging(self, task: Task) -> Task:
@@ -102,13 +96,9 @@ class Finishing:
         process = await self._book(process_book(task.id))
         merge = await self._book(merge_book(task.id)) if merged else None
         now = await self._catalogue.now()
-        ended = Task(
-            task.id, task.spec, state, task.request_id, task.created, now, reason
-        )
+        ended = Task(task.id, task.spec, state, task.request_id, task.created, now, reason)
         receipt = build_receipt(ended, dataset, process, merge, now.isoformat())
-        return await self._catalogue.end_task(
-            task.id, state, reason, self._signer.sign(receipt)
-        )
+        return await self._catalogue.end_task(task.id, state, reason, self._signer.sign(receipt))
 
     async def _book(self, book: int) -> BookOfTask:
         return BookOfTask(

@@ -15,9 +15,7 @@ URL_MARGIN = timedelta(hours=1)
 class Planner:
     """Makes signed URLs for products and for the output store."""
 
-    def __init__(
-        self, signer: UrlSigner, url_life: timedelta = timedelta(days=1)
-    ) -> None:
+    def __init__(self, signer: UrlSigner, url_life: timedelta = timedelta(days=1)) -> None:
         self._signer = signer
         self._url_life = url_life
 
@@ -27,18 +25,12 @@ class Planner:
         url = self._signer.sign(
             "GET", path, now + self._url_life + URL_MARGIN, descriptor_query(descriptor)
         )
-        return DeliveryPlan(
-            key=descriptor.key, descriptor=descriptor.to_wire(), urls=[url]
-        )
+        return DeliveryPlan(key=descriptor.key, descriptor=descriptor.to_wire(), urls=[url])
 
     def fetch_output(self, name: str, now: datetime) -> str:
         """Return a URL to read an object of the output store."""
-        return self._signer.sign(
-            "GET", f"/v1/outputs/{name}", now + self._url_life + URL_MARGIN
-        )
+        return self._signer.sign("GET", f"/v1/outputs/{name}", now + self._url_life + URL_MARGIN)
 
     def store_output(self, name: str, now: datetime) -> str:
         """Return a URL to write an object of the output store."""
-        return self._signer.sign(
-            "PUT", f"/v1/outputs/{name}", now + self._url_life + URL_MARGIN
-        )
+        return self._signer.sign("PUT", f"/v1/outputs/{name}", now + self._url_life + URL_MARGIN)

@@ -46,9 +46,7 @@ class Reports:
 
     async def _check(self, report: UnitReport) -> RangeReport:
         if (report.success is None) == (report.failure is None):
-            raise RequestError(
-                "a report holds either a success or a failure", lease=report.lease
-            )
+            raise RequestError("a report holds either a success or a failure", lease=report.lease)
         outcome: Success | Failure | None = report.success
         if report.success is not None:
             try:
@@ -83,14 +81,8 @@ class Reports:
             name.attempt,
         )
         reported = (ref.book, ref.chunk, ref.entry_start, ref.entry_stop, ref.attempt)
-        if (
-            made_by != reported
-            or name.lease != report.lease
-            or name.stream != output.stream
-        ):
+        if made_by != reported or name.lease != report.lease or name.stream != output.stream:
             raise RequestError(f"{output.name} is not an output of this attempt")
         stored = await self._store.stat(output.name)
         if (stored.size, stored.sha256) != (output.size, output.sha256):
-            raise RequestError(
-                f"{output.name} in the store has other content than was reported"
-            )
+            raise RequestError(f"{output.name} in the store has other content than was reported")

@@ -35,9 +35,7 @@ class Slices:
         file = _find_file(dataset, new.lfn)
         tree = choose_tree(dataset, new.tree)
         if tree not in file.trees:
-            raise NotFoundError(
-                f"{file.lfn} has no tree {tree}", hint=f"it has {list(file.trees)}"
-            )
+            raise NotFoundError(f"{file.lfn} has no tree {tree}", hint=f"it has {list(file.trees)}")
         entries = file.trees[tree]
         stop = entries if new.entry_stop == -1 else new.entry_stop
         if not 0 <= new.entry_start < stop <= entries:
@@ -57,9 +55,7 @@ def _find_file(dataset: Dataset, lfn: str) -> SourceFile:
             return file
     names = ", ".join(file.lfn for file in dataset.files[:5])
     raise NotFoundError(
-        f"{dataset.name} has no file {lfn!r}"
-        if lfn
-        else f"{dataset.name} has several files",
+        f"{dataset.name} has no file {lfn!r}" if lfn else f"{dataset.name} has several files",
         hint=f"choose among {names}" + (" …" if len(dataset.files) > 5 else ""),
     )
 
@@ -80,9 +76,7 @@ def choose_tree(dataset: Dataset, tree: str) -> str:
         for file in dataset.files:
             if tree not in file.trees:
                 has = ", ".join(sorted(file.trees)) or "no tree at all"
-                raise RequestError(
-                    f"{file.lfn} has no tree {tree!r}", hint=f"it has {has}"
-                )
+                raise RequestError(f"{file.lfn} has no tree {tree!r}", hint=f"it has {has}")
         return tree
     if len(names) == 1:
         return names[0]

@@ -18,9 +18,7 @@ class Sweeping:
     Pilots never delete from the store; they cannot know what was committed.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, ledger: Ledger, store: OutputStore
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, ledger: Ledger, store: OutputStore) -> None:
         self._catalogue = catalogue
         self._ledger = ledger
         self._store = store

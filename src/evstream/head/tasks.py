@@ -38,9 +38,7 @@ class Tasks:
         """
         dataset = await self._catalogue.dataset(DatasetName(new.dataset))
         tree = choose_tree(dataset, new.tree)
-        branches = await choose_branches(
-            self._catalogue, dataset.files[0], tree, new.branches
-        )
+        branches = await choose_branches(self._catalogue, dataset.files[0], tree, new.branches)
         spec = TaskSpec(
             name=new.name,
             dataset=dataset.name,
@@ -147,18 +145,14 @@ class Tasks:
         if task.spec.merge and task.state in (TaskState.DONE, TaskState.FINISHED):
             merged = await self._ledger.commits(merge_book(task_id))
         if merged:
-            covers = merge_covers(
-                (lfns[c.chunk], c.entry_start, c.entry_stop) for c in commits
-            )
+            covers = merge_covers((lfns[c.chunk], c.entry_start, c.entry_stop) for c in commits)
             return [
                 self._output(output, covers, True, now)
                 for commit in merged
                 for output in commit.success.outputs
             ]
         return [
-            self._output(
-                output, [(lfns[c.chunk], c.entry_start, c.entry_stop)], False, now
-            )
+            self._output(output, [(lfns[c.chunk], c.entry_start, c.entry_stop)], False, now)
             for c in commits
             for output in c.success.outputs
         ]

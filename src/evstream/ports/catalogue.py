@@ -77,9 +77,7 @@ class Catalogue(Protocol):
         """Return tasks by number, all or those in the given states."""
         ...
 
-    async def start_merging(
-        self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]
-    ) -> Task:
+    async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
         """Move a running task to merging and open its merge book; again is no error."""
         ...
 

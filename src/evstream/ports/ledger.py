@@ -28,9 +28,7 @@ class Ledger(Protocol):
     is the database's.
     """
 
-    async def open_book(
-        self, book: int, rules: BookRules, chunks: Sequence[Chunk]
-    ) -> None:
+    async def open_book(self, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
         """Add a book of work; opening the same one again changes nothing."""
         ...
 
@@ -68,9 +66,7 @@ class Ledger(Protocol):
         """Take reports in order; each counts only by deleting its lease."""
         ...
 
-    async def release_lease(
-        self, lease: LeaseId, worker: WorkerId
-    ) -> list[LeasedInterval]:
+    async def release_lease(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
         """Give back what a lease still holds."""
         ...
 

@@ -44,9 +44,7 @@ class PayloadResult:
 class PayloadRunner(Protocol):
     """Runs payloads; several at once."""
 
-    async def run(
-        self, call: PayloadCall, on_cpu: Callable[[float], None]
-    ) -> PayloadResult:
+    async def run(self, call: PayloadCall, on_cpu: Callable[[float], None]) -> PayloadResult:
         """Run one unit to its end.
 
         Parameters

@@ -15,9 +15,7 @@ class ByteSource(Protocol):
         """Bytes in the file."""
         ...
 
-    def read_ranges(
-        self, ranges: Sequence[tuple[int, int]]
-    ) -> Sequence[bytes | memoryview]:
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes | memoryview]:
         """Return the bytes of each ``(offset, size)``, in the order asked.
 
         Raises

@@ -53,9 +53,7 @@ class OutputStore(Protocol):
         """
         ...
 
-    def read(
-        self, name: str, offset: int = 0, size: int | None = None
-    ) -> AsyncIterator[bytes]:
+    def read(self, name: str, offset: int = 0, size: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes of an object from an offset on, in pieces of at most 1 MiB.
 
         Raises

@@ -97,9 +97,7 @@ class Wire:
         return handling.result()
 
     @staticmethod
-    async def _handle(
-        inner: httpx2.AsyncBaseTransport, request: httpx2.Request
-    ) -> httpx2.Response:
+    async def _handle(inner: httpx2.AsyncBaseTransport, request: httpx2.Request) -> httpx2.Response:
         response = await inner.handle_async_request(request)
         content = await response.aread()
         return httpx2.Response(response.status_code, headers=response.headers, content=content)

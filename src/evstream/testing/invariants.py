@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
+from evstream.domain.ledger import ClosedInterval, Commit, LeasedInterval
 from evstream.ports import Ledger, OutputStore
 
 
@@ -34,7 +35,8 @@ class Watcher:
         commits = await self._ledger.commits(self._book)
         closed = await self._ledger.closed(self._book)
         held: dict[int, list[Interval]] = defaultdict(list)
-        for row in (*leases, *commits, *closed):
+        rows: list[LeasedInterval | Commit | ClosedInterval] = [*leases, *commits, *closed]
+        for row in rows:
             held[row.chunk].append((row.entry_start, row.entry_stop))
         for number, intervals in held.items():
             chunk = chunks[number]
@@ -43,17 +45,17 @@ class Watcher:
                 [(chunk.entry_start, chunk.entry_stop)]
             )
             assert not outside, f"chunk {number}: entries from nowhere: {outside}"
-        for row in leases:
-            for entry in range(row.entry_start, row.entry_stop):
-                key = (row.chunk, entry, row.attempt)
-                assert self._leased.setdefault(key, row.lease) == row.lease, (
-                    f"entry {entry} attempt {row.attempt} was leased twice"
+        for lease in leases:
+            for entry in range(lease.entry_start, lease.entry_stop):
+                key = (lease.chunk, entry, lease.attempt)
+                assert self._leased.setdefault(key, lease.lease) == lease.lease, (
+                    f"entry {entry} attempt {lease.attempt} was leased twice"
                 )
         now = {(c.chunk, c.entry_start, c.entry_stop, c.attempt) for c in commits}
         assert now >= self._committed, f"commits have gone: {self._committed - now}"
         for commit in commits:
-            key = (commit.chunk, commit.entry_start, commit.entry_stop, commit.attempt)
-            if key in self._committed:
+            place = (commit.chunk, commit.entry_start, commit.entry_stop, commit.attempt)
+            if place in self._committed:
                 continue
             for output in commit.success.outputs:
                 stored = await self._store.stat(output.name)

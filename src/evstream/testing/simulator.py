@@ -26,7 +26,7 @@ from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
 from evstream.client import Connection, Service
 from evstream.domain.errors import EvstreamError, PayloadError
-from evstream.domain.names import WorkerId
+from evstream.domain.names import TaskId, WorkerId
 from evstream.domain.receipt import check_ledger
 from evstream.domain.states import TaskState
 from evstream.domain.task import process_book
@@ -136,7 +136,7 @@ class Simulation:
         service = self._connect()
         task = await self._submit(service)
         database = self._open_database()
-        watcher = Watcher(database.ledger, self._store, process_book(task.id))
+        watcher = Watcher(database.ledger, self._store, process_book(TaskId(task.id)))
         self._wire.after_step = watcher.look
         for _ in range(PILOTS):
             self._start_pilot()
