@@ -1,0 +1,99 @@
+"""What all tests share: real event files, ROOT, seeds that are printed, and honest skips."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+SEED_VARIABLE = "EVSTREAM_TEST_SEED"
+_SEED = pytest.StashKey[int]()
+
+# What a failure needs to be replayed is printed with it: hypothesis gives its blob.
+# Limits of time are left to the tests that measure time: machines are shared.
+_COMMON = {"print_blob": True, "deadline": None}
+hypothesis.settings.register_profile("default", max_examples=50, **_COMMON)
+# The same change gets the same verdict; searching is what the other profiles are for.
+hypothesis.settings.register_profile("ci", max_examples=100, derandomize=True, **_COMMON)
+hypothesis.settings.register_profile("thorough", max_examples=2000, **_COMMON)
+hypothesis.settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
+)
+
+_COMPILER_MISSING = "ROOT needs a C++ compiler's headers (as root: apt-get install g++)"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep ROOT out where it cannot work: without C++ headers it computes wrong."""
+    if shutil.which("c++") is None and "ROOT" not in sys.modules:
+        # Imports raise ModuleNotFoundError then, which `pytest.importorskip` understands.
+        sys.modules["ROOT"] = None  # type: ignore[assignment]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this user may not do."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("root_user"):
+            item.add_marker(pytest.mark.skip(reason="needs the rights of root"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Print the seed of a random test that failed, with the command that replays it."""
+    report = yield
+    if report.failed and (seed := item.stash.get(_SEED, None)) is not None:
+        line = f"{SEED_VARIABLE}={seed} make test PYTEST_ARGS='{item.nodeid}'"
+        report.sections.append(("Replay with", line))
+    return report
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Seed of a random test: another one each time, printed if the test fails.
+
+    EVSTREAM_TEST_SEED=N replays; with CI set it follows from the test's name.
+    """
+    given = os.environ.get(SEED_VARIABLE)
+    if given is not None:
+        value = int(given)
+    elif os.environ.get("CI"):
+        value = zlib.crc32(request.node.nodeid.encode())
+    else:
+        value = random.SystemRandom().getrandbits(32)
+    request.node.stash[_SEED] = value
+    return value
+
+
+@pytest.fixture
+def rng(seed: int) -> random.Random:
+    """Random numbers from the test's seed."""
+    return random.Random(seed)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real event files; without it, tests that need them are skipped."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("EVSTREAM_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip("no folder of real event files: set EVSTREAM_SHARED_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root() -> object:
+    """ROOT itself, as the judge of files; tests that need it skip where it cannot be had."""
+    if shutil.which("c++") is None:
+        pytest.skip(_COMPILER_MISSING)
+    module = pytest.importorskip("ROOT", reason="no wheel of ROOT for this Python")
+    module.gROOT.SetBatch(True)
+    return module
