@@ -378,9 +378,6 @@ def _pieces(row: LeasedInterval, cut: Any) -> list[tuple[int, int]]:
 
 TestLedger = LedgerMachine.TestCase
 TestLedger.settings = settings(
-    max_examples=60,
     stateful_step_count=50,
-    deadline=None,
-    print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

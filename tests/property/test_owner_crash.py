@@ -83,13 +83,10 @@ def killed_after(directory: Path, session: str, lines: int) -> set[tuple[str, in
 
 
 @pytest.mark.server
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
-    seed = int(os.environ.get("EVSTREAM_TEST_SEED", random.SystemRandom().getrandbits(32)))
-    print(f"seed: {seed} (EVSTREAM_TEST_SEED)")
-    chance = random.Random(seed)
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, rng: random.Random) -> None:
     acknowledged: set[tuple[str, int, int, int]] = set()
     for kill in range(KILLS):
-        acknowledged |= killed_after(tmp_path, f"s{kill}", chance.randint(1, 800))
+        acknowledged |= killed_after(tmp_path, f"s{kill}", rng.randint(1, 800))
         asyncio.run(check(tmp_path, acknowledged))
     done = sum(word == "done" for word, *_ in acknowledged)
     print(f"{KILLS} kills, {len(acknowledged)} answers, {done} commits: all there")

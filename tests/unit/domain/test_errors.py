@@ -1,0 +1,50 @@
+"""Every error has a code of its own, crosses processes, and says what to do next."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+
+import pytest
+
+from evstream.domain import errors
+from evstream.domain.errors import EvstreamError, LimitError, error_class
+
+
+def classes(kind: type[EvstreamError]) -> Iterator[type[EvstreamError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from classes(below)
+
+
+TREE = [kind for kind in classes(EvstreamError) if kind.__module__ == errors.__name__]
+
+
+def test_codes_are_their_own() -> None:
+    codes = [kind.code for kind in TREE]
+    assert len(codes) == len(set(codes))
+    assert all(code == code.lower() and code.isidentifier() for code in codes)
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_codes_find_their_class(kind: type[EvstreamError]) -> None:
+    assert error_class(kind.code) is kind
+
+
+def test_foreign_codes_find_the_root() -> None:
+    assert error_class("no_such_code") is EvstreamError
+
+
+@pytest.mark.parametrize("kind", TREE)
+def test_errors_cross_processes(kind: type[EvstreamError]) -> None:
+    error = kind("disk of worker 7 is full", hint="free space", worker=7, path="/data")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert (again.message, again.hint, again.fields) == (error.message, error.hint, error.fields)
+    assert str(again) == "disk of worker 7 is full; free space"
+
+
+def test_without_a_hint_the_message_stands_alone() -> None:
+    error = LimitError("too many", units=3)
+    assert str(error) == "too many"
+    assert error.fields == {"units": 3}

@@ -1,0 +1,113 @@
+"""The first level of a receipt: every entry asked for is accounted for, once."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
+from evstream.domain.errors import VerificationError
+from evstream.domain.ledger import ClosedInterval, Commit, Progress, Success
+from evstream.domain.names import DatasetName, Guid, LeaseId, Lfn, TaskId, WorkerId
+from evstream.domain.outputs import OutputName, OutputRecord
+from evstream.domain.receipt import BookOfTask, build_receipt, canonical_receipt, check_ledger
+from evstream.domain.splitting import Chunk
+from evstream.domain.states import RangeState, TaskState
+from evstream.domain.task import OUTPUT_STREAM, Task, TaskSpec
+
+WORKER, LEASE = WorkerId("anne"), LeaseId("lease-1")
+
+
+def commit(chunk: int, start: int, stop: int) -> Commit:
+    name = OutputName(TaskId(1), OUTPUT_STREAM, 2, chunk, start, stop, 1, LEASE, ".root")
+    output = OutputRecord(
+        OUTPUT_STREAM, str(name), 100, "ab" * 32, "0" * 8, {"Events": stop - start}
+    )
+    return Commit(2, chunk, start, stop, 1, LEASE, WORKER, Success((output,), 1.0, 2.0, 10))
+
+
+def make_receipt() -> dict[str, Any]:
+    """Return the receipt of 30 events in two files, four of them not committed."""
+    spec = TaskSpec("copy", DatasetName("user:x"), "Events", "cp {input} {output}")
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    task = Task(TaskId(1), spec, TaskState.FINISHED, "request", now)
+    files = tuple(
+        SourceFile(
+            Lfn(name),
+            Guid(""),
+            (),
+            Fingerprint(1000, "", "ab" * 32),
+            {"Events": 50},
+        )
+        for name in ("a.root", "b.root")
+    )
+    process = BookOfTask(
+        chunks=[Chunk(0, Lfn("a.root"), 0, 20), Chunk(1, Lfn("b.root"), 40, 50)],
+        commits=[commit(0, 0, 10), commit(0, 10, 18), commit(1, 40, 48)],
+        closed=[
+            ClosedInterval(2, 0, 18, 20, RangeState.FATAL, "exit 1"),
+            ClosedInterval(2, 1, 48, 50, RangeState.CANCELLED, "cancelled"),
+        ],
+        progress=Progress(entries=30, finished=26, fatal=2, cancelled=2, ranges_finished=3),
+    )
+    return build_receipt(task, Dataset(spec.dataset, files), process, None, now.isoformat())
+
+
+def test_a_true_receipt_holds() -> None:
+    told = check_ledger(json.loads(json.dumps(make_receipt())))
+    assert "30 events asked for, 26 committed once in 3 ranges, 4 set aside or cancelled" in told
+
+
+def set_at(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what changes one value of a receipt."""
+
+    def change(receipt: dict[str, Any]) -> None:
+        inner: Any = receipt
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_at("evstream_receipt", to=99), "version"),
+        (set_at("commits", 0, 2, to=9), "missing"),
+        (set_at("commits", 0, 2, to=11), "twice"),
+        (set_at("commits", 1, 1, to=0), "twice"),
+        (set_at("commits", 2, 1, to=39), "not asked"),
+        (set_at("commits", 2, 0, to="c.root"), "missing"),
+        (set_at("set_aside", to=[]), "missing"),
+        (set_at("cancelled", to=[]), "missing"),
+        (set_at("files", 0, "asked", to=[[0, 21]]), "missing"),
+        (set_at("files", 0, "asked", to=[[0, 19]]), "not asked"),
+        (set_at("files", to=[]), "does not list"),
+        (set_at("commits", 0, 4, to=[1]), "two ranges claim one output"),
+        (set_at("commits", 0, 4, to=[99]), "not listed"),
+        (set_at("commits", 0, 4, to=[-1]), "not listed"),
+        (set_at("commits", 0, to=None), "damaged"),
+        (set_at("commits", 0, 1, to="zero"), "damaged"),
+        (set_at("outputs", 1, "merged_into", to=0), "its parts have 8"),
+    ],
+)
+def test_a_receipt_that_lies_is_found_out(
+    change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    receipt = copy.deepcopy(make_receipt())
+    change(receipt)
+    with pytest.raises(VerificationError, match=message):
+        check_ledger(receipt)
+
+
+def test_what_is_signed_does_not_depend_on_order_or_signature() -> None:
+    receipt = make_receipt()
+    signed = {"signature": "x", **dict(reversed(receipt.items()))}
+    assert canonical_receipt(signed) == canonical_receipt(receipt)
+    assert b" " not in canonical_receipt({"a": [1, 2], "b": None})
