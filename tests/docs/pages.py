@@ -30,6 +30,11 @@ class Block:
     text: str
 
     @property
+    def lines(self) -> list[str]:
+        """Commands, each on one line."""
+        return self.text.replace("\\\n", " ").splitlines()
+
+    @property
     def language(self) -> str:
         return self.words[0] if self.words else ""
 
@@ -67,7 +72,7 @@ def all_blocks(language: str) -> list[Block]:
 def evstream_lines(block: Block) -> list[list[str]]:
     """Return the words of each ``evstream`` command in a console block."""
     found = []
-    for line in block.text.splitlines():
+    for line in block.lines:
         words = shlex.split(line)
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             words = words[1:]

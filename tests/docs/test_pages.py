@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -97,6 +98,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert list(faults_of(page, REPOSITORY)) == []
 
 
+def test_targets_of_make_are_there() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    named = {
+        word
+        for page in pages()
+        for word in re.findall(
+            r"`?make ([a-z-]+)(?: [A-Z]+=\w+)*(?:`|$)", page.read_text("utf-8"), re.M
+        )
+    }
+    assert len(named) > 5
+    assert not [word for word in named if not re.search(rf"^{word}:", makefile, re.MULTILINE)]
+
+
 @pytest.mark.parametrize("block", all_blocks("json"), ids=str)
 def test_json_is_json(block: Block) -> None:
     json.loads(block.text)
@@ -123,7 +137,7 @@ def test_commands_are_spoken_right(block: Block) -> None:
 
 @pytest.mark.parametrize("block", [b for b in CONSOLE if len(b.words) == 1], ids=str)
 def test_commands_without_a_service_run(block: Block, tmp_path: Path) -> None:
-    _run(block.text, tmp_path)
+    _run(block.lines, tmp_path)
 
 
 @pytest.mark.server
@@ -136,14 +150,14 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     with _Services(tmp_path) as services:
         if "--data service" in before or not serves_itself:
             services.start("evstream serve --data service")
-        _run(before, tmp_path)
+        _run(before.splitlines(), tmp_path)
         for block in blocks(page):
             if block.language == "console" and "server" in block.words:
-                for line in block.text.replace("8400", port).splitlines():
+                for line in block.lines:
                     if line.startswith("evstream serve"):
-                        services.start(line)
+                        services.start(line.replace("8400", port))
                     else:
-                        _run(line, tmp_path)
+                        _run([line.replace("8400", port)], tmp_path)
         if page.name == "commands.md":
             _check_data_directory(tmp_path / "service")
         if page.name == "README.md":
@@ -224,9 +238,9 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _run(text: str, folder: Path) -> None:
+def _run(lines: list[str], folder: Path) -> None:
     """Run lines as a person would type them; each must succeed."""
-    for line in text.splitlines():
+    for line in lines:
         if not line.strip():
             continue
         if line.strip().startswith("curl") and shutil.which("curl") is None:
