@@ -129,15 +129,23 @@ def test_network_file_systems_are_refused(tmp_path: Path, kind: str) -> None:
     assert caught.value.fields["file_system"] == kind
 
 
-def test_a_refused_directory_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_made_in_a_refused_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(directory: Path) -> None:
-        raise ConfigError("refused")
+        refuse_network_file_system(directory, "22 1 0:1 / / rw - nfs4 server:/ rw")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(sqlite, "refuse_network_file_system", refuse)
-        with pytest.raises(ConfigError):
+    monkeypatch.setattr(sqlite, "refuse_network_file_system", refuse)
+    with pytest.raises(ConfigError):
+        SqliteDatabase(tmp_path / "data", ManualClock())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_whose_file_is_refused_is_given_back(tmp_path: Path) -> None:
+    make(tmp_path, "CREATE TABLE theirs (x)")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="not a ledger"):
             SqliteDatabase(tmp_path, ManualClock())
-    asyncio.run(SqliteDatabase(tmp_path, ManualClock()).close())
 
 
 # What is refused

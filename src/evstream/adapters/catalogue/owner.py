@@ -72,9 +72,14 @@ def _perform(
     return result, failure
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
+def _roll_back(connection: sqlite3.Connection, error: Exception) -> Exception:
+    """Give the transaction up; return why, or why not even that could be done."""
     if connection.in_transaction:
-        connection.execute("ROLLBACK")
+        try:
+            connection.execute("ROLLBACK")
+        except sqlite3.Error as second:
+            return second
+    return error
 
 
 class _Waiting:
@@ -198,9 +203,10 @@ class GroupCommitOwner:
                 waiting.result, waiting.failure = _perform(connection, waiting.operation)
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - the thread must outlive any one group
-            failure = _abandon(connection, error)
+            cause = _roll_back(connection, error)
             for waiting in group:
-                waiting.failure = failure
+                # One each: an error that is raised twice confuses both tracebacks.
+                waiting.failure = translate(cause)
 
     @staticmethod
     def _answer(group: list[_Waiting]) -> None:
@@ -214,16 +220,6 @@ class GroupCommitOwner:
             except RuntimeError:
                 # The loop was closed under its callers: nobody is left to be told.
                 continue
-
-
-def _abandon(connection: sqlite3.Connection, error: Exception) -> Exception:
-    """Roll the transaction back; return what its callers are told."""
-    try:
-        _roll_back(connection)
-    except sqlite3.Error as second:
-        second.__context__ = error
-        return translate(second)
-    return translate(error)
 
 
 class InlineOwner:
@@ -248,7 +244,7 @@ class InlineOwner:
             result = operation(self._connection)
             self._connection.execute("COMMIT")
         except Exception as error:
-            failure = _abandon(self._connection, error)
+            failure = translate(_roll_back(self._connection, error))
             if failure is error:
                 raise
             raise failure from error

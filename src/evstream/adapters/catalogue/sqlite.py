@@ -59,9 +59,10 @@ class SqliteDatabase:
                 f"SQLite {sqlite3.sqlite_version} is too old",
                 hint="use a Python whose SQLite is 3.37 or newer",
             )
+        # Before anything is made there.
+        refuse_network_file_system(directory)
         self._lock = DirectoryLock(directory)
         try:
-            refuse_network_file_system(directory)
             connection = _connect(directory / DATABASE_NAME, durable=not inline)
         except Exception as error:
             self._lock.close()
