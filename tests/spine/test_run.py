@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -281,6 +282,33 @@ def test_an_unwritable_output_folder_is_refused(
     (tmp_path / "closed").mkdir(mode=0o500)
     words = ["--payload", COPY, "--output", "closed/out"]
     assert_one_line_error(command.run("run", events[0], *words, status=None), "cannot write to")
+
+
+@pytest.mark.root_user
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
+@pytest.mark.parametrize("kilobytes", [64, 300, 700])
+def test_a_full_disk_ends_the_job_with_one_line(
+    command: CommandLine, tmp_path: Path, shared_data: Path, kilobytes: int
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets no disk be mounted")
+    source = shared_data / "uproot-HZZ-zlib.root"
+    words = ["--payload", COPY, "--events-per-range", 400, "--merge", "--output", disk / "out"]
+    try:
+        done = command.run("run", source, *words, status=1)
+        errors = [line for line in done.stderr.splitlines() if "evstream: error" in line]
+        assert len(errors) == 1, done.stderr
+        assert "no space is left" in errors[0]
+        assert not list(disk.glob("out/*.root")), "nothing half-written"
+        subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+        command.run("run", source, *words)
+        levels = verify_receipt(disk / "out/receipt.json")
+        assert [level.holds for level in levels][:2] == [True, True], levels
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_file_that_changed_is_refused_and_named(

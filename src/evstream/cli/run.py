@@ -12,7 +12,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from cyclopts import Parameter
 
@@ -32,6 +32,8 @@ from evstream.domain.task import split_command
 from evstream.wire.messages import NewDataset, NewTask, TaskView, encode
 
 STATE_FOLDER = ".evstream"
+FREE_BYTES_MIN = 64 << 10
+GUARD_EVERY_S = 1.0
 
 
 @dataclass
@@ -141,22 +143,34 @@ def _fields(task: NewTask) -> dict[str, Any]:
     return {name: getattr(task, name) for name in task.__struct_fields__}
 
 
+async def _guard_space(folder: Path) -> NoReturn:
+    """End the job when its disk is full: ranges that fail for that would fail in vain."""
+    while True:
+        if shutil.disk_usage(folder).free < FREE_BYTES_MIN:
+            raise ConfigError(
+                f"no space is left on the disk of {folder}",
+                hint="make room, then give the same command again: it goes on where it was",
+            )
+        await asyncio.sleep(GUARD_EVERY_S)
+
+
 async def _work(job: _Job, service: Service, url: str, state: Path, task: int) -> TaskView:
     """Keep workers alive until the task has ended, or somebody interrupts."""
     workers = Workers(url, service, state / "work", job.workers, task)
     loop = asyncio.get_running_loop()
     keeping = loop.create_task(workers.keep_alive())
+    guarding = loop.create_task(_guard_space(job.output))
     watching = loop.create_task(watch_task(service, task))
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted.set)
     waiting = loop.create_task(interrupted.wait())
-    everything: set[asyncio.Task[Any]] = {keeping, watching, waiting}
+    everything: set[asyncio.Task[Any]] = {keeping, guarding, watching, waiting}
     try:
         done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
         if watching not in done:
-            if keeping in done:
-                await keeping
+            for failed in done & {keeping, guarding}:
+                await failed
             raise KeyboardInterrupt
         return watching.result()
     finally:

@@ -13,6 +13,8 @@ from evstream.client import Service
 from evstream.domain.errors import ConfigError
 from evstream.domain.names import WorkerId
 
+LEASE_S = 15
+"""Short, since a job that is killed and given again waits for the leases of the first."""
 PATIENCE_S = 20
 """A worker whose service has vanished leaves after this; a restarted one may reuse it."""
 DEATHS_MAX = 5
@@ -71,7 +73,11 @@ class Workers:
                 await self._count_death(name, status)
 
     async def _start(self, name: WorkerId) -> asyncio.subprocess.Process:
-        environment = {**os.environ, "EVSTREAM_PILOT_PATIENCE_S": str(PATIENCE_S)}
+        environment = {
+            **os.environ,
+            "EVSTREAM_LEASE_S": str(LEASE_S),
+            "EVSTREAM_PILOT_PATIENCE_S": str(PATIENCE_S),
+        }
         command = [sys.executable, "-m", "evstream", "pilot", "--url", self._url]
         command += ["--cores", "1", "--task", str(self._task), "--worker", name]
         command += ["--workdir", str(self._folder)]

@@ -6,13 +6,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 from evstream import rootio
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import SLICE, Descriptor
 from evstream.domain.errors import DescriptorUnknownError, RequestError
 from evstream.domain.names import ProductKey
-from evstream.edge.sources import Sources
+from evstream.edge.sources import OpenSource, Sources
 from evstream.ports import Catalogue, Offload
 
 PIECE_BYTES = 1 << 20
@@ -155,16 +156,22 @@ class Products:
 
     async def read(self, product: Product, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield bytes ``[start, stop)`` of a product, in pieces of at most 1 MiB."""
-        opened = await self._offload(lambda: self._sources.acquire(product.file))
+        opened: OpenSource | None = None
+
+        def piece(offset: int) -> bytes:
+            nonlocal opened
+            # Opened where the first bytes are read: a hop between threads costs more
+            # than a small product.
+            if opened is None:
+                opened = self._sources.acquire(product.file)
+            return product.cut.read(offset, min(PIECE_BYTES, stop - offset), opened.source)
+
         try:
             for offset in range(start, stop, PIECE_BYTES):
-                size = min(PIECE_BYTES, stop - offset)
-                # Bound now: the lambda runs before the loop goes on.
-                yield await self._offload(
-                    lambda at=offset, n=size: product.cut.read(at, n, opened.source)  # type: ignore[misc]
-                )
+                yield await self._offload(partial(piece, offset))
         finally:
-            self._sources.release(opened)
+            if opened is not None:
+                self._sources.release(opened)
 
     async def close(self) -> None:
         """Stop making products and close the sources."""
