@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from evstream.cli.printing import print_json, print_table, size_text
-from evstream.cli.service import Data, Json, Token, Url, with_service
+from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.client.inputs import expand_inputs
 from evstream.wire.messages import DatasetView, NewDataset
 
@@ -16,10 +16,7 @@ def add(
     name: Annotated[str, Parameter(help="scope:name; without a scope, 'user' is taken.")],
     *inputs: Annotated[str, Parameter(help="Files, globs, folders, URLs, a coffea fileset.")],
     dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
-    json: Json = False,
-    data: Data = None,
-    url: Url = None,
-    token: Token = None,
+    door: Door = DEFAULT_DOOR,
 ) -> None:
     """Register files under a name. Each is read once and refused later if it changes.
 
@@ -29,18 +26,15 @@ def add(
     """
     new = NewDataset(expand_inputs(list(inputs), dataset), name)
     _print(
-        with_service(lambda service: service.add_dataset(new), data, url, token),
-        json=json,
+        door.ask(lambda service: service.add_dataset(new)),
+        json=door.json,
     )
 
 
 def show(
     name: Annotated[str, Parameter(help="Name of a dataset.")],
     *,
-    json: Json = False,
-    data: Data = None,
-    url: Url = None,
-    token: Token = None,
+    door: Door = DEFAULT_DOOR,
 ) -> None:
     """Show the files of a dataset.
 
@@ -48,20 +42,18 @@ def show(
 
         evstream dataset show user:dimuons
     """
-    _print(with_service(lambda service: service.dataset(name), data, url, token), json=json)
+    _print(door.ask(lambda service: service.dataset(name)), json=door.json)
 
 
-def list_all(
-    *, json: Json = False, data: Data = None, url: Url = None, token: Token = None
-) -> None:
+def list_all(*, door: Door = DEFAULT_DOOR) -> None:
     """List all datasets.
 
     For example:
 
         evstream dataset list --json
     """
-    lines = with_service(lambda service: service.datasets(), data, url, token)
-    if json:
+    lines = door.ask(lambda service: service.datasets())
+    if door.json:
         print_json(lines)
     else:
         rows = [(line.name, line.files, size_text(line.size)) for line in lines]

@@ -11,15 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evstream.cli.printing import print_json, print_pairs
-from evstream.cli.service import (
-    Data,
-    Json,
-    Token,
-    Url,
-    find_service,
-    settings_of,
-    with_service,
-)
+from evstream.cli.service import DEFAULT_DOOR, Door, find_service
 from evstream.domain.errors import EvstreamError
 
 FREE_BYTES_MIN = 1 << 30
@@ -36,7 +28,7 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(*, json: Json = False, data: Data = None, url: Url = None, token: Token = None) -> None:
+def doctor(*, door: Door = DEFAULT_DOOR) -> None:
     """Say what is missing on this machine, what for, and how to get it.
 
     Exits with 1 if something is missing that evstream cannot do without.
@@ -45,7 +37,7 @@ def doctor(*, json: Json = False, data: Data = None, url: Url = None, token: Tok
 
         evstream doctor
     """
-    settings = settings_of(data_dir=data.absolute() if data else None, url=url, token=token)
+    settings = door.settings()
     findings = [
         _python(),
         _sqlite(),
@@ -62,13 +54,13 @@ def doctor(*, json: Json = False, data: Data = None, url: Url = None, token: Tok
     ]
     try:
         address = find_service(settings)
-        health = with_service(lambda service: service.health(), data, url, token)
+        health = door.ask(lambda service: service.health())
         findings.append(
             Finding("service", True, False, f"version {health.version} at {address.url}")
         )
     except EvstreamError as error:
         findings.append(Finding("service", False, False, error.message, error.hint))
-    if json:
+    if door.json:
         print_json(findings)
     else:
         print_pairs([(_mark(f), _line(f)) for f in findings])

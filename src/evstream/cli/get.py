@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from evstream.cli.printing import print_json, size_text
-from evstream.cli.service import Data, Json, Token, Url, with_service
+from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.client import Service
 from evstream.domain.errors import ConfigError, RequestError
 from evstream.wire.messages import NewSlice
@@ -25,10 +25,7 @@ def get(
         tuple[str, ...],
         Parameter(consume_multiple=True, negative="", help="Globs of branches; default all."),
     ] = (),
-    json: Json = False,
-    data: Data = None,
-    url: Url = None,
-    token: Token = None,
+    door: Door = DEFAULT_DOOR,
 ) -> None:
     """Fetch exactly some entries and branches of a registered file.
 
@@ -52,13 +49,13 @@ def get(
         return plan.key, await service.fetch_product(plan, partial)
 
     try:
-        key, size = with_service(work, data, url, token)
+        key, size = door.ask(work)
         partial.replace(output)
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
-    if json:
+    if door.json:
         print_json({"key": key, "file": str(output), "size": size})
     else:
         print(f"{output}: {size_text(size)}, product {key}")

@@ -15,15 +15,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from evstream.cli.printing import print_json
-from evstream.cli.service import (
-    Data,
-    Json,
-    Token,
-    Url,
-    find_service,
-    run_async,
-    settings_of,
-)
+from evstream.cli.service import DEFAULT_DOOR, Door, find_service, run_async
 
 
 def pilot(
@@ -32,10 +24,7 @@ def pilot(
     task: Annotated[int | None, Parameter(help="Work for this task alone.")] = None,
     workdir: Annotated[Path | None, Parameter(help="Scratch space; default a new one.")] = None,
     worker: Annotated[str, Parameter(help="Name of this worker; default host, pid, chance.")] = "",
-    json: Json = False,
-    data: Data = None,
-    url: Url = None,
-    token: Token = None,
+    door: Door = DEFAULT_DOOR,
 ) -> None:
     """Claim event ranges, run their payload, send the outputs back, until all is done.
 
@@ -49,9 +38,7 @@ def pilot(
     from evstream.domain.names import WorkerId
     from evstream.pilot import PilotSettings
 
-    settings = settings_of(
-        data_dir=data.absolute() if data else None, url=url, token=token, cores=cores
-    )
+    settings = door.settings(cores=cores)
     name = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     pilot_settings = PilotSettings(
         cores=settings.cores,
@@ -75,7 +62,7 @@ def pilot(
                 summary = await one.run()
         finally:
             await service.close()
-        if json:
+        if door.json:
             print_json(summary)
         else:
             print(f"{name}: {summary}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -15,15 +16,43 @@ from evstream.settings import Settings, resolve
 
 T = TypeVar("T")
 
-Data = Annotated[
-    Path | None,
-    Parameter(name="--data", help="Folder of the embedded service to talk to."),
-]
-Url = Annotated[
-    str | None, Parameter(name="--url", help="Address: http://HOST:PORT or unix:/PATH.")
-]
-Token = Annotated[str | None, Parameter(name="--token", help="Bearer token of the service.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Door:
+    """Flags that say which service to talk to, and how to print what it says."""
+
+    json: Json = False
+    data: Annotated[Path | None, Parameter(help="Folder of the embedded service to talk to.")] = (
+        None
+    )
+    url: Annotated[str | None, Parameter(help="Address: http://HOST:PORT or unix:/PATH.")] = None
+    token: Annotated[str | None, Parameter(help="Bearer token of the service.")] = None
+
+    def settings(self, **flags: object) -> Settings:
+        """Return the settings, these flags and others first."""
+        data = self.data.absolute() if self.data else None
+        return settings_of(data_dir=data, url=self.url, token=self.token, **flags)
+
+    def ask(self, work: Callable[[Service], Awaitable[T]]) -> T:
+        """Connect to the service, do some work, and close the connection."""
+        from evstream.assembly import connect
+
+        settings = self.settings()
+
+        async def main() -> T:
+            service = connect(find_service(settings), settings.patience_s)
+            try:
+                return await work(service)
+            finally:
+                await service.close()
+
+        return run_async(main)
+
+
+DEFAULT_DOOR = Door()
 
 
 def settings_of(**flags: object) -> Settings:
@@ -40,27 +69,6 @@ def find_service(settings: Settings) -> Address:
         return Address(settings.url, settings.token)
     found = Address.read(Path(settings.data_dir))
     return Address(found.url, settings.token or found.token, found.pid)
-
-
-def with_service(
-    work: Callable[[Service], Awaitable[T]],
-    data: Path | None,
-    url: str | None,
-    token: str | None,
-) -> T:
-    """Connect to the service, do some work, and close the connection."""
-    from evstream.assembly import connect
-
-    settings = settings_of(data_dir=data.absolute() if data else None, url=url, token=token)
-
-    async def main() -> T:
-        service = connect(find_service(settings), settings.patience_s)
-        try:
-            return await work(service)
-        finally:
-            await service.close()
-
-    return run_async(main)
 
 
 def run_async(main: Callable[[], Awaitable[T]]) -> T:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from evstream.cli.printing import print_json, print_table
 from evstream.cli.progress import ProgressDisplay
-from evstream.cli.service import Data, Json, Token, Url, with_service
+from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.client import Service
 from evstream.wire.messages import TaskView
 
@@ -22,10 +22,7 @@ def status(
     watch: Annotated[
         bool, Parameter(negative="", help="Go on showing until the task has ended.")
     ] = False,
-    json: Json = False,
-    data: Data = None,
-    url: Url = None,
-    token: Token = None,
+    door: Door = DEFAULT_DOOR,
 ) -> None:
     """Show how one task or all tasks are coming along.
 
@@ -40,8 +37,8 @@ def status(
             views[-1] = await watch_task(service, views[-1].id)
         return views
 
-    views = with_service(work, data, url, token)
-    if json:
+    views = door.ask(work)
+    if door.json:
         print_json(views if task is None else views[0])
         return
     rows = [

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from evstream.cli.printing import print_json
-from evstream.cli.service import Data, Json, Token, Url, with_service
+from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.cli.task_options import TaskOptions
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
@@ -19,10 +19,7 @@ def submit(
     *inputs: Annotated[str, Parameter(help="A registered dataset, or files as for 'run'.")],
     options: TaskOptions,
     dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
-    json: Json = False,
-    data: Data = None,
-    url: Url = None,
-    token: Token = None,
+    door: Door = DEFAULT_DOOR,
 ) -> None:
     """Submit a task to a running service, and print its number.
 
@@ -35,8 +32,8 @@ def submit(
         name, tree = await _dataset(service, list(inputs), dataset)
         return await service.submit(options.new_task(name, tree))
 
-    view = with_service(work, data, url, token)
-    if json:
+    view = door.ask(work)
+    if door.json:
         print_json(view)
     else:
         print(view.id)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from evstream.cli.printing import print_json, print_pairs, print_table
 from evstream.cli.progress import describe
-from evstream.cli.service import Data, Json, Token, Url, with_service
+from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.client import Service
 from evstream.client.results import fetch_results
 from evstream.wire.messages import FailureView, TaskView
@@ -20,10 +20,7 @@ Number = Annotated[int, Parameter(help="Number of the task.")]
 def show(
     task: Number,
     *,
-    json: Json = False,
-    data: Data = None,
-    url: Url = None,
-    token: Token = None,
+    door: Door = DEFAULT_DOOR,
 ) -> None:
     """Show a task, and each attempt of it that failed, with its reason and its log.
 
@@ -35,8 +32,8 @@ def show(
     async def work(service: Service) -> tuple[TaskView, list[FailureView]]:
         return await service.task(task), await service.failures(task)
 
-    view, failures = with_service(work, data, url, token)
-    if json:
+    view, failures = door.ask(work)
+    if door.json:
         print_json({"task": view, "failures": failures})
         return
     spec = view.spec
@@ -69,10 +66,7 @@ def show(
 def cancel(
     task: Number,
     *,
-    json: Json = False,
-    data: Data = None,
-    url: Url = None,
-    token: Token = None,
+    door: Door = DEFAULT_DOOR,
 ) -> None:
     """Cancel a task. What is committed stays, and the receipt says what is not.
 
@@ -80,8 +74,8 @@ def cancel(
 
         evstream task cancel 1
     """
-    view = with_service(lambda service: service.cancel(task), data, url, token)
-    if json:
+    view = door.ask(lambda service: service.cancel(task))
+    if door.json:
         print_json(view)
     else:
         print(describe(view))
@@ -91,10 +85,7 @@ def outputs(
     task: Number,
     folder: Annotated[Path, Parameter(help="Folder to write to.")],
     *,
-    json: Json = False,
-    data: Data = None,
-    url: Url = None,
-    token: Token = None,
+    door: Door = DEFAULT_DOOR,
 ) -> None:
     """Fetch the outputs and the receipt of an ended task into a folder.
 
@@ -102,8 +93,8 @@ def outputs(
 
         evstream task outputs 1 results/
     """
-    paths = with_service(lambda service: fetch_results(service, task, folder), data, url, token)
-    if json:
+    paths = door.ask(lambda service: fetch_results(service, task, folder))
+    if door.json:
         print_json([str(path) for path in paths])
     else:
         for path in paths:
