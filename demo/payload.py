@@ -19,7 +19,7 @@ import uproot
 
 BRANCHES = ("run", "luminosityBlock", "event", "process", "Muon_*", "Track_*")
 ISOLATION_CONE = 0.3
-HARDEST_TRACKS = 40
+HARDEST_TRACKS = 48
 MASS_EDGES = np.linspace(0.0, 150.0, 151)
 # Logarithmic bins of the distance between two tracks.
 DISTANCE_EDGES = np.geomspace(0.01, 5.0, 51)

@@ -40,8 +40,11 @@ RUN = DEMO / "run"
 RESULTS, LOGS, WORK = RUN / "results", RUN / "logs", RUN / "work"
 RECEIPT, PICTURE = DEMO / "receipt.json", DEMO / "dimuon.png"
 WORKERS = 2
-# Short, so that what the killed worker held goes out again within the demonstration.
-LEASE_S = 6
+EVENTS_PER_RANGE = 2 * EVENTS_PER_CLUSTER
+# Short, so that what the killed worker held goes out again within the demonstration. Workers
+# renew four times a lease, and tell what their payloads have spent; the kill comes after that.
+LEASE_S = 4
+PAYLOAD_CPU_S_MIN = 1.2 * LEASE_S / 4
 START_S_MAX, PATIENCE_S = 60.0, 60.0
 
 
@@ -159,7 +162,7 @@ def start_service(processes: Processes, data: Path) -> None:
 def submit(data: Path, files: Sequence[Path]) -> int:
     """Declare the task; return its number."""
     payload = shlex.join([sys.executable, str(DEMO / "payload.py")]) + " {input} {output}"
-    options = ["--tree", "Events", "--events-per-range", EVENTS_PER_CLUSTER, "--merge"]
+    options = ["--tree", "Events", "--events-per-range", EVENTS_PER_RANGE, "--merge"]
     options += ["--name", "dimuon", "--branches", *BRANCHES]
     return int(evstream("submit", *files, "--payload", payload, *options, "--data", data))
 
@@ -205,7 +208,7 @@ async def kill_half_way(service: Service, task: int, victim: subprocess.Popen[by
         busy = payload_cpu_s(victim.pid)
         if view.state.final:
             raise DemoError("the task ended before a worker could be killed")
-        if done * 2 >= ranges and busy > 0.3:
+        if done * 2 >= ranges and busy > PAYLOAD_CPU_S_MIN:
             break
         await asyncio.sleep(0.05)
     victim.kill()
