@@ -9,6 +9,7 @@ Source: TBasket::Streamer, TBasket::ReadBasketBuffers and TBasket::WriteBuffer o
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from struct import Struct
 
@@ -39,6 +40,9 @@ _BASKET_VERSION = 3
 _GENERATED = 80
 _KNOWN_IO_BITS = 1
 _OFFSET = np.dtype(">i4")
+# What TBufferFile writes before the first object of a class behind a pointer. Its map of
+# classes is emptied for each entry, so without one of these an entry holds no positions.
+_NEW_CLASS = re.compile(rb"\xff{4}[A-Za-z_][\x20-\x7e]*\0")
 # Displacements of ROOT 3 are flagged within offsets.
 _DISPLACEMENT_MASK = 0xFF000000
 
@@ -239,8 +243,9 @@ def slice_basket(basket: Basket, start: int, stop: int, *, pinned: bool) -> Bask
     Parameters
     ----------
     pinned : bool
-        Leave each entry at its position, with zeros before the first one, since
-        entries with pointers hold positions within the basket.
+        The entries' class may have pointers. Each entry with one names a class in
+        full, and positions within the basket follow; if any of these entries does,
+        all are left at their positions, with zeros before the first one.
     """
     if not 0 <= start <= stop <= basket.entries:
         raise CorruptFileError(
@@ -252,7 +257,7 @@ def slice_basket(basket: Basket, start: int, stop: int, *, pinned: bool) -> Bask
     begin, end = int(basket.offsets[start]), int(basket.offsets[stop])
     offsets = basket.offsets[start : stop + 1]
     displacements = None if basket.displacements is None else basket.displacements[start:stop]
-    if pinned:
+    if pinned and _NEW_CLASS.search(basket.data, begin, end):
         data: Data = bytes(begin) + bytes(basket.data[begin:end])
     else:
         data, offsets = basket.data[begin:end], offsets - begin

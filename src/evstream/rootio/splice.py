@@ -156,6 +156,7 @@ class Splice:
             basket, int(plan.start[row]) - first, int(plan.stop[row]) - first, pinned=pinned
         )
         setting = _setting(index, branch, basket)
+        # A key of another length would move entries that may hold positions.
         big = basket.key.big or not pinned
         record = encode_basket(part, setting, big=big)
         plan.encoded[row] = record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_slices_join_to_the_whole(
         entries = tree.entries
         edges = sorted({0, entries // 4, entries // 3, min(entries, entries // 3 + 1), entries})
         # An empty slice among them adds nothing.
-        ranges = [(0, 0), *zip(edges, edges[1:], strict=False)]
+        ranges = [(0, 0), *pairwise(edges)]
         parts = []
         for start, stop in ranges:
             part = tmp_path / f"{number}_{start}_{stop}.root"
