@@ -37,11 +37,11 @@ from evstream.domain.ledger import (
     BookRules,
     Failure,
     LeasedInterval,
-    LedgerModel,
     RangeReport,
     RunningUnit,
     Success,
 )
+from evstream.domain.ledger_model import LedgerModel
 from evstream.domain.names import LeaseId, Lfn, WorkerId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.splitting import Chunk, units_of

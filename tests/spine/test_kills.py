@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import subprocess
@@ -12,21 +13,24 @@ from pathlib import Path
 import pytest
 import uproot
 
+from evstream.assembly import connect
+from evstream.client import Address
 from evstream.client.verification import verify_receipt
+from evstream.domain.errors import NotFoundError, TransientError
 from tests.spine.commands import CommandLine, write_events
 
 KILLS = 200
-KILLS_PER_TASK = 20
-WORKERS = 2
-ENTRIES = 3000
-EVENTS_PER_RANGE = 25
+PILOTS = 3
+ENTRIES = 2000
+EVENTS_PER_RANGE = 20
+PATIENT = {"EVSTREAM_PATIENCE_S": "60"}
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 PAYLOAD = """
 import shutil, sys, time
 begin = time.process_time()
-while time.process_time() - begin < 0.05:
+while time.process_time() - begin < 0.2:
     pass
 shutil.copyfile(sys.argv[1], sys.argv[2])
 """
@@ -39,8 +43,8 @@ class Victims:
         self._command = command
         self._data = data
         self._rng = rng
-        self.service = command.serve(data)
-        self.pilots = [self._start_pilot() for _ in range(WORKERS)]
+        self._service = command.serve(data)
+        self._pilots = [self._start_pilot() for _ in range(PILOTS)]
         self.kills = {"service": 0, "pilot": 0}
 
     def _start_pilot(self) -> subprocess.Popen[bytes]:
@@ -48,16 +52,21 @@ class Victims:
             "pilot", "--data", self._data, "--cores", "1", EVSTREAM_LEASE_S="4"
         )
 
+    @property
+    def total(self) -> int:
+        """Kills so far."""
+        return sum(self.kills.values())
+
     def kill_one(self) -> None:
-        """Kill the service once in three times, else a pilot; start it again at once."""
-        if self._rng.random() < 1 / 3:
-            self._command.end(self.service)
-            self.service = self._command.start("serve", "--data", self._data)
+        """Kill the service once in four times, else the oldest pilot; start it again."""
+        if self._rng.random() < 0.25:
+            self._command.end(self._service)
+            self._service = self._command.start("serve", "--data", self._data)
             self.kills["service"] += 1
         else:
-            slot = self._rng.randrange(WORKERS)
-            self._command.end(self.pilots[slot])
-            self.pilots[slot] = self._start_pilot()
+            # The oldest is at work; one just born would die before it begins.
+            self._command.end(self._pilots.pop(0))
+            self._pilots.append(self._start_pilot())
             self.kills["pilot"] += 1
 
 
@@ -73,14 +82,13 @@ def test_every_receipt_is_exact_after_200_kills(
     data = tmp_path / "data"
     victims = Victims(command, data, rng)
     tasks, attempts, failed = 0, 0, 0
-    while sum(victims.kills.values()) < KILLS:
+    while victims.total < KILLS:
         tasks += 1
         task = _submit(command, data, source, payload, tasks)
-        target = sum(victims.kills.values()) + KILLS_PER_TASK
-        while sum(victims.kills.values()) < target and not _ended(command, data, task):
-            threading.Event().wait(rng.random() * 0.8)
+        while victims.total < KILLS and not _ended(data, task):
+            threading.Event().wait(rng.random() * 1.2)
             victims.kill_one()
-        command.run("status", task, "--watch", "--data", data, env={"EVSTREAM_PATIENCE_S": "60"})
+        command.run("status", task, "--watch", "--data", data, env=PATIENT)
         counts = _check(command, data, task, tmp_path / f"results{task}")
         attempts += counts["attempts"]
         failed += counts["failed_attempts"]
@@ -105,14 +113,25 @@ def _submit(command: CommandLine, data: Path, source: Path, payload: Path, numbe
         f"kill{number}",
         "--data",
         data,
-        env={"EVSTREAM_PATIENCE_S": "60"},
+        env=PATIENT,
     )
     return int(done.stdout)
 
 
-def _ended(command: CommandLine, data: Path, task: int) -> bool:
-    done = command.run("status", task, "--json", "--data", data, status=None)
-    return done.returncode == 0 and json.loads(done.stdout)["state"] not in ("running", "merging")
+def _ended(data: Path, task: int) -> bool:
+    """Whether a task has ended, as far as the service can be asked just now."""
+
+    async def ask() -> bool:
+        service = connect(Address.read(data), patience_s=0.0)
+        try:
+            return (await service.task(task)).state.final
+        finally:
+            await service.close()
+
+    try:
+        return asyncio.run(ask())
+    except (NotFoundError, TransientError):
+        return False
 
 
 def _check(command: CommandLine, data: Path, task: int, results: Path) -> dict[str, int]:

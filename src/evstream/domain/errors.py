@@ -5,6 +5,7 @@
     EvstreamError
     ├── RequestError         ask differently
     │   ├── NotFoundError        no such dataset, task, product or output
+    │   │   └── DescriptorUnknownError   register the descriptor, then ask again
     │   ├── LimitError           a number outside its stated bounds
     │   └── AccessError          not allowed: credentials missing or wrong
     ├── ConflictError        someone else holds it, or it changed meanwhile

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from evstream.domain.errors import RequestError
 from evstream.domain.names import LeaseId, TaskId
 
-_SAFE = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_STREAM = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 _NAME = re.compile(
-    r"tasks/(?P<task>\d+)/(?P<stream>[A-Za-z0-9._-]+)"
+    r"tasks/(?P<task>\d+)/(?P<stream>" + _STREAM + r")"
     r"/(?P<book>\d+)-(?P<chunk>\d+)-(?P<start>\d+)-(?P<stop>\d+)"
-    r"\.a(?P<attempt>\d+)\.(?P<lease>[A-Za-z0-9_-]+)(?P<suffix>(?:\.[A-Za-z0-9]+)*)"
+    r"\.a(?P<attempt>\d+)\.(?P<lease>[A-Za-z0-9_-]+)(?P<suffix>(?:\.[A-Za-z0-9]+)*)",
+    re.ASCII,
 )
 LOG_STREAM = "log"
 
@@ -89,7 +90,7 @@ class OutputName:
 
 def check_stream_name(stream: str) -> str:
     """Return a stream name if it can be part of an output's name."""
-    if not _SAFE.fullmatch(stream) or stream == LOG_STREAM:
+    if not re.fullmatch(_STREAM, stream) or stream == LOG_STREAM:
         raise RequestError(
             f"{stream!r} cannot name an output stream",
             hint="use letters, digits, '.', '_' and '-'; 'log' is taken",

@@ -12,7 +12,7 @@ class SeededIds:
     """The `Ids` port on a pseudo-random generator; never for production."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - predictable on purpose
+        self._random = random.Random(seed)
 
     def new(self, prefix: str) -> str:
         """Return ``prefix`` and 67 random bits in digits and lower-case letters."""

@@ -57,6 +57,9 @@ def test_an_example() -> None:
         GOOD.replace("tasks/1", "tasks/one"),
         GOOD.replace(".a3", ""),
         "tasks/1/output/2-0-100.a3.lease.root",
+        GOOD.replace("output", ".."),
+        GOOD.replace("output", "."),
+        GOOD.replace("tasks/1", "tasks/\u0661"),
     ],
 )
 def test_what_is_not_a_name_of_ours_is_refused(name: str) -> None:
@@ -69,7 +72,7 @@ def test_streams_that_can_be_named(stream: str) -> None:
     assert check_stream_name(stream) == stream
 
 
-@pytest.mark.parametrize("stream", ["", "x" * 101, "log", "a/b", "a b", "é", "a\n"])
+@pytest.mark.parametrize("stream", ["", ".", "..", "x" * 101, "log", "a/b", "a b", "é", "a\n"])
 def test_streams_that_cannot(stream: str) -> None:
     with pytest.raises(RequestError):
         check_stream_name(stream)

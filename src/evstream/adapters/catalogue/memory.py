@@ -16,11 +16,11 @@ from evstream.domain.ledger import (
     Commit,
     FailedAttempt,
     LeasedInterval,
-    LedgerModel,
     Progress,
     RangeReport,
     RunningUnit,
 )
+from evstream.domain.ledger_model import LedgerModel
 from evstream.domain.names import DatasetName, LeaseId, TaskId, WorkerId
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, TaskState

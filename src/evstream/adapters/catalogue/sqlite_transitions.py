@@ -1,6 +1,6 @@
 """Transitions of intervals on SQLite: statements that touch only the rows they change.
 
-`evstream.domain.ledger.LedgerModel` says what each means; schema.sql draws where an
+`evstream.domain.ledger_model.LedgerModel` says what each means; schema.sql draws where an
 interval lives. Each function runs within a transaction of the `Owner`; the rules of
 cutting intervals into units are the domain's.
 """
@@ -363,7 +363,9 @@ def _fail(db: sqlite3.Connection, ended: Sequence[tuple[LeasedInterval, Failure]
         failures_max, attempts_max = limits[row.book]
         failures = row.failures + (failure.kind in COUNTED_KINDS)
         place = (row.book, row.chunk, row.entry_start, row.entry_stop)
-        if failures >= failures_max or row.attempt >= attempts_max:
+        # What never began cannot have killed its workers.
+        worn_out = row.running and row.attempt >= attempts_max
+        if failures >= failures_max or worn_out:
             closed.append((*place, int(RangeState.FATAL), failure.error))
         else:
             free.append((*place, row.attempt + 1, failures))

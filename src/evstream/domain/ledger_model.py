@@ -1,0 +1,399 @@
+"""The meaning of the ledger, in the plainest form.
+
+`LedgerModel` is the oracle that every database adapter is tested against: same
+messages, same answers, same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from evstream.domain.errors import ConflictError, NotFoundError
+from evstream.domain.ledger import (
+    COUNTED_KINDS,
+    BookRules,
+    ClosedInterval,
+    Commit,
+    FailedAttempt,
+    Failure,
+    LeasedInterval,
+    Progress,
+    RangeReport,
+    RunningUnit,
+    Success,
+)
+from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.splitting import Chunk, count_units, units_end
+from evstream.domain.states import Answer, RangeState
+
+
+@dataclass(slots=True)
+class _Free:
+    entry_start: int
+    entry_stop: int
+    attempt: int
+    failures: int
+
+
+@dataclass(slots=True)
+class _ChunkState:
+    chunk: Chunk
+    high_water: int
+    free: list[_Free] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Book:
+    rules: BookRules
+    chunks: dict[int, _ChunkState]
+    commits: list[Commit] = field(default_factory=list)
+    failed: list[FailedAttempt] = field(default_factory=list)
+    closed: list[ClosedInterval] = field(default_factory=list)
+
+
+class LedgerModel:
+    """The meaning of the ledger, in the plainest form: lists in memory.
+
+    Not for production: every operation scans. Deterministic: claims take returned
+    intervals before fresh ones, each by (book, chunk, entry).
+    """
+
+    def __init__(self) -> None:
+        self._books: dict[int, _Book] = {}
+        self._leases: list[LeasedInterval] = []
+
+    def open_book(self, book: int, rules: BookRules, chunks: Iterable[Chunk]) -> None:
+        """Add a book; opening the same one again changes nothing."""
+        if book not in self._books:
+            in_order = sorted(chunks, key=lambda chunk: chunk.number)
+            states = {c.number: _ChunkState(c, c.entry_start) for c in in_order}
+            self._books[book] = _Book(rules, states)
+
+    def claim(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        units: int,
+        duration: timedelta,
+        now: datetime,
+        books: Sequence[int] | None = None,
+    ) -> list[LeasedInterval]:
+        """Lease up to `units` units; a repeated lease id gives what it gave.
+
+        Parameters
+        ----------
+        books : sequence of int, optional
+            Where to look, in this order; None for every open book by number.
+        """
+        held = self.held(lease)
+        if held:
+            if held[0].worker != worker:
+                raise ConflictError(f"lease {lease} is another worker's", lease=lease)
+            return held
+        numbers = sorted(self._books) if books is None else list(books)
+        taken: list[LeasedInterval] = []
+        for fresh in (False, True):
+            for number in numbers:
+                if number not in self._books:
+                    continue
+                for state in self._books[number].chunks.values():
+                    take = self._take_fresh if fresh else self._take_free
+                    for piece in take(number, state, units):
+                        units -= self._count(number, state, piece)
+                        row = LeasedInterval(
+                            lease,
+                            worker,
+                            number,
+                            state.chunk.number,
+                            piece.entry_start,
+                            piece.entry_stop,
+                            piece.attempt,
+                            piece.failures,
+                            now + duration,
+                        )
+                        self._leases.append(row)
+                        taken.append(row)
+        return taken
+
+    def _count(self, book: int, state: _ChunkState, piece: _Free) -> int:
+        step = self._books[book].rules.events_per_range
+        return count_units((piece.entry_start, piece.entry_stop), state.chunk.entry_start, step)
+
+    def _take_free(self, book: int, state: _ChunkState, units: int) -> list[_Free]:
+        step = self._books[book].rules.events_per_range
+        taken: list[_Free] = []
+        while units > 0 and state.free:
+            piece = state.free.pop(0)
+            interval = (piece.entry_start, piece.entry_stop)
+            end = units_end(interval, state.chunk.entry_start, step, units)
+            if end < piece.entry_stop:
+                self._give_back(state, _Free(end, piece.entry_stop, piece.attempt, piece.failures))
+            taken.append(_Free(piece.entry_start, end, piece.attempt, piece.failures))
+            units -= self._count(book, state, taken[-1])
+        return taken
+
+    def _take_fresh(self, book: int, state: _ChunkState, units: int) -> list[_Free]:
+        start, stop = state.high_water, state.chunk.entry_stop
+        if units <= 0 or start >= stop:
+            return []
+        step = self._books[book].rules.events_per_range
+        state.high_water = units_end((start, stop), state.chunk.entry_start, step, units)
+        return [_Free(start, state.high_water, 1, 0)]
+
+    @staticmethod
+    def _give_back(state: _ChunkState, piece: _Free) -> None:
+        state.free.append(piece)
+        state.free.sort(key=lambda free: free.entry_start)
+
+    def held(self, lease: LeaseId) -> list[LeasedInterval]:
+        """Return what a lease still holds."""
+        return sorted(
+            (row for row in self._leases if row.lease == lease),
+            key=lambda row: (row.book, row.chunk, row.entry_start),
+        )
+
+    def renew(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        duration: timedelta,
+        now: datetime,
+        running: Iterable[RunningUnit] = (),
+    ) -> list[LeasedInterval]:
+        """Extend a lease and note which units have begun; return what is still held."""
+        for unit in running:
+            row = self._carve(
+                lease, worker, unit.book, unit.chunk, unit.entry_start, unit.entry_stop
+            )
+            if row is not None:
+                self._leases.append(replace(row, running=True, cpu_s=unit.cpu_s))
+        self._leases = [
+            replace(row, expires=now + duration)
+            if (row.lease, row.worker) == (lease, worker)
+            else row
+            for row in self._leases
+        ]
+        return [row for row in self.held(lease) if row.worker == worker]
+
+    def report(self, report: RangeReport) -> Answer:
+        """Take a worker's word; only the deletion of its lease makes it count."""
+        book = self._books.get(report.book)
+        if book is None or report.chunk not in book.chunks:
+            return Answer.SUPERSEDED
+        row = self._carve(
+            report.lease,
+            report.worker,
+            report.book,
+            report.chunk,
+            report.entry_start,
+            report.entry_stop,
+            report.attempt,
+        )
+        if row is None:
+            return self._answer_late(book, report)
+        if isinstance(report.outcome, Success):
+            book.commits.append(
+                Commit(
+                    row.book,
+                    row.chunk,
+                    row.entry_start,
+                    row.entry_stop,
+                    row.attempt,
+                    row.lease,
+                    row.worker,
+                    report.outcome,
+                )
+            )
+        else:
+            self._fail(book, replace(row, running=True), report.outcome)
+        return Answer.ACCEPTED
+
+    @staticmethod
+    def _answer_late(book: _Book, report: RangeReport) -> Answer:
+        """Tell a repeat of what was accepted from what came too late."""
+        wanted = (
+            report.lease,
+            report.chunk,
+            report.entry_start,
+            report.entry_stop,
+            report.attempt,
+        )
+        past: Sequence[Commit | FailedAttempt] = (
+            book.commits if isinstance(report.outcome, Success) else book.failed
+        )
+        for item in past:
+            if isinstance(item, FailedAttempt) and item.failure.kind == "lost":
+                continue
+            found = (
+                item.lease,
+                item.chunk,
+                item.entry_start,
+                item.entry_stop,
+                item.attempt,
+            )
+            if found == wanted:
+                return Answer.ALREADY_ACCEPTED
+        return Answer.SUPERSEDED
+
+    def _carve(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        book: int,
+        chunk: int,
+        start: int,
+        stop: int,
+        attempt: int | None = None,
+    ) -> LeasedInterval | None:
+        """Take an interval out of the lease that holds it, leaving the rest leased.
+
+        CPU seconds go with the piece that is taken, so that none is counted twice.
+        """
+        for index, row in enumerate(self._leases):
+            if (row.lease, row.worker, row.book, row.chunk) != (
+                lease,
+                worker,
+                book,
+                chunk,
+            ):
+                continue
+            if not row.entry_start <= start < stop <= row.entry_stop:
+                continue
+            if attempt is not None and row.attempt != attempt:
+                continue
+            del self._leases[index]
+            if row.entry_start < start:
+                self._leases.append(replace(row, entry_stop=start, cpu_s=0.0))
+            if stop < row.entry_stop:
+                self._leases.append(replace(row, entry_start=stop, cpu_s=0.0))
+            return replace(row, entry_start=start, entry_stop=stop)
+        return None
+
+    def _fail(self, book: _Book, row: LeasedInterval, failure: Failure) -> None:
+        book.failed.append(
+            FailedAttempt(
+                row.book,
+                row.chunk,
+                row.entry_start,
+                row.entry_stop,
+                row.attempt,
+                row.lease,
+                row.worker,
+                row.running,
+                failure,
+            )
+        )
+        failures = row.failures + (failure.kind in COUNTED_KINDS)
+        # What never began cannot have killed its workers.
+        worn_out = row.running and row.attempt >= book.rules.attempts_max
+        if failures >= book.rules.failures_max or worn_out:
+            book.closed.append(
+                ClosedInterval(
+                    row.book,
+                    row.chunk,
+                    row.entry_start,
+                    row.entry_stop,
+                    RangeState.FATAL,
+                    failure.error,
+                )
+            )
+        else:
+            self._give_back(
+                book.chunks[row.chunk],
+                _Free(row.entry_start, row.entry_stop, row.attempt + 1, failures),
+            )
+
+    def _lose(self, lost: list[LeasedInterval], reason: str) -> list[LeasedInterval]:
+        lost = sorted(lost, key=lambda row: (row.book, row.chunk, row.entry_start))
+        self._leases = [row for row in self._leases if row not in lost]
+        for row in lost:
+            self._fail(self._books[row.book], row, Failure("lost", reason, cpu_s=row.cpu_s))
+        return lost
+
+    def release(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
+        """Give back what a lease still holds."""
+        rows = [row for row in self.held(lease) if row.worker == worker]
+        return self._lose(rows, "given back by its worker")
+
+    def expire(self, now: datetime) -> list[LeasedInterval]:
+        """Take back the leases whose time is over."""
+        return self._lose([row for row in self._leases if row.expires <= now], "lease expired")
+
+    def forget_worker(self, worker: WorkerId) -> list[LeasedInterval]:
+        """Take back the leases of a worker that is known to be gone."""
+        return self._lose([row for row in self._leases if row.worker == worker], "worker lost")
+
+    def cancel_book(self, number: int) -> None:
+        """Close all that is not finished; leases on it end."""
+        book = self._book(number)
+        open_intervals: list[tuple[int, int, int]] = []
+        for state in book.chunks.values():
+            chunk = state.chunk.number
+            open_intervals += [(chunk, f.entry_start, f.entry_stop) for f in state.free]
+            state.free.clear()
+            if state.high_water < state.chunk.entry_stop:
+                open_intervals.append((chunk, state.high_water, state.chunk.entry_stop))
+                state.high_water = state.chunk.entry_stop
+        for row in [row for row in self._leases if row.book == number]:
+            self._leases.remove(row)
+            open_intervals.append((row.chunk, row.entry_start, row.entry_stop))
+        for chunk, start, stop in sorted(open_intervals):
+            book.closed.append(
+                ClosedInterval(number, chunk, start, stop, RangeState.CANCELLED, "cancelled")
+            )
+
+    def _book(self, number: int) -> _Book:
+        if number not in self._books:
+            raise NotFoundError(f"there is no book {number}", book=number)
+        return self._books[number]
+
+    def progress(self, number: int) -> Progress:
+        """Return entries by state, and sums."""
+        book = self._book(number)
+        leased = [row for row in self._leases if row.book == number]
+        closed = dict.fromkeys((RangeState.FATAL, RangeState.CANCELLED), 0)
+        for item in book.closed:
+            closed[item.state] += item.entry_stop - item.entry_start
+        step = book.rules.events_per_range
+        chunks = [state.chunk for state in book.chunks.values()]
+        begun = [item for item in book.failed if item.running]
+        return Progress(
+            entries=sum(chunk.entries for chunk in chunks),
+            sent=sum(row.entries for row in leased if not row.running),
+            running=sum(row.entries for row in leased if row.running),
+            finished=sum(c.entry_stop - c.entry_start for c in book.commits),
+            fatal=closed[RangeState.FATAL],
+            cancelled=closed[RangeState.CANCELLED],
+            ranges=sum(
+                count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in chunks
+            ),
+            ranges_finished=len(book.commits),
+            attempts=len(book.commits) + len(begun),
+            failed_attempts=len(begun),
+            cpu_s=sum(c.success.cpu_s for c in book.commits),
+            lost_cpu_s=sum(item.failure.cpu_s for item in book.failed),
+            wall_s=sum(c.success.wall_s for c in book.commits),
+            bytes_in=sum(c.success.bytes_in for c in book.commits),
+        )
+
+    def commits(self, number: int) -> list[Commit]:
+        """Return what is done, in entry order."""
+        return sorted(self._book(number).commits, key=lambda c: (c.chunk, c.entry_start))
+
+    def closed(self, number: int) -> list[ClosedInterval]:
+        """Return what was set aside or cancelled, in entry order."""
+        return sorted(self._book(number).closed, key=lambda c: (c.chunk, c.entry_start))
+
+    def failed_attempts(self, number: int) -> list[FailedAttempt]:
+        """Return attempts that came to nothing, in the order they ended."""
+        return list(self._book(number).failed)
+
+    def chunks(self, number: int) -> list[Chunk]:
+        """Return a book's chunks by number."""
+        return [state.chunk for state in self._book(number).chunks.values()]
+
+    def leases(self) -> list[LeasedInterval]:
+        """Return every leased interval."""
+        return sorted(self._leases, key=lambda row: (row.book, row.chunk, row.entry_start))
