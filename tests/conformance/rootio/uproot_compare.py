@@ -10,6 +10,11 @@ import numpy as np
 import uproot
 
 
+# Streamed member by member, which uproot takes for entry by entry: its numbers are
+# those of neighbouring bytes, and depend on what else is in the basket.
+MISREAD_BY_UPROOT = ("METAssoc_AnalysisMETAux.jetLink",)
+
+
 def equal_by_uproot(
     source: Path, tree: str, start: int, product: Path, first: int, entries: int
 ) -> tuple[int, list[str]]:
@@ -30,6 +35,9 @@ def equal_by_uproot(
     with uproot.open(source) as one, uproot.open(product) as two:
         mine, made = one[tree], two[tree]
         for name in made.keys():  # noqa: SIM118 - branches are not keys
+            if name.endswith(MISREAD_BY_UPROOT):
+                unreadable.append(name)
+                continue
             if len(made[name].branches) != len(mine[name].branches):
                 continue  # a part of an object: its own branches are compared one by one
             expected = _array(mine[name], start, start + entries)

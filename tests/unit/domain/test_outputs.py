@@ -14,7 +14,7 @@ COUNTS = st.integers(0, 10**12)
 NAMES = st.builds(
     OutputName,
     task=COUNTS.map(TaskId),
-    stream=st.from_regex(r"[A-Za-z0-9._-]{1,30}", fullmatch=True),
+    stream=st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,29}", fullmatch=True),
     book=COUNTS,
     chunk=COUNTS,
     entry_start=COUNTS,
