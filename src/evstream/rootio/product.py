@@ -136,7 +136,9 @@ class Product:
         edges: list[tuple[Segment, int, int]] = []  # segment, its start, head
         for segment, start, begin, end in copies:
             ranges.append((segment.offset + begin - start, end - begin))
-            edges += [(segment, start, h) for h in _cut_heads(segment, begin - start, end - start)]
+            far = end > _SMALL_SEEK_MAX
+            heads = _cut_heads(segment, begin - start, end - start, far=far)
+            edges += [(segment, start, head) for head in heads]
         ranges += [(segment.offset + head, HEAD_BYTES) for segment, _, head in edges]
         views = yield from fetch(ranges, source_size)
         buffer = np.frombuffer(out, np.uint8)
@@ -163,12 +165,20 @@ def _heads_between(segment: Segment, begin: int, end: int) -> slice:
     return slice(first, last)
 
 
-def _cut_heads(segment: Segment, begin: int, end: int) -> list[int]:
-    """Find heads of baskets that a stretch of a segment holds only in part."""
+def _cut_heads(segment: Segment, begin: int, end: int, *, far: bool) -> list[int]:
+    """Find heads of baskets that a stretch of a segment holds only in part.
+
+    Beyond two gigabytes a whole key may have to change, so the last head before the
+    stretch counts too, however far its key reaches.
+    """
     if segment.heads is None:
         return []
     near = segment.heads[_heads_between(segment, begin - HEAD_BYTES + 1, end)]
-    return near[(near < begin) | (near + HEAD_BYTES > end)].tolist()  # type: ignore[no-any-return]
+    cut: list[int] = near[(near < begin) | (near + HEAD_BYTES > end)].tolist()
+    before = int(np.searchsorted(segment.heads, begin, side="left")) - 1
+    if far and before >= 0 and int(segment.heads[before]) not in cut:
+        cut.append(int(segment.heads[before]))
+    return cut
 
 
 def _patch(

@@ -9,7 +9,6 @@ import awkward as ak
 import numpy as np
 import uproot
 
-
 # Streamed member by member, which uproot takes for entry by entry: its numbers are
 # those of neighbouring bytes, and depend on what else is in the basket.
 MISREAD_BY_UPROOT = ("METAssoc_AnalysisMETAux.jetLink",)

@@ -1,0 +1,69 @@
+"""Joins of small files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+from evstream import rootio
+
+
+def test_slices_join_in_the_order_given(small_file: Path, tmp_path: Path) -> None:
+    parts = []
+    for number, (start, stop) in enumerate([(300, 500), (0, 0), (0, 300)]):
+        parts.append(tmp_path / f"{number}.root")
+        rootio.cut(small_file, parts[-1], tree="Events", entry_start=start, entry_stop=stop)
+    joined = tmp_path / "joined.root"
+    result = rootio.join(parts, joined)
+    assert result.entries == {"Events": 500}
+    with uproot.open(joined) as file:
+        assert file["Events/i"].array().tolist() == [*range(300, 500), *range(300)]
+        assert (
+            file["Events/jet"].array().tolist()[200:]
+            == (uproot.open(small_file)["Events/jet"].array().tolist()[:300])
+        )
+
+
+def test_whole_files_join_with_all_that_is_in_them(small_file: Path, tmp_path: Path) -> None:
+    joined = tmp_path / "joined.root"
+    result = rootio.join([small_file, rootio.FileSource(small_file)], joined)
+    assert result.entries == {"Events": 1000, "deep/er/other": 1000}
+    assert result.objects == {"added": ("histogram",)}
+    with uproot.open(joined) as file, uproot.open(small_file) as one:
+        assert file["deep/er/other/i"].array().tolist() == [*range(500), *range(500)]
+        assert np.array_equal(file["histogram"].values(), 2 * one["histogram"].values())
+        assert file["histogram"].classname == one["histogram"].classname
+
+
+def test_differences_are_named(small_file: Path, tmp_path: Path) -> None:
+    part = tmp_path / "part.root"
+    rootio.cut(small_file, part, tree="Events", entry_stop=10, branches=["x", "i"])
+    with pytest.raises(rootio.SchemaMismatchError) as caught:
+        rootio.join([small_file, part], tmp_path / "joined.root")
+    assert caught.value.fields["names"] == ["fixed", "jet", "njet"]
+    with uproot.recreate(tmp_path / "other.root") as file:
+        file.mktree("Events", {"x": "f4", "i": "i4"})
+        file["Events"].extend({"x": np.zeros(3, "f4"), "i": np.zeros(3, "i4")})
+    with pytest.raises(rootio.SchemaMismatchError) as caught:
+        rootio.join([part, tmp_path / "other.root"], tmp_path / "joined.root")
+    assert caught.value.fields["names"] == ["x"]
+    assert not (tmp_path / "joined.root").exists()
+
+
+def test_histograms_with_other_bins_are_refused(tmp_path: Path) -> None:
+    for number, bins in enumerate((10, 12)):
+        with uproot.recreate(tmp_path / f"{number}.root") as file:
+            file["h"] = np.histogram(np.arange(100), bins=bins)
+    with pytest.raises(rootio.SchemaMismatchError, match="h"):
+        rootio.join([tmp_path / "0.root", tmp_path / "1.root"], tmp_path / "joined.root")
+
+
+def test_the_same_inputs_give_the_same_bytes(small_file: Path, tmp_path: Path) -> None:
+    made = []
+    for number in range(2):
+        rootio.join([small_file, small_file], tmp_path / f"{number}.root", identity=b"key")
+        made.append((tmp_path / f"{number}.root").read_bytes())
+    assert made[0] == made[1]
