@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from evstream.domain.dataset import Dataset
+from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import slice_of
 from evstream.domain.intervals import Interval
 from evstream.domain.ledger import Commit, LeasedInterval
@@ -36,7 +36,7 @@ class Claims:
         self._ledger = ledger
         self._planner = planner
         # What never changes once it is written, by task and by book.
-        self._datasets: dict[TaskId, Dataset] = {}
+        self._files: dict[TaskId, dict[Lfn, SourceFile]] = {}
         self._chunks: dict[int, list[Chunk]] = {}
 
     async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
@@ -88,8 +88,8 @@ class Claims:
         return await self._ledger.forget_worker(worker)
 
     def _forget_ended(self, active: set[TaskId]) -> None:
-        for task in [task for task in self._datasets if task not in active]:
-            del self._datasets[task]
+        for task in [task for task in self._files if task not in active]:
+            del self._files[task]
         for book in [book for book in self._chunks if task_of(book) not in active]:
             del self._chunks[book]
 
@@ -101,8 +101,9 @@ class Claims:
         chunk = self._chunks[row.book][row.chunk]
         if is_merge(row.book):
             return [await self._merge_unit(task, row, chunk, now)]
-        if task.id not in self._datasets:
-            self._datasets[task.id] = await self._catalogue.dataset(task.spec.dataset)
+        if task.id not in self._files:
+            dataset = await self._catalogue.dataset(task.spec.dataset)
+            self._files[task.id] = {file.lfn: file for file in dataset.files}
         return [
             self._range_unit(task, row, chunk, interval, now)
             for interval in units_of(
@@ -121,7 +122,7 @@ class Claims:
         now: datetime,
     ) -> m.RangeUnit:
         spec = task.spec
-        file = next(f for f in self._datasets[task.id].files if f.lfn == chunk.lfn)
+        file = self._files[task.id][chunk.lfn]
         descriptor = slice_of(file.fingerprint, spec.tree, interval, spec.branches)
         output = _output_name(task, row, interval, OUTPUT_STREAM, spec.output_suffix)
         log = _output_name(task, row, interval, LOG_STREAM, ".txt")
