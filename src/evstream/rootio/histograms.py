@@ -107,7 +107,7 @@ class _Histogram:
         graph = self.graph
         found = []
         for node in graph.lists[graph.nodes[target].items[""]].nodes:
-            (_, start, _) = graph.nodes[node].tokens[0]
+            start = graph.nodes[node].tokens[1]
             # TObjString: header, then TObject's version, unique id and bits, then the text.
             (bin_number,) = I4.unpack_from(graph.data, start + 8)
             found.append((graph.label(start), bin_number))

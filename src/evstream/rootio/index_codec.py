@@ -251,7 +251,8 @@ def _skeleton(tree: TreeIndex, out: _Writer) -> Json:
     skeleton = tree.skeleton
     # Baskets and their tables are kept elsewhere: what no token names becomes zeros.
     data = bytearray(len(skeleton.data))
-    for op, a, b in skeleton.tokens:
+    tokens = iter(skeleton.tokens)
+    for op, a, b in zip(tokens, tokens, tokens, strict=True):
         if op == Op.RAW:
             data[a:b] = skeleton.data[a:b]
     tabled = {number for row in tree.table.arrays for number in row}
@@ -266,7 +267,7 @@ def _skeleton(tree: TreeIndex, out: _Writer) -> Json:
     number_of = {name: i for i, name in enumerate(names)}
     return {
         "data": out.blob(bytes(data)),
-        "tokens": out.array(np.array(skeleton.tokens, np.int64).ravel()),
+        "tokens": out.array(skeleton.tokens),
         "starts": out.array(skeleton.starts),
         "names": names,
         "classes": out.array([number_of[name] for name in skeleton.class_names]),
@@ -277,10 +278,9 @@ def _skeleton(tree: TreeIndex, out: _Writer) -> Json:
 
 def _skeleton_from(text: Json, blobs: _Reader) -> Skeleton:
     names = text["names"]
-    tokens = blobs.array(text["tokens"]).reshape(-1, 3).tolist()
     return Skeleton(
         data=blobs.blob(text["data"]),
-        tokens=[(op, a, b) for op, a, b in tokens],
+        tokens=blobs.array(text["tokens"]).tolist(),
         starts=blobs.array(text["starts"]).tolist(),
         class_names=[names[i] for i in blobs.array(text["classes"]).tolist()],
         lists=[

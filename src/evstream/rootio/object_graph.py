@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct
+from typing import TypeAlias
 
 from evstream.rootio.class_plan import (
     BASIC_DTYPES,
@@ -57,7 +58,9 @@ class Op(IntEnum):
     ARRAY = 5  # array number a: its flag or count, then its items
 
 
-Token = tuple[int, int, int]
+# Three numbers a token, (op, a, b), in one flat list: a thousand branches have tens of
+# thousands of tokens, and as objects of their own they would keep the collector busy.
+Tokens: TypeAlias = list[int]
 
 
 @dataclass(slots=True)
@@ -65,7 +68,7 @@ class Node:
     """One object. ``fields`` map members to (position, basic type) in the buffer."""
 
     class_name: str
-    tokens: list[Token] = field(default_factory=list)
+    tokens: Tokens = field(default_factory=list)
     fields: dict[str, tuple[int, int]] = field(default_factory=dict)
     strings: dict[str, tuple[int, int]] = field(default_factory=dict)
     items: dict[str, int] = field(default_factory=dict)
@@ -145,7 +148,7 @@ class ObjectGraph:
         self.nodes.append(node)
         stop = self._object(class_name, 0, 0)
         if stop != len(self.data):
-            node.tokens.append((Op.RAW, stop, len(self.data)))
+            node.tokens += (Op.RAW, stop, len(self.data))
 
     # --- objects ------------------------------------------------------------
 
@@ -175,7 +178,7 @@ class ObjectGraph:
         if plan.flat and not self._is_marked(class_name):
             _raw(tokens, at, stop)
             return stop
-        tokens.append((Op.OPEN, 0, 0))
+        tokens += (Op.OPEN, 0, 0)
         _raw(tokens, at + 4, body)
         self._depth += 1
         behind = self._members(plan, body, stop, number)
@@ -186,7 +189,7 @@ class ObjectGraph:
                 class_name=class_name,
                 version=version,
             )
-        tokens.append((Op.CLOSE, 0, 0))
+        tokens += (Op.CLOSE, 0, 0)
         return stop
 
     @staticmethod
@@ -312,7 +315,7 @@ class ObjectGraph:
             raise CorruptFileError(f"array {name} of {count} items does not fit its record")
         node = self.nodes[number]
         node.arrays[self._prefix + name] = len(self.arrays)
-        node.tokens.append((Op.ARRAY, len(self.arrays), 0))
+        node.tokens += (Op.ARRAY, len(self.arrays), 0)
         self.arrays.append(Array(number, name, at, count, item_bytes, type_, counted))
         return end
 
@@ -329,7 +332,7 @@ class ObjectGraph:
             if word:
                 node.dropped.append(member)
         node.pointers[self._prefix + member] = target
-        node.tokens.append((Op.POINTER, target, 0))
+        node.tokens += (Op.POINTER, target, 0)
         return at
 
     def _pointer(self, at: int) -> tuple[int, int]:
@@ -403,7 +406,7 @@ class ObjectGraph:
         if not count:
             _raw(tokens, at, stop)
             return stop
-        tokens.append((Op.OPEN, 0, 0))
+        tokens += (Op.OPEN, 0, 0)
         _raw(tokens, at + 4, body)
         items = self._items(member, number)
         at = first
@@ -414,7 +417,7 @@ class ObjectGraph:
         self._depth -= 1
         if at != stop:
             raise CorruptFileError("an array of objects does not end where it should")
-        tokens.append((Op.CLOSE, 0, 0))
+        tokens += (Op.CLOSE, 0, 0)
         return stop
 
     def _list(self, member: str, at: int, number: int) -> int:
@@ -425,7 +428,7 @@ class ObjectGraph:
         (count,) = I4.unpack_from(self.data, body)
         if not 0 <= count <= (stop - body) // 5 or stop > len(self.data):
             raise CorruptFileError(f"a list of {count} objects does not fit its record")
-        tokens.append((Op.OPEN, 0, 0))
+        tokens += (Op.OPEN, 0, 0)
         _raw(tokens, at + 4, body)
         items = self._items(member, number)
         items.options = []
@@ -440,14 +443,14 @@ class ObjectGraph:
         self._depth -= 1
         if at != stop:
             raise CorruptFileError("a list of objects does not end where it should")
-        tokens.append((Op.CLOSE, 0, 0))
+        tokens += (Op.CLOSE, 0, 0)
         return stop
 
     def _items(self, member: str, number: int) -> Items:
         node = self.nodes[number]
         items = Items(number, member, [])
         node.items[self._prefix + member] = len(self.lists)
-        node.tokens.append((Op.ITEMS, len(self.lists), 0))
+        node.tokens += (Op.ITEMS, len(self.lists), 0)
         self.lists.append(items)
         return items
 
@@ -486,9 +489,9 @@ _CODES = {
 _READERS = {type_: Struct(">" + _CODES[dtype]).unpack_from for type_, dtype in BASIC_DTYPES.items()}
 
 
-def _raw(tokens: list[Token], start: int, stop: int) -> None:
+def _raw(tokens: Tokens, start: int, stop: int) -> None:
     """Add plain bytes, joining them to those before if they follow without a gap."""
-    if tokens and tokens[-1][0] == Op.RAW and tokens[-1][2] == start:
-        tokens[-1] = (Op.RAW, tokens[-1][1], stop)
+    if tokens and tokens[-1] == start and tokens[-3] == Op.RAW:
+        tokens[-1] = stop
     elif stop > start:
-        tokens.append((Op.RAW, start, stop))
+        tokens += (Op.RAW, start, stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evstream.rootio.errors import CorruptFileError, corrupt_if_broken
-from evstream.rootio.object_graph import Items, Op, Token
+from evstream.rootio.object_graph import Items, Op, Tokens
 from evstream.rootio.primitives import I4, read_string
 from evstream.rootio.source import Data
 from evstream.rootio.streamer_info import InfoRecord, StreamerInfos, byte_count, class_tag
@@ -44,7 +44,7 @@ class _Union:
         self._base = 0
         self._key_bytes = 0
         self._view: Data = b""
-        self._nodes: list[tuple[str, list[Token]]] = [("TList", [])]
+        self._nodes: list[tuple[str, Tokens]] = [("TList", [])]
         self._items = Items(0, "", [], [])
         self._lists = [self._items]
 
@@ -56,13 +56,11 @@ class _Union:
         if not self._nodes[0][1]:
             _, at = byte_count(self._view, 0)
             _, at = read_string(self._view, at + 2 + _TOBJECT_BYTES)
-            self._nodes[0][1].extend(
-                [(Op.OPEN, 0, 0), (Op.RAW, 4, at), (Op.ITEMS, 0, 0), (Op.CLOSE, 0, 0)]
-            )
+            self._nodes[0][1].extend((Op.OPEN, 0, 0, Op.RAW, 4, at, Op.ITEMS, 0, 0, Op.CLOSE, 0, 0))
 
     def add(self, record: InfoRecord) -> None:
         number = len(self._nodes)
-        tokens: list[Token] = []
+        tokens: Tokens = []
         self._nodes.append((record.class_name, tokens))
         _, option_stop = read_string(self._view, record.stop)
         self._items.nodes.append(number)
@@ -73,28 +71,28 @@ class _Union:
         else:
             self._rules(record, tokens)
 
-    def _raw(self, tokens: list[Token], start: int, stop: int) -> None:
-        tokens.append((Op.RAW, self._base + start, self._base + stop))
+    def _raw(self, tokens: Tokens, start: int, stop: int) -> None:
+        tokens += (Op.RAW, self._base + start, self._base + stop)
 
-    def _description(self, record: InfoRecord, tokens: list[Token]) -> None:
+    def _description(self, record: InfoRecord, tokens: Tokens) -> None:
         stop, body = byte_count(self._view, record.start)
         after_name, _ = byte_count(self._view, body + 2)
         pointer = after_name + 8
-        tokens.append((Op.OPEN, 0, 0))
+        tokens += (Op.OPEN, 0, 0)
         self._raw(tokens, body, pointer)
-        tokens.append((Op.POINTER, len(self._nodes), 0))
+        tokens += (Op.POINTER, len(self._nodes), 0)
         end, tag = byte_count(self._view, pointer)
         name, inner = class_tag(self._view, tag, self._key_bytes)
-        members: list[Token] = []
+        members: Tokens = []
         self._nodes.append((name, members))
         if name != "TObjArray" or end != stop:
             raise CorruptFileError(f"the description of {record.identity[0]!r} is damaged")
         _, at = byte_count(self._view, inner)
         _, at = read_string(self._view, at + 2 + _TOBJECT_BYTES)
         self._collection(members, inner, at, at + 8, None)
-        tokens.append((Op.CLOSE, 0, 0))
+        tokens += (Op.CLOSE, 0, 0)
 
-    def _rules(self, record: InfoRecord, tokens: list[Token]) -> None:
+    def _rules(self, record: InfoRecord, tokens: Tokens) -> None:
         if record.class_name != "TList":
             self._raw(tokens, record.start, record.stop)
             return
@@ -104,7 +102,7 @@ class _Union:
 
     def _collection(
         self,
-        tokens: list[Token],
+        tokens: Tokens,
         start: int,
         count_at: int,
         first: int,
@@ -113,16 +111,16 @@ class _Union:
         """Take a collection whose items hold no pointers."""
         (count,) = I4.unpack_from(self._view, count_at)
         items = Items(0, "", [], options)
-        tokens.append((Op.OPEN, 0, 0))
+        tokens += (Op.OPEN, 0, 0)
         self._raw(tokens, start + 4, count_at)
-        tokens.append((Op.ITEMS, len(self._lists), 0))
-        tokens.append((Op.CLOSE, 0, 0))
+        tokens += (Op.ITEMS, len(self._lists), 0)
+        tokens += (Op.CLOSE, 0, 0)
         self._lists.append(items)
         at = first
         for _ in range(count):
             stop, tag = byte_count(self._view, at)
             name, body = class_tag(self._view, tag, self._key_bytes)
-            element: list[Token] = []
+            element: Tokens = []
             self._raw(element, body, stop)
             items.nodes.append(len(self._nodes))
             self._nodes.append((name, element))
@@ -133,7 +131,7 @@ class _Union:
                 at = end
 
     def write(self, key_bytes: int) -> bytes:
-        tokens: list[Token] = []
+        tokens: Tokens = []
         starts = [0]
         for _, own in self._nodes:
             tokens += own

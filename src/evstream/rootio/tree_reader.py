@@ -366,8 +366,8 @@ def _resident(reader: _Reader, node: int) -> Iterator[tuple[int, bytes]]:
     for position, basket in enumerate(reader.items(node, "fBaskets")):
         if basket != NULL:
             tokens = graph.nodes[basket].tokens
-            if len(tokens) == 1 and tokens[0][0] == Op.RAW:
-                yield position, graph.data[tokens[0][1] : tokens[0][2]]
+            if len(tokens) == 3 and tokens[0] == Op.RAW:
+                yield position, graph.data[tokens[1] : tokens[2]]
 
 
 def _stated_clusters(

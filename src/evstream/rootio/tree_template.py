@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evstream.rootio.class_plan import BASIC_DTYPES
-from evstream.rootio.object_graph import NULL, Array, Items, ObjectGraph, Op, Token
+from evstream.rootio.object_graph import NULL, Array, Items, ObjectGraph, Op, Tokens
 from evstream.rootio.source import Data
 from evstream.rootio.streamer_info import BYTE_COUNT, CLASS_MASK, MAP_OFFSET, NEW_CLASS
 
@@ -35,15 +35,15 @@ class Skeleton:
     ----------
     data : bytes
         The record; only what RAW tokens name is looked at.
-    tokens : list of (op, a, b)
-        Of all nodes, one after the other.
+    tokens : list of int
+        Of all nodes, one after the other: op, a, b, op, a, b ...
     starts : list of int
-        First token of each node, and the number of tokens.
+        Where each node's tokens begin in that list, and its length.
     class_names : list of str, one a node
     """
 
     data: bytes
-    tokens: list[Token]
+    tokens: Tokens
     starts: list[int]
     class_names: list[str]
     lists: list[Items]
@@ -52,7 +52,7 @@ class Skeleton:
     @classmethod
     def of(cls, graph: ObjectGraph) -> Skeleton:
         """Detach the shape of a walked object."""
-        tokens: list[Token] = []
+        tokens: Tokens = []
         starts = [0]
         for node in graph.nodes:
             tokens += node.tokens
@@ -134,7 +134,8 @@ class Template:
         skeleton = self._skeleton
         data = skeleton.data
         opened: list[int] = []
-        for op, a, b in skeleton.tokens[skeleton.starts[number] : skeleton.starts[number + 1]]:
+        tokens = iter(skeleton.tokens[skeleton.starts[number] : skeleton.starts[number + 1]])
+        for op, a, b in zip(tokens, tokens, tokens, strict=True):
             if op == Op.RAW:
                 self._raw_from.append(a)
                 self._raw_to.append(self._length)
