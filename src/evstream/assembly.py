@@ -28,7 +28,7 @@ from evstream.adapters.payload.command import CommandRunner
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.storage.local import LocalStore
 from evstream.client import Address, Connection, Service
-from evstream.domain.errors import ConfigError
+from evstream.domain.errors import ConfigError, LimitError
 from evstream.domain.names import WorkerId
 from evstream.edge import Products
 from evstream.edge.sources import Sources
@@ -92,9 +92,9 @@ class Application:
         self._token = token
         signer = UrlSigner(keys.urls)
         planner = Planner(signer, timedelta(seconds=settings.url_life_s))
-        self.receipt_signer = ReceiptSigner(keys.receipts)
+        receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
-        self._finishing = Finishing(catalogue, ledger, self.receipt_signer)
+        self._finishing = Finishing(catalogue, ledger, receipt_signer)
         self._sweeping = Sweeping(catalogue, ledger, parts.store)
         self._products = Products(catalogue, Sources(parts.opener), parts.offload)
         services = Services(
@@ -108,6 +108,7 @@ class Application:
             products=self._products,
             store=parts.store,
             ids=parts.ids,
+            receipt_key=receipt_signer.public_key,
         )
         self.app: Starlette = make_app(services, token, signer, parts.clock)
 
@@ -220,7 +221,10 @@ class _Server(uvicorn.Server):
 def _withdraw(address: Address, data_dir: Path) -> None:
     (data_dir / "address.json").unlink(missing_ok=True)
     if address.url.startswith("unix:"):
-        Path(address.url.removeprefix("unix:")).unlink(missing_ok=True)
+        path = Path(address.url.removeprefix("unix:"))
+        path.unlink(missing_ok=True)
+        if path.parent != data_dir:
+            path.parent.rmdir()
 
 
 def unix_door(data_dir: Path) -> tuple[socket.socket, Address]:
@@ -251,6 +255,8 @@ def tcp_door(data_dir: Path, port: int, token: str) -> tuple[socket.socket, Addr
     ConfigError
         The port is taken, or may not be used.
     """
+    if not 0 <= port <= 65535:
+        raise LimitError(f"there is no port {port}", hint="choose one from 0 to 65535")
     door = socket.socket(socket.AF_INET)
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -56,7 +56,12 @@ def doctor(*, door: Door = DEFAULT_DOOR) -> None:
         address = find_service(settings)
         health = door.ask(lambda service: service.health())
         findings.append(
-            Finding("service", True, False, f"version {health.version} at {address.url}")
+            Finding(
+                "service",
+                True,
+                False,
+                f"version {health.version} at {address.url}, signs with {health.receipt_key}",
+            )
         )
     except EvstreamError as error:
         findings.append(Finding("service", False, False, error.message, error.hint))

@@ -39,6 +39,7 @@ task_app = App(name="task", help="Look at a task, cancel it, fetch what it made.
 task_app.command("evstream.cli.task:show", name="show")
 task_app.command("evstream.cli.task:cancel", name="cancel")
 task_app.command("evstream.cli.task:outputs", name="outputs")
+task_app.command("evstream.cli.task:log", name="log")
 app.command(task_app)
 config_app = App(name="config", help="Settings, and where each came from.")
 config_app.command("evstream.cli.config:show", name="show")
@@ -47,6 +48,11 @@ app.command(config_app)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with 0, or with a code that says who should act."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("--help", "-h"):
+        # The overview shows a line of every command's own help.
+        for name in app:
+            app[name]
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:

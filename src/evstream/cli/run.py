@@ -135,6 +135,9 @@ async def _run(job: _Job) -> tuple[TaskView, dict[str, Any]]:
         wall_s = time.monotonic() - started
         await fetch_results(service, view.id, job.output)
         await application.sweep()
+        # What killed workers left; nobody works here any more.
+        for scratch in (state / "work").glob("evstream-pilot-*"):
+            shutil.rmtree(scratch, ignore_errors=True)
         receipt = await service.receipt(view.id)
     return view, summarize(receipt, wall_s, job.workers)
 

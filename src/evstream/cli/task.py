@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 from cyclopts import Parameter
 
@@ -99,3 +101,24 @@ def outputs(
     else:
         for path in paths:
             print(path)
+
+
+def log(
+    name: Annotated[str, Parameter(help="Name of a log, as 'evstream task show' tells it.")],
+    *,
+    door: Door = DEFAULT_DOOR,
+) -> None:
+    """Print the log of an attempt that failed: what its payload wrote.
+
+    For example:
+
+        evstream task log tasks/1/log/2-0-0-100.a1.lease7f3a.txt
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log"
+        door.ask(lambda service: service.fetch_output(f"/v1/outputs/{quote(name)}", path))
+        text = path.read_text(encoding="utf-8", errors="replace")
+    if door.json:
+        print_json({"name": name, "text": text})
+    else:
+        print(text, end="")

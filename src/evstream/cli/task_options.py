@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from evstream.client.inputs import absolute_words
 from evstream.domain.splitting import check_events_per_range
 from evstream.domain.task import split_command
 from evstream.wire.messages import NewTask
@@ -58,7 +59,7 @@ class TaskOptions:
         return NewTask(
             name=self.name or words[0].rsplit("/", 1)[-1],
             dataset=dataset,
-            payload=self.payload,
+            payload=absolute_words(self.payload),
             tree=self.tree or tree,
             branches=list(self.branches),
             events_per_range=self.events_per_range,

@@ -16,7 +16,9 @@ def verify(
     receipt: Annotated[Path, Parameter(help="A receipt.json.")],
     *,
     outputs: Annotated[Path | None, Parameter(help="Folder of the outputs.")] = None,
-    key: Annotated[str, Parameter(help="Public key, hex, that must have signed it.")] = "",
+    key: Annotated[
+        str, Parameter(help="Public key, hex, that must have signed it (evstream doctor tells).")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Verify a receipt on three levels: the ledger, the outputs, the events.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import glob
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.task import split_command
 from evstream.wire.messages import NewFile
 
 SUFFIX = ".root"
@@ -83,7 +85,15 @@ def _remote_glob(text: str) -> list[str]:
 
 
 def _fileset(path: Path, dataset: str) -> list[NewFile]:
-    """Read a coffea fileset: ``{dataset: {files: {pfn: {object_path, steps, …}}}}``."""
+    return [_fileset_file(path, pfn, about) for pfn, about in _read_fileset(path, dataset)]
+
+
+def _read_fileset(path: Path, dataset: str) -> list[tuple[str, dict[str, Any]]]:
+    """Read a coffea fileset: PFNs, and what is said of each.
+
+    A dataset is ``{files: {pfn: {object_path, steps, …}}}``, or any of the shorter forms:
+    without ``files``, a tree's name or nothing for a file, a list of PFNs.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or not content:
@@ -93,42 +103,61 @@ def _fileset(path: Path, dataset: str) -> list[NewFile]:
             raise NotFoundError(f"{path} has no dataset {dataset!r}", hint=f"it has {names}")
         if not dataset and len(names) > 1:
             raise RequestError(
-                f"{path} has several datasets",
-                hint=f"choose one of {names} with --dataset",
+                f"{path} has several datasets", hint=f"choose one of {names} with --dataset"
             )
         files = content[dataset or names[0]]
-        files = files.get("files", files)
-        items = files.items() if isinstance(files, dict) else [(pfn, None) for pfn in files]
-        return [_fileset_file(path, str(pfn), about) for pfn, about in items]
-    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        if isinstance(files, dict):
+            files = files.get("files", files)
+        about = dict.fromkeys(files) if isinstance(files, list) else dict(files)
+        return [(str(pfn), _about_file(said)) for pfn, said in about.items()]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise RequestError(
             f"{path} is no coffea fileset: {error}", hint="see coffea.dataset_tools"
         ) from error
 
 
-def _fileset_file(path: Path, pfn: str, about: Any) -> NewFile:
+def _about_file(said: Any) -> dict[str, Any]:
+    if said is None or isinstance(said, str):
+        return {"object_path": said}
+    about = dict(said)
+    about["object_path"] = str(about["object_path"])
+    steps, entries = about.get("steps"), about.get("num_entries")
+    about["steps"] = None if steps is None else [(int(a), int(b)) for a, b in steps]
+    about["num_entries"] = None if entries is None else int(entries)
+    return about
+
+
+def _fileset_file(path: Path, pfn: str, about: dict[str, Any]) -> NewFile:
     if "://" not in pfn:
         pfn = _absolute(path.parent / pfn)
-    if about is None or isinstance(about, str):
-        return NewFile(pfn)
-    tree = str(about["object_path"])
-    steps = about.get("steps")
-    entries = about.get("num_entries")
+    tree, steps, entries = about["object_path"], about.get("steps"), about.get("num_entries")
     return NewFile(
         pfn=pfn,
         uuid=str(about.get("uuid") or ""),
-        entries={} if entries is None else {tree: int(entries)},
-        asked={} if steps is None else {tree: [(int(a), int(b)) for a, b in steps]},
+        entries={} if entries is None else {tree: entries},
+        asked={} if steps is None else {tree: steps},
     )
 
 
 def tree_of_inputs(inputs: list[str], dataset: str = "") -> str:
     """Return the tree that coffea filesets among the inputs name, if they agree."""
-    filesets = [Path(text) for text in inputs if text.endswith(".json")]
     trees = {
-        tree
-        for path in filesets
-        for file in _fileset(path, dataset)
-        for tree in (*file.entries, *file.asked)
+        about["object_path"]
+        for text in inputs
+        if text.endswith(".json") and "://" not in text
+        for _, about in _read_fileset(Path(text).expanduser(), dataset)
     }
-    return trees.pop() if len(trees) == 1 else ""
+    return trees.pop() or "" if len(trees) == 1 else ""
+
+
+def absolute_words(payload: str) -> str:
+    """Return a command line whose words that name files here do so from anywhere.
+
+    A payload runs in a folder of its own, where a relative path means nothing.
+    """
+    words = split_command(payload)
+    placed = [
+        _absolute(Path(word)) if "{" not in word and Path(word).is_file() else word
+        for word in words
+    ]
+    return payload if placed == words else shlex.join(placed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ def _make_folder(folder: Path) -> None:
 
 
 async def _fetch(service: Service, url: str, path: Path, sha256: str) -> None:
+    if _holds(path, sha256):
+        return
     partial = path.with_name(f".{path.name}.partial")
     try:
         if await service.fetch_output(url, partial) != sha256:
@@ -63,6 +66,16 @@ async def _fetch(service: Service, url: str, path: Path, sha256: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    return path.is_file() and digest_of(path) == sha256
+
+
+def digest_of(path: Path) -> str:
+    """Return a file's sha256, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_receipt(receipt: dict[str, Any], path: Path) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evstream.client.results import digest_of
 from evstream.domain.errors import EvstreamError, VerificationError
 from evstream.domain.receipt import LEVELS, check_ledger
 from evstream.wire.receipt_signature import check_signature
@@ -107,6 +107,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _find_outputs(receipt: dict[str, Any], folder: Path) -> dict[int, Path]:
     """Return where each output is that no merge replaced, found by name or by content."""
+    if not folder.is_dir():
+        raise VerificationError(
+            f"{folder} is no folder", hint="give the folder of the outputs with --outputs"
+        )
     found: dict[int, Path] = {}
     by_size: dict[int, list[Path]] | None = None
     for index, output in enumerate(receipt["outputs"]):
@@ -140,9 +144,7 @@ def _files_by_size(folder: Path) -> dict[int, list[Path]]:
 def _matches(path: Path, output: dict[str, Any]) -> bool:
     if path.stat().st_size != output["size"]:
         return False
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return digest == str(output["sha256"])
+    return digest_of(path) == str(output["sha256"])
 
 
 def _check_events(receipt: dict[str, Any], outputs: dict[int, Path]) -> str:

@@ -8,6 +8,7 @@ outputs, the third looks at run and event numbers (`evstream.client.verification
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,32 @@ def build_receipt(
         Time of day, ISO 8601, UTC.
     """
     lfns = [chunk.lfn for chunk in process.chunks]
-    asked = {lfn: IntervalSet.of(_of_file(process.chunks, lfn)) for lfn in dict.fromkeys(lfns)}
+    commits, outputs = _commits_and_outputs(process, merge, lfns)
+    return {
+        "evstream_receipt": RECEIPT_VERSION,
+        "issued": issued,
+        "task": {
+            "id": task.id,
+            "name": task.spec.name,
+            "state": task.state.value,
+            "dataset": dataset.name,
+            "tree": task.spec.tree,
+            "branches": list(task.spec.branches) if task.spec.branches is not None else None,
+            "payload": task.spec.payload,
+            "events_per_range": task.spec.events_per_range,
+        },
+        "files": _files(dataset, task.spec.tree, process.chunks),
+        "commits": commits,
+        "set_aside": _closed(process.closed, lfns, RangeState.FATAL),
+        "cancelled": _closed(process.closed, lfns, RangeState.CANCELLED),
+        "outputs": outputs,
+        "counts": _counts(process.progress, dataset),
+    }
+
+
+def _commits_and_outputs(
+    process: BookOfTask, merge: BookOfTask | None, lfns: Sequence[str]
+) -> tuple[list[list[Any]], list[dict[str, Any]]]:
     outputs: list[dict[str, Any]] = []
     merged_at: dict[str, int] = {}
     for commit in merge.commits if merge else []:
@@ -69,52 +95,41 @@ def build_receipt(
             outputs.append(_output(output, export, merged_at.get(output.stream)))
         interval = [commit.entry_start, commit.entry_stop]
         commits.append([lfns[commit.chunk], *interval, commit.attempt, indexes])
+    return commits, outputs
+
+
+def _files(dataset: Dataset, tree: str, chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
+    asked: dict[str, list[Interval]] = defaultdict(list)
+    for chunk in chunks:
+        asked[chunk.lfn].append((chunk.entry_start, chunk.entry_stop))
+    return [
+        {
+            "lfn": file.lfn,
+            "guid": file.guid,
+            "pfns": list(file.pfns),
+            "fingerprint": file.fingerprint.canonical(),
+            "entries": file.trees[tree],
+            "asked": [list(interval) for interval in IntervalSet.of(asked[file.lfn])],
+        }
+        for file in dataset.files
+    ]
+
+
+def _counts(progress: Progress, dataset: Dataset) -> dict[str, Any]:
     return {
-        "evstream_receipt": RECEIPT_VERSION,
-        "issued": issued,
-        "task": {
-            "id": task.id,
-            "name": task.spec.name,
-            "state": task.state.value,
-            "dataset": dataset.name,
-            "tree": task.spec.tree,
-            "branches": list(task.spec.branches) if task.spec.branches is not None else None,
-            "payload": task.spec.payload,
-            "events_per_range": task.spec.events_per_range,
-        },
-        "files": [
-            {
-                "lfn": file.lfn,
-                "guid": file.guid,
-                "pfns": list(file.pfns),
-                "fingerprint": file.fingerprint.canonical(),
-                "entries": file.trees[task.spec.tree],
-                "asked": [list(interval) for interval in asked.get(file.lfn, ())],
-            }
-            for file in dataset.files
-        ],
-        "commits": commits,
-        "set_aside": _closed(process.closed, lfns, RangeState.FATAL),
-        "cancelled": _closed(process.closed, lfns, RangeState.CANCELLED),
-        "outputs": outputs,
-        "counts": {
-            "events": process.progress.entries,
-            "committed": process.progress.finished,
-            "set_aside": process.progress.fatal,
-            "cancelled": process.progress.cancelled,
-            "ranges": process.progress.ranges_finished,
-            "attempts": process.progress.attempts,
-            "failed_attempts": process.progress.failed_attempts,
-            "cpu_s": round(process.progress.cpu_s, 3),
-            "lost_cpu_s": round(process.progress.lost_cpu_s, 3),
-            "bytes_delivered": process.progress.bytes_in,
-            "bytes_of_source": sum(file.fingerprint.size for file in dataset.files),
-        },
+        "events": progress.entries,
+        "committed": progress.finished,
+        "set_aside": progress.fatal,
+        "cancelled": progress.cancelled,
+        "ranges": progress.ranges,
+        "ranges_committed": progress.ranges_finished,
+        "attempts": progress.attempts,
+        "failed_attempts": progress.failed_attempts,
+        "cpu_s": round(progress.cpu_s, 3),
+        "lost_cpu_s": round(progress.lost_cpu_s, 3),
+        "bytes_delivered": progress.bytes_in,
+        "bytes_of_source": sum(file.fingerprint.size for file in dataset.files),
     }
-
-
-def _of_file(chunks: Iterable[Chunk], lfn: str) -> Iterable[Interval]:
-    return ((chunk.entry_start, chunk.entry_stop) for chunk in chunks if chunk.lfn == lfn)
 
 
 def _suffix(name: str) -> str:
@@ -175,25 +190,29 @@ def check_ledger(receipt: dict[str, Any]) -> str:
             hint="give a receipt.json of evstream",
         )
     try:
-        events = sum(_check_file(receipt, file) for file in receipt["files"])
+        rows = receipt["commits"] + receipt["set_aside"] + receipt["cancelled"]
+        pieces: dict[str, list[Interval]] = defaultdict(list)
+        for row in rows:
+            pieces[row[0]].append((row[1], row[2]))
+        events = sum(_check_file(file, pieces.pop(file["lfn"], [])) for file in receipt["files"])
+        if pieces:
+            raise VerificationError(f"{next(iter(pieces))} is not among the files asked for")
         _check_outputs(receipt)
         committed = sum(row[2] - row[1] for row in receipt["commits"])
-        others = sum(row[2] - row[1] for row in receipt["set_aside"] + receipt["cancelled"])
+        _check_counts(receipt["counts"], events, committed)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise VerificationError(f"the receipt is damaged: {error!r}") from error
-    if committed + others != events:
-        raise VerificationError("the receipt speaks of files that it does not list")
     return (
         f"{events} events asked for, {committed} committed once in {len(receipt['commits'])} "
-        f"ranges, {others} set aside or cancelled, none missing, none doubled"
+        f"ranges, {events - committed} set aside or cancelled, none missing, none doubled"
     )
 
 
-def _check_file(receipt: dict[str, Any], file: dict[str, Any]) -> int:
+def _check_file(file: dict[str, Any], pieces: list[Interval]) -> int:
     lfn = file["lfn"]
     asked = IntervalSet.of((start, stop) for start, stop in file["asked"])
-    rows = receipt["commits"] + receipt["set_aside"] + receipt["cancelled"]
-    pieces = [(row[1], row[2]) for row in rows if row[0] == lfn]
+    if empty := [piece for piece in pieces if piece[0] >= piece[1]]:
+        raise VerificationError(f"{lfn}: entries {empty[0]} are no interval", lfn=lfn)
     if doubled := overlaps(pieces):
         raise VerificationError(f"{lfn}: entries {doubled[0]} are accounted for twice", lfn=lfn)
     found = IntervalSet.of(pieces)
@@ -204,20 +223,37 @@ def _check_file(receipt: dict[str, Any], file: dict[str, Any]) -> int:
     return len(asked)
 
 
+def _check_counts(counts: dict[str, Any], events: int, committed: int) -> None:
+    if (counts["events"], counts["committed"]) != (events, committed):
+        raise VerificationError(
+            f"the receipt counts {counts['committed']} of {counts['events']} events, "
+            f"its ledger {committed} of {events}"
+        )
+
+
 def _check_outputs(receipt: dict[str, Any]) -> None:
+    """Every range has outputs of its own, and a merge holds what its parts held."""
     outputs = receipt["outputs"]
     named = [index for row in receipt["commits"] for index in row[4]]
     if len(named) != len(set(named)):
         raise VerificationError("two ranges claim one output")
     if any(not 0 <= index < len(outputs) for index in named):
         raise VerificationError("a range claims an output that is not listed")
-    for target, output in enumerate(outputs):
-        inputs = [other for other in outputs if other["merged_into"] == target]
-        if not inputs:
+    if without := [row for row in receipt["commits"] if not row[4]]:
+        raise VerificationError(f"{without[0][0]}: entries {without[0][1:3]} left no output")
+    merges = {index: Counter[str]() for index in range(len(outputs)) if index not in set(named)}
+    for index in named:
+        target = outputs[index]["merged_into"]
+        if target is None:
             continue
-        for tree, entries in output["entries"].items():
-            given = sum(other["entries"].get(tree, 0) for other in inputs)
-            if given != entries:
-                raise VerificationError(
-                    f"{output['file']} has {entries} entries in {tree}, its parts have {given}"
-                )
+        if target not in merges:
+            raise VerificationError(f"{outputs[index]['file']} is merged into what is no merge")
+        merges[target].update(outputs[index]["entries"])
+    for index, given in merges.items():
+        merged = outputs[index]
+        if merged["merged_into"] is not None:
+            raise VerificationError(f"{merged['file']} is no range's output, and no merge")
+        if dict(given) != {tree: n for tree, n in merged["entries"].items() if n or tree in given}:
+            raise VerificationError(
+                f"{merged['file']} has entries {merged['entries']}, its parts have {dict(given)}"
+            )

@@ -11,7 +11,7 @@ from functools import partial
 from evstream import rootio
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import SLICE, Descriptor
-from evstream.domain.errors import DescriptorUnknownError, RequestError
+from evstream.domain.errors import DescriptorUnknownError, EvstreamError, RequestError
 from evstream.domain.names import ProductKey
 from evstream.edge.sources import OpenSource, Sources
 from evstream.ports import Catalogue, Offload
@@ -141,7 +141,12 @@ class Products:
             finally:
                 self._sources.release(opened)
 
-        cut = await self._offload(prepare)
+        try:
+            cut = await self._offload(prepare)
+        except EvstreamError:
+            # It may have been registered again since, with other replicas.
+            self._files.pop(piece.fingerprint, None)
+            raise
         return Product(key, cut.size, f'"{key}-{rootio.ENCODER_ID}"', file, cut)
 
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:

@@ -57,7 +57,14 @@ class Tasks:
             await choose_branches(self._catalogue, file, tree, new.branches)
         chunks = plan_chunks(wanted_of(dataset, tree), spec.events_per_range)
         rules = BookRules(spec.events_per_range, spec.failures_max, spec.attempts_max)
-        return await self._catalogue.add_task(spec, request_id, rules, chunks)
+        task = await self._catalogue.add_task(spec, request_id, rules, chunks)
+        if task.spec != spec:
+            raise ConflictError(
+                f"this Idempotency-Key has made task {task.id}, which is another one",
+                hint="send a new key with a new task",
+                task=task.id,
+            )
+        return task
 
     async def cancel(self, task_id: TaskId) -> Task:
         """Close what is not done; what is committed stays committed.
@@ -129,6 +136,7 @@ class Tasks:
                     log=item.failure.log,
                 )
                 for item in (await self._ledger.failed_attempts(book) if lfns else [])
+                if item.running
             ]
         return views
 

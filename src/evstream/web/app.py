@@ -34,7 +34,7 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
     """
 
     async def health(request: Request) -> Response:
-        return reply(Health(version=evstream.__version__))
+        return reply(Health(evstream.__version__, services.receipt_key))
 
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         EvstreamError: _on_error,
@@ -61,4 +61,5 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         return problem_reply(NotFoundError(f"there is nothing at {request.url.path}"))
-    return problem_reply(RequestError(f"HTTP {error.status_code}: {error.detail}"))
+    problem = RequestError(f"{request.method} {request.url.path}: {error.detail}")
+    return problem_reply(problem, error.status_code)

@@ -45,9 +45,10 @@ def reply(message: object, status: int = 200) -> Response:
     return Response(encode(message), status, media_type="application/json")
 
 
-def problem_reply(error: EvstreamError) -> Response:
-    """Return an error as an RFC 9457 response."""
+def problem_reply(error: EvstreamError, status: int | None = None) -> Response:
+    """Return an error as an RFC 9457 response, with its own status or another."""
+    status = status_of(error) if status is None else status
     headers = {}
     if isinstance(error, TransientError):
         headers["Retry-After"] = str(error.fields.get("retry_after_s", 1))
-    return Response(encode(to_problem(error)), status_of(error), headers, media_type=MEDIA_TYPE)
+    return Response(encode(to_problem(error, status)), status, headers, media_type=MEDIA_TYPE)

@@ -23,3 +23,4 @@ class Services:
     products: Products
     store: OutputStore
     ids: Ids
+    receipt_key: str

@@ -338,9 +338,10 @@ class StoredAnswer(Message, frozen=True):
 
 
 class Health(Message, frozen=True):
-    """GET /v1/health."""
+    """GET /v1/health. ``receipt_key`` is the public key, hex, that signs receipts."""
 
     version: str
+    receipt_key: str
     status: str = "ok"
 
 

@@ -35,7 +35,7 @@ def status_of(error: EvstreamError) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
-def to_problem(error: EvstreamError) -> Problem:
+def to_problem(error: EvstreamError, status: int) -> Problem:
     """Describe an error for the wire. Fields that JSON does not know become text."""
     plain = {
         name: value if isinstance(value, str | int | float | bool | list | dict) else str(value)
@@ -43,7 +43,7 @@ def to_problem(error: EvstreamError) -> Problem:
     }
     return Problem(
         title=type(error).__name__,
-        status=status_of(error),
+        status=status,
         detail=error.message,
         code=error.code,
         hint=error.hint,

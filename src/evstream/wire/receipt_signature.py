@@ -63,6 +63,6 @@ def check_signature(receipt: dict[str, Any], trusted_key: str = "") -> str:
     if trusted_key and public_key != trusted_key:
         raise VerificationError(
             f"the receipt is signed by {public_key}, not by the key that you trust",
-            hint="ask the service's operator for its public key",
+            hint="'evstream doctor' tells the key of a running service",
         )
     return str(public_key)
