@@ -1,0 +1,89 @@
+"""What people type as input becomes files."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evstream.client.inputs import absolute_words, expand_inputs, tree_of_inputs
+from evstream.domain.errors import NotFoundError, RequestError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with three files."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("b.root", "a.root", "sub/c.root", "sub/notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    return tmp_path
+
+
+def _names(*inputs: str) -> list[str]:
+    return [Path(file.pfn).name for file in expand_inputs(list(inputs))]
+
+
+def test_files_globs_and_folders_come_once_in_order(folder: Path) -> None:
+    assert _names("b.root", "*.root", str(folder / "a.root")) == ["a.root", "b.root"]
+    assert _names("sub") == ["c.root"]
+    assert _names(".") == ["a.root", "b.root", "c.root"]
+    assert all(Path(file.pfn).is_absolute() for file in expand_inputs(["a.root"]))
+
+
+def test_urls_are_taken_as_they_are() -> None:
+    url = "root://host.example//store/a.root"
+    assert [file.pfn for file in expand_inputs([url])] == [url]
+
+
+@pytest.mark.parametrize("text", ["missing.root", "*.nothing", "empty"])
+def test_what_matches_nothing_is_told(folder: Path, text: str) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(NotFoundError):
+        expand_inputs([text])
+
+
+FILESETS: list[tuple[Any, str]] = [
+    ({"ds": {"files": {"a.root": {"object_path": "Events", "steps": [[0, 5]]}}}}, "Events"),
+    ({"ds": {"files": {"a.root": {"object_path": "Events", "steps": None}}}}, "Events"),
+    ({"ds": {"files": {"a.root": "Events"}, "metadata": None}}, "Events"),
+    ({"ds": {"a.root": "Events"}}, "Events"),
+    ({"ds": {"files": ["a.root"]}}, ""),
+    ({"ds": ["a.root"]}, ""),
+]
+
+
+@pytest.mark.parametrize(("content", "tree"), FILESETS)
+def test_every_form_of_a_fileset(folder: Path, content: Any, tree: str) -> None:
+    (folder / "f.json").write_text(json.dumps(content))
+    assert _names("f.json") == ["a.root"]
+    assert tree_of_inputs(["f.json"]) == tree
+
+
+@pytest.mark.parametrize("content", [[], {}, 3, {"ds": 3}, {"ds": {"files": {"a": {"x": 1}}}}])
+def test_what_is_no_fileset_is_told(folder: Path, content: Any) -> None:
+    (folder / "f.json").write_text(json.dumps(content))
+    with pytest.raises(RequestError, match="no coffea fileset"):
+        expand_inputs(["f.json"])
+
+
+def test_a_fileset_of_several_datasets_asks_for_a_choice(folder: Path) -> None:
+    (folder / "f.json").write_text(json.dumps({"one": ["a.root"], "two": ["b.root"]}))
+    with pytest.raises(RequestError, match="several datasets"):
+        expand_inputs(["f.json"])
+    assert [Path(f.pfn).name for f in expand_inputs(["f.json"], "two")] == ["b.root"]
+
+
+def test_files_that_a_payload_names_are_found_from_anywhere(folder: Path) -> None:
+    (folder / "my skim.py").write_text("")
+    words = shlex.split(absolute_words("python 'my skim.py' {input} {output} --mode fast"))
+    expected = ["python", str(folder / "my skim.py"), "{input}", "{output}", "--mode", "fast"]
+    assert words == expected
+
+
+def test_a_payload_that_names_no_file_stays_as_it_was_written() -> None:
+    payload = "sh -c 'cp {input} \"{output}\"'"
+    assert absolute_words(payload) == payload

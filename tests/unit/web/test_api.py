@@ -1,0 +1,201 @@
+"""The API from outside, in-process: what is refused, and how."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from evstream.adapters.catalogue.memory import MemoryDatabase
+from evstream.adapters.offload import InPlace
+from evstream.adapters.source.memory import MemoryOpener
+from evstream.adapters.storage.memory import MemoryStore
+from evstream.assembly import Application, Keys, Parts
+from evstream.settings import Settings
+from evstream.testing.seeded_ids import SeededIds
+from evstream.testing.simulator import sample_files
+from evstream.testing.virtual_time import VirtualClock, run_virtual
+
+TOKEN = "secret"
+DOOR = {"Authorization": f"Bearer {TOKEN}"}
+FILES = sample_files(files=1, entries=100)
+TASK = {"name": "t", "dataset": "user:x", "payload": "cp {input} {output}"}
+
+Work = Callable[[httpx2.AsyncClient], Awaitable[None]]
+
+
+def _with_api(work: Work) -> None:
+    """Run some work against an API in memory that has one dataset."""
+
+    async def main() -> None:
+        clock = VirtualClock()
+        database = MemoryDatabase(clock)
+        opener = MemoryOpener(FILES)
+        parts = Parts(
+            clock,
+            SeededIds(1),
+            InPlace(),
+            database.ledger,
+            database.catalogue,
+            MemoryStore(),
+            opener,
+        )
+        application = Application(parts, Keys(b"u" * 32, b"r" * 32), Settings(), TOKEN)
+        transport = httpx2.ASGITransport(application.app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            body = {"name": "user:x", "files": [{"pfn": next(iter(FILES))}]}
+            added = await client.post("/v1/datasets", json=body, headers=DOOR)
+            assert added.status_code == 201, added.text
+            await work(client)
+        await application.close()
+
+    run_virtual(main)
+
+
+BAD: list[tuple[str, str, Any, int]] = [
+    ("GET", "/v1/nothing", None, 404),
+    ("DELETE", "/v1/tasks", None, 405),
+    ("GET", "/v1/tasks/99", None, 404),
+    ("GET", "/v1/tasks/one", None, 404),
+    ("GET", "/v1/datasets/user:none", None, 404),
+    ("POST", "/v1/tasks", b"{not json", 400),
+    ("POST", "/v1/tasks", b"[1]", 400),
+    ("POST", "/v1/tasks", {**TASK, "colour": "red"}, 400),
+    ("POST", "/v1/tasks", {**TASK, "events_per_range": "many"}, 400),
+    ("POST", "/v1/tasks", {**TASK, "events_per_range": 0}, 400),
+    ("POST", "/v1/tasks", {**TASK, "events_per_range": 10**30}, 400),
+    ("POST", "/v1/tasks", {**TASK, "tree": "Nope"}, 400),
+    ("POST", "/v1/tasks", {**TASK, "branches": ["evnt"]}, 400),
+    ("POST", "/v1/tasks", {**TASK, "dataset": "user:none"}, 404),
+    ("POST", "/v1/claims", {"worker": "a b", "units": 1}, 400),
+    ("POST", "/v1/claims", {"worker": "a", "units": 10**9}, 400),
+    ("POST", "/v1/reports", {"reports": [{"lease": "l", "worker": "w"}]}, 400),
+    ("POST", "/v1/slices", {"dataset": "user:x", "entry_start": 90, "entry_stop": 200}, 400),
+    ("POST", "/v1/products", {"descriptor": {"evstream": 7}}, 400),
+    ("GET", "/v1/products/" + "0" * 64, None, 404),
+    ("GET", "/v1/outputs/../../etc/passwd", None, 404),
+    ("PUT", "/v1/outputs/tasks/1/..%2f..%2fx", b"x", 400),
+    ("GET", "/v1/outputs/tasks/1/output/2-0-0-1.a1.l.root", None, 404),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), BAD)
+def test_what_cannot_be_done_is_a_problem(method: str, path: str, body: Any, status: int) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        options: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+        response = await client.request(method, path, headers=DOOR, **options)
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        problem = response.json()
+        assert problem["status"] == status
+        assert problem["code"]
+        assert problem["detail"]
+
+    _with_api(work)
+
+
+def test_the_same_key_makes_one_task_and_never_another() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        headers = {**DOOR, "Idempotency-Key": "k1"}
+        first = await client.post("/v1/tasks", json=TASK, headers=headers)
+        again = await client.post("/v1/tasks", json=TASK, headers=headers)
+        other = await client.post("/v1/tasks", json={**TASK, "name": "u"}, headers=headers)
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert first.json()["id"] == again.json()["id"]
+        assert other.status_code == 409
+
+    _with_api(work)
+
+
+def test_the_door() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
+            assert (await client.get("/v1/tasks", headers=headers)).status_code == 403
+        assert (await client.get("/v1/tasks", headers=DOOR)).status_code == 200
+
+    _with_api(work)
+
+
+async def _plan(client: httpx2.AsyncClient) -> dict[str, Any]:
+    body = {"dataset": "user:x", "entry_start": 10, "entry_stop": 20}
+    plan: dict[str, Any] = (await client.post("/v1/slices", json=body, headers=DOOR)).json()
+    return plan
+
+
+def test_a_signed_url_opens_one_thing_for_a_while() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        plan = await _plan(client)
+        url = plan["urls"][0]
+        whole = await client.get(url)
+        assert whole.status_code == 200
+        assert (await client.head(url)).headers["content-length"] == str(len(whole.content))
+        path, query = url.split("?")
+        other = path.replace(plan["key"], "0" * 64)
+        assert (await client.get(f"{other}?{query}")).status_code == 403
+        assert (await client.put(url, content=b"x")).status_code == 403
+        assert (await client.get(url.replace("s=", "s=0"))).status_code == 403
+        assert (await client.get("/v1/tasks?" + query)).status_code == 403
+        await VirtualClock().sleep(2 * 86_400)
+        assert (await client.get(url)).status_code == 403
+
+    _with_api(work)
+
+
+RANGES = [
+    ("bytes=0-9", 206, slice(0, 10)),
+    ("bytes=10-", 206, slice(10, None)),
+    ("bytes=-7", 206, slice(-7, None)),
+    ("bytes=0-", 200, slice(None)),
+    ("bytes=5-2", 200, slice(None)),
+    ("lines=1-2", 200, slice(None)),
+    ("bytes=999999999-", 416, slice(0, 0)),
+]
+
+
+@pytest.mark.parametrize(("header", "status", "part"), RANGES)
+def test_ranges_of_a_product(header: str, status: int, part: slice) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        url = (await _plan(client))["urls"][0]
+        whole = await client.get(url)
+        found = await client.get(url, headers={"Range": header})
+        assert found.status_code == status
+        assert found.headers["etag"] == whole.headers["etag"]
+        assert found.content == whole.content[part]
+        stale = await client.get(url, headers={"Range": header, "If-Range": '"old"'})
+        assert (stale.status_code, stale.content) == (200, whole.content)
+        same = await client.get(url, headers={"If-None-Match": whole.headers["etag"]})
+        assert (same.status_code, same.content) == (304, b"")
+
+    _with_api(work)
+
+
+def test_an_unknown_product_is_registered_by_its_descriptor() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        plan = await _plan(client)
+        bare = f"/v1/products/{'1' * 64}"
+        unknown = await client.get(bare, headers=DOOR)
+        assert unknown.json()["code"] == "descriptor_unknown"
+        body = {"descriptor": plan["descriptor"]}
+        made = (await client.post("/v1/products", json=body, headers=DOOR)).json()
+        assert made["key"] == plan["key"]
+        got = await client.get(f"/v1/products/{plan['key']}", headers=DOOR)
+        assert got.content == (await client.get(plan["urls"][0])).content
+
+    _with_api(work)
+
+
+def test_an_upload_that_breaks_off_leaves_nothing() -> None:
+    name = "tasks/1/output/2-0-0-1.a1.l.root"
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise OSError("the sender died")
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        with pytest.raises(OSError, match="the sender died"):
+            await client.put(f"/v1/outputs/{name}", content=broken(), headers=DOOR)
+        assert (await client.get(f"/v1/outputs/{name}", headers=DOOR)).status_code == 404
+
+    _with_api(work)
