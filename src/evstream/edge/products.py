@@ -17,6 +17,7 @@ from evstream.edge.sources import OpenSource, Sources
 from evstream.ports import Catalogue, Offload
 
 PIECE_BYTES = 1 << 20
+WHOLE_BYTES_MAX = 256 << 10
 PREPARED_MAX = 256
 DESCRIPTORS_MAX = 100_000
 FILES_MAX = 10_000
@@ -30,6 +31,8 @@ class Product:
     ----------
     etag : str
         Strong: key and encoder, so that two makers with different codecs differ.
+    whole : bytes or None
+        All of it, where that is little: another hop between threads would cost more.
     """
 
     key: ProductKey
@@ -37,13 +40,14 @@ class Product:
     etag: str
     file: SourceFile
     cut: rootio.Cut
+    whole: bytes | None
 
 
 class Products:
     """Makes cuts, once however many ask, and keeps what is costly about them.
 
-    What is kept is small: the re-encoded boundaries of a cut. Its inner bytes are
-    read from the source as they are sent.
+    What is kept is small: the re-encoded boundaries of a cut, and all of a cut that is
+    small itself. Other inner bytes are read from the source as they are sent.
     """
 
     def __init__(self, catalogue: Catalogue, sources: Sources, offload: Offload) -> None:
@@ -125,7 +129,7 @@ class Products:
         file = await self._file(piece.fingerprint)
         start, stop = piece.entries[0]
 
-        def prepare() -> rootio.Cut:
+        def prepare() -> tuple[rootio.Cut, bytes | None]:
             opened = self._sources.acquire(file)
             try:
                 cut = rootio.plan_cut(
@@ -137,17 +141,18 @@ class Products:
                     identity=bytes.fromhex(key),
                 )
                 cut.prepare(opened.source)
-                return cut
+                small = cut.size <= WHOLE_BYTES_MAX
+                return cut, cut.read(0, cut.size, opened.source) if small else None
             finally:
                 self._sources.release(opened)
 
         try:
-            cut = await self._offload(prepare)
+            cut, whole = await self._offload(prepare)
         except EvstreamError:
             # It may have been registered again since, with other replicas.
             self._files.pop(piece.fingerprint, None)
             raise
-        return Product(key, cut.size, f'"{key}-{rootio.ENCODER_ID}"', file, cut)
+        return Product(key, cut.size, f'"{key}-{rootio.ENCODER_ID}"', file, cut, whole)
 
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a registered file; asked of the catalogue once in a while."""
@@ -161,12 +166,13 @@ class Products:
 
     async def read(self, product: Product, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield bytes ``[start, stop)`` of a product, in pieces of at most 1 MiB."""
+        if product.whole is not None:
+            yield product.whole[start:stop]
+            return
         opened: OpenSource | None = None
 
         def piece(offset: int) -> bytes:
             nonlocal opened
-            # Opened where the first bytes are read: a hop between threads costs more
-            # than a small product.
             if opened is None:
                 opened = self._sources.acquire(product.file)
             return product.cut.read(offset, min(PIECE_BYTES, stop - offset), opened.source)
