@@ -263,7 +263,8 @@ def report(wall_s: float) -> None:
     [merged] = RESULTS.glob("*.root")
     say("3. What it took")
     print_pairs([*summarize(json.loads(RECEIPT.read_text()), wall_s, WORKERS).items()])
-    say(f"4. The receipt, verified offline: evstream verify {shown(RECEIPT)}")
+    where = f"{shown(RECEIPT)} --outputs {shown(RESULTS)}"
+    say(f"4. The receipt, verified offline: evstream verify {where}")
     print(evstream("verify", RECEIPT, "--outputs", RESULTS), end="")
     pairs = draw(merged, PICTURE)
     say(f"5. {pairs} muon pairs of {shown(merged)} drawn: {shown(PICTURE)}")

@@ -49,10 +49,8 @@ app.command(config_app)
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with 0, or with a code that says who should act."""
     words = sys.argv[1:] if arguments is None else arguments
-    if not words or words[0] in ("--help", "-h"):
-        # The overview shows a line of every command's own help.
-        for name in app:
-            app[name]
+    if not words or {"--help", "-h"} & set(words):
+        _resolve(app)
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -68,6 +66,13 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_ERROR)
+
+
+def _resolve(commands: App) -> None:
+    """Import the commands: an overview shows a line of each one's own help."""
+    for name in commands:
+        if not name.startswith("-"):
+            _resolve(commands[name])
 
 
 def _complain(message: str, hint: str) -> None:
