@@ -52,6 +52,12 @@ class DemoError(Exception):
     """A part of the demonstration did not do what it should; the message says where to look."""
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of commands, without settings of the user's own service."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("EVSTREAM_")}
+    return {**kept, "EVSTREAM_LEASE_S": str(LEASE_S)}
+
+
 class Processes:
     """Commands that run beside the demonstration, and end with it."""
 
@@ -60,14 +66,13 @@ class Processes:
 
     def start(self, name: str, *words: object) -> subprocess.Popen[bytes]:
         """Start ``evstream WORDS`` with its output in ``demo/run/logs/NAME.log``."""
-        environment = {**os.environ, "EVSTREAM_LEASE_S": str(LEASE_S)}
         with (LOGS / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "evstream", *map(str, words)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=environment(),
                 start_new_session=True,
             )
         self._started[name] = process
@@ -138,8 +143,10 @@ def evstream(*words: object) -> str:
     texts = [str(word) for word in words]
     done = subprocess.run(
         [sys.executable, "-m", "evstream", *texts],
+        cwd=DEMO.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        env=environment(),
         text=True,
         check=False,
     )
@@ -167,13 +174,14 @@ def submit(data: Path, files: Sequence[Path]) -> int:
     return int(evstream("submit", *files, "--payload", payload, *options, "--data", data))
 
 
-async def process(processes: Processes, data: Path, task: int) -> tuple[TaskView, float]:
+async def process(processes: Processes, data: Path, task: int) -> tuple[TaskView, float, str]:
     """Process the task with two workers, of which one is killed half-way.
 
     Returns
     -------
-    TaskView, float
-        The task's end, and wall seconds from the start of the first worker.
+    TaskView, float, str
+        The task's end, wall seconds from the start of the first worker, and the service's
+        public key, which receipts are checked with.
     """
     service = connect(Address.read(data), PATIENCE_S)
     started = time.monotonic()
@@ -188,9 +196,10 @@ async def process(processes: Processes, data: Path, task: int) -> tuple[TaskView
             guarding.cancel()
         wall_s = time.monotonic() - started
         await fetch_results(service, task, RESULTS)
+        key = (await service.health()).receipt_key
     finally:
         await service.close()
-    return view, wall_s
+    return view, wall_s, key
 
 
 async def guard(processes: Processes) -> None:
@@ -250,22 +259,22 @@ def demonstrate(jobs: int | None) -> None:
         say(f"2. The embedded service in {shown(data)}, a task, and {WORKERS} workers")
         start_service(processes, data)
         task = submit(data, files)
-        view, wall_s = asyncio.run(process(processes, data, task))
+        view, wall_s, key = asyncio.run(process(processes, data, task))
         if view.state.value != "done":
             raise DemoError(f"the task ended {view.state.value}: {view.reason}")
-    report(wall_s)
+    report(wall_s, key)
     print(f"\nThe whole demonstration took {time.monotonic() - begun:.0f} s.")
 
 
-def report(wall_s: float) -> None:
+def report(wall_s: float, key: str) -> None:
     """Verify the receipt, draw the merged output, and print what it took."""
     shutil.copyfile(RESULTS / "receipt.json", RECEIPT)
     [merged] = RESULTS.glob("*.root")
     say("3. What it took")
     print_pairs([*summarize(json.loads(RECEIPT.read_text()), wall_s, WORKERS).items()])
-    where = f"{shown(RECEIPT)} --outputs {shown(RESULTS)}"
-    say(f"4. The receipt, verified offline: evstream verify {where}")
-    print(evstream("verify", RECEIPT, "--outputs", RESULTS), end="")
+    words = ("verify", shown(RECEIPT), "--outputs", shown(RESULTS), "--key", key)
+    say(f"4. The receipt, verified offline: evstream {' '.join(words)}")
+    print(evstream(*words), end="")
     pairs = draw(merged, PICTURE)
     say(f"5. {pairs} muon pairs of {shown(merged)} drawn: {shown(PICTURE)}")
 
