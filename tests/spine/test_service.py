@@ -64,6 +64,23 @@ def test_get_fetches_exactly_what_is_asked(
     assert not (tmp_path / "no.root").exists()
 
 
+def test_get_writes_to_files_alone(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    data = tmp_path / "data"
+    command.serve(data)
+    command.run("dataset", "add", "user:one", events[0], "--data", data)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        done = command.run("get", "user:one", name, "--data", data, status=2)
+        assert "is no regular file" in done.stderr
+    (tmp_path / "link.root").symlink_to(tmp_path / "target.root")
+    command.run("get", "user:one", "link.root", "--data", data)
+    assert (tmp_path / "link.root").is_symlink()
+    assert (tmp_path / "target.root").is_file()
+
+
 def test_cancel_keeps_what_is_committed(
     command: CommandLine, tmp_path: Path, events: list[Path]
 ) -> None:

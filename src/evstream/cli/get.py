@@ -42,7 +42,11 @@ def get(
         entry_stop=stop,
         branches=list(branches),
     )
-    partial = output.with_name(f".{output.name}.partial")
+    if output.exists() and not output.is_file():
+        raise RequestError(f"{output} is no regular file", hint="name a file to write")
+    # A link is followed, not replaced.
+    target = output.resolve()
+    partial = target.with_name(f".{target.name}.partial")
 
     async def work(service: Service) -> tuple[str, int]:
         plan = await service.describe_slice(request)
@@ -50,7 +54,7 @@ def get(
 
     try:
         key, size = door.ask(work)
-        partial.replace(output)
+        partial.replace(target)
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}") from error
     finally:

@@ -8,7 +8,8 @@ from evstream.domain.errors import NotFoundError, RequestError
 from evstream.domain.names import TaskId
 from evstream.domain.outputs import OutputName
 from evstream.domain.states import TaskState
-from evstream.domain.task import merge_book, process_book
+from evstream.domain.task import process_book
+from evstream.head.books import books_of
 from evstream.ports import Catalogue, Ledger, OutputStore
 
 
@@ -52,15 +53,12 @@ class Sweeping:
             task = await self._catalogue.task(task_id)
         except NotFoundError:
             return set()
-        books = [process_book(task_id)]
-        if task.spec.merge and task.state is not TaskState.RUNNING:
-            books.append(merge_book(task_id))
         replaced = task.spec.merge and task.state in (
             TaskState.DONE,
             TaskState.FINISHED,
         )
         keep: set[str] = set()
-        for book in books:
+        for book in await books_of(self._ledger, task):
             for attempt in await self._ledger.failed_attempts(book):
                 keep.add(attempt.failure.log)
             if replaced and book == process_book(task_id):

@@ -8,12 +8,13 @@ from datetime import datetime
 from evstream.domain.dataset import Dataset
 from evstream.domain.errors import ConflictError
 from evstream.domain.intervals import Interval, IntervalSet
-from evstream.domain.ledger import BookRules, Commit, Progress
+from evstream.domain.ledger import BookRules, Commit
 from evstream.domain.names import DatasetName, Lfn, TaskId
 from evstream.domain.outputs import OutputRecord
-from evstream.domain.splitting import Chunk, plan_chunks
+from evstream.domain.splitting import plan_chunks
 from evstream.domain.states import TaskState
 from evstream.domain.task import Task, TaskSpec, merge_book, process_book, task_of
+from evstream.head.books import books_of, merge_progress
 from evstream.head.plans import Planner
 from evstream.head.slices import choose_branches, choose_tree
 from evstream.ports import Catalogue, Ledger
@@ -82,18 +83,13 @@ class Tasks:
                 f"task {task_id} is {task.state.value}",
                 hint="only a running task can be cancelled",
             )
-        await self._ledger.cancel_book(process_book(task_id))
-        if task.state is TaskState.MERGING:
-            await self._ledger.cancel_book(merge_book(task_id))
+        for book in await books_of(self._ledger, task):
+            await self._ledger.cancel_book(book)
         return await self._catalogue.task(task_id)
 
     async def view(self, task: Task) -> m.TaskView:
         """Return a task with its progress."""
-        merged = task.spec.merge and task.state is not TaskState.RUNNING
         process = await self._ledger.progress(process_book(task.id))
-        merge = None
-        if merged and process.finished and process.complete:
-            merge = await self._merge_progress(task)
         return m.TaskView(
             id=task.id,
             spec=task.spec,
@@ -102,14 +98,9 @@ class Tasks:
             process=process,
             ended=task.ended,
             reason=task.reason,
-            merge=merge,
+            merge=await merge_progress(self._ledger, task),
             workers=0 if task.state.final else await self._workers(task.id),
         )
-
-    async def _merge_progress(self, task: Task) -> Progress | None:
-        if task.state is TaskState.ABORTED:
-            return None
-        return await self._ledger.progress(merge_book(task.id))
 
     async def _workers(self, task: TaskId) -> int:
         leases = await self._ledger.leases()
@@ -118,12 +109,9 @@ class Tasks:
     async def failures(self, task_id: TaskId) -> list[m.FailureView]:
         """Return the attempts that came to nothing, in the order they ended."""
         task = await self._catalogue.task(task_id)
-        books = [process_book(task_id)]
-        if task.spec.merge and task.state is not TaskState.RUNNING:
-            books.append(merge_book(task_id))
         views: list[m.FailureView] = []
-        for book in books:
-            lfns = [chunk.lfn for chunk in await self._chunks(book)]
+        for book in await books_of(self._ledger, task):
+            lfns = [chunk.lfn for chunk in await self._ledger.chunks(book)]
             views += [
                 m.FailureView(
                     lfn=lfns[item.chunk],
@@ -135,13 +123,10 @@ class Tasks:
                     error=item.failure.error,
                     log=item.failure.log,
                 )
-                for item in (await self._ledger.failed_attempts(book) if lfns else [])
+                for item in await self._ledger.failed_attempts(book)
                 if item.running
             ]
         return views
-
-    async def _chunks(self, book: int) -> list[Chunk]:
-        return await self._ledger.chunks(book)
 
     async def outputs(self, task_id: TaskId) -> list[m.OutputView]:
         """Return committed outputs in entry order: merged ones if the task has them."""

@@ -110,4 +110,13 @@ async def ranged(request: Request, size: int, etag: str, body: _Body) -> Respons
     if stop - start <= WHOLE_BYTES_MAX:
         content = b"".join([piece async for piece in body(start, stop)])
         return Response(content, status, headers, media_type=OCTETS)
-    return StreamingResponse(body(start, stop), status, headers, media_type=OCTETS)
+    pieces = body(start, stop)
+    # Whatever is wrong with the source is told while there still is a status to tell it.
+    first = await anext(pieces)
+    return StreamingResponse(_chain(first, pieces), status, headers, media_type=OCTETS)
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -26,13 +27,13 @@ TASK = {"name": "t", "dataset": "user:x", "payload": "cp {input} {output}"}
 Work = Callable[[httpx2.AsyncClient], Awaitable[None]]
 
 
-def _with_api(work: Work) -> None:
+def _with_api(work: Work, files: dict[str, bytes] = FILES) -> None:
     """Run some work against an API in memory that has one dataset."""
 
     async def main() -> None:
         clock = VirtualClock()
         database = MemoryDatabase(clock)
-        opener = MemoryOpener(FILES)
+        opener = MemoryOpener(files)
         parts = Parts(
             clock,
             SeededIds(1),
@@ -45,10 +46,14 @@ def _with_api(work: Work) -> None:
         application = Application(parts, Keys(b"u" * 32, b"r" * 32), Settings(), TOKEN)
         transport = httpx2.ASGITransport(application.app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            body = {"name": "user:x", "files": [{"pfn": next(iter(FILES))}]}
+            body = {"name": "user:x", "files": [{"pfn": next(iter(files))}]}
             added = await client.post("/v1/datasets", json=body, headers=DOOR)
             assert added.status_code == 201, added.text
+            loops = [asyncio.create_task(loop) for loop in application.loops()]
             await work(client)
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
         await application.close()
 
     run_virtual(main)
@@ -199,3 +204,41 @@ def test_an_upload_that_breaks_off_leaves_nothing() -> None:
         assert (await client.get(f"/v1/outputs/{name}", headers=DOOR)).status_code == 404
 
     _with_api(work)
+
+
+def test_a_cancelled_task_that_never_merged_can_be_looked_at_and_swept() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        made = await client.post("/v1/tasks", json={**TASK, "merge": True}, headers=DOOR)
+        path = f"/v1/tasks/{made.json()['id']}"
+        claim = {"worker": "w", "units": 1}
+        answer = await client.post("/v1/claims", json=claim, headers=DOOR)
+        url = answer.json()["units"][0]["output_url"]
+        assert (await client.put(url, content=b"left behind")).status_code == 200
+        ended = await client.post(f"{path}/cancel", headers=DOOR)
+        assert ended.json()["state"] == "aborted"
+        for part in ("", "/failures", "/outputs", "/receipt"):
+            assert (await client.get(path + part, headers=DOOR)).status_code == 200, part
+        assert (await client.get(url, headers=DOOR)).status_code == 200
+        await VirtualClock().sleep(120.0)
+        assert (await client.get(url, headers=DOOR)).status_code == 404, "swept"
+
+    _with_api(work)
+
+
+def test_a_source_that_has_gone_is_told_before_the_first_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Too large for the shelf of whole products, so that the source is needed again.
+    monkeypatch.setattr("evstream.edge.products.WHOLE_BYTES_MAX", 0)
+    monkeypatch.setattr("evstream.web.content_routes.WHOLE_BYTES_MAX", 0)
+    files = dict(FILES)
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        url = (await _plan(client))["urls"][0]
+        assert (await client.get(url)).status_code == 200
+        files.clear()
+        gone = await client.get(url)
+        assert gone.status_code == 404, gone.text
+        assert next(iter(FILES)) in gone.json()["detail"]
+
+    _with_api(work, files)
