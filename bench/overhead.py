@@ -44,7 +44,7 @@ START_S_MAX = 60.0
 BURN = f"""
 import shutil, sys, time
 while time.process_time() < {CPU_S}:
-    pass
+    sum(range(20_000))
 shutil.copyfile(sys.argv[1], sys.argv[2])
 """
 
@@ -214,21 +214,18 @@ def main() -> int:
     bench.input("workers", WORKERS)
     with tempfile.TemporaryDirectory(prefix="evstream-bench-") as folder:
         ground = Ground(Path(folder), ranges)
-        subjects = {"bare": ground.bare, "task": ground.task}
+        walls = bench.interleave({"bare": ground.bare, "task": ground.task}, rounds)
         if not bench.quick:
-            subjects["command"] = ground.whole_command
-        walls = bench.interleave(subjects, rounds)
+            walls |= bench.interleave({"command": ground.whole_command}, 1)
         for name, samples in walls.items():
             bench.measure(f"{name} wall", samples, "s")
         ideal = ranges * CPU_S / WORKERS
-        bench.measure(
-            "bare wall / nominal CPU seconds per worker", walls["bare"].median / ideal, ""
-        )
-        for name in subjects:
-            if name != "bare":
-                ratio = walls[name].median / walls["bare"].median
-                bench.measure(f"{name} wall / bare wall", ratio, "")
-                bench.ask(f"{name}: wall over the bare payload's", ratio, "<=", 1.05)
+        bench.measure("bare wall / CPU seconds a worker", walls["bare"].median / ideal, "")
+        ratio = walls["task"].median / walls["bare"].median
+        bench.ask("task: wall over the bare payloads'", ratio, "<=", 1.05)
+        if not bench.quick:
+            ratio = walls["command"].median / walls["bare"].median
+            bench.ask("evstream run, start and end included: wall over bare", ratio, "<=", 1.05)
         (Path(folder) / "empty").mkdir()
         nothing = Ground(Path(folder) / "empty", empty)
         walls = bench.interleave({"empty": nothing.empty_task}, rounds)
