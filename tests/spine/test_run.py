@@ -206,6 +206,7 @@ BAD = [
     (["a.root", "--events-per-range", "0"], "events per range is 0"),
     (["a.root", "--events-per-range", "100000001"], "events per range is 100000001"),
     (["a.root", "--workers", "0"], "--workers"),
+    (["a.root", "--workers", "100000"], "--workers"),
     (["empty.root"], "zero entries"),
     (["two.root"], "several trees: One, Two"),
     (["truncated.root"], "truncated.root"),
@@ -327,3 +328,27 @@ def test_a_file_that_changed_is_refused_and_named(
     assert shown["task"]["state"] == "failed"
     assert "is not the file that was registered" in shown["failures"][0]["error"]
     assert shown["failures"][0]["kind"] == "input"
+
+
+def test_a_second_job_in_the_same_folder_is_refused_and_harms_nothing(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    words = ["run", *events, "--payload", COPY, "--events-per-range", "50", "--output", "out"]
+    first = command.start(*words)
+    wait_until((tmp_path / "out/.evstream/ledger.sqlite").exists, "the first job")
+    second = command.run(*words, status=1)
+    assert "is in use by process" in second.stderr
+    assert first.wait(timeout=120) == 0
+    assert all(level.holds for level in verify_receipt(tmp_path / "out/receipt.json"))
+
+
+def test_results_in_the_input_folder_are_no_input(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    (tmp_path / "data").mkdir()
+    for path in events:
+        path.rename(tmp_path / "data" / path.name)
+    words = ["run", "data", "--payload", COPY, "--output", "data/out", "--json"]
+    once, again = (json.loads(command.run(*words).stdout) for _ in range(2))
+    assert once["summary"]["events"] == again["summary"]["events"] == 1000
+    assert once["task"]["id"] == again["task"]["id"]

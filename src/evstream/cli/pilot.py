@@ -16,6 +16,7 @@ from cyclopts import Parameter
 
 from evstream.cli.printing import print_json
 from evstream.cli.service import DEFAULT_DOOR, Door, find_service, run_async
+from evstream.domain.errors import ConfigError
 
 
 def pilot(
@@ -50,6 +51,9 @@ def pilot(
         task=task,
     )
 
+    if workdir is not None:
+        _make_folder(workdir)
+
     async def main() -> None:
         service = connect(find_service(settings), settings.patience_s)
         try:
@@ -68,3 +72,12 @@ def pilot(
             print(f"{name}: {summary}", file=sys.stderr)
 
     run_async(main)
+
+
+def _make_folder(workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot use {workdir}: {error.strerror}", hint="choose another with --workdir"
+        ) from error

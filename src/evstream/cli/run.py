@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -26,12 +27,20 @@ from evstream.cli.workers import Workers
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
 from evstream.client.results import fetch_results
-from evstream.domain.errors import ConfigError, EvstreamError, RequestError
+from evstream.domain.errors import (
+    ConfigError,
+    ConflictError,
+    EvstreamError,
+    LimitError,
+    RequestError,
+)
 from evstream.domain.states import TaskState
 from evstream.domain.task import split_command
-from evstream.wire.messages import NewDataset, NewTask, TaskView, encode
+from evstream.wire.messages import FailureView, NewDataset, NewTask, TaskView, encode
 
 STATE_FOLDER = ".evstream"
+WORKERS_MAX = 1024
+REASONS_MAX = 3
 FREE_BYTES_MIN = 64 << 10
 GUARD_EVERY_S = 1.0
 
@@ -42,6 +51,7 @@ class _Job:
     task: NewTask
     output: Path
     workers: int
+    opened: bool = False
     begun: bool = False
 
     @property
@@ -70,28 +80,38 @@ def run(
         evstream run data/*.root --payload 'python skim.py {input} {output}' --merge
     """
     count = workers if workers is not None else os.cpu_count() or 1
-    if count < 1:
-        raise RequestError(f"{count} workers cannot work", hint="give --workers 1 or more")
+    if not 1 <= count <= WORKERS_MAX:
+        raise LimitError(
+            f"{count} workers are asked for", hint=f"give --workers from 1 to {WORKERS_MAX}"
+        )
     _check_payload(options.payload)
-    files = NewDataset(expand_inputs(list(inputs), dataset))
+    files = NewDataset(expand_inputs(list(inputs), dataset, besides=output))
     task = options.new_task("", tree_of_inputs(list(inputs), dataset))
     state = output / STATE_FOLDER
     new_output, new_state = not output.exists(), not state.exists()
     _make_folder(output)
     job = _Job(files, task, output.absolute(), count)
     try:
-        view, report = run_async(lambda: _run(job))
-    except EvstreamError:
-        # Nothing was begun: leave the place as it was found.
-        if not job.begun and new_state:
+        view, report, reasons = run_async(lambda: _run(job))
+    except EvstreamError as error:
+        # Nothing was begun: leave the place as it was found, unless somebody else has it.
+        taken = isinstance(error, ConflictError) and not job.opened
+        if new_state and not (job.begun or taken):
             shutil.rmtree(output if new_output else state, ignore_errors=True)
         raise
     if json:
-        print_json({"task": view, "summary": report, "output": str(job.output)})
+        answer = {"task": view, "summary": report, "output": str(job.output)}
+        print_json({**answer, "reasons": reasons})
     else:
         print_pairs([*report.items(), ("results", job.output)])
     if view.state is not TaskState.DONE:
         print(f"evstream: task {view.state.value}: {view.reason}", file=sys.stderr)
+        for line in reasons:
+            print(f"evstream: {line}", file=sys.stderr)
+        print(
+            "evstream: a task that has ended stays so; mend the cause and give another --output",
+            file=sys.stderr,
+        )
         sys.exit(EXIT_INCOMPLETE)
 
 
@@ -117,17 +137,20 @@ def _make_folder(output: Path) -> None:
         ) from error
 
 
-async def _run(job: _Job) -> tuple[TaskView, dict[str, Any]]:
+async def _run(job: _Job) -> tuple[TaskView, dict[str, Any], list[str]]:
     from evstream import assembly
 
     state = job.output / STATE_FOLDER
     settings = settings_of(data_dir=state)
     async with assembly.open_embedded(settings) as application:
+        job.opened = True
         service = application.client()
         registered = await service.add_dataset(job.files)
         new = NewTask(**{**_fields(job.task), "dataset": registered.name})
         task = await service.submit(new, job.request_id)
         job.begun = True
+        # More workers than ranges would only start and leave.
+        job.workers = min(job.workers, max(1, task.process.ranges))
         door, address = assembly.unix_door(state)
         started = time.monotonic()
         async with assembly.listen(application, door, address, state):
@@ -139,7 +162,19 @@ async def _run(job: _Job) -> tuple[TaskView, dict[str, Any]]:
         for scratch in (state / "work").glob("evstream-pilot-*"):
             shutil.rmtree(scratch, ignore_errors=True)
         receipt = await service.receipt(view.id)
-    return view, summarize(receipt, wall_s, job.workers)
+        reasons = _reasons(await service.failures(view.id), state / "outputs")
+    return view, summarize(receipt, wall_s, job.workers), reasons
+
+
+def _reasons(failures: list[FailureView], outputs: Path) -> list[str]:
+    """Return the commonest reasons of failed attempts, each with a log to read."""
+    counted = Counter((failure.kind, failure.error) for failure in failures)
+    lines = []
+    for (kind, error), count in counted.most_common(REASONS_MAX):
+        log = next((f.log for f in failures if (f.kind, f.error) == (kind, error) and f.log), "")
+        where = f" (log: {outputs / log})" if log else ""
+        lines.append(f"{count} x {kind}: {error}{where}")
+    return lines
 
 
 def _fields(task: NewTask) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from evstream.client.inputs import absolute_words
+from evstream.domain.errors import LimitError
 from evstream.domain.splitting import check_events_per_range
 from evstream.domain.task import split_command
 from evstream.wire.messages import NewTask
+
+PAYLOAD_S_LONGEST = 31_536_000.0
 
 
 @Parameter(name="*")
@@ -56,6 +59,11 @@ class TaskOptions:
         """
         check_events_per_range(self.events_per_range)
         words = split_command(self.payload)
+        if not 0 < self.payload_s_max <= PAYLOAD_S_LONGEST:
+            raise LimitError(
+                f"--payload-s-max is {self.payload_s_max}",
+                hint=f"give seconds above 0 and up to {PAYLOAD_S_LONGEST:.0f}",
+            )
         return NewTask(
             name=self.name or words[0].rsplit("/", 1)[-1],
             dataset=dataset,

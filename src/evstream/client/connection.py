@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 RETRY_S_FIRST = 0.1
 RETRY_S_LONGEST = 10.0
+CONNECT_S_MAX = 10.0
 PROGRESS_S_MAX = 60.0
 """A connection that brings nothing for so long is given up; there is no total limit."""
 
@@ -48,7 +49,7 @@ class Connection:
             transport=transport,
             base_url=base_url,
             headers=headers,
-            timeout=httpx2.Timeout(PROGRESS_S_MAX, connect=10.0),
+            timeout=httpx2.Timeout(PROGRESS_S_MAX, connect=CONNECT_S_MAX),
         )
         self._clock = clock
         self._ids = ids
@@ -66,9 +67,17 @@ class Connection:
         message: object = None,
         *,
         key: str = "",
+        answer_s_max: float = PROGRESS_S_MAX,
         params: dict[str, str | int] | None = None,
     ) -> T:
         """Send a message and read the answer.
+
+        Parameters
+        ----------
+        key : str
+            Idempotency-Key; a new one if it is empty.
+        answer_s_max : float
+            How long the service may think before it begins to answer.
 
         Raises
         ------
@@ -83,7 +92,12 @@ class Connection:
         async for attempt in self._attempts():
             with attempt:
                 response = await self._http.request(
-                    method, path, content=content, headers=headers, params=params
+                    method,
+                    path,
+                    content=content,
+                    headers=headers,
+                    params=params,
+                    timeout=httpx2.Timeout(answer_s_max, connect=CONNECT_S_MAX),
                 )
                 _raise_for(response.status_code, response.content)
                 return decode(response.content, answer)

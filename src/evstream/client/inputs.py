@@ -16,7 +16,9 @@ SUFFIX = ".root"
 _GLOB_CHARACTERS = frozenset("*?[")
 
 
-def expand_inputs(inputs: list[str], dataset: str = "") -> list[NewFile]:
+def expand_inputs(
+    inputs: list[str], dataset: str = "", besides: Path | None = None
+) -> list[NewFile]:
     """Return the files that inputs stand for, each once, in order of their paths.
 
     Parameters
@@ -26,6 +28,8 @@ def expand_inputs(inputs: list[str], dataset: str = "") -> list[NewFile]:
         coffea fileset JSON files.
     dataset : str
         Which dataset of a fileset to take, where it has several.
+    besides : Path, optional
+        A folder whose files are none of the inputs: where the results go.
 
     Raises
     ------
@@ -37,6 +41,8 @@ def expand_inputs(inputs: list[str], dataset: str = "") -> list[NewFile]:
     found: dict[str, NewFile] = {}
     for text in inputs:
         for file in _expand(text, dataset):
+            if besides is not None and Path(file.pfn).is_relative_to(besides.absolute()):
+                continue
             if file.pfn in found and found[file.pfn] != file:
                 raise RequestError(f"{file.pfn} is given twice with different entries")
             found[file.pfn] = file
@@ -52,7 +58,11 @@ def _expand(text: str, dataset: str) -> list[NewFile]:
         return [NewFile(text)]
     path = Path(text).expanduser()
     if path.is_dir():
-        files = sorted(found for found in path.rglob(f"*{SUFFIX}") if found.is_file())
+        files = sorted(
+            found
+            for found in path.rglob(f"*{SUFFIX}")
+            if found.is_file() and not _hidden(found.relative_to(path))
+        )
         if not files:
             raise NotFoundError(f"{text} holds no {SUFFIX} file", hint="give another folder")
         return [NewFile(_absolute(file)) for file in files]
@@ -67,6 +77,10 @@ def _expand(text: str, dataset: str) -> list[NewFile]:
             return [NewFile(_absolute(Path(match))) for match in matches]
         raise NotFoundError(f"nothing matches {text}", hint="check the pattern")
     raise NotFoundError(f"there is no file {text}", hint="check the path")
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _absolute(path: Path) -> str:

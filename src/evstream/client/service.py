@@ -14,6 +14,8 @@ from evstream.domain.states import Answer
 from evstream.wire import messages as m
 
 PIECE_BYTES = 1 << 20
+INSPECTION_S_MAX = 6 * 3600.0
+"""Registering reads every file once; a large dataset far away takes hours."""
 
 
 class Service:
@@ -38,7 +40,9 @@ class Service:
 
     async def add_dataset(self, dataset: m.NewDataset) -> m.DatasetView:
         """Register files under a name; the service inspects each."""
-        return await self._connection.call("POST", "/v1/datasets", m.DatasetView, dataset)
+        return await self._connection.call(
+            "POST", "/v1/datasets", m.DatasetView, dataset, answer_s_max=INSPECTION_S_MAX
+        )
 
     async def dataset(self, name: str) -> m.DatasetView:
         """Return a registered dataset."""

@@ -9,6 +9,8 @@ from evstream.domain.errors import EvstreamError
 from evstream.head import Finishing
 from evstream.ports import Clock
 
+RETRY_S = 1.0
+
 log = logging.getLogger(__name__)
 
 
@@ -26,5 +28,6 @@ async def finish_tasks(finishing: Finishing, clock: Clock, every_s: float) -> No
             except EvstreamError as error:
                 log.warning("finish_tasks: task %s: %s", task, error)
                 finishing.nudge(task)
+                await clock.sleep(RETRY_S)
 
     await repeat("finish_tasks", once, clock, every_s)

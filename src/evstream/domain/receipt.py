@@ -202,8 +202,10 @@ def check_ledger(receipt: dict[str, Any]) -> str:
         _check_counts(receipt["counts"], events, committed)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise VerificationError(f"the receipt is damaged: {error!r}") from error
+    missing = "" if committed == events else "NOT COMPLETE: "
     return (
-        f"{events} events asked for, {committed} committed once in {len(receipt['commits'])} "
+        f"{missing}{events} events asked for, {committed} committed once in "
+        f"{len(receipt['commits'])} "
         f"ranges, {events - committed} set aside or cancelled, none missing, none doubled"
     )
 

@@ -13,6 +13,7 @@ from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import (
     ConflictError,
     DataError,
+    EvstreamError,
     RequestError,
     SourceChangedError,
 )
@@ -50,7 +51,14 @@ class Datasets:
                 return await self._offload(lambda: self._inspect(file.pfn))
 
         lfns = unique_lfns(new.files)
-        indexes = await asyncio.gather(*(inspect(file) for file in new.files))
+        inspections = [asyncio.ensure_future(inspect(file)) for file in new.files]
+        try:
+            indexes = await asyncio.gather(*inspections)
+        except EvstreamError:
+            # One bad file refuses them all; the others need not be read.
+            for inspection in inspections:
+                inspection.cancel()
+            raise
         described = [
             describe(file, lfn, index)
             for file, lfn, index in zip(new.files, lfns, indexes, strict=True)

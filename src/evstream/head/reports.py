@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from evstream.domain.errors import EvstreamError, RequestError
+from evstream.domain.errors import EvstreamError, RequestError, TransientError
 from evstream.domain.ledger import Failure, RangeReport, Success
 from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import OutputName, OutputRecord
 from evstream.domain.states import Answer
-from evstream.domain.task import task_of
+from evstream.domain.task import OUTPUT_STREAM, task_of
 from evstream.ports import Ledger, OutputStore
 from evstream.wire.messages import UnitReport
 
@@ -50,8 +50,13 @@ class Reports:
         outcome: Success | Failure | None = report.success
         if report.success is not None:
             try:
+                streams = [output.stream for output in report.success.outputs]
+                if streams != [OUTPUT_STREAM]:
+                    raise RequestError(f"a unit leaves one '{OUTPUT_STREAM}', not {streams}")
                 for output in report.success.outputs:
                     await self._check_output(report, output)
+            except TransientError:
+                raise  # The store does not answer: that says nothing about the output.
             except EvstreamError as error:
                 outcome = Failure("output", error.message, "", report.success.cpu_s)
         if outcome is None:
@@ -74,13 +79,21 @@ class Reports:
         ref = report.ref
         name = OutputName.parse(output.name)
         made_by = (
+            name.task,
             name.book,
             name.chunk,
             name.entry_start,
             name.entry_stop,
             name.attempt,
         )
-        reported = (ref.book, ref.chunk, ref.entry_start, ref.entry_stop, ref.attempt)
+        reported = (
+            task_of(ref.book),
+            ref.book,
+            ref.chunk,
+            ref.entry_start,
+            ref.entry_stop,
+            ref.attempt,
+        )
         if made_by != reported or name.lease != report.lease or name.stream != output.stream:
             raise RequestError(f"{output.name} is not an output of this attempt")
         stored = await self._store.stat(output.name)

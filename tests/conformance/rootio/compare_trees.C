@@ -3,7 +3,8 @@
 //   root.exe -b -q -l 'compare_trees.C("list.txt", "classes.so")'
 //
 // Each line of the list, with tabs between: source file, tree, first entry, product
-// file, tree, first entry, number of entries, "objects" or "bytes".
+// file, tree, first entry, number of entries, "objects" or "bytes". Instead of a first
+// entry of the source, "@FILE" names a file with its entries, one a line.
 //
 // Every branch with baskets, at any depth: the bytes of each entry as ROOT finds them in
 // the decompressed basket. With "objects" also every top-level branch as ROOT reads it:
@@ -153,8 +154,17 @@ static void add_all(TObjArray *source, TObjArray *product, std::vector<OneBranch
    }
 }
 
-static std::string compare_stored(TTree *source, TTree *product, Long64_t in_first, Long64_t made_first,
-                                  Long64_t entries, long &count)
+// Where objects have pointers, entries of a selection keep their positions: zeros trail them.
+static bool same_bytes(const std::string &x, const std::string &y, bool scattered)
+{
+   if (x == y)
+      return true;
+   return scattered && y.size() > x.size() && y.compare(0, x.size(), x) == 0 &&
+          y.find_first_not_of('\0', x.size()) == std::string::npos;
+}
+
+static std::string compare_stored(TTree *source, TTree *product, const std::vector<Long64_t> &in, Long64_t made_first,
+                                  Long64_t entries, bool scattered, long &count)
 {
    std::vector<OneBranch> all;
    std::string missing;
@@ -167,8 +177,8 @@ static std::string compare_stored(TTree *source, TTree *product, Long64_t in_fir
          continue;
       ++count;
       for (Long64_t entry = 0; entry < entries; ++entry) {
-         auto x = stored_bytes(one.source, in_first + entry), y = stored_bytes(one.product, made_first + entry);
-         if (x != y)
+         auto x = stored_bytes(one.source, in[entry]), y = stored_bytes(one.product, made_first + entry);
+         if (!same_bytes(x, y, scattered && holds_object(one.product)))
             return std::string(one.product->GetName()) + " stored at entry " + std::to_string(entry);
       }
       one.source->DropBaskets("all");
@@ -177,7 +187,7 @@ static std::string compare_stored(TTree *source, TTree *product, Long64_t in_fir
    return "";
 }
 
-static std::string compare_objects(TTree *source, TTree *again, TTree *product, Long64_t in_first, Long64_t made_first,
+static std::string compare_objects(TTree *source, TTree *again, TTree *product, const std::vector<Long64_t> &in, Long64_t made_first,
                                    Long64_t entries, long &count, long &irreproducible)
 {
    std::vector<OneBranch> branches;
@@ -201,12 +211,12 @@ static std::string compare_objects(TTree *source, TTree *again, TTree *product, 
             branch->SetAddress(new TObject *(nullptr));
    for (auto &one : branches)
       if (makes_offsets(one.source))
-         for (Long64_t entry = 0; entry < in_first; ++entry) {
+         for (Long64_t entry = 0; entries && entry < in[0]; ++entry) {
             source->GetEntry(entry);
             again->GetEntry(entry);
          }
    for (Long64_t entry = 0; entry < entries; ++entry) {
-      if (source->GetEntry(in_first + entry) < 0 || again->GetEntry(in_first + entry) < 0 ||
+      if (source->GetEntry(in[entry]) < 0 || again->GetEntry(in[entry]) < 0 ||
           product->GetEntry(made_first + entry) < 0)
          return "cannot read entry " + std::to_string(entry);
       for (auto &one : branches) {
@@ -226,7 +236,7 @@ static std::string compare_objects(TTree *source, TTree *again, TTree *product, 
    return "";
 }
 
-static std::string compare(const std::string &in, const std::string &in_tree, Long64_t in_first, const std::string &made,
+static std::string compare(const std::string &in, const std::string &in_tree, const std::string &which, const std::string &made,
                            const std::string &made_tree, Long64_t made_first, Long64_t entries, bool objects)
 {
    std::unique_ptr<TFile> a(TFile::Open(in.c_str())), b(TFile::Open(made.c_str())), c(TFile::Open(in.c_str()));
@@ -241,10 +251,22 @@ static std::string compare(const std::string &in, const std::string &in_tree, Lo
       return "DIFFERENT no tree";
    if (product->GetEntries() < made_first + entries)
       return "DIFFERENT entries " + std::to_string(product->GetEntries());
+   bool scattered = which[0] == '@';
+   std::vector<Long64_t> wanted;
+   if (scattered) {
+      std::ifstream list(which.substr(1));
+      for (Long64_t entry; list >> entry;)
+         wanted.push_back(entry);
+      if (product->GetEntries() != entries || Long64_t(wanted.size()) != entries)
+         return "DIFFERENT entries " + std::to_string(product->GetEntries());
+   } else {
+      for (Long64_t entry = 0; entry < entries; ++entry)
+         wanted.push_back(std::stoll(which) + entry);
+   }
    long stored = 0, read = 0, irreproducible = 0;
-   auto why = compare_stored(source, product, in_first, made_first, entries, stored);
+   auto why = compare_stored(source, product, wanted, made_first, entries, scattered, stored);
    if (why.empty() && objects)
-      why = compare_objects(source, again, product, in_first, made_first, entries, read, irreproducible);
+      why = compare_objects(source, again, product, wanted, made_first, entries, read, irreproducible);
    if (!why.empty())
       return "DIFFERENT " + why;
    std::ostringstream out;
@@ -261,16 +283,16 @@ void compare_trees(const char *list, const char *library = "")
    std::string line;
    while (std::getline(lines, line)) {
       std::istringstream words(line);
-      std::string in, in_tree, made, made_tree, depth;
-      Long64_t in_first, made_first, entries;
+      std::string in, in_tree, which, made, made_tree, depth;
+      Long64_t made_first, entries;
       std::getline(words, in, '\t');
       std::getline(words, in_tree, '\t');
-      words >> in_first;
+      words >> which;
       words.ignore(1);
       std::getline(words, made, '\t');
       std::getline(words, made_tree, '\t');
       words >> made_first >> entries >> depth;
-      std::cout << compare(in, in_tree, in_first, made, made_tree, made_first, entries, depth == "objects")
+      std::cout << compare(in, in_tree, which, made, made_tree, made_first, entries, depth == "objects")
                 << std::endl;
    }
    std::cout << "DONE" << std::endl;

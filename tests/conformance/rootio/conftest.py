@@ -34,11 +34,14 @@ def root_bin() -> Path:
 
 @dataclass(frozen=True)
 class Pair:
-    """A range of a source's tree and where a product has it."""
+    """Entries of a source's tree and where a product has them.
+
+    ``source_first`` is the first of a range, or "@FILE" for those listed in a file.
+    """
 
     source: Path
     tree: str
-    source_first: int
+    source_first: int | str
     product: Path
     product_first: int
     entries: int

@@ -15,9 +15,20 @@ MISREAD_BY_UPROOT = ("METAssoc_AnalysisMETAux.jetLink",)
 
 
 def equal_by_uproot(
-    source: Path, tree: str, start: int, product: Path, first: int, entries: int
+    source: Path,
+    tree: str,
+    start: int,
+    product: Path,
+    first: int,
+    entries: int,
+    chosen: Any = None,
 ) -> tuple[int, list[str]]:
     """Compare all branches of a product with their source.
+
+    Parameters
+    ----------
+    chosen : array, optional
+        Entries of the source, instead of those from ``start`` on.
 
     Returns
     -------
@@ -39,7 +50,11 @@ def equal_by_uproot(
                 continue
             if len(made[name].branches) != len(mine[name].branches):
                 continue  # a part of an object: its own branches are compared one by one
-            expected = _array(mine[name], start, start + entries)
+            if chosen is None:
+                expected = _array(mine[name], start, start + entries)
+            else:
+                expected = _array(mine[name], 0, None)
+                expected = None if expected is None else expected[chosen]
             if expected is None:
                 unreadable.append(name)
                 continue
@@ -52,7 +67,7 @@ def equal_by_uproot(
     return compared, unreadable
 
 
-def _array(branch: Any, start: int, stop: int) -> Any:
+def _array(branch: Any, start: int, stop: int | None) -> Any:
     try:
         return branch.array(entry_start=start, entry_stop=stop)
     except Exception:  # noqa: BLE001 - whatever uproot cannot read in the source either

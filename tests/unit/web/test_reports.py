@@ -1,0 +1,59 @@
+"""What a confused or lying pilot reports never becomes part of a result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.unit.web.test_api import DOOR, TASK, _with_api
+
+
+async def _claim_and_store(client: httpx2.AsyncClient) -> tuple[dict[str, Any], dict[str, Any]]:
+    await client.post("/v1/tasks", json={**TASK, "events_per_range": 50}, headers=DOOR)
+    body = {"worker": "w", "units": 1}
+    claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
+    unit = claim["units"][0]
+    stored = (await client.put(unit["output_url"], content=b"result", headers=DOOR)).json()
+    output = {"stream": "output", "entries": {}, **stored}
+    return {"lease": claim["lease"], "worker": "w", "ref": unit["ref"]}, output
+
+
+LIES: list[Any] = [
+    lambda output: [],
+    lambda output: [output, output],
+    lambda output: [{**output, "stream": "other"}],
+    lambda output: [{**output, "size": output["size"] + 1}],
+    lambda output: [{**output, "sha256": "0" * 64}],
+    lambda output: [{**output, "name": output["name"].replace("tasks/1", "tasks/2")}],
+    lambda output: [{**output, "name": output["name"].replace(".a1.", ".a2.")}],
+]
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_false_success_is_a_failed_attempt(lie: Any) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        report, output = await _claim_and_store(client)
+        report["success"] = {"outputs": lie(output)}
+        body = {"reports": [report]}
+        answer = await client.post("/v1/reports", json=body, headers=DOOR)
+        assert answer.json() == {"answers": ["accepted"]}
+        progress = (await client.get("/v1/tasks/1", headers=DOOR)).json()["process"]
+        assert progress.get("finished", 0) == 0
+        assert progress["failed_attempts"] == 1
+
+    _with_api(work)
+
+
+def test_a_true_success_is_accepted_once() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        report, output = await _claim_and_store(client)
+        report["success"] = {"outputs": [output]}
+        body = {"reports": [report, report]}
+        answer = await client.post("/v1/reports", json=body, headers=DOOR)
+        assert answer.json() == {"answers": ["accepted", "already_accepted"]}
+        progress = (await client.get("/v1/tasks/1", headers=DOOR)).json()["process"]
+        assert progress["finished"] == 50
+
+    _with_api(work)
