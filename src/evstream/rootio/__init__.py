@@ -9,7 +9,7 @@ The core does no I/O: see `evstream.rootio.source`.
 
 from __future__ import annotations
 
-from evstream.rootio.cut import Cut, cut, plan_cut
+from evstream.rootio.cut import Cut, cut, plan_cut, plan_select
 from evstream.rootio.encoder import ENCODER_ID
 from evstream.rootio.errors import (
     CorruptFileError,
@@ -59,5 +59,6 @@ __all__ = [
     "inspect_steps",
     "join",
     "plan_cut",
+    "plan_select",
     "select_branches",
 ]

@@ -12,7 +12,7 @@ from evstream.rootio.layout import Layout
 from evstream.rootio.primitives import uuid_from
 from evstream.rootio.product import Product, Segment, in_memory
 from evstream.rootio.source import Data
-from evstream.rootio.splice import Splice
+from evstream.rootio.splice import Baskets
 from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.streamer_union import unite
 
@@ -114,18 +114,17 @@ class FileAssembly:
         key = replace(like.key, nbytes=like.key.key_bytes + len(stored), object_bytes=len(data))
         self.copy_record(Record(key, stored), None)
 
-    def add_tree(self, splice: Splice, path: str) -> None:
+    def add_tree(self, baskets: Baskets, path: str) -> None:
         """Lay out a tree's baskets and its record behind them."""
         folder_path, _, name = path.rpartition("/")
         folder = self._layout.folders[folder_path]
-        segments, numbers = splice.place(self._at, folder.seek)
+        segments, numbers = baskets.place(self._at, folder.seek)
         for segment in segments:
             self._append(segment)
-        first = splice.pieces[0]
-        old = first.index.key
+        old = baskets.index.key
         big = needs_big(self._at)
         key_bytes = key_size(old.class_name, name, old.title, big=big)
-        data = first.index.template(first.kept).record(numbers, key_bytes)
+        data = baskets.index.template(baskets.kept).record(numbers, key_bytes)
         stored = compress(data, self._setting)
         key = make_key(
             old.class_name,

@@ -42,7 +42,7 @@ _KNOWN_IO_BITS = 1
 _OFFSET = np.dtype(">i4")
 # What TBufferFile writes before the first object of a class behind a pointer. Its map of
 # classes is emptied for each entry, so without one of these an entry holds no positions.
-_NEW_CLASS = re.compile(rb"\xff{4}[A-Za-z_][\x20-\x7e]*\0")
+NEW_CLASS = re.compile(rb"\xff{4}[A-Za-z_][\x20-\x7e]*\0")
 # Displacements of ROOT 3 are flagged within offsets.
 _DISPLACEMENT_MASK = 0xFF000000
 
@@ -257,7 +257,7 @@ def slice_basket(basket: Basket, start: int, stop: int, *, pinned: bool) -> Bask
     begin, end = int(basket.offsets[start]), int(basket.offsets[stop])
     offsets = basket.offsets[start : stop + 1]
     displacements = None if basket.displacements is None else basket.displacements[start:stop]
-    if pinned and _NEW_CLASS.search(basket.data, begin, end):
+    if pinned and NEW_CLASS.search(basket.data, begin, end):
         data: Data = bytes(begin) + bytes(basket.data[begin:end])
     else:
         data, offsets = basket.data[begin:end], offsets - begin

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy.typing as npt
+
 from evstream.rootio.assembly import FileAssembly, folders_above
 from evstream.rootio.errors import EntryRangeError
+from evstream.rootio.gathering import Gathering
 from evstream.rootio.index import SourceIndex, inspect
 from evstream.rootio.product import Product
-from evstream.rootio.selection import kept_branches, select_branches
+from evstream.rootio.selection import chosen_entries, kept_branches, select_branches
 from evstream.rootio.source import ByteSource, FileSource, Steps, drive
-from evstream.rootio.splice import Piece, Splice
+from evstream.rootio.splice import Baskets, Piece, Splice
 from evstream.rootio.spool import spooled
 
 CHUNK_BYTES = 8 << 20
 
 
 class Cut:
-    """Entries ``[entry_start, entry_stop)`` of a tree, as the bytes of a ROOT file.
+    """Some entries of a tree, as the bytes of a ROOT file.
 
-    Made by `plan_cut`. First `prepare` reads and encodes the few baskets that
-    straddle the range's ends; then `size` is known and `read` gives any bytes.
+    Made by `plan_cut` or `plan_select`. First `prepare` reads and encodes anew the
+    baskets of which only a part is wanted; then `size` is known and `read` gives any bytes.
     One object serves one thread; several may share a `SourceIndex`.
 
     Attributes
     ----------
     tree : str
     entry_start, entry_stop : int
+        First entry, and the one behind the last; a selection leaves some between them.
     branches : tuple of str
         Full names of all branches in the product.
     left_behind : tuple of str
@@ -38,34 +43,33 @@ class Cut:
     def __init__(
         self,
         index: SourceIndex,
-        tree: str,
+        baskets: Baskets,
         entry_start: int,
         entry_stop: int,
-        kept: tuple[int, ...],
         identity: bytes,
     ) -> None:
         self._index = index
-        self._tree = index.tree(tree)
+        self._tree = baskets.index
         self._identity = identity
         self._product: Product | None = None
-        self._splice = Splice([Piece(0, self._tree, kept, entry_start, entry_stop)])
+        self._baskets = baskets
         self.tree = self._tree.path
         self.entry_start = entry_start
         self.entry_stop = entry_stop
         self.branches = tuple(
-            self._tree.branches[i].name for i in kept if i < len(self._tree.branches)
+            self._tree.branches[i].name for i in baskets.kept if i < len(self._tree.branches)
         )
         self.left_behind = self._tree.notes
 
     @property
     def entries(self) -> int:
         """Number of entries in the product."""
-        return self.entry_stop - self.entry_start
+        return self._baskets.entries
 
     @property
     def boundary_bytes(self) -> int:
         """How many bytes `prepare` reads from the source."""
-        return self._splice.boundary_bytes
+        return self._baskets.boundary_bytes
 
     @property
     def size(self) -> int:
@@ -78,7 +82,7 @@ class Cut:
         return self._product
 
     def prepare(self, source: ByteSource) -> None:
-        """Encode the straddling baskets and fix the layout.
+        """Encode anew the baskets of which a part is wanted, and fix the layout.
 
         Raises
         ------
@@ -94,14 +98,14 @@ class Cut:
         if self._product is not None:
             return
         index = self._index
-        yield from self._splice.prepare_steps(0, index.size)
+        yield from self._baskets.prepare_steps(0, index.size)
         assembly = FileAssembly(index, self._identity, self._tree.key.date)
         assembly.begin(folders_above(self._tree.path, index.folders))
         if index.streamers is not None:
             assembly.copy_record(index.streamers, None)
         for record in index.carried:
             assembly.copy_record(record, "")
-        assembly.add_tree(self._splice, self._tree.path)
+        assembly.add_tree(self._baskets, self._tree.path)
         self._product = assembly.finish([index.size])
 
     def read(self, offset: int, size: int, source: ByteSource) -> bytes:
@@ -157,7 +161,41 @@ def plan_cut(
     if not identity:
         words = [index.fingerprint, found.path, entry_start, entry_stop, *kept]
         identity = "\0".join(map(str, words)).encode("utf-8", "surrogateescape")
-    return Cut(index, found.path, entry_start, entry_stop, kept, identity)
+    splice = Splice([Piece(0, found, kept, entry_start, entry_stop)])
+    return Cut(index, splice, entry_start, entry_stop, identity)
+
+
+def plan_select(
+    index: SourceIndex,
+    *,
+    tree: str,
+    entries: npt.ArrayLike,
+    branches: Sequence[str] | None = None,
+    identity: bytes = b"",
+) -> Cut:
+    """Plan a product of scattered entries; nothing is read yet.
+
+    Parameters
+    ----------
+    tree : str
+    entries : bool, shape (entries of the tree,), or int64
+        A mask, or the entries themselves, ascending and each once.
+    branches, identity
+        As for `plan_cut`.
+
+    Raises
+    ------
+    NoSuchTreeError, UnknownBranchError, EntryRangeError
+    """
+    found = index.tree(tree)
+    chosen = chosen_entries(entries, found)
+    kept = kept_branches(found, branches)
+    if not identity:
+        digest = hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()
+        words = [index.fingerprint, found.path, digest, *kept]
+        identity = "\0".join(map(str, words)).encode("utf-8", "surrogateescape")
+    gathering = Gathering(found, kept, chosen)
+    return Cut(index, gathering, int(chosen[0]), int(chosen[-1]) + 1, identity)
 
 
 def cut(
@@ -167,6 +205,7 @@ def cut(
     tree: str,
     entry_start: int = 0,
     entry_stop: int | None = None,
+    entries: npt.ArrayLike | None = None,
     branches: Sequence[str] | None = None,
     identity: bytes = b"",
 ) -> int:
@@ -178,18 +217,24 @@ def cut(
         Names or patterns as `select_branches` takes them.
     entry_stop : int, optional
         The tree's end by default.
+    entries : array, optional
+        Scattered entries instead of a range, as `plan_select` takes them.
     """
     with FileSource(in_path) as source:
         index = inspect(source)
         found = index.tree(tree)
         names = None if branches is None else select_branches(found, branches)
-        planned = plan_cut(
-            index,
-            tree=tree,
-            entry_start=entry_start,
-            entry_stop=found.entries if entry_stop is None else entry_stop,
-            branches=names,
-            identity=identity,
+        planned = (
+            plan_cut(
+                index,
+                tree=tree,
+                entry_start=entry_start,
+                entry_stop=found.entries if entry_stop is None else entry_stop,
+                branches=names,
+                identity=identity,
+            )
+            if entries is None
+            else plan_select(index, tree=tree, entries=entries, branches=names, identity=identity)
         )
         planned.prepare(source)
         with spooled(Path(out_path)) as out:

@@ -1,4 +1,4 @@
-"""Which branches are meant: exact names, patterns, and what must come with them."""
+"""Which entries and branches are meant: names, patterns, and what must come with them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import difflib
 import fnmatch
 from collections.abc import Sequence
 
-from evstream.rootio.errors import UnknownBranchError
+import numpy as np
+import numpy.typing as npt
+
+from evstream.rootio.errors import EntryRangeError, UnknownBranchError
 from evstream.rootio.tree_index import TreeIndex
 
 _NEAREST = 5
@@ -102,3 +105,46 @@ def kept_branches(tree: TreeIndex, names: Sequence[str] | None) -> tuple[int, ..
     if visible <= kept:
         kept |= set(range(len(table)))
     return tuple(sorted(kept))
+
+
+def chosen_entries(entries: npt.ArrayLike, tree: TreeIndex) -> npt.NDArray[np.int64]:
+    """Return the entries that a mask or a list means, ascending.
+
+    Raises
+    ------
+    EntryRangeError
+        None at all, outside the tree, out of order or twice, or a mask of another length.
+    """
+    given = np.asarray(entries)
+    if not given.size:
+        raise EntryRangeError("no entry is selected", hint="select at least one")
+    if given.ndim != 1 or given.dtype.kind not in "biu":
+        raise EntryRangeError(
+            f"{given.dtype} of shape {given.shape} is no selection of entries",
+            hint="give a boolean mask or a list of entries",
+        )
+    if given.dtype.kind == "b":
+        if len(given) != tree.entries:
+            raise EntryRangeError(
+                f"the mask has {len(given)} items, {tree.path} has {tree.entries} entries",
+                hint="give one item an entry",
+                entries=tree.entries,
+            )
+        chosen = np.flatnonzero(given).astype(np.int64)
+        if not len(chosen):
+            raise EntryRangeError("the mask selects no entry", hint="select at least one")
+        return chosen
+    if int(given.min()) < 0 or int(given.max()) >= tree.entries:
+        raise EntryRangeError(
+            f"entries {given.min()} to {given.max()} do not lie within"
+            f" the {tree.entries} of {tree.path}",
+            hint="entries count from 0",
+            entries=tree.entries,
+        )
+    chosen = given.astype(np.int64)
+    if (np.diff(chosen) <= 0).any():
+        raise EntryRangeError(
+            "the entries are not ascending, or some occur twice",
+            hint="sort them and leave out repetitions, as numpy.unique does",
+        )
+    return chosen

@@ -75,6 +75,7 @@ class FileSource:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._fd = -1  # should opening fail
         self.path = Path(path)
         self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self._size = os.fstat(self._fd).st_size

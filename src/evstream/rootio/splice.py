@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,38 @@ class Piece:
     pid_shift: int = 0
 
 
+class Baskets(Protocol):
+    """The baskets of a product's tree, however they come about: a splice or a gathering."""
+
+    @property
+    def index(self) -> TreeIndex:
+        """The tree whose record the product's follows."""
+        ...
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Its branches in the product."""
+        ...
+
+    @property
+    def entries(self) -> int:
+        """Number of entries in the product."""
+        ...
+
+    @property
+    def boundary_bytes(self) -> int:
+        """How many bytes of the sources are read to encode baskets anew."""
+        ...
+
+    def prepare_steps(self, source: int, source_size: int) -> Steps[None]:
+        """Encode what one source has to be encoded anew."""
+        ...
+
+    def place(self, at: int, directory: int) -> tuple[list[Segment], TreeNumbers]:
+        """Lay all baskets out from a position on, in a directory at another."""
+        ...
+
+
 @dataclass(slots=True)
 class _Plan:
     """Baskets of one piece, branch after branch.
@@ -93,8 +126,22 @@ class Splice:
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self.pieces = list(pieces)
-        self.entries = sum(p.stop - p.start for p in pieces)
         self._plans = [_plan(p) for p in pieces]
+
+    @property
+    def index(self) -> TreeIndex:
+        """The first piece's tree, whose record the product's follows."""
+        return self.pieces[0].index
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The first piece's branches."""
+        return self.pieces[0].kept
+
+    @property
+    def entries(self) -> int:
+        """Number of entries of all pieces."""
+        return sum(p.stop - p.start for p in self.pieces)
 
     # --- boundaries -----------------------------------------------------------
 
@@ -121,7 +168,7 @@ class Splice:
             number = int(plan.basket[row])
             basket = decode_embedded(piece.index.embedded[number])
             yield from self._encode(piece, plan, row, basket, source_size)
-        for batch in _batches(on_file, table.nbytes[plan.basket[on_file]]):
+        for batch in batches(on_file, table.nbytes[plan.basket[on_file]]):
             numbers = plan.basket[batch]
             seeks, sizes = table.seek[numbers].tolist(), table.nbytes[numbers].tolist()
             records = yield from fetch(list(zip(seeks, sizes, strict=True)), source_size)
@@ -135,27 +182,13 @@ class Splice:
         index = piece.index
         number = int(plan.basket[row])
         branch = piece.kept[int(plan.branch[row])]
-        first, behind = int(index.baskets.start[number]), int(index.baskets.stop[number])
-        if basket.entries < behind - first:
-            raise UnsupportedFeatureError(
-                f"a basket of {basket.key.name!r} has {basket.entries} entries,"
-                f" its branch says {behind - first}",
-                branch=basket.key.name,
-            )
-        if basket.generated:
-            layout = index.table.layouts[branch]
-            if layout.counter < 0:
-                raise UnsupportedFeatureError(
-                    f"offsets of {basket.key.name!r} follow from a counter that it does not have"
-                )
-            stop = first + basket.entries
-            counts = yield from _counter_values(index, layout.counter, first, stop, source_size)
-            basket = with_counts(basket, counts, layout.item_bytes, layout.header_bytes)
+        basket = yield from settled_basket(index, branch, number, basket, source_size)
+        first = int(index.baskets.start[number])
         pinned = bool(index.table.pinned[branch])
         part = slice_basket(
             basket, int(plan.start[row]) - first, int(plan.stop[row]) - first, pinned=pinned
         )
-        setting = _setting(index, branch, basket)
+        setting = setting_of(index, branch, basket)
         # A key of another length would move entries that may hold positions.
         big = basket.key.big or not pinned
         record = encode_basket(part, setting, big=big)
@@ -287,17 +320,22 @@ def _joined(parts: Sequence[Int64]) -> Int64:
     return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
-@corrupt_if_broken
-def _plan(piece: Piece) -> _Plan:
-    table = piece.index.baskets
-    names = piece.index.table.file_names
-    elsewhere = [piece.index.branches[i].name for i in piece.kept if names[i]]
+def refuse_baskets_elsewhere(index: TreeIndex, kept: Sequence[int]) -> None:
+    """Refuse branches whose baskets are in other files, by name."""
+    names = index.table.file_names
+    elsewhere = [index.branches[i].name for i in kept if names[i]]
     if elsewhere:
         raise UnsupportedFeatureError(
             f"branches have their baskets in other files: {', '.join(elsewhere[:10])}",
             hint="leave these branches out, or merge the files with hadd first",
             branches=elsewhere,
         )
+
+
+@corrupt_if_broken
+def _plan(piece: Piece) -> _Plan:
+    table = piece.index.baskets
+    refuse_baskets_elsewhere(piece.index, piece.kept)
     position = np.full(len(piece.index.table), -1, np.int64)
     position[np.array(piece.kept, np.int64)] = np.arange(len(piece.kept))
     wanted = (
@@ -318,7 +356,7 @@ def _plan(piece: Piece) -> _Plan:
     )  # fmt: skip
 
 
-def _batches(rows: Int64, sizes: Int64) -> list[Int64]:
+def batches(rows: Int64, sizes: Int64) -> list[Int64]:
     """Split rows into batches of about `BATCH_BYTES`."""
     if not len(rows):
         return []
@@ -326,7 +364,8 @@ def _batches(rows: Int64, sizes: Int64) -> list[Int64]:
     return np.split(rows, np.flatnonzero(np.diff(batch)) + 1)
 
 
-def _setting(index: TreeIndex, branch: int, basket: Basket) -> Setting:
+def setting_of(index: TreeIndex, branch: int, basket: Basket) -> Setting:
+    """Say how to compress what takes a basket's place: its algorithm, its branch's level."""
     stated = Setting.from_root(int(index.table.compression[branch]))
     if basket.algorithm is None:
         # Stored plain, for want of gain or of wish; the branch's setting says which.
@@ -334,6 +373,35 @@ def _setting(index: TreeIndex, branch: int, basket: Basket) -> Setting:
     if basket.algorithm == stated.algorithm and stated.level:
         return stated
     return Setting.like(basket.algorithm, stated.level)
+
+
+def settled_basket(
+    index: TreeIndex, branch: int, number: int, basket: Basket, source_size: int
+) -> Steps[Basket]:
+    """Check a decoded basket against its branch; make offsets that are left to a counter.
+
+    Parameters
+    ----------
+    branch, number : int
+        In the index's tables.
+    """
+    first, behind = int(index.baskets.start[number]), int(index.baskets.stop[number])
+    if basket.entries < behind - first:
+        raise UnsupportedFeatureError(
+            f"a basket of {basket.key.name!r} has {basket.entries} entries,"
+            f" its branch says {behind - first}",
+            branch=basket.key.name,
+        )
+    if basket.generated:
+        layout = index.table.layouts[branch]
+        if layout.counter < 0:
+            raise UnsupportedFeatureError(
+                f"offsets of {basket.key.name!r} follow from a counter that it does not have"
+            )
+        stop = first + basket.entries
+        counts = yield from _counter_values(index, layout.counter, first, stop, source_size)
+        basket = with_counts(basket, counts, layout.item_bytes, layout.header_bytes)
+    return basket
 
 
 def _counter_values(
@@ -388,12 +456,17 @@ def _place_piece(
                 blob += with_position(plan.encoded[row], int(seek[row]), directory, piece.pid_shift)
             segments.append(in_memory(bytes(blob)))
         else:
-            segments += _runs(piece, table.seek[plan.basket[rows]], nbytes[rows], directory)
+            segments += runs(
+                table.seek[plan.basket[rows]], nbytes[rows], directory, piece.source,
+                piece.pid_shift,
+            )  # fmt: skip
         at = int(behind[-1]) if len(rows) else at
     return seek, nbytes, segments, at
 
 
-def _runs(piece: Piece, seeks: Int64, sizes: Int64, directory: int) -> list[Segment]:
+def runs(
+    seeks: Int64, sizes: Int64, directory: int, source: int, pid_shift: int = 0
+) -> list[Segment]:
     """Join baskets that follow each other in the source into runs."""
     if not len(seeks):
         return []
@@ -405,8 +478,7 @@ def _runs(piece: Piece, seeks: Int64, sizes: Int64, directory: int) -> list[Segm
         size = int(heads[-1] + lengths[-1]) - offset
         segments.append(
             Segment(
-                piece.source, offset, size, b"", heads - offset, lengths, directory,
-                piece.pid_shift,
+                source, offset, size, b"", heads - offset, lengths, directory, pid_shift,
             )
         )  # fmt: skip
     return segments

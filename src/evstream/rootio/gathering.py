@@ -1,0 +1,300 @@
+"""Gather scattered entries of a tree: which baskets are copied, dropped, taken apart.
+
+A basket all of whose entries are chosen is copied as it is; one with none is not even
+read. The others are decoded, their chosen entries taken, and small neighbours put
+together, so that one entry in a hundred does not leave a hundred times too many baskets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from evstream.rootio.baskets import (
+    Basket,
+    decode_basket,
+    decode_embedded,
+    encode_basket,
+    with_position,
+)
+from evstream.rootio.clusters import Int64
+from evstream.rootio.errors import corrupt_if_broken, corrupt_steps_if_broken
+from evstream.rootio.product import Segment, in_memory
+from evstream.rootio.source import Steps, fetch
+from evstream.rootio.splice import (
+    batches,
+    refuse_baskets_elsewhere,
+    runs,
+    setting_of,
+    settled_basket,
+)
+from evstream.rootio.take import alike, take_entries, together
+from evstream.rootio.tree_index import TreeIndex
+from evstream.rootio.tree_record import TreeNumbers
+
+# No position in a file takes more bits; branches are numbered above them.
+_SEEK_BITS = 44
+
+
+@dataclass(slots=True)
+class _Group:
+    """Entries of one branch that will share a basket."""
+
+    run: int
+    parts: list[Basket] = field(default_factory=list)
+    nbytes: int = 0
+    start: int = 0
+    rank: int = 0
+
+
+@dataclass(slots=True)
+class _Plan:
+    """Baskets with chosen entries, branch after branch.
+
+    Attributes
+    ----------
+    basket : number in the index's table
+    branch : position in ``kept``
+    start, stop : entries within the product
+    again : whether it is taken apart
+    run : differs where neighbours must not share a basket
+    rank : position in the order of the source, each branch's own order kept
+    """
+
+    basket: Int64
+    branch: Int64
+    start: Int64
+    stop: Int64
+    again: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    run: Int64
+    rank: Int64
+
+
+class Gathering:
+    """The baskets of a product that holds some entries of one tree.
+
+    Parameters
+    ----------
+    index : TreeIndex
+    kept : tuple of int
+        Branches, as in a splice's piece.
+    chosen : int64
+        Ascending entries, at least one.
+    """
+
+    def __init__(self, index: TreeIndex, kept: tuple[int, ...], chosen: Int64) -> None:
+        self.index = index
+        self.kept = kept
+        self._chosen = chosen
+        refuse_baskets_elsewhere(index, kept)
+        self._clusters = _clusters(index, chosen)
+        self._plan = _plan(index, kept, chosen, self._clusters)
+        # Of each basket made: branch in kept, first entry, entries, rank, record, unpacked.
+        self._made: list[tuple[int, int, int, int, bytes, int]] = []
+
+    @property
+    def entries(self) -> int:
+        """Number of chosen entries."""
+        return len(self._chosen)
+
+    @property
+    def boundary_bytes(self) -> int:
+        """How many bytes of the source are read to be taken apart."""
+        plan = self._plan
+        return int(self.index.baskets.nbytes[plan.basket[plan.again]].sum())
+
+    # --- taking apart -------------------------------------------------------------
+
+    @corrupt_steps_if_broken
+    def prepare_steps(self, source: int, source_size: int) -> Steps[None]:
+        """Take the chosen entries out of all baskets that are not copied whole."""
+        del source
+        plan, table = self._plan, self.index.baskets
+        rows = np.flatnonzero(plan.again)
+        rows = rows[np.argsort(plan.rank[rows])]
+        groups: dict[int, _Group] = {}
+        targets = self._targets()
+        self._made = []
+        for batch in batches(rows, table.nbytes[plan.basket[rows]]):
+            numbers = plan.basket[batch].tolist()
+            stored = [n for n in numbers if table.seek[n] > 0]
+            ranges = [(int(table.seek[n]), int(table.nbytes[n])) for n in stored]
+            found = yield from fetch(ranges, source_size)
+            records = dict(zip(stored, found, strict=True))
+            for row, number in zip(batch.tolist(), numbers, strict=True):
+                branch = int(plan.branch[row])
+                basket = (
+                    decode_basket(records[number], int(table.nbytes[number]))
+                    if number in records
+                    else decode_embedded(self.index.embedded[number])
+                )
+                basket = yield from settled_basket(
+                    self.index, self.kept[branch], number, basket, source_size
+                )
+                self._take(row, basket, groups, int(targets[branch]))
+        for branch, group in groups.items():
+            self._close(branch, group)
+
+    def _targets(self) -> Int64:
+        """Up to which size baskets are put together: the average of the branch's own."""
+        rows = np.array(self.kept, np.int64)
+        counts = np.diff(self.index.baskets.first)[rows]
+        targets: Int64 = self.index.table.tot_bytes[rows] // np.maximum(counts, 1)
+        return targets
+
+    def _take(self, row: int, basket: Basket, groups: dict[int, _Group], target: int) -> None:
+        plan = self._plan
+        branch, start = int(plan.branch[row]), int(plan.start[row])
+        local = self._chosen[start : int(plan.stop[row])]
+        local = local - int(self.index.baskets.start[plan.basket[row]])
+        pinned = bool(self.index.table.pinned[self.kept[branch]])
+        part, movable = take_entries(basket, local, pinned=pinned)
+        group = groups.get(branch)
+        if group is not None and (
+            not movable
+            or group.run != int(plan.run[row])
+            or group.nbytes + len(part.data) > target
+            or not alike(group.parts[0], part)
+        ):
+            self._close(branch, groups.pop(branch))
+            group = None
+        if group is None:
+            group = _Group(int(plan.run[row]), start=start)
+            groups[branch] = group
+        group.parts.append(part)
+        group.nbytes += len(part.data)
+        group.rank = int(plan.rank[row])
+        if not movable:
+            self._close(branch, groups.pop(branch))
+
+    def _close(self, branch: int, group: _Group) -> None:
+        basket = together(group.parts)
+        number = self.kept[branch]
+        setting = setting_of(self.index, number, basket)
+        # A key of another length would move entries that may hold positions.
+        big = basket.key.big or not bool(self.index.table.pinned[number])
+        record = encode_basket(basket, setting, big=big)
+        self._made.append(
+            (branch, group.start, basket.entries, group.rank, record, len(basket.data))
+        )
+
+    # --- layout -----------------------------------------------------------------
+
+    def place(self, at: int, directory: int) -> tuple[list[Segment], TreeNumbers]:
+        """Lay all baskets out in the order of the source; see `Splice.place`."""
+        plan, table = self._plan, self.index.baskets
+        copied = np.flatnonzero(~plan.again)
+        numbers = np.array([m[:4] for m in self._made], np.int64).reshape(-1, 4)
+        branch = np.concatenate([plan.branch[copied], numbers[:, 0]])
+        start = np.concatenate([plan.start[copied], numbers[:, 1]])
+        stop = np.concatenate([plan.stop[copied], numbers[:, 1] + numbers[:, 2]])
+        rank = np.concatenate([plan.rank[copied], numbers[:, 3]])
+        made = np.array([len(m[4]) for m in self._made], np.int64)
+        nbytes = np.concatenate([table.nbytes[plan.basket[copied]], made])
+        order = np.argsort(rank)
+        seek = np.zeros(len(order), np.int64)
+        seek[order] = at + np.cumsum(nbytes[order]) - nbytes[order]
+        segments: list[Segment] = []
+        changes = np.flatnonzero(np.diff((order >= len(copied)).astype(np.int8))) + 1
+        for stretch in np.split(order, changes):
+            if not len(stretch):
+                continue
+            if stretch[0] < len(copied):
+                old = table.seek[plan.basket[copied[stretch]]]
+                segments += runs(old, nbytes[stretch], directory, 0)
+                continue
+            blob = b"".join(
+                [
+                    with_position(self._made[i - len(copied)][4], int(seek[i]), directory)
+                    for i in stretch.tolist()
+                ]
+            )
+            segments.append(in_memory(blob))
+        by_branch = np.lexsort((start, branch))
+        return segments, self._numbers(
+            branch[by_branch], start[by_branch], stop[by_branch], nbytes[by_branch],
+            seek[by_branch],
+        )  # fmt: skip
+
+    def _numbers(
+        self, branch: Int64, start: Int64, stop: Int64, nbytes: Int64, seek: Int64
+    ) -> TreeNumbers:
+        kept, table = len(self.kept), self.index.table
+        rows = np.array(self.kept, np.int64)
+        counts = np.bincount(branch, minlength=kept)
+        first = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        covered = counts > 0
+        # Branches without baskets of their own have entries all the same.
+        begin = np.searchsorted(self._chosen, table.first_entries[rows])
+        behind = np.searchsorted(self._chosen, table.first_entries[rows] + table.entries[rows])
+        branch_first, branch_entries = np.zeros(kept, np.int64), behind - begin
+        branch_first[covered] = start[first[:-1][covered]]
+        branch_entries[covered] = stop[first[1:][covered] - 1] - branch_first[covered]
+        zipped = np.bincount(branch, nbytes, kept).astype(np.int64)
+        plan = self._plan
+        copied = np.where(plan.again, 0, self.index.baskets.nbytes[plan.basket])
+        ratio = table.tot_bytes[rows] / np.maximum(table.zip_bytes[rows], 1)
+        unpacked = np.rint(np.bincount(plan.branch, copied, kept) * ratio).astype(np.int64)
+        for made in self._made:
+            unpacked[made[0]] += made[5]
+        stated = self.index.stated_clusters
+        clusters = None if stated is None else self._product_clusters(stated)
+        return TreeNumbers(
+            self.entries, counts, start, nbytes, seek, branch_entries, branch_first, unpacked,
+            zipped, clusters,
+        )  # fmt: skip
+
+    def _product_clusters(self, stated: Int64) -> Int64:
+        edges = self._clusters if len(self._clusters) > 2 or len(stated) <= 2 else stated
+        return np.unique(np.searchsorted(self._chosen, edges)).astype(np.int64)
+
+
+@corrupt_if_broken
+def _clusters(index: TreeIndex, chosen: Int64) -> Int64:
+    """Put neighbouring clusters together while they have no more entries than one had.
+
+    Only there does every branch begin a basket, in the source and in the product.
+
+    Returns
+    -------
+    int64
+        Entries of the source at which the product's clusters begin, and the entry count.
+    """
+    edges = index.clusters
+    sizes = np.diff(edges)
+    if not len(sizes):
+        return edges
+    counts = np.diff(np.searchsorted(chosen, edges)).tolist()
+    stated = index.stated_clusters
+    usual = np.diff(stated) if stated is not None and len(stated) > 1 else sizes
+    limit = int(np.median(usual))
+    begins, held = [0], 0
+    for number, count in enumerate(counts):
+        if held and held + count > limit:
+            begins.append(number)
+            held = 0
+        held += count
+    return edges[[*begins, len(counts)]]
+
+
+@corrupt_if_broken
+def _plan(index: TreeIndex, kept: tuple[int, ...], chosen: Int64, clusters: Int64) -> _Plan:
+    table = index.baskets
+    position = np.full(len(index.table), -1, np.int64)
+    position[np.array(kept, np.int64)] = np.arange(len(kept))
+    start, stop = np.searchsorted(chosen, table.start), np.searchsorted(chosen, table.stop)
+    basket = np.flatnonzero((position[table.branch] >= 0) & (stop > start))
+    start, stop = start[basket], stop[basket]
+    branch = position[table.branch[basket]]
+    again = (stop - start < table.stop[basket] - table.start[basket]) | (table.seek[basket] == 0)
+    again |= index.table.makes_offsets[table.branch[basket]]
+    cluster = np.searchsorted(clusters, table.start[basket], side="right")
+    changes = (np.diff(branch) != 0) | (np.diff(cluster) != 0) | ~(again[1:] & again[:-1])
+    run = np.concatenate([np.zeros(min(1, len(basket)), np.int64), np.cumsum(changes)])
+    # In the source's order, but never one basket of a branch before an earlier one.
+    numbered = (branch << _SEEK_BITS) + table.seek[basket]
+    reached = np.maximum.accumulate(numbered) - (branch << _SEEK_BITS)
+    rank = np.empty(len(basket), np.int64)
+    rank[np.argsort(reached, kind="stable")] = np.arange(len(basket))
+    return _Plan(basket, branch, start, stop, again, run, rank)
