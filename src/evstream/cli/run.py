@@ -54,10 +54,13 @@ class _Job:
     opened: bool = False
     begun: bool = False
 
-    @property
-    def request_id(self) -> str:
-        """The same job in the same folder is the same task, so it goes on after a kill."""
-        return hashlib.sha256(encode(self.files) + encode(self.task)).hexdigest()
+    def request_id(self, dataset: str) -> str:
+        """Return an id by which the same job goes on after a kill.
+
+        A dataset's name derives from its files' content: other content, another job.
+        """
+        parts = encode(self.files), encode(self.task), dataset.encode()
+        return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 
 def run(
@@ -147,7 +150,7 @@ async def _run(job: _Job) -> tuple[TaskView, dict[str, Any], list[str]]:
         service = application.client()
         registered = await service.add_dataset(job.files)
         new = NewTask(**{**_fields(job.task), "dataset": registered.name})
-        task = await service.submit(new, job.request_id)
+        task = await service.submit(new, job.request_id(registered.name))
         job.begun = True
         # More workers than ranges would only start and leave.
         job.workers = min(job.workers, max(1, task.process.ranges))

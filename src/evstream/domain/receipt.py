@@ -243,7 +243,8 @@ def _check_outputs(receipt: dict[str, Any]) -> None:
         raise VerificationError("a range claims an output that is not listed")
     if without := [row for row in receipt["commits"] if not row[4]]:
         raise VerificationError(f"{without[0][0]}: entries {without[0][1:3]} left no output")
-    merges = {index: Counter[str]() for index in range(len(outputs)) if index not in set(named)}
+    ranges = set(named)
+    merges = {index: Counter[str]() for index in range(len(outputs)) if index not in ranges}
     for index in named:
         target = outputs[index]["merged_into"]
         if target is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -62,7 +63,7 @@ class TaskSpec:
                     field=name,
                 )
         suffix = self.output_suffix
-        if not suffix.startswith(".") or not suffix.replace(".", "").isalnum():
+        if not re.fullmatch(r"(\.[A-Za-z0-9]+)+", suffix):
             raise RequestError(
                 f"output suffix {suffix!r} is not one",
                 hint="give one such as .root or .txt",
