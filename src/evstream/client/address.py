@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 import msgspec
+import psutil
 
 from evstream.domain.errors import ConfigError, NotFoundError, RequestError
 
@@ -80,15 +81,20 @@ class Address:
             The file may not be read, or is none of ours.
         """
         path = data_dir / ADDRESS_FILE
+        nobody = NotFoundError(
+            f"no service runs on {data_dir}",
+            hint=f"start one with 'evstream serve --data {data_dir}' or give --url",
+        )
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
+            found = msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
-            raise NotFoundError(
-                f"no service runs on {data_dir}",
-                hint=f"start one with 'evstream serve --data {data_dir}' or give --url",
-            ) from None
+            raise nobody from None
         except (OSError, msgspec.DecodeError) as error:
             raise ConfigError(
                 f"cannot read {path}: {error}",
                 hint="ask its owner, or give --url and --token",
             ) from error
+        if not psutil.pid_exists(found.pid):
+            # Killed; whoever has its port now must not be shown the token.
+            raise nobody
+        return found

@@ -19,6 +19,7 @@ from evstream.ports import Catalogue, Offload
 PIECE_BYTES = 1 << 20
 WHOLE_BYTES_MAX = 256 << 10
 PREPARED_MAX = 256
+PREPARED_BYTES_MAX = 512 << 20
 DESCRIPTORS_MAX = 100_000
 FILES_MAX = 10_000
 
@@ -42,6 +43,11 @@ class Product:
     cut: rootio.Cut
     whole: bytes | None
 
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that keeping it takes, about."""
+        return self.cut.boundary_bytes + len(self.whole or b"")
+
 
 class Products:
     """Makes cuts, once however many ask, and keeps what is costly about them.
@@ -56,6 +62,7 @@ class Products:
         self._offload = offload
         self._descriptors: OrderedDict[ProductKey, Descriptor] = OrderedDict()
         self._files: OrderedDict[Fingerprint, SourceFile] = OrderedDict()
+        self._weights: dict[ProductKey, int] = {}
         self._prepared: OrderedDict[ProductKey, asyncio.Task[Product]] = OrderedDict()
 
     def register(self, descriptor: Descriptor) -> ProductKey:
@@ -98,24 +105,32 @@ class Products:
         if making is None:
             making = asyncio.get_running_loop().create_task(self._make(key, descriptor))
             self._prepared[key] = making
-            making.add_done_callback(lambda task: self._drop_failed(key, task))
+            making.add_done_callback(lambda task: self._count_or_drop(key, task))
             self._evict()
         else:
             self._prepared.move_to_end(key)
         # Whoever goes away must not cancel it for the others.
         return await asyncio.shield(making)
 
-    def _drop_failed(self, key: ProductKey, task: asyncio.Task[Product]) -> None:
+    def _count_or_drop(self, key: ProductKey, task: asyncio.Task[Product]) -> None:
         failed = task.cancelled() or task.exception() is not None
-        if failed and self._prepared.get(key) is task:
+        if self._prepared.get(key) is not task:
+            return
+        if failed:
             del self._prepared[key]
+        else:
+            self._weights[key] = task.result().weight
+            self._evict()
 
     def _evict(self) -> None:
-        while len(self._prepared) > PREPARED_MAX:
-            oldest = next(iter(self._prepared))
-            if not self._prepared[oldest].done():
+        while (
+            len(self._prepared) > PREPARED_MAX or sum(self._weights.values()) > PREPARED_BYTES_MAX
+        ):
+            oldest = next(iter(self._prepared), None)
+            if oldest is None or not self._prepared[oldest].done():
                 return  # Being made, and all that came after it too.
             del self._prepared[oldest]
+            self._weights.pop(oldest, None)
 
     async def _make(self, key: ProductKey, descriptor: Descriptor) -> Product:
         if (descriptor.recipe, descriptor.recipe_version) != (SLICE, 1):

@@ -44,8 +44,13 @@ def catalogue_routes(services: Services) -> list[Route]:
         return reply(await services.tasks.view(task))
 
     async def cancel(request: Request) -> Response:
-        task = await services.tasks.cancel(_task_id(request))
-        task = await services.finishing.advance(task.id)
+        task_id = _task_id(request)
+        await services.tasks.cancel(task_id)
+        task = await services.finishing.advance(task_id)
+        if not task.state.final:
+            # Its last range was done just before, and it has begun to merge.
+            await services.tasks.cancel(task_id)
+            task = await services.finishing.advance(task_id)
         return reply(await services.tasks.view(task))
 
     async def failures(request: Request) -> Response:
