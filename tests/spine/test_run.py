@@ -196,6 +196,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     process = command.start(*words, "--output", "out")
     wait_until(lambda: any((tmp_path / "out").rglob("begun")), "a payload")
     assert command.end(process, signal.SIGINT) == 130
+    assert "the same command goes on" in (tmp_path / "process0.log").read_text()
 
 
 BAD = [

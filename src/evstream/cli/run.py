@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 from cyclopts import Parameter
 
-from evstream.cli.main import EXIT_INCOMPLETE
+from evstream.cli.main import EXIT_INCOMPLETE, EXIT_INTERRUPTED
 from evstream.cli.printing import print_json, print_pairs
 from evstream.cli.service import Json, run_async, settings_of
 from evstream.cli.status import watch_task
@@ -96,6 +96,9 @@ def run(
     job = _Job(files, task, output.absolute(), count)
     try:
         view, report, reasons = run_async(lambda: _run(job))
+    except KeyboardInterrupt:
+        print("evstream: interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     except EvstreamError as error:
         # Nothing was begun: leave the place as it was found, unless somebody else has it.
         taken = isinstance(error, ConflictError) and not job.opened

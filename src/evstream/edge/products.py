@@ -157,7 +157,9 @@ class Products:
                 )
                 cut.prepare(opened.source)
                 small = cut.size <= WHOLE_BYTES_MAX
-                return cut, cut.read(0, cut.size, opened.source) if small else None
+                whole = cut.read(0, cut.size, opened.source) if small else None
+                self._sources.check_unchanged(opened)
+                return cut, whole
             finally:
                 self._sources.release(opened)
 
@@ -190,7 +192,10 @@ class Products:
             nonlocal opened
             if opened is None:
                 opened = self._sources.acquire(product.file)
-            return product.cut.read(offset, min(PIECE_BYTES, stop - offset), opened.source)
+            found = product.cut.read(offset, min(PIECE_BYTES, stop - offset), opened.source)
+            # A file that changes under us is refused, never mixed in.
+            self._sources.check_unchanged(opened)
+            return found
 
         try:
             for offset in range(start, stop, PIECE_BYTES):

@@ -70,6 +70,20 @@ class Sources:
         if idle:
             used.stack.close()
 
+    def check_unchanged(self, used: OpenSource) -> None:
+        """Refuse what was read, if the file is no longer what it was.
+
+        Raises
+        ------
+        SourceChangedError
+        """
+        if self._opener_signature(used) != used.signature:
+            raise SourceChangedError(
+                f"{used.pfn} changed while it was read",
+                hint="restore it, or register the dataset again under a new name",
+                pfn=used.pfn,
+            )
+
     def close(self) -> None:
         """Close every file that is not in use."""
         with self._lock:

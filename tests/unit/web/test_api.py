@@ -11,7 +11,7 @@ import pytest
 
 from evstream.adapters.catalogue.memory import MemoryDatabase
 from evstream.adapters.offload import InPlace
-from evstream.adapters.source.memory import MemoryOpener
+from evstream.adapters.source.memory import MemoryOpener, MemorySource
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
 from evstream.settings import Settings
@@ -240,5 +240,33 @@ def test_a_source_that_has_gone_is_told_before_the_first_byte(
         gone = await client.get(url)
         assert gone.status_code == 404, gone.text
         assert next(iter(FILES)) in gone.json()["detail"]
+
+    _with_api(work, files)
+
+
+def test_a_source_that_changes_while_it_is_read_is_never_mixed_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("evstream.edge.products.WHOLE_BYTES_MAX", 0)
+    monkeypatch.setattr("evstream.edge.products.PIECE_BYTES", 100)
+    monkeypatch.setattr("evstream.web.content_routes.WHOLE_BYTES_MAX", 1 << 30)
+    files = dict(FILES)
+    name = next(iter(files))
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        # All entries, so that whole baskets are copied from the source as they are sent.
+        plan = await client.post("/v1/slices", json={"dataset": "user:x"}, headers=DOOR)
+        url = plan.json()["urls"][0]
+        assert (await client.get(url)).status_code == 200
+        read = MemorySource.read_ranges
+
+        def rewritten(self: MemorySource, ranges: Any) -> Any:
+            files[name] = b"other" + FILES[name][5:]
+            return read(self, ranges)
+
+        monkeypatch.setattr(MemorySource, "read_ranges", rewritten)
+        changed = await client.get(url)
+        assert changed.status_code == 422
+        assert changed.json()["code"] == "source_changed"
 
     _with_api(work, files)
