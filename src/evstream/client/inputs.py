@@ -29,7 +29,7 @@ def expand_inputs(
     dataset : str
         Which dataset of a fileset to take, where it has several.
     besides : Path, optional
-        A folder whose files are none of the inputs: where the results go.
+        A folder that is left out where folders are searched: where the results go.
 
     Raises
     ------
@@ -40,9 +40,7 @@ def expand_inputs(
     """
     found: dict[str, NewFile] = {}
     for text in inputs:
-        for file in _expand(text, dataset):
-            if besides is not None and Path(file.pfn).is_relative_to(besides.absolute()):
-                continue
+        for file in _expand(text, dataset, besides):
             if file.pfn in found and found[file.pfn] != file:
                 raise RequestError(f"{file.pfn} is given twice with different entries")
             found[file.pfn] = file
@@ -51,7 +49,7 @@ def expand_inputs(
     return [found[pfn] for pfn in sorted(found)]
 
 
-def _expand(text: str, dataset: str) -> list[NewFile]:
+def _expand(text: str, dataset: str, besides: Path | None) -> list[NewFile]:
     if "://" in text:
         if _GLOB_CHARACTERS & set(text.split("?", 1)[0]) and not text.startswith("http"):
             return [NewFile(pfn) for pfn in _remote_glob(text)]
@@ -61,7 +59,9 @@ def _expand(text: str, dataset: str) -> list[NewFile]:
         files = sorted(
             found
             for found in path.rglob(f"*{SUFFIX}")
-            if found.is_file() and not _hidden(found.relative_to(path))
+            if found.is_file()
+            and not _hidden(found.relative_to(path))
+            and not (besides and found.resolve().is_relative_to(besides.resolve()))
         )
         if not files:
             raise NotFoundError(f"{text} holds no {SUFFIX} file", hint="give another folder")
@@ -171,7 +171,10 @@ def absolute_words(payload: str) -> str:
     """
     words = split_command(payload)
     placed = [
-        _absolute(Path(word)) if "{" not in word and Path(word).is_file() else word
-        for word in words
+        # A bare program is looked for on the PATH, whatever lies here.
+        _absolute(Path(word))
+        if "{" not in word and (place or "/" in word) and Path(word).is_file()
+        else word
+        for place, word in enumerate(words)
     ]
     return payload if placed == words else shlex.join(placed)

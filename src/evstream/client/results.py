@@ -39,7 +39,8 @@ async def fetch_results(service: Service, task: int, folder: Path) -> list[Path]
         _make_folder(folder)
         for output in receipt["outputs"]:
             if output["merged_into"] is None:
-                path = folder / output["file"]
+                # Its name alone: a service does not choose where we write.
+                path = folder / Path(output["file"]).name
                 await _fetch(service, urls[output["name"]], path, output["sha256"])
                 paths.append(path)
         paths.append(write_receipt(receipt, folder / RECEIPT_NAME))

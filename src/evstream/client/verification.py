@@ -88,6 +88,8 @@ def verify_receipt(path: Path, outputs: Path | None = None, trusted_key: str = "
             levels.append(Level(name, None, str(reason)))
         except EvstreamError as error:
             levels.append(Level(name, False, str(error)))
+        except Exception as error:  # noqa: BLE001 - an odd output makes its reader raise anything
+            levels.append(Level(name, None, f"cannot be checked: {type(error).__name__}: {error}"))
     return levels
 
 

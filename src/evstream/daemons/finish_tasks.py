@@ -19,9 +19,13 @@ async def finish_tasks(finishing: Finishing, clock: Clock, every_s: float) -> No
 
     What a crash left half-way is found by that first look.
     """
-    await finishing.advance_all()
+    looked = False
 
     async def once() -> None:
+        nonlocal looked
+        if not looked:
+            await finishing.nudge_all()
+            looked = True
         for task in await finishing.wait():
             try:
                 await finishing.advance(task)

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from evstream.domain.errors import EvstreamError
 from evstream.ports import Clock
 
+RETRY_S = 1.0
+
 log = logging.getLogger(__name__)
 
 
@@ -20,4 +22,5 @@ async def repeat(
             await work()
         except EvstreamError as error:
             log.warning("%s: %s", name, error)
+            await clock.sleep(RETRY_S)
         await clock.sleep(every_s)

@@ -140,6 +140,10 @@ class Products:
             )
         if len(descriptor.sources) != 1 or len(descriptor.sources[0].entries) != 1:
             raise RequestError("a slice has one source and one interval of entries")
+        tree, branches = descriptor.parameter("tree"), descriptor.parameter("branches")
+        listed = branches is None or isinstance(branches, list)
+        if not listed or not all(isinstance(name, str) for name in (tree, *(branches or ()))):
+            raise RequestError("a slice has the name of a tree and a list of names of branches")
         piece = descriptor.sources[0]
         file = await self._file(piece.fingerprint)
         start, stop = piece.entries[0]
@@ -149,10 +153,10 @@ class Products:
             try:
                 cut = rootio.plan_cut(
                     opened.index,
-                    tree=descriptor.parameter("tree"),
+                    tree=tree,
                     entry_start=start,
                     entry_stop=stop,
-                    branches=descriptor.parameter("branches"),
+                    branches=branches,
                     identity=bytes.fromhex(key),
                 )
                 cut.prepare(opened.source)

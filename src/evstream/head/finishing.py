@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from evstream.domain.errors import VerificationError
 from evstream.domain.ledger import BookRules
 from evstream.domain.names import TaskId
-from evstream.domain.receipt import BookOfTask, build_receipt
+from evstream.domain.receipt import BookOfTask, build_receipt, check_ledger
 from evstream.domain.states import TaskState
 from evstream.domain.task import Task, merge_book, process_book
 from evstream.head.claims import merge_chunks
@@ -20,8 +21,8 @@ class Finishing:
     """Moves tasks on when their books are complete.
 
     `nudge` is cheap and says that a task may have come further; `wait` returns when
-    somebody did. Whoever loses a nudge in a crash loses nothing: `advance_all` looks
-    at every active task.
+    somebody did. Whoever loses a nudge in a crash loses nothing: `nudge_all` names
+    every active task.
     """
 
     def __init__(self, catalogue: Catalogue, ledger: Ledger, signer: ReceiptSigner) -> None:
@@ -43,10 +44,10 @@ class Finishing:
         nudged, self._nudged = self._nudged, set()
         return nudged
 
-    async def advance_all(self) -> None:
-        """Move every active task on as far as it goes."""
+    async def nudge_all(self) -> None:
+        """Nudge every active task: what a crash left half-way is found so."""
         for task in await self._catalogue.tasks(_ACTIVE):
-            await self.advance(task.id)
+            self.nudge(task.id)
 
     async def advance(self, task_id: TaskId) -> Task:
         """Move a task on as far as it goes; safe to call at any time, twice at once."""
@@ -98,6 +99,14 @@ class Finishing:
         now = await self._catalogue.now()
         ended = Task(task.id, task.spec, state, task.request_id, task.created, now, reason)
         receipt = build_receipt(ended, dataset, process, merge, now.isoformat())
+        try:
+            check_ledger(receipt)
+        except VerificationError as error:
+            if not merged:
+                raise
+            # The parts are kept, since nothing is swept of a task that failed.
+            why = f"the merge does not add up, its inputs are kept: {error.message}"
+            return await self._end(task, TaskState.FAILED, why)
         return await self._catalogue.end_task(task.id, state, reason, self._signer.sign(receipt))
 
     async def _book(self, book: int) -> BookOfTask:

@@ -41,18 +41,21 @@ class Sweeping:
         removed = 0
         for task, names in by_task.items():
             keep = await self._keep(task)
+            if keep is None:
+                continue
             for parsed in names:
                 if parsed.lease not in leases and str(parsed) not in keep:
                     await self._store.delete(str(parsed))
                     removed += 1
         return removed
 
-    async def _keep(self, task_id: TaskId) -> set[str]:
+    async def _keep(self, task_id: TaskId) -> set[str] | None:
         """Return the names that are committed and not replaced, and the logs of failures."""
         try:
             task = await self._catalogue.task(task_id)
         except NotFoundError:
-            return set()
+            # A ledger restored from an older copy may not know it: keep everything.
+            return None
         replaced = task.spec.merge and task.state in (
             TaskState.DONE,
             TaskState.FINISHED,

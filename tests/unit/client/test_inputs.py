@@ -87,3 +87,18 @@ def test_files_that_a_payload_names_are_found_from_anywhere(folder: Path) -> Non
 def test_a_payload_that_names_no_file_stays_as_it_was_written() -> None:
     payload = "sh -c 'cp {input} \"{output}\"'"
     assert absolute_words(payload) == payload
+
+
+def test_results_are_left_out_of_folders_but_named_files_are_kept(folder: Path) -> None:
+    out = folder / "sub"
+    in_folder = [Path(file.pfn).name for file in expand_inputs(["."], besides=out)]
+    assert in_folder == ["a.root", "b.root"]
+    upwards = [str(folder / "sub" / "..")]
+    assert len(expand_inputs(upwards, besides=out)) == 2
+    named = [Path(file.pfn).name for file in expand_inputs(["a.root", "sub/c.root"], besides=out)]
+    assert named == ["a.root", "c.root"]
+
+
+def test_a_bare_program_is_not_looked_for_here(folder: Path) -> None:
+    (folder / "cp").write_text("")
+    assert absolute_words("cp {input} {output}") == "cp {input} {output}"

@@ -156,6 +156,7 @@ RANGES = [
     ("bytes=5-2", 200, slice(None)),
     ("lines=1-2", 200, slice(None)),
     ("bytes=999999999-", 416, slice(0, 0)),
+    ("bytes=" + "9" * 5000 + "-", 200, slice(None)),
 ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from evstream.testing.virtual_time import VirtualClock
 from tests.unit.web.test_api import DOOR, TASK, _with_api
 
 
@@ -55,5 +56,33 @@ def test_a_true_success_is_accepted_once() -> None:
         assert answer.json() == {"answers": ["accepted", "already_accepted"]}
         progress = (await client.get("/v1/tasks/1", headers=DOOR)).json()["process"]
         assert progress["finished"] == 50
+
+    _with_api(work)
+
+
+def test_a_merge_that_does_not_add_up_fails_the_task_and_keeps_its_parts() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        task = {**TASK, "events_per_range": 50, "merge": True}
+        await client.post("/v1/tasks", json=task, headers=DOOR)
+        parts = []
+        for entries in (50, 50, 60):
+            body = {"worker": "w", "units": 1}
+            claim: dict[str, Any] = {"units": []}
+            while not claim["units"]:
+                claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
+                await VirtualClock().sleep(1.0)
+            unit = claim["units"][0]
+            stored = (await client.put(unit["output_url"], content=b"x", headers=DOOR)).json()
+            output = {"stream": "output", "entries": {"Events": entries}, **stored}
+            parts.append(stored["name"])
+            report = {"lease": claim["lease"], "worker": "w", "ref": unit["ref"]}
+            report["success"] = {"outputs": [output]}
+            await client.post("/v1/reports", json={"reports": [report]}, headers=DOOR)
+        await VirtualClock().sleep(200.0)
+        view = (await client.get("/v1/tasks/1", headers=DOOR)).json()
+        assert view["state"] == "failed"
+        assert "does not add up" in view["reason"]
+        for name in parts[:2]:
+            assert (await client.get(f"/v1/outputs/{name}", headers=DOOR)).status_code == 200
 
     _with_api(work)
