@@ -210,7 +210,7 @@ def main() -> int:
     bench = Bench.from_command_line("overhead", __doc__)
     ranges = bench.choose("ranges of 1 CPU-second", full=200, quick=40)
     empty = bench.choose("empty ranges", full=2000, quick=2000)
-    rounds = bench.choose("rounds", full=3, quick=1)
+    rounds = bench.choose("rounds", full=2, quick=1)
     bench.input("workers", WORKERS)
     with tempfile.TemporaryDirectory(prefix="evstream-bench-") as folder:
         ground = Ground(Path(folder), ranges)
