@@ -353,3 +353,4 @@ def test_results_in_the_input_folder_are_no_input(
     once, again = (json.loads(command.run(*words).stdout) for _ in range(2))
     assert once["summary"]["events"] == again["summary"]["events"] == 1000
     assert once["task"]["id"] == again["task"]["id"]
+    assert "nothing was computed" in command.run(*words).stderr

@@ -52,6 +52,7 @@ class _Job:
     output: Path
     workers: int
     opened: bool = False
+    done_before: bool = False
     begun: bool = False
 
     def request_id(self, dataset: str) -> str:
@@ -105,20 +106,30 @@ def run(
         if new_state and not (job.begun or taken):
             shutil.rmtree(output if new_output else state, ignore_errors=True)
         raise
+    if job.done_before:
+        print(
+            "evstream: this job was done before and nothing was computed; "
+            "to do it again, give another --output",
+            file=sys.stderr,
+        )
     if json:
         answer = {"task": view, "summary": report, "output": str(job.output)}
         print_json({**answer, "reasons": reasons})
     else:
         print_pairs([*report.items(), ("results", job.output)])
     if view.state is not TaskState.DONE:
-        print(f"evstream: task {view.state.value}: {view.reason}", file=sys.stderr)
-        for line in reasons:
-            print(f"evstream: {line}", file=sys.stderr)
-        print(
-            "evstream: a task that has ended stays so; mend the cause and give another --output",
-            file=sys.stderr,
-        )
+        _say_what_is_missing(view, reasons)
         sys.exit(EXIT_INCOMPLETE)
+
+
+def _say_what_is_missing(view: TaskView, reasons: list[str]) -> None:
+    print(f"evstream: task {view.state.value}: {view.reason}", file=sys.stderr)
+    for line in reasons:
+        print(f"evstream: {line}", file=sys.stderr)
+    print(
+        "evstream: a task that has ended stays so; mend the cause and give another --output",
+        file=sys.stderr,
+    )
 
 
 def _check_payload(payload: str) -> None:
@@ -155,6 +166,7 @@ async def _run(job: _Job) -> tuple[TaskView, dict[str, Any], list[str]]:
         new = NewTask(**{**_fields(job.task), "dataset": registered.name})
         task = await service.submit(new, job.request_id(registered.name))
         job.begun = True
+        job.done_before = task.state.final
         # More workers than ranges would only start and leave.
         job.workers = min(job.workers, max(1, task.process.ranges))
         door, address = assembly.unix_door(state)

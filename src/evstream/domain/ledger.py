@@ -21,6 +21,7 @@ from evstream.domain.states import RangeState
 
 COUNTED_KINDS = frozenset({"payload", "input", "output"})
 """Kinds of failure that are the range's own; ``node`` and ``lost`` cost it nothing."""
+FAILURE_KINDS = COUNTED_KINDS | {"node", "lost"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from evstream.domain.errors import EvstreamError, RequestError, TransientError
-from evstream.domain.ledger import Failure, RangeReport, Success
+from evstream.domain.ledger import FAILURE_KINDS, Failure, RangeReport, Success
 from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import OutputName, OutputRecord
 from evstream.domain.states import Answer
@@ -47,6 +48,7 @@ class Reports:
     async def _check(self, report: UnitReport) -> RangeReport:
         if (report.success is None) == (report.failure is None):
             raise RequestError("a report holds either a success or a failure", lease=report.lease)
+        _check_numbers(report)
         outcome: Success | Failure | None = report.success
         if report.success is not None:
             try:
@@ -99,3 +101,21 @@ class Reports:
         stored = await self._store.stat(output.name)
         if (stored.size, stored.sha256) != (output.size, output.sha256):
             raise RequestError(f"{output.name} in the store has other content than was reported")
+
+
+def _check_numbers(report: UnitReport) -> None:
+    """Refuse what would falsify the sums: negative or endless numbers, unknown kinds."""
+    numbers: list[float] = []
+    if report.success is not None:
+        numbers += [report.success.cpu_s, report.success.wall_s, report.success.bytes_in]
+    if report.failure is not None:
+        numbers += [report.failure.cpu_s, report.failure.wall_s]
+        if report.failure.kind not in FAILURE_KINDS:
+            raise RequestError(
+                f"{report.failure.kind!r} is no kind of failure",
+                hint=f"give one of {', '.join(sorted(FAILURE_KINDS))}",
+            )
+    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+        raise RequestError(
+            "a report's numbers are below 0", hint="give seconds and bytes from 0 up"
+        )

@@ -79,6 +79,7 @@ BAD: list[tuple[str, str, Any, int]] = [
     ("POST", "/v1/reports", {"reports": [{"lease": "l", "worker": "w"}]}, 400),
     ("POST", "/v1/slices", {"dataset": "user:x", "entry_start": 90, "entry_stop": 200}, 400),
     ("POST", "/v1/products", {"descriptor": {"evstream": 7}}, 400),
+    ("POST", "/v1/products", b'{"descriptor":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001, 400),
     ("GET", "/v1/products/" + "0" * 64, None, 404),
     ("GET", "/v1/outputs/../../etc/passwd", None, 404),
     ("PUT", "/v1/outputs/tasks/1/..%2f..%2fx", b"x", 400),

@@ -47,6 +47,23 @@ def test_a_false_success_is_a_failed_attempt(lie: Any) -> None:
     _with_api(work)
 
 
+BAD_NUMBERS: list[dict[str, Any]] = [
+    {"failure": {"kind": "payload", "error": "e", "cpu_s": -1.0}},
+    {"failure": {"kind": "bogus", "error": "e"}},
+    {"success": {"outputs": [], "bytes_in": -5}},
+]
+
+
+@pytest.mark.parametrize("outcome", BAD_NUMBERS)
+def test_numbers_that_would_falsify_sums_are_refused(outcome: dict[str, Any]) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        report, _ = await _claim_and_store(client)
+        body = {"reports": [{**report, **outcome}]}
+        assert (await client.post("/v1/reports", json=body, headers=DOOR)).status_code == 400
+
+    _with_api(work)
+
+
 def test_a_true_success_is_accepted_once() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
         report, output = await _claim_and_store(client)
