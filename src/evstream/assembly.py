@@ -94,7 +94,7 @@ class Application:
         planner = Planner(signer, timedelta(seconds=settings.url_life_s))
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
-        self._finishing = Finishing(catalogue, ledger, receipt_signer)
+        self._finishing = Finishing(catalogue, ledger, receipt_signer, parts.offload)
         self._sweeping = Sweeping(catalogue, ledger, parts.store)
         self._products = Products(catalogue, Sources(parts.opener), parts.offload)
         services = Services(

@@ -161,7 +161,8 @@ def make(directory: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        (f"PRAGMA user_version = {sqlite.SCHEMA_VERSION + 1}", "newer evstream"),
+        (f"PRAGMA user_version = {sqlite.SCHEMA_VERSION + 1}", "the evstream that wrote it"),
+        (f"PRAGMA user_version = {sqlite.SCHEMA_VERSION - 1}", "the evstream that wrote it"),
         ("PRAGMA user_version = -3", "not a ledger"),
         ("CREATE TABLE theirs (x)", "not a ledger"),
     ],

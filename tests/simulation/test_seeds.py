@@ -13,6 +13,7 @@ from evstream.adapters.catalogue import sqlite_ledger, sqlite_transitions
 from evstream.domain.errors import EvstreamError
 from evstream.domain.ledger import RangeReport, Success
 from evstream.domain.states import Answer, TaskState
+from evstream.testing.faults import FaultRates
 from evstream.testing.simulator import Scenario, sample_files, simulate
 
 SEEDS = range(1, 1 + int(os.environ.get("EVSTREAM_SIM_SEEDS", "10")))
@@ -51,8 +52,8 @@ def test_poison_is_set_aside_and_the_rest_done(files: dict[str, bytes]) -> None:
 
 def _caught(files: dict[str, bytes]) -> Exception | None:
     """Return what the simulator says of a broken ledger within a few seeds."""
-    # Leases shorter than the delays, so that reports come late.
-    hasty = Scenario(crashes=8, lease_s=6.0)
+    # Leases much shorter than the delays, so that reports come late.
+    hasty = Scenario(crashes=8, lease_s=6.0, rates=FaultRates(delayed=0.3, delay_s_max=60.0))
     for seed in range(1, 9):
         try:
             simulate(seed, files, hasty)

@@ -160,6 +160,21 @@ def test_a_bad_payload_is_a_failed_range_with_reason_and_log(
     assert "range 200" in logs[0].read_text()
 
 
+def test_a_range_that_kills_its_worker_is_set_aside_and_the_rest_done(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    payload = tmp_path / "deadly.sh"
+    payload.write_text('test $3 = 200 && kill -9 $PPID && sleep 100\ncp "$1" "$2"\n')
+    words = ["--payload", f"sh {payload} {{input}} {{output}} {{entry_start}}"]
+    words += ["--events-per-range", "100", "--workers", "2", "--output", "out"]
+    done = command.run("run", events[0], *words, status=3)
+    assert "100 events were set aside" in done.stderr
+    receipt = json.loads((tmp_path / "out/receipt.json").read_text())
+    assert receipt["set_aside"] == [["a.root", 200, 300, "worker lost"]]
+    assert receipt["counts"]["committed"] == 500
+    assert receipt["counts"]["failed_attempts"] >= 10
+
+
 def test_a_killed_run_goes_on_where_it_was(
     command: CommandLine, tmp_path: Path, events: list[Path]
 ) -> None:

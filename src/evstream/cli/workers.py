@@ -18,7 +18,10 @@ LEASE_S = 15
 PATIENCE_S = 20
 """A worker whose service has vanished leaves after this; a restarted one may reuse it."""
 DEATHS_MAX = 5
-"""So many deaths in a row without a finished range, and something else is wrong."""
+"""So many workers in a row that died before they began anything: something else is wrong.
+
+One that dies over a range is the ledger's to count: such a range is set aside in time.
+"""
 
 
 class Workers:
@@ -41,7 +44,6 @@ class Workers:
         self._number = number
         self._task = task
         self._processes: dict[WorkerId, asyncio.subprocess.Process] = {}
-        self._finished_before = 0
         self._deaths = 0
 
     async def keep_alive(self) -> None:
@@ -50,7 +52,7 @@ class Workers:
         Raises
         ------
         ConfigError
-            Workers die one after another and nothing comes of it.
+            Workers die one after another before they begin anything.
         """
         (self._folder / "logs").mkdir(parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as group:
@@ -68,9 +70,11 @@ class Workers:
                 del self._processes[name]
                 if process.returncode is None:
                     await _end(process)
-            await self._service.forget_worker(name)
-            if status != 0:
-                await self._count_death(name, status)
+            lost = (await self._service.forget_worker(name)).held
+            if status == 0 or any(row.running for row in lost):
+                self._deaths = 0
+            else:
+                self._count_death(name, status)
 
     async def _start(self, name: WorkerId) -> asyncio.subprocess.Process:
         environment = {
@@ -92,14 +96,12 @@ class Workers:
                 start_new_session=True,
             )
 
-    async def _count_death(self, name: WorkerId, status: int) -> None:
-        finished = (await self._service.task(self._task)).process.ranges_finished
-        self._deaths = 1 if finished > self._finished_before else self._deaths + 1
-        self._finished_before = finished
+    def _count_death(self, name: WorkerId, status: int) -> None:
+        self._deaths += 1
         if self._deaths >= DEATHS_MAX:
             cause = f"signal {-status}" if status < 0 else f"exit {status}"
             raise ConfigError(
-                f"{DEATHS_MAX} workers died one after another, the last by {cause}",
+                f"{DEATHS_MAX} workers died before they began anything, the last by {cause}",
                 hint=f"see {self._folder / 'logs' / (name + '.log')}",
             )
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
-from evstream.daemons.loop import repeat
-from evstream.domain.errors import EvstreamError
+from evstream.daemons.loop import log_error, repeat
 from evstream.head import Finishing
 from evstream.ports import Clock
 
 RETRY_S = 1.0
-
-log = logging.getLogger(__name__)
 
 
 async def finish_tasks(finishing: Finishing, clock: Clock, every_s: float) -> None:
@@ -29,8 +24,8 @@ async def finish_tasks(finishing: Finishing, clock: Clock, every_s: float) -> No
         for task in await finishing.wait():
             try:
                 await finishing.advance(task)
-            except EvstreamError as error:
-                log.warning("finish_tasks: task %s: %s", task, error)
+            except Exception as error:  # noqa: BLE001 - one task must not hold up the others
+                log_error(f"finish_tasks: task {task}", error)
                 finishing.nudge(task)
                 await clock.sleep(RETRY_S)
 

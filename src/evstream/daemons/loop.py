@@ -13,6 +13,14 @@ RETRY_S = 1.0
 log = logging.getLogger(__name__)
 
 
+def log_error(what: str, error: Exception) -> None:
+    """Write down what failed: a line if it is one of ours, else with where it comes from."""
+    if isinstance(error, EvstreamError):
+        log.warning("%s: %s", what, error)
+    else:
+        log.error("%s failed unexpectedly", what, exc_info=error)
+
+
 async def repeat(
     name: str, work: Callable[[], Awaitable[object]], clock: Clock, every_s: float
 ) -> None:
@@ -20,7 +28,7 @@ async def repeat(
     while True:
         try:
             await work()
-        except EvstreamError as error:
-            log.warning("%s: %s", name, error)
+        except Exception as error:  # noqa: BLE001 - a service without its loops is dead unnoticed
+            log_error(name, error)
             await clock.sleep(RETRY_S)
         await clock.sleep(every_s)

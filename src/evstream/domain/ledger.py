@@ -13,15 +13,25 @@ one book, its merges another. Work is leased as intervals; only what deviates fr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.states import RangeState
 
-COUNTED_KINDS = frozenset({"payload", "input", "output"})
-"""Kinds of failure that are the range's own; ``node`` and ``lost`` cost it nothing."""
+COUNTED_KINDS = frozenset({"payload", "input", "output", "internal"})
+"""Kinds of failure that are the range's own; ``node`` costs it nothing, ``lost`` is apart."""
 FAILURE_KINDS = COUNTED_KINDS | {"node", "lost"}
+
+
+SUSPECT_LOSSES = 3
+"""An interval that was lost so often while it ran is a suspect.
+
+A worker that dies takes what runs beside the culprit with it. So no worker holds two
+suspects at once: the innocent ones soon run without the culprit, and are cleared.
+"""
+ERROR_CHARS_MAX = 2000
+"""Of a failure's reason; what is longer is cut. Logs hold the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +42,27 @@ class BookRules:
     ----------
     failures_max : int
         A range that has failed so often by itself is set aside.
-    attempts_max : int
-        A range that began for the so-many-th time and was lost is set aside: it may
-        be what kills its workers.
+    losses_max : int
+        A range whose worker was lost so often while it ran is set aside: it may be
+        what kills its workers.
     """
 
     events_per_range: int
     failures_max: int = 3
-    attempts_max: int = 30
+    losses_max: int = 10
 
 
 @dataclass(frozen=True, slots=True)
 class LeasedInterval:
-    """An interval of a chunk that a worker holds; one or more units of work."""
+    """An interval of a chunk that a worker holds; one or more units of work.
+
+    Attributes
+    ----------
+    failures, losses : int
+        How many earlier attempts failed by themselves, or were lost while they ran.
+    duration : timedelta
+        For how long it was claimed or last renewed.
+    """
 
     lease: LeaseId
     worker: WorkerId
@@ -54,6 +72,8 @@ class LeasedInterval:
     entry_stop: int
     attempt: int
     failures: int
+    losses: int
+    duration: timedelta
     expires: datetime
     running: bool = False
     cpu_s: float = 0.0
@@ -92,7 +112,9 @@ class Failure:
     Attributes
     ----------
     kind : str
-        ``payload``, ``input``, ``output``, ``node`` or ``lost``.
+        ``payload``, ``input``, ``output`` or ``internal`` (a fault of evstream's): the
+        range's own; ``node``: this worker could not do it, another may; ``lost``: the
+        worker is gone.
     log : str
         Name of the attempt's log in the output store; empty if there is none.
     """

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
     COUNTED_KINDS,
+    SUSPECT_LOSSES,
     BookRules,
     ClosedInterval,
     Commit,
@@ -33,8 +34,9 @@ from evstream.domain.states import Answer, RangeState
 class _Free:
     entry_start: int
     entry_stop: int
-    attempt: int
-    failures: int
+    attempt: int = 1
+    failures: int = 0
+    losses: int = 0
 
 
 @dataclass(slots=True)
@@ -56,8 +58,8 @@ class _Book:
 class LedgerModel:
     """The meaning of the ledger, in the plainest form: lists in memory.
 
-    Not for production: every operation scans. Deterministic: claims take returned
-    intervals before fresh ones, each by (book, chunk, entry).
+    Not for production: every operation scans. Deterministic: claims take a suspect first,
+    then other returned intervals, then fresh ones, each by (book, chunk, entry).
     """
 
     def __init__(self) -> None:
@@ -94,13 +96,12 @@ class LedgerModel:
             return held
         numbers = sorted(self._books) if books is None else list(books)
         taken: list[LeasedInterval] = []
-        for fresh in (False, True):
+        for take in (self._take_suspect, self._take_returned, self._take_fresh):
             for number in numbers:
                 if number not in self._books:
                     continue
                 for state in self._books[number].chunks.values():
-                    take = self._take_fresh if fresh else self._take_free
-                    for piece in take(number, state, units):
+                    for piece in take(worker, number, state, units):
                         units -= self._count(number, state, piece)
                         row = LeasedInterval(
                             lease,
@@ -111,6 +112,8 @@ class LedgerModel:
                             piece.entry_stop,
                             piece.attempt,
                             piece.failures,
+                            piece.losses,
+                            duration,
                             now + duration,
                         )
                         self._leases.append(row)
@@ -121,26 +124,39 @@ class LedgerModel:
         step = self._books[book].rules.events_per_range
         return count_units((piece.entry_start, piece.entry_stop), state.chunk.entry_start, step)
 
-    def _take_free(self, book: int, state: _ChunkState, units: int) -> list[_Free]:
+    def _take_suspect(
+        self, worker: WorkerId, book: int, state: _ChunkState, units: int
+    ) -> list[_Free]:
+        held = any(row.worker == worker and row.losses >= SUSPECT_LOSSES for row in self._leases)
+        suspects = [piece for piece in state.free if piece.losses >= SUSPECT_LOSSES]
+        return [] if held else self._take(book, state, min(units, 1), suspects)
+
+    def _take_returned(self, _: WorkerId, book: int, state: _ChunkState, units: int) -> list[_Free]:
+        returned = [piece for piece in state.free if piece.losses < SUSPECT_LOSSES]
+        return self._take(book, state, units, returned)
+
+    def _take(self, book: int, state: _ChunkState, units: int, pieces: list[_Free]) -> list[_Free]:
         step = self._books[book].rules.events_per_range
         taken: list[_Free] = []
-        while units > 0 and state.free:
-            piece = state.free.pop(0)
+        for piece in pieces:
+            if units <= 0:
+                break
+            state.free.remove(piece)
             interval = (piece.entry_start, piece.entry_stop)
             end = units_end(interval, state.chunk.entry_start, step, units)
             if end < piece.entry_stop:
-                self._give_back(state, _Free(end, piece.entry_stop, piece.attempt, piece.failures))
-            taken.append(_Free(piece.entry_start, end, piece.attempt, piece.failures))
+                self._give_back(state, replace(piece, entry_start=end))
+            taken.append(replace(piece, entry_stop=end))
             units -= self._count(book, state, taken[-1])
         return taken
 
-    def _take_fresh(self, book: int, state: _ChunkState, units: int) -> list[_Free]:
+    def _take_fresh(self, _: WorkerId, book: int, state: _ChunkState, units: int) -> list[_Free]:
         start, stop = state.high_water, state.chunk.entry_stop
         if units <= 0 or start >= stop:
             return []
         step = self._books[book].rules.events_per_range
         state.high_water = units_end((start, stop), state.chunk.entry_start, step, units)
-        return [_Free(start, state.high_water, 1, 0)]
+        return [_Free(start, state.high_water)]
 
     @staticmethod
     def _give_back(state: _ChunkState, piece: _Free) -> None:
@@ -170,7 +186,7 @@ class LedgerModel:
             if row is not None:
                 self._leases.append(replace(row, running=True, cpu_s=unit.cpu_s))
         self._leases = [
-            replace(row, expires=now + duration)
+            replace(row, duration=duration, expires=now + duration)
             if (row.lease, row.worker) == (lease, worker)
             else row
             for row in self._leases
@@ -286,9 +302,9 @@ class LedgerModel:
             )
         )
         failures = row.failures + (failure.kind in COUNTED_KINDS)
-        # What never began cannot have killed its workers.
-        worn_out = row.running and row.attempt >= book.rules.attempts_max
-        if failures >= book.rules.failures_max or worn_out:
+        # What never began cannot have killed its worker.
+        losses = row.losses + (failure.kind == "lost" and row.running)
+        if failures >= book.rules.failures_max or losses >= book.rules.losses_max:
             book.closed.append(
                 ClosedInterval(
                     row.book,
@@ -302,7 +318,7 @@ class LedgerModel:
         else:
             self._give_back(
                 book.chunks[row.chunk],
-                _Free(row.entry_start, row.entry_stop, row.attempt + 1, failures),
+                _Free(row.entry_start, row.entry_stop, row.attempt + 1, failures, losses),
             )
 
     def _lose(self, lost: list[LeasedInterval], reason: str) -> list[LeasedInterval]:
@@ -316,6 +332,12 @@ class LedgerModel:
         """Give back what a lease still holds."""
         rows = [row for row in self.held(lease) if row.worker == worker]
         return self._lose(rows, "given back by its worker")
+
+    def resume(self, now: datetime) -> None:
+        """Give every lease its whole time again."""
+        self._leases = [
+            replace(row, expires=max(row.expires, now + row.duration)) for row in self._leases
+        ]
 
     def expire(self, now: datetime) -> list[LeasedInterval]:
         """Take back the leases whose time is over."""

@@ -43,7 +43,7 @@ class TaskSpec:
     merge: bool = False
     payload_s_max: float = 3600.0
     failures_max: int = 3
-    attempts_max: int = 30
+    losses_max: int = 10
 
     def check(self) -> None:
         """Refuse what cannot work, naming the field.
@@ -55,7 +55,7 @@ class TaskSpec:
         check_events_per_range(self.events_per_range)
         check_stream_name(OUTPUT_STREAM)
         split_command(self.payload)
-        for name in ("payload_s_max", "failures_max", "attempts_max"):
+        for name in ("payload_s_max", "failures_max", "losses_max"):
             if getattr(self, name) <= 0:
                 raise LimitError(
                     f"{name} is {getattr(self, name)}",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from evstream.domain.errors import EvstreamError, RequestError, TransientError
-from evstream.domain.ledger import FAILURE_KINDS, Failure, RangeReport, Success
+from evstream.domain.ledger import ERROR_CHARS_MAX, FAILURE_KINDS, Failure, RangeReport, Success
 from evstream.domain.names import LeaseId, TaskId, WorkerId
-from evstream.domain.outputs import OutputName, OutputRecord
+from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.states import Answer
-from evstream.domain.task import OUTPUT_STREAM, task_of
+from evstream.domain.task import OUTPUT_STREAM, is_merge, process_book, task_of
+from evstream.head.claims import merge_inputs
 from evstream.ports import Ledger, OutputStore
 from evstream.wire.messages import UnitReport
 
@@ -61,8 +64,8 @@ class Reports:
                 raise  # The store does not answer: that says nothing about the output.
             except EvstreamError as error:
                 outcome = Failure("output", error.message, "", report.success.cpu_s)
-        if outcome is None:
-            outcome = report.failure
+        if report.failure is not None:
+            outcome = _checked_failure(report, report.failure)
         assert outcome is not None
         ref = report.ref
         return RangeReport(
@@ -78,29 +81,49 @@ class Reports:
 
     async def _check_output(self, report: UnitReport, output: OutputRecord) -> None:
         """Refuse an output that is another attempt's, or not what is in the store."""
-        ref = report.ref
-        name = OutputName.parse(output.name)
-        made_by = (
-            name.task,
-            name.book,
-            name.chunk,
-            name.entry_start,
-            name.entry_stop,
-            name.attempt,
-        )
-        reported = (
-            task_of(ref.book),
-            ref.book,
-            ref.chunk,
-            ref.entry_start,
-            ref.entry_stop,
-            ref.attempt,
-        )
-        if made_by != reported or name.lease != report.lease or name.stream != output.stream:
-            raise RequestError(f"{output.name} is not an output of this attempt")
+        _check_made_by(report, output.name, output.stream)
+        if is_merge(report.ref.book):
+            await self._check_merged(report, output)
         stored = await self._store.stat(output.name)
         if (stored.size, stored.sha256) != (output.size, output.sha256):
             raise RequestError(f"{output.name} in the store has other content than was reported")
+
+    async def _check_merged(self, report: UnitReport, output: OutputRecord) -> None:
+        """Refuse a merge that does not hold as many entries as its parts."""
+        commits = await self._ledger.commits(process_book(task_of(report.ref.book)))
+        given = Counter[str]()
+        for part in merge_inputs(commits, output.stream):
+            given.update(part.entries)
+        for tree in {*given, *output.entries}:
+            if given[tree] != output.entries.get(tree, 0):
+                raise RequestError(
+                    f"the merge has {output.entries.get(tree, 0)} entries in {tree},"
+                    f" its parts have {given[tree]}"
+                )
+
+
+def _check_made_by(report: UnitReport, name: str, stream: str) -> None:
+    """Refuse the name of a file that is not this attempt's own."""
+    made, ref = OutputName.parse(name), report.ref
+    own = OutputName(
+        task=task_of(ref.book),
+        stream=stream,
+        book=ref.book,
+        chunk=ref.chunk,
+        entry_start=ref.entry_start,
+        entry_stop=ref.entry_stop,
+        attempt=ref.attempt,
+        lease=LeaseId(report.lease),
+        suffix=made.suffix,
+    )
+    if made != own:
+        raise RequestError(f"{name} is not an output of this attempt")
+
+
+def _checked_failure(report: UnitReport, failure: Failure) -> Failure:
+    if failure.log:
+        _check_made_by(report, failure.log, LOG_STREAM)
+    return replace(failure, error=failure.error[:ERROR_CHARS_MAX])
 
 
 def _check_numbers(report: UnitReport) -> None:

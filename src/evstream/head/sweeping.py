@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 
-from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.errors import DataError, NotFoundError, RequestError
 from evstream.domain.names import TaskId
 from evstream.domain.outputs import OutputName
 from evstream.domain.states import TaskState
 from evstream.domain.task import process_book
 from evstream.head.books import books_of
 from evstream.ports import Catalogue, Ledger, OutputStore
+
+log = logging.getLogger(__name__)
 
 
 class Sweeping:
@@ -40,7 +43,12 @@ class Sweeping:
         leases = {lease.lease for lease in await self._ledger.leases()}
         removed = 0
         for task, names in by_task.items():
-            keep = await self._keep(task)
+            try:
+                keep = await self._keep(task)
+            except DataError as error:
+                # Unreadable: what belongs to it stays, and others are swept all the same.
+                log.warning("outputs of task %s are not swept: %s", task, error)
+                continue
             if keep is None:
                 continue
             for parsed in names:

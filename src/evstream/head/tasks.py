@@ -51,13 +51,13 @@ class Tasks:
             merge=new.merge,
             payload_s_max=new.payload_s_max,
             failures_max=new.failures_max,
-            attempts_max=new.attempts_max,
+            losses_max=new.losses_max,
         )
         spec.check()
         for file in dataset.files[1:]:
             await choose_branches(self._catalogue, file, tree, new.branches)
         chunks = plan_chunks(wanted_of(dataset, tree), spec.events_per_range)
-        rules = BookRules(spec.events_per_range, spec.failures_max, spec.attempts_max)
+        rules = BookRules(spec.events_per_range, spec.failures_max, spec.losses_max)
         task = await self._catalogue.add_task(spec, request_id, rules, chunks)
         if task.spec != spec:
             raise ConflictError(

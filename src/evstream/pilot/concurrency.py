@@ -54,9 +54,18 @@ async def in_time(clock: Clock, seconds: float, work: Coroutine[Any, Any, object
 
 
 async def patiently(
-    clock: Clock, ids: Ids, seconds: float, attempt: Callable[[], Awaitable[T]]
+    clock: Clock,
+    ids: Ids,
+    seconds: float,
+    attempt: Callable[[], Awaitable[T]],
+    passing: tuple[type[EvstreamError], ...] = (),
 ) -> T:
     """Repeat an attempt while its errors may pass and patience lasts.
+
+    Parameters
+    ----------
+    passing : tuple of error classes
+        Errors that may pass here, definite as they are elsewhere.
 
     Raises
     ------
@@ -67,10 +76,9 @@ async def patiently(
     while True:
         try:
             return await attempt()
-        except DEFINITE:
-            raise
         except EvstreamError as error:
-            if clock.monotonic() >= deadline:
+            definite = isinstance(error, DEFINITE) and not isinstance(error, passing)
+            if definite or clock.monotonic() >= deadline:
                 raise
             asked = float(str(error.fields.get("retry_after_s", 0.0)))
         await clock.sleep(max(RETRY_S * (0.5 + ids.jitter()), asked))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ from evstream.client import Service
 from evstream.domain.errors import ConflictError, EvstreamError, NotFoundError
 from evstream.domain.ledger import LeasedInterval, RunningUnit
 from evstream.domain.names import LeaseId, WorkerId
-from evstream.pilot.concurrency import for_each, in_time
+from evstream.pilot.concurrency import first_error, for_each, in_time
 from evstream.pilot.in_hand import InHand, Stage, Unit
 from evstream.pilot.settings import PilotSettings
 from evstream.ports import Clock
@@ -17,6 +18,8 @@ from evstream.wire.messages import RenewRequest, UnitRef
 
 _LOG = logging.getLogger(__name__)
 
+BEGUN_EVERY_S = 0.2
+"""The service is told at once what has begun, but of a flood of short units no more often."""
 RENEWALS_AT_ONCE = 8
 ROUNDS = 3
 
@@ -48,12 +51,27 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Beat until cancelled."""
+        with first_error():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._beat())
+                group.create_task(self._tell_what_begins())
+
+    async def _tell_what_begins(self) -> None:
+        """Renew the leases of what has begun: should it kill us, the service must know."""
+        while True:
+            await self._hand.until(lambda: bool(self._hand.untold))
+            leases = {unit.lease for unit in self._hand.untold}
+            await for_each(sorted(leases), RENEWALS_AT_ONCE, self.renew)
+            await self._clock.sleep(BEGUN_EVERY_S)
+
+    async def _beat(self) -> None:
         while True:
             await self._clock.sleep(self._settings.beat_s)
             leases = [lease for lease in self._hand.leases() if self._hand.units(lease)]
-            await for_each(leases, RENEWALS_AT_ONCE, self._renew)
+            await for_each(leases, RENEWALS_AT_ONCE, self.renew)
 
-    async def _renew(self, lease: LeaseId) -> None:
+    async def renew(self, lease: LeaseId) -> None:
+        """Renew one lease, saying what has begun; gives up before the lease runs out."""
         # An answer may be lost, and a connection that waits for it hangs for long: the
         # renewal is then sent again while there is still a lease to renew.
         seconds = self._settings.lease_s / 2 / ROUNDS
@@ -64,6 +82,7 @@ class Heartbeat:
 
     async def _renew_once(self, lease: LeaseId) -> None:
         units = self._hand.units(lease)
+        self._hand.untold.difference_update(units)
         running = [
             RunningUnit(ref.book, ref.chunk, ref.entry_start, ref.entry_stop, unit.cpu_s)
             for unit in units

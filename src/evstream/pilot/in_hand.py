@@ -45,12 +45,18 @@ class InHand:
     """Keeps every unit until the service has answered for it.
 
     One thread uses it; whoever waits for a change is woken by each.
+
+    Attributes
+    ----------
+    untold : set of Unit
+        What runs without the service having been told.
     """
 
     def __init__(self) -> None:
         self._leases: dict[LeaseId, dict[Unit, None]] = {}
         self._count = dict.fromkeys(Stage, 0)
         self._changed = asyncio.Event()
+        self.untold: set[Unit] = set()
 
     def expect(self, lease: LeaseId) -> None:
         """Note a lease that is being asked for: its answer may be lost, its work held."""
@@ -74,6 +80,10 @@ class InHand:
         self._count[unit.stage] -= 1
         unit.stage = stage
         self._count[stage] += 1
+        if stage is Stage.RUNNING:
+            self.untold.add(unit)
+        else:
+            self.untold.discard(unit)
         self._changed.set()
 
     def holds(self, unit: Unit) -> bool:
@@ -87,6 +97,7 @@ class InHand:
             return
         del units[unit]
         self._count[unit.stage] -= 1
+        self.untold.discard(unit)
         if not units:
             del self._leases[unit.lease]
         self._changed.set()

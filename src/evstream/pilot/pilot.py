@@ -18,6 +18,7 @@ from evstream.pilot.claims import Claimer
 from evstream.pilot.concurrency import either, first_error, for_each, in_time
 from evstream.pilot.heartbeat import Heartbeat
 from evstream.pilot.in_hand import InHand, Stage, Unit
+from evstream.pilot.merging import Merger
 from evstream.pilot.outputs import OutputStage
 from evstream.pilot.prefetch import Prefetcher
 from evstream.pilot.reporter import Reporter
@@ -72,11 +73,11 @@ class Pilot:
             self._prefetcher,
             OutputStage(service, clock, ids, offload, settings),
             runner,
-            clock,
-            offload,
+            Merger(clock, offload),
             settings,
             self._directory,
             hand,
+            self._announce,
         )
         self._claimer = Claimer(service, clock, ids, settings, worker, hand, self._begin)
         self._reporter = Reporter(service, clock, ids, settings, worker, hand, self._answered)
@@ -153,6 +154,12 @@ class Pilot:
             self._claimer.pace.computed(self._clock.monotonic())
         self._watch_disk(processed)
         self._reporter.add(unit, processed.outcome)
+
+    async def _announce(self, unit: Unit) -> None:
+        """Have the service know what runs now: this unit may be what kills its workers."""
+        computed = [other for other in self._hand.units() if other.stage is Stage.REPORTED]
+        await self._hand.until(lambda: not any(map(self._hand.holds, computed)))
+        await self._heartbeat.renew(unit.lease)
 
     def _watch_disk(self, processed: Processed) -> None:
         if not processed.disk_failed:

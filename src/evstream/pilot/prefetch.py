@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from evstream.client import Service
-from evstream.domain.errors import DataError
+from evstream.domain.errors import AccessError, DataError
 from evstream.pilot.concurrency import for_each, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
@@ -216,4 +216,7 @@ class Prefetcher:
             async with self._transfers:
                 return await transfer()
 
-        return await patiently(self._clock, self._ids, self._settings.lease_s, attempt)
+        # Credentials run out and are renewed; whoever failed at once would only spin.
+        return await patiently(
+            self._clock, self._ids, self._settings.lease_s, attempt, passing=(AccessError,)
+        )

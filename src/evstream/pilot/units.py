@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from evstream import rootio
 from evstream.domain.errors import (
+    AccessError,
     ConflictError,
     DataError,
     EvstreamError,
     PayloadError,
     RequestError,
 )
-from evstream.domain.ledger import Failure, Success
+from evstream.domain.ledger import ERROR_CHARS_MAX, Failure, Success
 from evstream.domain.task import OUTPUT_STREAM
 from evstream.pilot.in_hand import InHand, Stage, Unit
+from evstream.pilot.merging import Merger
 from evstream.pilot.outputs import LOG_NAME, OutputStage
 from evstream.pilot.prefetch import Inputs, Prefetcher
 from evstream.pilot.settings import PilotSettings
-from evstream.ports import Clock, Offload, PayloadCall, PayloadResult, PayloadRunner
+from evstream.ports import PayloadCall, PayloadResult, PayloadRunner
 from evstream.wire.messages import MergeUnit, RangeUnit
 
 _LOG = logging.getLogger(__name__)
-
-ERROR_CHARS_MAX = 2000
 
 
 class UnitError(EvstreamError):
@@ -69,6 +67,8 @@ class Workbench:
     directory : Path
         Absolute; must exist. Every unit has ``directory/<range_id>`` to itself and
         leaves nothing there.
+    announce : callable
+        Awaited before a unit begins that came to nothing before.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class Workbench:
         prefetcher: Prefetcher,
         outputs: OutputStage,
         runner: PayloadRunner,
-        clock: Clock,
-        offload: Offload,
+        merger: Merger,
         settings: PilotSettings,
         directory: Path,
         hand: InHand,
+        announce: Callable[[Unit], Awaitable[None]],
     ) -> None:
+        self._announce = announce
         self._prefetcher = prefetcher
         self._outputs = outputs
         self._runner = runner
-        self._clock = clock
-        self._offload = offload
+        self._merger = merger
         self._directory = directory
         self._hand = hand
         self._cores = asyncio.Semaphore(settings.cores)
@@ -114,7 +114,7 @@ class Workbench:
         except Exception as error:  # noqa: BLE001 - the pilot must outlive any one unit
             _LOG.exception("%s failed unexpectedly", unit.work.range_id)
             reason = f"unexpected {type(error).__name__}: {error}"
-            return Processed(_failure(UnitError("node", reason), ""), received)
+            return Processed(_failure(UnitError("internal", reason), ""), received)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -125,8 +125,11 @@ class Workbench:
         # instead of filling the disk with outputs.
         async with self._cores:
             self._hand.move(unit, Stage.RUNNING)
+            if work.ref.attempt > 1:
+                await self._announce(unit)
             if isinstance(work, MergeUnit):
-                result = await self._join(work, inputs.paths, output)
+                with blamed("input"):
+                    result = await self._merger.run(work, inputs.paths, output)
             else:
                 result = await self._run_payload(unit, work, inputs.paths[0], output)
             unit.cpu_s = result.cpu_s
@@ -163,15 +166,6 @@ class Workbench:
         with blamed("payload"):
             return await self._runner.run(call, note_cpu)
 
-    async def _join(self, work: MergeUnit, paths: list[Path], output: Path) -> PayloadResult:
-        named = "\n".join(f"{piece.name} {piece.sha256}" for piece in work.inputs)
-        identity = hashlib.sha256(named.encode()).digest()
-        began = self._clock.monotonic()
-        with blamed("input"):
-            await self._offload(lambda: rootio.join(paths, output, identity=identity))
-        # CPU time of a thread of ours is nobody's port; only what payloads took is known.
-        return PayloadResult(cpu_s=0.0, wall_s=self._clock.monotonic() - began)
-
 
 @contextmanager
 def blamed(kind: str, spent: PayloadResult | None = None) -> Iterator[None]:
@@ -188,6 +182,9 @@ def blamed(kind: str, spent: PayloadResult | None = None) -> Iterator[None]:
     except OSError as error:
         reason = f"this node's disk: {error}"
         raise UnitError("node", reason, cpu_s=cpu_s, wall_s=wall_s, disk=True) from error
+    except AccessError as error:
+        # Credentials that ran out are mended by people; the range is as good as before.
+        raise UnitError("node", str(error), cpu_s=cpu_s, wall_s=wall_s) from error
     except (DataError, RequestError, ConflictError) as error:
         raise UnitError(kind, str(error), cpu_s=cpu_s, wall_s=wall_s) from error
     except EvstreamError as error:

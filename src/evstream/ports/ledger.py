@@ -70,6 +70,10 @@ class Ledger(Protocol):
         """Give back what a lease still holds."""
         ...
 
+    async def resume_leases(self) -> None:
+        """Give every lease its whole time again: nobody could renew while the head was away."""
+        ...
+
     async def expire_leases(self) -> list[LeasedInterval]:
         """Take back the leases whose time is over."""
         ...

@@ -40,7 +40,7 @@ def test_a_good_task_passes() -> None:
         ({"payload_s_max": 0.0}, LimitError, "payload_s_max"),
         ({"payload_s_max": -1.0}, LimitError, "payload_s_max"),
         ({"failures_max": 0}, LimitError, "failures_max"),
-        ({"attempts_max": -3}, LimitError, "attempts_max"),
+        ({"losses_max": -3}, LimitError, "losses_max"),
         ({"payload": ""}, RequestError, "empty"),
         ({"payload": "cp {input} 'open"}, RequestError, "close its quotes"),
         ({"payload": "cp {input} somewhere"}, RequestError, "{output}"),

@@ -145,6 +145,8 @@ class FakeService:
                 ref.entry_stop,
                 ref.attempt,
                 0,
+                0,
+                timedelta(seconds=request.lease_s),
                 EPOCH + timedelta(days=1),
             )
             for ref in self.leases.get(lease, {})

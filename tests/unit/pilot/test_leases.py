@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from evstream.domain.errors import ConflictError, RequestError, TransientError
@@ -93,7 +94,7 @@ def test_superseded_reports_are_dropped(tmp_path: Path) -> None:
         for units in service.leases.values():
             units.clear()
 
-    summary = while_running(lambda: make_pilot(service, runner, tmp_path), expire)
+    summary = while_running(lambda: make_pilot(service, runner, tmp_path, cores=2), expire)
     assert (summary.units_done, summary.units_superseded) == (0, 2)
     assert list(service.answers.values()) == [[Answer.SUPERSEDED]] * 2
 
@@ -124,6 +125,44 @@ def test_heartbeats_say_what_runs(tmp_path: Path) -> None:
     begun = [unit for renewal in service.renewals for unit in renewal.running]
     assert {unit.entry_start for unit in begun} == {0, 10, 20, 30}
     assert {unit.cpu_s for unit in begun} <= {0.25, 0.5}  # while it runs, and once it has
+
+
+def test_what_begins_is_told_at_once(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(3)), FakeRunner(wall_s=100.0)
+    told: list[list[int]] = []
+
+    async def look(_: Pilot) -> None:
+        await sleep(1.0)
+        told.append([unit.entry_start for one in service.renewals for unit in one.running])
+
+    while_running(lambda: make_pilot(service, runner, tmp_path, cores=2, lease_s=60.0), look)
+    assert told == [[0, 10]]
+
+
+def test_what_failed_before_is_told_before_it_begins(tmp_path: Path) -> None:
+    units = range_units(4)
+    units[2] = msgspec.structs.replace(
+        units[2], ref=msgspec.structs.replace(units[2].ref, attempt=2)
+    )
+    service = FakeService(units)
+    seen: list[tuple[set[int], set[int]]] = []
+
+    async def look(which: int) -> None:
+        if which == 2:
+            told = {unit.entry_start for one in service.renewals for unit in one.running}
+            seen.append((told, {number(one) for one in service.reports}))
+
+    runner = FakeRunner(before=look)
+    run_virtual(lambda: run_pilot(service, runner, tmp_path, lease_s=600.0))
+    ((told, reported),) = seen
+    assert 20 in told
+    assert reported == {0, 1}
+
+
+def test_a_flood_of_short_units_is_not_told_one_by_one(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(400)), FakeRunner(wall_s=0.01)
+    run_virtual(lambda: run_pilot(service, runner, tmp_path, lease_s=600.0))
+    assert 1 <= len(service.renewals) <= 60  # 4 s of work
 
 
 def test_lost_unit_abandons_its_payload_and_no_other(tmp_path: Path) -> None:

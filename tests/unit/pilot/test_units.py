@@ -160,7 +160,7 @@ def test_entries_of_root_outputs_are_counted(tmp_path: Path) -> None:
     [
         (DataError("corrupt"), "input"),
         (NotFoundError("gone"), "input"),
-        (AccessError("no"), "input"),
+        (AccessError("no"), "node"),
         (ConflictError("changed"), "input"),
         (TransientError("down"), "node"),
         (EvstreamError("internal"), "node"),
@@ -199,7 +199,7 @@ def test_surprises_are_reported_too(tmp_path: Path) -> None:
         raise ZeroDivisionError("of all things")
 
     failure = failure_of(FakeService(range_units(3)), first_only(surprise), tmp_path)
-    assert failure.kind == "node"
+    assert failure.kind == "internal"
     assert "ZeroDivisionError" in failure.error
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from evstream.domain.ledger import ERROR_CHARS_MAX
 from evstream.testing.virtual_time import VirtualClock
 from tests.unit.web.test_api import DOOR, TASK, _with_api
 
@@ -77,15 +78,40 @@ def test_a_true_success_is_accepted_once() -> None:
     _with_api(work)
 
 
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [("input", "tasks/1/log/2-0-0-50.a2"), ("payload", "tasks/1/output/2-0-0-50.a1")],
+)
+def test_a_log_that_is_anothers_is_refused(kind: str, other: str) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        report, _ = await _claim_and_store(client)
+        log = f"{other}.{report['lease']}.txt"
+        body = {"reports": [{**report, "failure": {"kind": kind, "error": "e", "log": log}}]}
+        assert (await client.post("/v1/reports", json=body, headers=DOOR)).status_code == 400
+
+    _with_api(work)
+
+
+def test_a_reason_without_end_is_cut() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        report, _ = await _claim_and_store(client)
+        body = {"reports": [{**report, "failure": {"kind": "payload", "error": "e" * 100_000}}]}
+        await client.post("/v1/reports", json=body, headers=DOOR)
+        (failure,) = (await client.get("/v1/tasks/1/failures", headers=DOOR)).json()
+        assert failure["error"] == "e" * ERROR_CHARS_MAX
+
+    _with_api(work)
+
+
 def test_a_merge_that_does_not_add_up_fails_the_task_and_keeps_its_parts() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
         task = {**TASK, "events_per_range": 50, "merge": True}
         await client.post("/v1/tasks", json=task, headers=DOOR)
         parts = []
-        for entries in (50, 50, 60):
+        for entries in (50, 50, 60, 60, 60):
             body = {"worker": "w", "units": 1}
             claim: dict[str, Any] = {"units": []}
-            while not claim["units"]:
+            while not claim.get("units"):
                 claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
                 await VirtualClock().sleep(1.0)
             unit = claim["units"][0]
@@ -98,7 +124,7 @@ def test_a_merge_that_does_not_add_up_fails_the_task_and_keeps_its_parts() -> No
         await VirtualClock().sleep(200.0)
         view = (await client.get("/v1/tasks/1", headers=DOOR)).json()
         assert view["state"] == "failed"
-        assert "does not add up" in view["reason"]
+        assert "the merge has 60 entries in Events, its parts have 100" in view["reason"]
         for name in parts[:2]:
             assert (await client.get(f"/v1/outputs/{name}", headers=DOOR)).status_code == 200
 

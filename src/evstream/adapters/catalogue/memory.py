@@ -68,6 +68,10 @@ class MemoryLedger:
         """Give back what a lease still holds."""
         return self._model.release(lease, worker)
 
+    async def resume_leases(self) -> None:
+        """Give every lease its whole time again."""
+        self._model.resume(self._clock.now())
+
     async def expire_leases(self) -> list[LeasedInterval]:
         """Take back the leases whose time is over."""
         return self._model.expire(self._clock.now())

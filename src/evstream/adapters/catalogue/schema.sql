@@ -11,7 +11,7 @@
 --   running                lease, running = 1
 --        │ success reported: the row is deleted         → done
 --        │ failed, expired, given back, worker lost     → failed (history), and
---        │     attempts and failures left               → free, attempt + 1
+--        │     failures and losses left                 → free, attempt + 1
 --        │     none left                                → closed, state 8 (fatal)
 --   any but done ── cancel ──                           → closed, state 4 (cancelled)
 --
@@ -23,7 +23,7 @@ CREATE TABLE book (
     book INTEGER PRIMARY KEY,
     events_per_range INTEGER NOT NULL CHECK (events_per_range > 0),
     failures_max INTEGER NOT NULL,
-    attempts_max INTEGER NOT NULL,
+    losses_max INTEGER NOT NULL,
     -- Sums that progress reads in one row; the triggers below keep them.
     entries INTEGER NOT NULL,
     ranges INTEGER NOT NULL,
@@ -62,8 +62,13 @@ CREATE TABLE free (
     entry_stop INTEGER NOT NULL CHECK (entry_start < entry_stop),
     attempt INTEGER NOT NULL,   -- the number that its next claim gets
     failures INTEGER NOT NULL,  -- how many of its attempts were its own fault
+    losses INTEGER NOT NULL,    -- how many ran when their worker was lost
     PRIMARY KEY (book, chunk, entry_start)
 ) STRICT, WITHOUT ROWID;
+
+-- Claims look here, each for its kind: no worker holds two suspects at once.
+CREATE INDEX free_returned ON free (book, chunk, entry_start) WHERE losses < 3;
+CREATE INDEX free_suspect ON free (book, chunk, entry_start) WHERE losses >= 3;
 
 CREATE TABLE lease (
     lease TEXT NOT NULL,
@@ -74,6 +79,8 @@ CREATE TABLE lease (
     entry_stop INTEGER NOT NULL CHECK (entry_start < entry_stop),
     attempt INTEGER NOT NULL,
     failures INTEGER NOT NULL,
+    losses INTEGER NOT NULL,
+    duration INTEGER NOT NULL,  -- microseconds, of the claim or the last renewal
     expires INTEGER NOT NULL,
     running INTEGER NOT NULL DEFAULT 0,
     cpu_s REAL NOT NULL DEFAULT 0,
@@ -109,7 +116,7 @@ CREATE TABLE failed (
     lease TEXT NOT NULL,
     worker TEXT NOT NULL,
     running INTEGER NOT NULL,
-    kind TEXT NOT NULL,         -- payload, input, output, node or lost
+    kind TEXT NOT NULL,         -- payload, input, output, internal, node, lost
     error TEXT NOT NULL,
     log TEXT NOT NULL,
     cpu_s REAL NOT NULL,

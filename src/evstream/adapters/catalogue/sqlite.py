@@ -15,7 +15,7 @@ from evstream.adapters.catalogue.sqlite_ledger import SqliteLedger
 from evstream.domain.errors import ConfigError
 from evstream.ports.clock import Clock
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DATABASE_NAME = "ledger.sqlite"
 BUSY_S_MAX = 5.0
 """How long a person's own sqlite3 may hold the file before callers are told."""
@@ -117,10 +117,10 @@ def _ensure_schema(connection: sqlite3.Connection, path: Path) -> None:
             f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
         )
         return
-    if version > SCHEMA_VERSION:
+    if version > 0:
         raise ConfigError(
             f"{path} has schema version {version}; this evstream knows {SCHEMA_VERSION}",
-            hint="use the newer evstream that wrote it, or another data directory",
+            hint="use the evstream that wrote it, or another data directory",
             path=str(path),
             version=version,
         )

@@ -19,6 +19,7 @@ from evstream.adapters.catalogue.sqlite_transitions import (
     renew,
     report,
     require_book,
+    resume,
     to_microseconds,
 )
 from evstream.domain.errors import NotFoundError
@@ -138,7 +139,7 @@ class SqliteLedger:
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units of work, returned work first."""
         return await self._owner.run(
-            lambda db: claim(db, lease, worker, units, self._clock.now() + duration, books)
+            lambda db: claim(db, lease, worker, units, duration, self._clock.now(), books)
         )
 
     async def renew_lease(
@@ -150,7 +151,7 @@ class SqliteLedger:
     ) -> list[LeasedInterval]:
         """Extend a lease and note which units have begun; return what it still holds."""
         return await self._owner.run(
-            lambda db: renew(db, lease, worker, self._clock.now() + duration, running)
+            lambda db: renew(db, lease, worker, duration, self._clock.now(), running)
         )
 
     async def report_ranges(self, reports: Sequence[RangeReport]) -> list[Answer]:
@@ -164,6 +165,10 @@ class SqliteLedger:
                 db, "given back by its worker", "lease = ? AND worker = ?", lease, worker
             )
         )
+
+    async def resume_leases(self) -> None:
+        """Give every lease its whole time again."""
+        await self._owner.run(lambda db: resume(db, self._clock.now()))
 
     async def expire_leases(self) -> list[LeasedInterval]:
         """Take back the leases whose time is over."""

@@ -19,6 +19,7 @@ import msgspec
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
     COUNTED_KINDS,
+    SUSPECT_LOSSES,
     BookRules,
     Failure,
     LeasedInterval,
@@ -34,10 +35,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 _LEASE_COLUMNS = (
-    "lease, worker, book, chunk, entry_start, entry_stop, attempt, failures, expires,"
-    " running, cpu_s"
+    "lease, worker, book, chunk, entry_start, entry_stop, attempt, failures, losses,"
+    " duration, expires, running, cpu_s"
 )
-_INSERT_LEASE = f"INSERT INTO lease ({_LEASE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_LEASE = f"INSERT INTO lease ({_LEASE_COLUMNS}) VALUES ({', '.join('?' * 13)})"
 _CARVE = f"""
     DELETE FROM lease
     WHERE lease = :lease AND book = :book AND chunk = :chunk AND entry_start = (
@@ -46,34 +47,46 @@ _CARVE = f"""
       AND entry_stop >= :stop AND worker = :worker
       AND (:attempt IS NULL OR attempt = :attempt)
     RETURNING {_LEASE_COLUMNS}"""
-_FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures"
+_FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures, losses"
 _FREE_SELECT = (
     "SELECT free.book, free.chunk, free.entry_start, free.entry_stop, attempt, failures,"
-    " chunk.entry_start, events_per_range"
-    " FROM free CROSS JOIN chunk USING (book, chunk) CROSS JOIN book USING (book)"
+    " losses, chunk.entry_start, events_per_range"
+    " FROM free INDEXED BY {index} CROSS JOIN chunk USING (book, chunk)"
+    " CROSS JOIN book USING (book)"
 )
 # The planner may take the primary key for as good, and then walk over finished chunks.
 _FRESH_SELECT = (
-    "SELECT chunk.book, chunk, high_water, entry_stop, 1, 0, entry_start, events_per_range"
+    "SELECT chunk.book, chunk, high_water, entry_stop, 1, 0, 0, entry_start, events_per_range"
     " FROM chunk INDEXED BY chunk_fresh CROSS JOIN book USING (book)"
 )
-# Free rows and fresh chunks, of all books or of one; both in the order of claims.
+_FRESH, _RETURNED, _SUSPECT = 0, 1, 2
+_IS_RETURNED, _IS_SUSPECT = f"losses < {SUSPECT_LOSSES}", f"losses >= {SUSPECT_LOSSES}"
+_RETURNED_SELECT = _FREE_SELECT.format(index="free_returned")
+_SUSPECT_SELECT = _FREE_SELECT.format(index="free_suspect")
+# What is ready, of all books or of one, in the order of claims.
+_FREE_ORDER = "ORDER BY free.book, free.chunk, free.entry_start LIMIT :units"
 _READY_ANYWHERE = (
-    f"{_FREE_SELECT} ORDER BY free.book, free.chunk, free.entry_start LIMIT :units",
     f"{_FRESH_SELECT} WHERE high_water < entry_stop ORDER BY chunk.book, chunk LIMIT :units",
+    f"{_RETURNED_SELECT} WHERE {_IS_RETURNED} {_FREE_ORDER}",
+    f"{_SUSPECT_SELECT} WHERE {_IS_SUSPECT} {_FREE_ORDER}",
 )
 _READY_IN_BOOK = (
-    f"{_FREE_SELECT} WHERE free.book = :book ORDER BY free.chunk, free.entry_start LIMIT :units",
     f"{_FRESH_SELECT} WHERE chunk.book = :book AND high_water < entry_stop"
     " ORDER BY chunk LIMIT :units",
+    f"{_RETURNED_SELECT} WHERE free.book = :book AND {_IS_RETURNED} {_FREE_ORDER}",
+    f"{_SUSPECT_SELECT} WHERE free.book = :book AND {_IS_SUSPECT} {_FREE_ORDER}",
 )
-_READY_BOOKS = """
+_READY_BOOKS = f"""
     SELECT value,
-        EXISTS (SELECT 1 FROM free WHERE free.book = value),
         EXISTS (SELECT 1 FROM chunk INDEXED BY chunk_fresh
-                WHERE chunk.book = value AND high_water < entry_stop)
+                WHERE chunk.book = value AND high_water < entry_stop),
+        EXISTS (SELECT 1 FROM free INDEXED BY free_returned
+                WHERE free.book = value AND {_IS_RETURNED}),
+        EXISTS (SELECT 1 FROM free INDEXED BY free_suspect
+                WHERE free.book = value AND {_IS_SUSPECT})
     FROM json_each(?)"""
-_INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+_HOLDS_SUSPECT = f"SELECT 1 FROM lease WHERE worker = ? AND {_IS_SUSPECT} LIMIT 1"
+_INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _INSERT_DONE = """
     INSERT INTO done (book, chunk, entry_start, entry_stop, attempt, lease, worker,
         outputs, cpu_s, wall_s, bytes_in)
@@ -113,13 +126,13 @@ def insert_book(
     ranges = sum(count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in chunks)
     added = db.execute(
         "INSERT OR IGNORE INTO book"
-        " (book, events_per_range, failures_max, attempts_max, entries, ranges)"
+        " (book, events_per_range, failures_max, losses_max, entries, ranges)"
         " VALUES (?, ?, ?, ?, ?, ?) RETURNING book",
         (
             book,
             step,
             rules.failures_max,
-            rules.attempts_max,
+            rules.losses_max,
             sum(c.entries for c in chunks),
             ranges,
         ),
@@ -133,23 +146,13 @@ def insert_book(
 
 
 def _to_interval(row: tuple[Any, ...]) -> LeasedInterval:
-    lease, worker, book, chunk, start, stop, attempt, failures, expires, running, cpu_s = row
-    return LeasedInterval(
-        LeaseId(lease),
-        WorkerId(worker),
-        book,
-        chunk,
-        start,
-        stop,
-        attempt,
-        failures,
-        from_microseconds(expires),
-        bool(running),
-        cpu_s,
-    )
+    *_, duration, expires, running, cpu_s = row
+    times = duration * _MICROSECOND, from_microseconds(expires)
+    fields = (*row[:9], *times, bool(running), cpu_s)
+    return LeasedInterval(*fields)
 
 
-def _to_row(interval: LeasedInterval, expires: int) -> tuple[Any, ...]:
+def _to_row(interval: LeasedInterval, duration: int, expires: int) -> tuple[Any, ...]:
     return (
         interval.lease,
         interval.worker,
@@ -159,6 +162,8 @@ def _to_row(interval: LeasedInterval, expires: int) -> tuple[Any, ...]:
         interval.entry_stop,
         interval.attempt,
         interval.failures,
+        interval.losses,
+        duration,
         expires,
         interval.running,
         interval.cpu_s,
@@ -171,9 +176,9 @@ def _in_entry_order(rows: Iterable[tuple[Any, ...]]) -> list[LeasedInterval]:
 
 
 def require_book(db: sqlite3.Connection, book: int) -> tuple[int, int]:
-    """Return a book's (failures_max, attempts_max), or raise `NotFoundError`."""
+    """Return a book's (failures_max, losses_max), or raise `NotFoundError`."""
     row: tuple[int, int] | None = db.execute(
-        "SELECT failures_max, attempts_max FROM book WHERE book = ?", (book,)
+        "SELECT failures_max, losses_max FROM book WHERE book = ?", (book,)
     ).fetchone()
     if row is None:
         raise NotFoundError(f"there is no book {book}", book=book)
@@ -185,10 +190,11 @@ def claim(
     lease: LeaseId,
     worker: WorkerId,
     units: int,
-    expires: datetime,
+    duration: timedelta,
+    now: datetime,
     books: Sequence[int] | None,
 ) -> list[LeasedInterval]:
-    """Lease up to so many units: returned ones first, then fresh ones."""
+    """Lease up to so many units: a suspect first, then returned ones, then fresh ones."""
     held = _in_entry_order(
         db.execute(f"SELECT {_LEASE_COLUMNS} FROM lease WHERE lease = ?", (lease,))
     )
@@ -199,43 +205,46 @@ def claim(
     taken: list[LeasedInterval] = []
     if units <= 0:
         return taken
-    for fresh, book in _places(db, books):
-        ready = (_READY_ANYWHERE if book is None else _READY_IN_BOOK)[fresh]
-        for row in db.execute(ready, {"book": book, "units": units}).fetchall():
-            piece = LeasedInterval(lease, worker, *_cut(db, row, units, fresh), expires)
-            units -= count_units((piece.entry_start, piece.entry_stop), row[6], row[7])
+    suspects = 0 if db.execute(_HOLDS_SUSPECT, (worker,)).fetchone() else 1
+    for kind, book in _places(db, books):
+        ready = (_READY_ANYWHERE if book is None else _READY_IN_BOOK)[kind]
+        wanted = min(units, suspects) if kind == _SUSPECT else units
+        for row in db.execute(ready, {"book": book, "units": wanted}).fetchall():
+            cut = _cut(db, row, wanted, fresh=kind == _FRESH)
+            piece = LeasedInterval(lease, worker, *cut, duration, now + duration)
+            taken_units = count_units((piece.entry_start, piece.entry_stop), *row[-2:])
+            units, wanted = units - taken_units, wanted - taken_units
+            suspects -= kind == _SUSPECT
             taken.append(piece)
-            if units <= 0:
+            if wanted <= 0:
                 break
         if units <= 0:
             break
-    microseconds = to_microseconds(expires)
-    db.executemany(_INSERT_LEASE, [_to_row(piece, microseconds) for piece in taken])
+    times = duration // _MICROSECOND, to_microseconds(now + duration)
+    db.executemany(_INSERT_LEASE, [_to_row(piece, *times) for piece in taken])
     return taken
 
 
 def _places(
     db: sqlite3.Connection, books: Sequence[int] | None
-) -> Iterator[tuple[bool, int | None]]:
-    """Yield where to look for ready work, in order: (fresh or returned, which book)."""
+) -> Iterator[tuple[int, int | None]]:
+    """Yield where to look for ready work, in order: (what kind, which book)."""
+    kinds = (_SUSPECT, _RETURNED, _FRESH)
     if books is None:
-        yield False, None
-        yield True, None
+        yield from ((kind, None) for kind in kinds)
     elif len(books) == 1:
-        yield False, books[0]
-        yield True, books[0]
+        yield from ((kind, books[0]) for kind in kinds)
     else:
         # A head lists every running task: ask once which of them have anything at all.
         found = db.execute(_READY_BOOKS, (msgspec.json.encode(list(books)).decode(),)).fetchall()
-        yield from ((False, book) for book, free, _ in found if free)
-        yield from ((True, book) for book, _, fresh in found if fresh)
+        yield from ((kind, book) for kind in kinds for book, *has in found if has[kind])
 
 
 def _cut(
     db: sqlite3.Connection, row: tuple[Any, ...], units: int, fresh: bool
-) -> tuple[int, int, int, int, int, int]:
+) -> tuple[int, int, int, int, int, int, int]:
     """Take the first units of a ready interval; what is left of it stays ready."""
-    book, chunk, start, stop, attempt, failures, grid_start, step = row
+    book, chunk, start, stop, attempt, failures, losses, grid_start, step = row
     end = units_end((start, stop), grid_start, step, units)
     if fresh:
         db.execute(
@@ -247,8 +256,8 @@ def _cut(
             (book, chunk, start),
         )
         if end < stop:
-            db.execute(_INSERT_FREE, (book, chunk, end, stop, attempt, failures))
-    return book, chunk, start, end, attempt, failures
+            db.execute(_INSERT_FREE, (book, chunk, end, stop, attempt, failures, losses))
+    return book, chunk, start, end, attempt, failures, losses
 
 
 def _carve(
@@ -292,7 +301,8 @@ def renew(
     db: sqlite3.Connection,
     lease: LeaseId,
     worker: WorkerId,
-    expires: datetime,
+    duration: timedelta,
+    now: datetime,
     running: Sequence[RunningUnit],
 ) -> list[LeasedInterval]:
     """Extend a lease, note which units have begun; return what it holds."""
@@ -302,9 +312,9 @@ def renew(
             db.execute(_INSERT_LEASE, (*row[:-2], True, unit.cpu_s))
     return _in_entry_order(
         db.execute(
-            f"UPDATE lease SET expires = ? WHERE lease = ? AND worker = ?"
+            f"UPDATE lease SET duration = ?, expires = ? WHERE lease = ? AND worker = ?"
             f" RETURNING {_LEASE_COLUMNS}",
-            (to_microseconds(expires), lease, worker),
+            (duration // _MICROSECOND, to_microseconds(now + duration), lease, worker),
         ).fetchall()
     )
 
@@ -360,15 +370,15 @@ def _fail(db: sqlite3.Connection, ended: Sequence[tuple[LeasedInterval, Failure]
     free: list[tuple[Any, ...]] = []
     closed: list[tuple[Any, ...]] = []
     for row, failure in ended:
-        failures_max, attempts_max = limits[row.book]
+        failures_max, losses_max = limits[row.book]
         failures = row.failures + (failure.kind in COUNTED_KINDS)
         place = (row.book, row.chunk, row.entry_start, row.entry_stop)
-        # What never began cannot have killed its workers.
-        worn_out = row.running and row.attempt >= attempts_max
-        if failures >= failures_max or worn_out:
+        # What never began cannot have killed its worker.
+        losses = row.losses + (failure.kind == "lost" and row.running)
+        if failures >= failures_max or losses >= losses_max:
             closed.append((*place, int(RangeState.FATAL), failure.error))
         else:
-            free.append((*place, row.attempt + 1, failures))
+            free.append((*place, row.attempt + 1, failures, losses))
     db.executemany(_INSERT_FAILED, (_to_failed_row(row, failure) for row, failure in ended))
     db.executemany(_INSERT_CLOSED, closed)
     db.executemany(_INSERT_FREE, free)
@@ -402,6 +412,11 @@ def lose(
     lost = _in_entry_order(rows)
     _fail(db, [(row, Failure("lost", reason, cpu_s=row.cpu_s)) for row in lost])
     return lost
+
+
+def resume(db: sqlite3.Connection, now: datetime) -> None:
+    """Give every lease its whole time again."""
+    db.execute("UPDATE lease SET expires = max(expires, ? + duration)", (to_microseconds(now),))
 
 
 def cancel(db: sqlite3.Connection, book: int) -> None:

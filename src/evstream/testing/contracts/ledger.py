@@ -11,6 +11,7 @@ import pytest
 
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
+    SUSPECT_LOSSES,
     BookRules,
     ClosedInterval,
     Failure,
@@ -34,7 +35,7 @@ FIRST, SECOND, THIRD = LeaseId("lease-1"), LeaseId("lease-2"), LeaseId("lease-3"
 LEASE_S = 60
 DURATION = timedelta(seconds=LEASE_S)
 BOOK = 2
-RULES = BookRules(events_per_range=10, failures_max=2, attempts_max=4)
+RULES = BookRules(events_per_range=10, failures_max=2, losses_max=4)
 # Two files; the first one's last range is short.
 CHUNKS = (Chunk(0, Lfn("a.root"), 0, 25), Chunk(1, Lfn("b.root"), 100, 120))
 OUTPUT = OutputRecord("output", "tasks/1/output/x.root", 12, "ab" * 32, "0badcafe", {"Events": 10})
@@ -99,7 +100,7 @@ class LedgerContract(Suite):
 
     async def test_a_claim_takes_the_first_units(self, ledger: Ledger, clock: ManualClock) -> None:
         expires = clock.now() + DURATION
-        expected = LeasedInterval(FIRST, ANNE, BOOK, 0, 0, 10, 1, 0, expires)
+        expected = LeasedInterval(FIRST, ANNE, BOOK, 0, 0, 10, 1, 0, 0, DURATION, expires)
         assert await self.claim(ledger) == [expected]
         assert await ledger.leases() == [expected]
 
@@ -229,15 +230,46 @@ class LedgerContract(Suite):
         ]
         assert spans(await self.claim(ledger)) == [(0, 10, 20)]
 
-    @pytest.mark.parametrize("kind", ["node", "lost"])
-    async def test_failures_of_the_node_cost_attempts_only(self, ledger: Ledger, kind: str) -> None:
-        for number in range(RULES.attempts_max):
+    async def test_failures_of_the_node_cost_nothing(self, ledger: Ledger) -> None:
+        for number in range(3 * RULES.losses_max):
             (held,) = await self.claim(ledger, 1, LeaseId(f"try-{number}"))
-            assert (held.attempt, held.failures) == (number + 1, 0)
-            await ledger.report_ranges([report_on(held, Failure(kind, "disk full"))])
-        assert [(c.state, c.error) for c in await ledger.closed(BOOK)] == [
-            (RangeState.FATAL, "disk full")
+            assert (held.attempt, held.failures, held.losses) == (number + 1, 0, 0)
+            await ledger.report_ranges([report_on(held, Failure("node", "disk full"))])
+        assert await ledger.closed(BOOK) == []
+
+    async def test_what_is_lost_often_while_it_runs_is_set_aside(self, ledger: Ledger) -> None:
+        for number in range(RULES.losses_max):
+            lease = LeaseId(f"try-{number}")
+            (held,) = await self.claim(ledger, 1, lease)
+            assert (held.attempt, held.failures, held.losses) == (number + 1, 0, number)
+            await ledger.renew_lease(lease, ANNE, DURATION, [running_unit(held)])
+            await ledger.forget_worker(ANNE)
+        assert [(c.entry_start, c.state, c.error) for c in await ledger.closed(BOOK)] == [
+            (0, RangeState.FATAL, "worker lost")
         ]
+
+    async def test_no_worker_holds_two_suspects_at_once(self, ledger: Ledger) -> None:
+        for number in range(SUSPECT_LOSSES):
+            lease = LeaseId(f"try-{number}")
+            units = await self.claim(ledger, 2, lease)
+            begun = [RunningUnit(BOOK, 0, start, start + 10) for start in (0, 10)]
+            assert spans(units)[0][1] == 0
+            await ledger.renew_lease(lease, ANNE, DURATION, begun)
+            await ledger.forget_worker(ANNE)
+        assert spans(await self.claim(ledger, 9, FIRST, ANNE)) == [
+            (0, 0, 10),
+            (0, 20, 25),
+            (1, 100, 120),
+        ]
+        assert await self.claim(ledger, 9, SECOND, ANNE) == []
+        assert spans(await self.claim(ledger, 9, THIRD, BOB)) == [(0, 10, 20)]
+
+    async def test_what_is_lost_before_it_runs_is_handed_out_for_ever(self, ledger: Ledger) -> None:
+        for number in range(3 * RULES.losses_max):
+            (held,) = await self.claim(ledger, 1, LeaseId(f"try-{number}"))
+            assert (held.attempt, held.losses) == (number + 1, 0)
+            await ledger.forget_worker(ANNE)
+        assert await ledger.closed(BOOK) == []
 
     # Leases that end otherwise
 
@@ -257,6 +289,21 @@ class LedgerContract(Suite):
         assert held.expires == clock.now() + DURATION
         clock.advance(LEASE_S - 1)
         assert await ledger.expire_leases() == []
+
+    async def test_leases_have_their_whole_time_again_after_the_head_was_away(
+        self, ledger: Ledger, clock: ManualClock
+    ) -> None:
+        await self.claim(ledger)
+        await ledger.renew_lease(FIRST, ANNE, DURATION / 2)
+        await self.claim(ledger, 1, SECOND, BOB)
+        clock.advance(10 * LEASE_S)
+        await ledger.resume_leases()
+        assert await ledger.expire_leases() == []
+        clock.advance(LEASE_S / 2)
+        assert [row.lease for row in await ledger.expire_leases()] == [FIRST]
+        assert [row.expires for row in await ledger.leases()] == [
+            clock.now() + DURATION / 2,
+        ]
 
     async def test_renewal_notes_what_has_begun(self, ledger: Ledger) -> None:
         (held,) = await self.claim(ledger, 3)
