@@ -166,13 +166,13 @@ def test_a_range_that_kills_its_worker_is_set_aside_and_the_rest_done(
     payload = tmp_path / "deadly.sh"
     payload.write_text('test $3 = 200 && kill -9 $PPID && sleep 100\ncp "$1" "$2"\n')
     words = ["--payload", f"sh {payload} {{input}} {{output}} {{entry_start}}"]
-    words += ["--events-per-range", "100", "--workers", "2", "--output", "out"]
+    words += ["--events-per-range", "100", "--workers", "2", "--losses-max", "8", "--output", "out"]
     done = command.run("run", events[0], *words, status=3)
     assert "100 events were set aside" in done.stderr
     receipt = json.loads((tmp_path / "out/receipt.json").read_text())
     assert receipt["set_aside"] == [["a.root", 200, 300, "worker lost"]]
     assert receipt["counts"]["committed"] == 500
-    assert receipt["counts"]["failed_attempts"] >= 10
+    assert receipt["counts"]["failed_attempts"] >= 8
 
 
 def test_a_killed_run_goes_on_where_it_was(

@@ -47,6 +47,9 @@ class TaskOptions:
         float, Parameter(help="Wall seconds after which a payload counts as hung.")
     ] = 3600.0
     failures_max: Annotated[int, Parameter(help="Failures after which a range is set aside.")] = 3
+    losses_max: Annotated[
+        int, Parameter(help="Workers lost while they ran a range before it is set aside.")
+    ] = 30
     name: Annotated[str, Parameter(help="Name of the task; default from the payload.")] = ""
 
     def new_task(self, dataset: str, tree: str) -> NewTask:
@@ -75,4 +78,5 @@ class TaskOptions:
             merge=self.merge,
             payload_s_max=self.payload_s_max,
             failures_max=self.failures_max,
+            losses_max=self.losses_max,
         )

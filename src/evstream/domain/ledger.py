@@ -49,7 +49,7 @@ class BookRules:
 
     events_per_range: int
     failures_max: int = 3
-    losses_max: int = 10
+    losses_max: int = 30
 
 
 @dataclass(frozen=True, slots=True)

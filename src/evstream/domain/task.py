@@ -43,7 +43,7 @@ class TaskSpec:
     merge: bool = False
     payload_s_max: float = 3600.0
     failures_max: int = 3
-    losses_max: int = 10
+    losses_max: int = 30
 
     def check(self) -> None:
         """Refuse what cannot work, naming the field.

@@ -118,7 +118,7 @@ class NewTask(Message, frozen=True):
     merge: bool = False
     payload_s_max: float = 3600.0
     failures_max: int = 3
-    losses_max: int = 10
+    losses_max: int = 30
 
 
 class TaskView(Message, frozen=True):
