@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from evstream import daemons
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.adapters.clock import SystemClock
+from evstream.adapters.formats import KnownFormats
 from evstream.adapters.ids import RandomIds
 from evstream.adapters.offload import Threads
 from evstream.adapters.payload.command import CommandRunner
@@ -34,10 +35,11 @@ from evstream.edge import Products
 from evstream.edge.sources import Sources
 from evstream.head import Claims, Datasets, Finishing, Reports, Slices, Sweeping, Tasks
 from evstream.head.plans import Planner
-from evstream.pilot import Pilot, PilotSettings
+from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import (
     Catalogue,
     Clock,
+    Formats,
     Ids,
     Ledger,
     Offload,
@@ -67,6 +69,7 @@ class Parts:
     catalogue: Catalogue
     store: OutputStore
     opener: SourceOpener
+    formats: Formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +99,15 @@ class Application:
         catalogue, ledger = parts.catalogue, parts.ledger
         self._finishing = Finishing(catalogue, ledger, receipt_signer, parts.offload)
         self._sweeping = Sweeping(catalogue, ledger, parts.store)
-        self._products = Products(catalogue, Sources(parts.opener), parts.offload)
+        self._products = Products(catalogue, Sources(parts.opener, parts.formats), parts.offload)
         services = Services(
             catalogue=catalogue,
-            datasets=Datasets(catalogue, parts.opener, parts.offload),
-            tasks=Tasks(catalogue, ledger, planner),
+            datasets=Datasets(catalogue, parts.opener, parts.offload, parts.formats),
+            tasks=Tasks(catalogue, ledger, planner, parts.formats),
             claims=Claims(catalogue, ledger, planner),
             reports=Reports(ledger, parts.store, self._finishing.nudge),
             finishing=self._finishing,
-            slices=Slices(catalogue, planner),
+            slices=Slices(catalogue, planner, parts.formats),
             products=self._products,
             store=parts.store,
             ids=parts.ids,
@@ -172,6 +175,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
             catalogue=database.catalogue,
             store=LocalStore(directory / "outputs", offload),
             opener=FsspecOpener(),
+            formats=KnownFormats(),
         )
         application = Application(parts, _keys(directory), settings, token)
         try:
@@ -301,6 +305,11 @@ def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
     return path.read_bytes()
 
 
+def make_formats() -> Formats:
+    """Return the formats of files that there are."""
+    return KnownFormats()
+
+
 def connect(address: Address, patience_s: float) -> Service:
     """Return a client of the service at an address."""
     return Service(
@@ -325,10 +334,9 @@ def make_pilot(
     """Return a pilot that works for a service; payloads are commands unless said otherwise."""
     return Pilot(
         service,
-        runner or CommandRunner(),
+        Tools(runner or CommandRunner(), KnownFormats(), Threads(max(4, settings.cores))),
         SystemClock(),
         RandomIds(),
-        Threads(max(4, settings.cores)),
         settings,
         directory,
         worker,

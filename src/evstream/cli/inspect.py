@@ -1,4 +1,4 @@
-"""``evstream inspect``: what a ROOT file holds."""
+"""``evstream inspect``: what a file of events holds."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from evstream.cli.printing import print_json, print_pairs, print_table, size_tex
 from evstream.cli.service import Json
 
 if TYPE_CHECKING:
-    from evstream.rootio import TreeIndex
+    from evstream.ports.format import TreeInfo
 
 
 def inspect(
-    file: Annotated[Path, Parameter(help="A ROOT file.")],
+    file: Annotated[Path, Parameter(help="A ROOT, Parquet, HDF5, LHE or HepMC file.")],
     *,
     json: Json = False,
 ) -> None:
-    """Show a ROOT file's trees with their branches, and its other objects.
+    """Show a file's trees with their branches, and its other objects.
 
-    Needs no service, and reads no more than the file's metadata.
+    Needs no service. Of ROOT and Parquet files no more than the metadata is read.
 
     For example:
 
         evstream inspect nano.root
     """
     from evstream import rootio
+    from evstream.assembly import make_formats
     from evstream.cli.cut import file_error
 
     try:
         with rootio.FileSource(file) as source:
-            index = rootio.inspect(source)
+            file_format, index = make_formats().inspect(source, str(file))
     except OSError as error:
         raise file_error(error) from error
     objects = [
@@ -42,6 +43,7 @@ def inspect(
         print_json(
             {
                 "file": str(file),
+                "format": file_format.name,
                 "size": index.size,
                 "uuid": index.uuid,
                 "fingerprint": index.fingerprint,
@@ -51,15 +53,20 @@ def inspect(
             }
         )
         return
-    print_pairs([("file", file), ("size", size_text(index.size)), ("uuid", index.uuid)])
+    about = [("file", file), ("format", file_format.name), ("size", size_text(index.size))]
+    print_pairs([*about, *([("uuid", index.uuid)] if index.uuid else [])])
     for tree in index.trees.values():
         size = size_text(sum(b.compressed_bytes for b in tree.branches))
         clusters = len(tree.clusters) - 1
-        print_table(
-            ("branch", "type", "compressed", "baskets"),
-            [(b.name, b.type, size_text(b.compressed_bytes), b.baskets) for b in tree.branches],
-            title=f"{tree.path}: {tree.entries} entries, clusters: {clusters}, {size}",
-        )
+        title = f"{tree.path}: {tree.entries} entries"
+        if tree.branches:
+            print_table(
+                ("branch", "type", "compressed", "baskets"),
+                [(b.name, b.type, size_text(b.compressed_bytes), b.baskets) for b in tree.branches],
+                title=f"{title}, clusters: {clusters}, {size}",
+            )
+        else:
+            print(f"{title}, to be had whole")
         for note in tree.notes:
             print(f"cuts leave behind: {note}")
     if objects:
@@ -69,7 +76,7 @@ def inspect(
         print(f"{path} cannot be cut: {why}")
 
 
-def _plain(tree: TreeIndex) -> dict[str, Any]:
+def _plain(tree: TreeInfo) -> dict[str, Any]:
     return {
         "path": tree.path,
         "entries": tree.entries,

@@ -1,4 +1,4 @@
-"""``evstream join``: ROOT files into one."""
+"""``evstream join``: files of events into one."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from evstream.cli.service import Json
 
 def join(
     output: Annotated[Path, Parameter(help="File to write.")],
-    *inputs: Annotated[Path, Parameter(help="ROOT files, in the order of their entries.")],
+    *inputs: Annotated[Path, Parameter(help="Files of one format, in the order of their entries.")],
     json: Json = False,
 ) -> None:
-    """Join ROOT files into one, in the given order, by copying compressed baskets.
+    """Join files of one format into one, in the given order. Needs no service.
 
-    Trees are put behind each other, histograms added; of other objects the first
-    file's are kept. Needs no service.
+    Of ROOT files, compressed baskets are copied; trees are put behind each other,
+    histograms added; of other objects the first file's are kept.
 
     For example:
 
         evstream join all.root part1.root part2.root
     """
     from evstream import rootio
+    from evstream.assembly import make_formats
     from evstream.cli.cut import file_error, refuse_overwriting
     from evstream.domain.errors import RequestError
 
@@ -33,7 +34,9 @@ def join(
         raise RequestError("there is nothing to join", hint="name at least one input")
     refuse_overwriting(output, *inputs)
     try:
-        result = rootio.join(inputs, output)
+        with rootio.FileSource(inputs[0]) as first:
+            file_format = make_formats().recognise(first, str(inputs[0]))
+        result = file_format.join(inputs, output)
     except OSError as error:
         raise file_error(error) from error
     if json:

@@ -22,7 +22,7 @@ class Fingerprint:
         The file's own UUID; empty for formats that have none.
     digest : str
         Hex sha256 of the structural metadata (ROOT), the footer (Parquet) or the
-        whole file (text).
+        whole file (HDF5, text).
     """
 
     size: int
@@ -45,6 +45,8 @@ class SourceFile:
     asked : dict of str to tuple of (int, int)
         Intervals wanted of a tree, if the registration named some (the steps of a
         coffea fileset); a tree that is not named is wanted whole.
+    format : str
+        Name of its format; products cut from it are in the same one.
     """
 
     lfn: Lfn
@@ -53,6 +55,7 @@ class SourceFile:
     fingerprint: Fingerprint
     trees: dict[str, int]
     asked: dict[str, tuple[Interval, ...]] = field(default_factory=dict)
+    format: str = "root"
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,14 +119,17 @@ def slice_of(
     tree: str,
     interval: Interval,
     branches: tuple[str, ...] | None,
+    file_format: str = "root",
 ) -> Descriptor:
     """Describe a cut of one tree of one file.
 
     Parameters
     ----------
     branches : tuple of str or None
-        Names as `evstream.rootio.select_branches` gives them; None for all. Order
-        does not matter.
+        Names as `evstream.ports.Format.select` gives them; None for all. Order does
+        not matter.
+    file_format : str
+        The file's; the product is in the same one.
     """
     parameters: list[tuple[str, Any]] = [("tree", tree)]
     if branches is not None:
@@ -136,4 +139,5 @@ def slice_of(
         recipe=SLICE,
         recipe_version=1,
         parameters=tuple(parameters),
+        format=file_format,
     )

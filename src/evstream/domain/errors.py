@@ -12,6 +12,7 @@
     ├── TransientError       the same again, later
     ├── DataError            never again with these bytes; keep the evidence
     │   ├── SourceChangedError   a file is not the one that was registered
+    │   ├── UnsupportedFormatError   a file of a kind that nothing here reads
     │   └── VerificationError    a receipt does not hold
     ├── PayloadError         the user's program failed; its log says why
     └── ConfigError          this machine or its settings must be mended first
@@ -113,6 +114,12 @@ class SourceChangedError(DataError):
     """A source file differs from what was registered; it is never mixed in."""
 
     code = "source_changed"
+
+
+class UnsupportedFormatError(DataError):
+    """A file of none of the supported formats; the message says what it is."""
+
+    code = "unsupported_format"
 
 
 class VerificationError(DataError):

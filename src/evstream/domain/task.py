@@ -14,7 +14,16 @@ from evstream.domain.splitting import check_events_per_range
 from evstream.domain.states import TaskState
 
 PLACEHOLDERS = ("input", "output", "entry_start", "entry_stop", "range_id")
-MERGEABLE_SUFFIXES = (".root",)
+MERGEABLE_SUFFIXES = (
+    ".root",
+    ".lhe",
+    ".lhe.gz",
+    ".hepmc",
+    ".hepmc.gz",
+    ".hepmc2",
+    ".hepmc3",
+)
+"""Of formats that can be joined; a test compares them with the formats' own."""
 OUTPUT_STREAM = "output"
 
 

@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
-from evstream import rootio
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import SLICE, Descriptor
 from evstream.domain.errors import DescriptorUnknownError, EvstreamError, RequestError
 from evstream.domain.names import ProductKey
 from evstream.edge.sources import OpenSource, Sources
-from evstream.ports import Catalogue, Offload
+from evstream.ports import Catalogue, Cut, Offload
 
 PIECE_BYTES = 1 << 20
 WHOLE_BYTES_MAX = 256 << 10
@@ -40,7 +39,7 @@ class Product:
     size: int
     etag: str
     file: SourceFile
-    cut: rootio.Cut
+    cut: Cut
     whole: bytes | None
 
     @property
@@ -146,12 +145,17 @@ class Products:
             raise RequestError("a slice has the name of a tree and a list of names of branches")
         piece = descriptor.sources[0]
         file = await self._file(piece.fingerprint)
+        if descriptor.format != file.format:
+            raise RequestError(
+                f"{file.lfn} is in format {file.format}, and slices of it are too",
+                hint=f"ask for format {file.format}",
+            )
         start, stop = piece.entries[0]
 
-        def prepare() -> tuple[rootio.Cut, bytes | None]:
+        def prepare() -> tuple[Cut, str, bytes | None]:
             opened = self._sources.acquire(file)
             try:
-                cut = rootio.plan_cut(
+                cut = opened.format.plan_cut(
                     opened.index,
                     tree=tree,
                     entry_start=start,
@@ -163,17 +167,17 @@ class Products:
                 small = cut.size <= WHOLE_BYTES_MAX
                 whole = cut.read(0, cut.size, opened.source) if small else None
                 self._sources.check_unchanged(opened)
-                return cut, whole
+                return cut, opened.format.encoder_id, whole
             finally:
                 self._sources.release(opened)
 
         try:
-            cut, whole = await self._offload(prepare)
+            cut, encoder_id, whole = await self._offload(prepare)
         except EvstreamError:
             # It may have been registered again since, with other replicas.
             self._files.pop(piece.fingerprint, None)
             raise
-        return Product(key, cut.size, f'"{key}-{rootio.ENCODER_ID}"', file, cut, whole)
+        return Product(key, cut.size, f'"{key}-{encoder_id}"', file, cut, whole)
 
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a registered file; asked of the catalogue once in a while."""

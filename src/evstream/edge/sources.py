@@ -7,10 +7,9 @@ from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from evstream import rootio
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.errors import EvstreamError, NotFoundError, SourceChangedError
-from evstream.ports import ByteSource, SourceOpener
+from evstream.ports import ByteSource, FileIndex, Format, Formats, SourceOpener
 
 OPEN_FILES_MAX = 64
 
@@ -22,7 +21,8 @@ class OpenSource:
     pfn: str
     signature: str
     source: ByteSource
-    index: rootio.SourceIndex
+    format: Format
+    index: FileIndex
     stack: ExitStack
     users: int = 0
 
@@ -34,8 +34,11 @@ class Sources:
     registered one; after that its cheap signature is looked at on every use.
     """
 
-    def __init__(self, opener: SourceOpener, open_max: int = OPEN_FILES_MAX) -> None:
+    def __init__(
+        self, opener: SourceOpener, formats: Formats, open_max: int = OPEN_FILES_MAX
+    ) -> None:
         self._opener = opener
+        self._formats = formats
         self._open_max = open_max
         self._lock = threading.Lock()
         self._open: OrderedDict[Fingerprint, OpenSource] = OrderedDict()
@@ -107,7 +110,7 @@ class Sources:
         error: EvstreamError = NotFoundError(f"{file.lfn} has no replica")
         for pfn in file.pfns:
             try:
-                opened = self._open_one(pfn, file.fingerprint)
+                opened = self._open_one(pfn, file)
             except EvstreamError as failed:
                 error = failed
                 continue
@@ -115,19 +118,20 @@ class Sources:
             return opened
         raise error
 
-    def _open_one(self, pfn: str, expected: Fingerprint) -> OpenSource:
+    def _open_one(self, pfn: str, file: SourceFile) -> OpenSource:
+        file_format = self._formats.named(file.format)
         with ExitStack() as stack:
             signature = self._opener.signature(pfn)
             source = stack.enter_context(self._opener.open(pfn))
-            index = rootio.inspect(source)
+            index = file_format.inspect(source)
             found = Fingerprint(index.size, index.uuid, index.fingerprint)
-            if found != expected:
+            if found != file.fingerprint:
                 raise SourceChangedError(
                     f"{pfn} is not the file that was registered",
                     hint="restore it, or register the dataset again under a new name",
                     pfn=pfn,
                 )
-            return OpenSource(pfn, signature, source, index, stack.pop_all(), users=1)
+            return OpenSource(pfn, signature, source, file_format, index, stack.pop_all(), users=1)
 
     def _keep(self, fingerprint: Fingerprint, opened: OpenSource) -> None:
         surplus: list[OpenSource] = []

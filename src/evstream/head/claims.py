@@ -123,7 +123,7 @@ class Claims:
     ) -> m.RangeUnit:
         spec = task.spec
         file = self._files[task.id][chunk.lfn]
-        descriptor = slice_of(file.fingerprint, spec.tree, interval, spec.branches)
+        descriptor = slice_of(file.fingerprint, spec.tree, interval, spec.branches, file.format)
         output = _output_name(task, row, interval, OUTPUT_STREAM, spec.output_suffix)
         log = _output_name(task, row, interval, LOG_STREAM, ".txt")
         return m.RangeUnit(

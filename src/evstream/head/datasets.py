@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from evstream import rootio
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import (
     ConflictError,
@@ -19,7 +18,7 @@ from evstream.domain.errors import (
 )
 from evstream.domain.intervals import IntervalSet
 from evstream.domain.names import DatasetName, Guid, Lfn, Pfn
-from evstream.ports import Catalogue, Offload, SourceOpener
+from evstream.ports import Catalogue, FileIndex, Format, Formats, Offload, SourceOpener
 from evstream.wire.messages import NewDataset, NewFile
 
 INSPECTED_AT_ONCE = 8
@@ -29,10 +28,13 @@ DEFAULT_SCOPE = "user"
 class Datasets:
     """Registers files and looks them up."""
 
-    def __init__(self, catalogue: Catalogue, opener: SourceOpener, offload: Offload) -> None:
+    def __init__(
+        self, catalogue: Catalogue, opener: SourceOpener, offload: Offload, formats: Formats
+    ) -> None:
         self._catalogue = catalogue
         self._opener = opener
         self._offload = offload
+        self._formats = formats
 
     async def add(self, new: NewDataset) -> Dataset:
         """Inspect every file and register them under a name.
@@ -40,46 +42,46 @@ class Datasets:
         Raises
         ------
         RequestError
-            A file is not there, not ROOT, or not what its owner says it is.
+            A file is not there, of no format that we know, or not what its owner says.
         ConflictError
             Two of the files are the same, or the name is taken by other files.
         """
         busy = asyncio.Semaphore(INSPECTED_AT_ONCE)
 
-        async def inspect(file: NewFile) -> rootio.SourceIndex:
+        async def inspect(file: NewFile) -> tuple[Format, FileIndex]:
             async with busy:
                 return await self._offload(lambda: self._inspect(file.pfn))
 
         lfns = unique_lfns(new.files)
         inspections = [asyncio.ensure_future(inspect(file)) for file in new.files]
         try:
-            indexes = await asyncio.gather(*inspections)
+            inspected = await asyncio.gather(*inspections)
         except EvstreamError:
             # One bad file refuses them all; the others need not be read.
             for inspection in inspections:
                 inspection.cancel()
             raise
         described = [
-            describe(file, lfn, index)
-            for file, lfn, index in zip(new.files, lfns, indexes, strict=True)
+            describe(file, lfn, known.name, index)
+            for file, lfn, (known, index) in zip(new.files, lfns, inspected, strict=True)
         ]
         refuse_copies(described)
         files = tuple(sorted(described, key=lambda file: file.lfn))
         dataset = Dataset(dataset_name(new.name, files), files)
         await self._catalogue.add_dataset(
-            dataset, {index.fingerprint: index.to_bytes() for index in indexes}
+            dataset, {index.fingerprint: index.to_bytes() for _, index in inspected}
         )
         return dataset
 
-    def _inspect(self, pfn: str) -> rootio.SourceIndex:
+    def _inspect(self, pfn: str) -> tuple[Format, FileIndex]:
         try:
             with self._opener.open(pfn) as source:
-                return rootio.inspect(source)
+                return self._formats.inspect(source)
         except DataError as error:
             raise type(error)(f"{pfn}: {error.message}", hint=error.hint, **error.fields) from error
 
 
-def describe(file: NewFile, lfn: Lfn, index: rootio.SourceIndex) -> SourceFile:
+def describe(file: NewFile, lfn: Lfn, file_format: str, index: FileIndex) -> SourceFile:
     """Return a file as it is, after checking what its owner says of it."""
     if file.uuid and file.uuid.lower() != index.uuid:
         raise SourceChangedError(
@@ -110,6 +112,7 @@ def describe(file: NewFile, lfn: Lfn, index: rootio.SourceIndex) -> SourceFile:
         fingerprint=Fingerprint(size=index.size, uuid=index.uuid, digest=index.fingerprint),
         trees=trees,
         asked=asked,
+        format=file_format,
     )
 
 

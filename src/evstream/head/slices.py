@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from evstream import rootio
 from evstream.domain.dataset import Dataset, SourceFile
 from evstream.domain.descriptor import Descriptor, slice_of
 from evstream.domain.errors import NotFoundError, RequestError
 from evstream.domain.names import DatasetName
 from evstream.head.plans import Planner
-from evstream.ports import Catalogue
+from evstream.ports import Catalogue, Formats
 from evstream.wire.messages import DeliveryPlan, NewSlice
 
 
 class Slices:
     """Turns what people say into descriptors, and descriptors into plans."""
 
-    def __init__(self, catalogue: Catalogue, planner: Planner) -> None:
+    def __init__(self, catalogue: Catalogue, planner: Planner, formats: Formats) -> None:
         self._catalogue = catalogue
+        self._formats = formats
         self._planner = planner
 
     async def plan(self, descriptor: Descriptor) -> DeliveryPlan:
@@ -43,8 +43,8 @@ class Slices:
                 f"entries [{new.entry_start}, {stop}) are not within [0, {entries})",
                 hint="give 0 <= entry_start < entry_stop <= entries",
             )
-        branches = await choose_branches(self._catalogue, file, tree, new.branches)
-        return slice_of(file.fingerprint, tree, (new.entry_start, stop), branches)
+        branches = await choose_branches(self._catalogue, self._formats, file, tree, new.branches)
+        return slice_of(file.fingerprint, tree, (new.entry_start, stop), branches, file.format)
 
 
 def _find_file(dataset: Dataset, lfn: str) -> SourceFile:
@@ -83,7 +83,7 @@ def choose_tree(dataset: Dataset, tree: str) -> str:
     if not names:
         raise RequestError(
             "the files have no tree in common",
-            hint="give files of one kind with a TTree",
+            hint="give files of one kind with trees in them",
         )
     raise RequestError(
         f"the files have several trees: {', '.join(names)}",
@@ -92,7 +92,7 @@ def choose_tree(dataset: Dataset, tree: str) -> str:
 
 
 async def choose_branches(
-    catalogue: Catalogue, file: SourceFile, tree: str, globs: list[str]
+    catalogue: Catalogue, formats: Formats, file: SourceFile, tree: str, globs: list[str]
 ) -> tuple[str, ...] | None:
     """Return the branches that globs select, sorted; None where that is all of them."""
     if not globs:
@@ -102,8 +102,9 @@ async def choose_branches(
         raise RequestError(
             f"the index of {file.lfn} has been lost", hint="register the dataset again"
         )
-    index = rootio.SourceIndex.from_bytes(blob).trees[tree]
-    chosen = rootio.select_branches(index, globs)
-    if set(chosen) == set(rootio.select_branches(index, ["*"])):
+    file_format = formats.named(file.format)
+    index = file_format.load(blob)
+    chosen = file_format.select(index, tree, globs)
+    if set(chosen) == set(file_format.select(index, tree, ["*"])):
         return None
     return tuple(sorted(chosen))

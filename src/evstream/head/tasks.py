@@ -17,14 +17,17 @@ from evstream.domain.task import Task, TaskSpec, merge_book, process_book, task_
 from evstream.head.books import books_of, merge_progress
 from evstream.head.plans import Planner
 from evstream.head.slices import choose_branches, choose_tree
-from evstream.ports import Catalogue, Ledger
+from evstream.ports import Catalogue, Formats, Ledger
 from evstream.wire import messages as m
 
 
 class Tasks:
     """Accepts tasks and answers for them."""
 
-    def __init__(self, catalogue: Catalogue, ledger: Ledger, planner: Planner) -> None:
+    def __init__(
+        self, catalogue: Catalogue, ledger: Ledger, planner: Planner, formats: Formats
+    ) -> None:
+        self._formats = formats
         self._catalogue = catalogue
         self._ledger = ledger
         self._planner = planner
@@ -39,7 +42,9 @@ class Tasks:
         """
         dataset = await self._catalogue.dataset(DatasetName(new.dataset))
         tree = choose_tree(dataset, new.tree)
-        branches = await choose_branches(self._catalogue, dataset.files[0], tree, new.branches)
+        branches = await choose_branches(
+            self._catalogue, self._formats, dataset.files[0], tree, new.branches
+        )
         spec = TaskSpec(
             name=new.name,
             dataset=dataset.name,
@@ -55,7 +60,7 @@ class Tasks:
         )
         spec.check()
         for file in dataset.files[1:]:
-            await choose_branches(self._catalogue, file, tree, new.branches)
+            await choose_branches(self._catalogue, self._formats, file, tree, new.branches)
         chunks = plan_chunks(wanted_of(dataset, tree), spec.events_per_range)
         rules = BookRules(spec.events_per_range, spec.failures_max, spec.losses_max)
         task = await self._catalogue.add_task(spec, request_id, rules, chunks)

@@ -3,5 +3,6 @@
 from evstream.pilot.pilot import Pilot
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.summary import PilotSummary
+from evstream.pilot.tools import Tools
 
-__all__ = ["Pilot", "PilotSettings", "PilotSummary"]
+__all__ = ["Pilot", "PilotSettings", "PilotSummary", "Tools"]

@@ -6,16 +6,17 @@ import hashlib
 from pathlib import Path
 
 from evstream import rootio
-from evstream.ports import Clock, Offload, PayloadResult
+from evstream.pilot.tools import Tools
+from evstream.ports import Clock, PayloadResult
 from evstream.wire.messages import MergeUnit
 
 
 class Merger:
     """Joins what ranges left, as a payload of evstream's own."""
 
-    def __init__(self, clock: Clock, offload: Offload) -> None:
+    def __init__(self, clock: Clock, tools: Tools) -> None:
         self._clock = clock
-        self._offload = offload
+        self._tools = tools
 
     async def run(self, work: MergeUnit, paths: list[Path], output: Path) -> PayloadResult:
         """Join the inputs, which lie at ``paths`` in entry order, into ``output``.
@@ -28,6 +29,11 @@ class Merger:
         named = "\n".join(f"{piece.name} {piece.sha256}" for piece in work.inputs)
         identity = hashlib.sha256(named.encode()).digest()
         began = self._clock.monotonic()
-        await self._offload(lambda: rootio.join(paths, output, identity=identity))
+        await self._tools.offload(lambda: self._join(paths, output, identity))
         # CPU time of a thread of ours is nobody's port; only what payloads took is known.
         return PayloadResult(cpu_s=0.0, wall_s=self._clock.monotonic() - began)
+
+    def _join(self, paths: list[Path], output: Path, identity: bytes) -> None:
+        with rootio.FileSource(paths[0]) as first:
+            file_format = self._tools.formats.recognise(first, paths[0].name)
+        file_format.join(paths, output, identity=identity)

@@ -8,29 +8,29 @@ from pathlib import Path
 
 from evstream import rootio
 from evstream.client import Service
-from evstream.domain.errors import DataError, EvstreamError
+from evstream.domain.errors import ConfigError, DataError, EvstreamError
 from evstream.domain.outputs import OutputRecord
 from evstream.pilot.concurrency import in_time, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
-from evstream.ports import Clock, Ids, Offload
+from evstream.pilot.tools import Tools
+from evstream.ports import Clock, Formats, Ids
 
 LOG_BYTES_MAX = 256 * 1024
 LOG_S_MAX = 30.0
 LOG_NAME = "log.txt"
-ROOT_SUFFIX = ".root"
 
 
 class OutputStage:
     """Checks outputs and sends them away."""
 
     def __init__(
-        self, service: Service, clock: Clock, ids: Ids, offload: Offload, settings: PilotSettings
+        self, service: Service, clock: Clock, ids: Ids, tools: Tools, settings: PilotSettings
     ) -> None:
         self._service = service
         self._clock = clock
         self._ids = ids
-        self._offload = offload
+        self._tools = tools
         self._settings = settings
 
     async def store(self, work: Work, stream: str, path: Path) -> OutputRecord:
@@ -44,9 +44,7 @@ class OutputStage:
             The store refuses it, or stayed away.
         """
         check_file(path)
-        entries: dict[str, int] = {}
-        if path.suffix == ROOT_SUFFIX:
-            entries = await self._offload(lambda: count_entries(path))
+        entries = await self._tools.offload(lambda: count_entries(path, self._tools.formats))
         stored = await patiently(
             self._clock,
             self._ids,
@@ -89,16 +87,25 @@ def check_file(path: Path) -> None:
         raise DataError("the output is empty", hint=hint)
 
 
-def count_entries(path: Path) -> dict[str, int]:
-    """Return entries by tree of a ROOT file. Blocking.
+def count_entries(path: Path, formats: Formats) -> dict[str, int]:
+    """Return entries by tree of a file whose name says that it has some. Blocking.
+
+    None of a format whose library is not installed here: payloads bring their own.
 
     Raises
     ------
     DataError
         It cannot be read.
     """
+    file_format = formats.of_file_name(path.name)
+    if file_format is None:
+        return {}
     with rootio.FileSource(path) as source:
-        return {name: tree.entries for name, tree in rootio.inspect(source).trees.items()}
+        try:
+            index = file_format.inspect(source)
+        except ConfigError:
+            return {}
+    return {name: tree.entries for name, tree in index.trees.items()}
 
 
 def _cut_tail(log: Path, tail: Path) -> bool:

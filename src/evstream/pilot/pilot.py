@@ -24,8 +24,9 @@ from evstream.pilot.prefetch import Prefetcher
 from evstream.pilot.reporter import Reporter
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.summary import PilotSummary, Tally
+from evstream.pilot.tools import Tools
 from evstream.pilot.units import Processed, Workbench
-from evstream.ports import Clock, Ids, Offload, PayloadRunner
+from evstream.ports import Clock, Ids
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,10 +50,9 @@ class Pilot:
     def __init__(
         self,
         service: Service,
-        runner: PayloadRunner,
+        tools: Tools,
         clock: Clock,
         ids: Ids,
-        offload: Offload,
         settings: PilotSettings,
         directory: Path,
         worker: WorkerId,
@@ -71,9 +71,9 @@ class Pilot:
         self._prefetcher = Prefetcher(service, clock, ids, settings)
         self._bench = Workbench(
             self._prefetcher,
-            OutputStage(service, clock, ids, offload, settings),
-            runner,
-            Merger(clock, offload),
+            OutputStage(service, clock, ids, tools, settings),
+            tools.runner,
+            Merger(clock, tools),
             settings,
             self._directory,
             hand,

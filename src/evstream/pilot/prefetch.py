@@ -19,7 +19,6 @@ from evstream.wire.messages import MergeInput, MergeUnit, RangeUnit
 
 T = TypeVar("T")
 
-INPUT_SUFFIX = ".root"
 FIRST_GUESS_BYTES = 64 << 20
 
 
@@ -182,7 +181,7 @@ class Prefetcher:
         return self._expected
 
     async def _fetch_product(self, work: RangeUnit, directory: Path, inputs: Inputs) -> None:
-        path = directory / f"input{INPUT_SUFFIX}"
+        path = directory / f"input.{work.plan.descriptor.get('format', 'root')}"
         inputs.paths.append(path)
         inputs.received = await self._patiently(
             lambda: self._service.fetch_product(work.plan, path)

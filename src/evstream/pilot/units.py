@@ -197,6 +197,9 @@ def _failure(error: UnitError, log: str) -> Failure:
 
 def _check_plain(work: RangeUnit | MergeUnit) -> None:
     """Refuse names that lead out of the unit's directory."""
-    for name in (work.range_id, f"output{work.output_suffix}"):
+    names = [work.range_id, f"output{work.output_suffix}"]
+    if isinstance(work, RangeUnit):
+        names.append(f"input.{work.plan.descriptor.get('format')}")
+    for name in names:
         if Path(name).name != name or name in (".", ".."):
             raise RequestError(f"{name!r} cannot name a file of a unit's own")

@@ -2,6 +2,7 @@
 
 from evstream.ports.catalogue import Catalogue
 from evstream.ports.clock import Clock
+from evstream.ports.format import Cut, FileIndex, Format, Formats
 from evstream.ports.ids import Ids
 from evstream.ports.ledger import Ledger
 from evstream.ports.offload import Offload
@@ -13,6 +14,10 @@ __all__ = [
     "ByteSource",
     "Catalogue",
     "Clock",
+    "Cut",
+    "FileIndex",
+    "Format",
+    "Formats",
     "Ids",
     "Ledger",
     "Offload",

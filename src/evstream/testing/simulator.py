@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx2
 
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
+from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener
 from evstream.adapters.storage.memory import MemoryStore
@@ -30,7 +31,7 @@ from evstream.domain.names import TaskId, WorkerId
 from evstream.domain.receipt import check_ledger
 from evstream.domain.states import TaskState
 from evstream.domain.task import process_book
-from evstream.pilot import Pilot, PilotSettings
+from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import PayloadCall, PayloadResult
 from evstream.settings import Settings
 from evstream.testing.faults import FaultRates, FaultyTransport, Wire
@@ -168,6 +169,7 @@ class Simulation:
             catalogue=self._database.catalogue,
             store=self._store,
             opener=MemoryOpener(self._files),
+            formats=KnownFormats(),
         )
         application = Application(parts, Keys(b"u" * 32, b"r" * 32), self._settings)
         loop = asyncio.get_running_loop()
@@ -209,7 +211,8 @@ class Simulation:
         )
         folder = self._folder / worker
         folder.mkdir()
-        pilot = Pilot(service, runner, self._clock, self._ids, InPlace(), settings, folder, worker)
+        tools = Tools(runner, KnownFormats(), InPlace())
+        pilot = Pilot(service, tools, self._clock, self._ids, settings, folder, worker)
         running = asyncio.get_running_loop().create_task(pilot.run())
         self._pilots[worker] = (running, transport)
 

@@ -88,6 +88,7 @@ def dataset_view(dataset: Dataset) -> m.DatasetView:
                 fingerprint=file.fingerprint,
                 trees=file.trees,
                 asked={tree: list(intervals) for tree, intervals in file.asked.items()},
+                format=file.format,
             )
             for file in dataset.files
         ],

@@ -85,6 +85,7 @@ class FileView(Message, frozen=True):
     fingerprint: Fingerprint
     trees: dict[str, int]
     asked: dict[str, list[tuple[int, int]]] = {}
+    format: str = "root"
 
 
 class DatasetView(Message, frozen=True):

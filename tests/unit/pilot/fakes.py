@@ -13,13 +13,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
 from evstream.client import Service
 from evstream.domain.errors import EvstreamError, NotFoundError, TransientError
 from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.states import Answer
-from evstream.pilot import Pilot, PilotSettings, PilotSummary
+from evstream.pilot import Pilot, PilotSettings, PilotSummary, Tools
 from evstream.ports import PayloadCall, PayloadResult
 from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.virtual_time import EPOCH, VirtualClock
@@ -260,10 +261,9 @@ def make_pilot(service: FakeService, runner: FakeRunner, directory: Path, **sett
     """Make a pilot that leaves when there is no task."""
     return Pilot(
         cast("Service", service),
-        runner,
+        Tools(runner, KnownFormats(), InPlace()),
         VirtualClock(),
         SeededIds(1),
-        InPlace(),
         PilotSettings(**{"idle_s_max": 0.0, **settings}),
         directory / "scratch",
         WORKER,

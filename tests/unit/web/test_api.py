@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from evstream.adapters.catalogue.memory import MemoryDatabase
+from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener, MemorySource
 from evstream.adapters.storage.memory import MemoryStore
@@ -42,6 +43,7 @@ def _with_api(work: Work, files: dict[str, bytes] = FILES) -> None:
             database.catalogue,
             MemoryStore(),
             opener,
+            KnownFormats(),
         )
         application = Application(parts, Keys(b"u" * 32, b"r" * 32), Settings(), TOKEN)
         transport = httpx2.ASGITransport(application.app)

@@ -14,6 +14,7 @@ anyio's plugin for it, which anyio brings along.
 
 from evstream.testing.contracts.catalogue import CatalogueContract
 from evstream.testing.contracts.clock import ClockContract
+from evstream.testing.contracts.format import FormatContract
 from evstream.testing.contracts.ids import IdsContract
 from evstream.testing.contracts.ledger import LedgerContract
 from evstream.testing.contracts.offload import OffloadContract
@@ -24,6 +25,7 @@ from evstream.testing.contracts.source_opener import SourceOpenerContract
 __all__ = [
     "CatalogueContract",
     "ClockContract",
+    "FormatContract",
     "IdsContract",
     "LedgerContract",
     "OffloadContract",

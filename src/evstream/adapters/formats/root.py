@@ -1,0 +1,81 @@
+"""ROOT files, by `evstream.rootio`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy.typing as npt
+
+from evstream import rootio
+from evstream.ports import ByteSource
+from evstream.ports.format import FileIndex
+
+
+class RootFormat:
+    """The `Format` port on the ROOT engine, whose values have the port's shape already."""
+
+    name = "root"
+    suffixes = (".root",)
+    encoder_id = rootio.ENCODER_ID
+
+    def recognises(self, head: bytes) -> bool:
+        """Look for ROOT's first four bytes."""
+        return head.startswith(b"root")
+
+    def inspect(self, source: ByteSource) -> rootio.SourceIndex:
+        """Read the metadata at the file's ends."""
+        return rootio.inspect(source)
+
+    def load(self, data: bytes) -> rootio.SourceIndex:
+        """Decode a source index."""
+        return rootio.SourceIndex.from_bytes(data)
+
+    def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
+        """List branches; what they cannot do without comes along when they are cut."""
+        return rootio.select_branches(_own(index).tree(tree), globs)
+
+    def plan_cut(
+        self,
+        index: FileIndex,
+        *,
+        tree: str,
+        entry_start: int,
+        entry_stop: int,
+        branches: Sequence[str] | None = None,
+        identity: bytes = b"",
+    ) -> rootio.Cut:
+        """Plan a cut that copies whole baskets."""
+        return rootio.plan_cut(
+            _own(index),
+            tree=tree,
+            entry_start=entry_start,
+            entry_stop=entry_stop,
+            branches=branches,
+            identity=identity,
+        )
+
+    def plan_select(
+        self,
+        index: FileIndex,
+        *,
+        tree: str,
+        entries: npt.ArrayLike,
+        branches: Sequence[str] | None = None,
+        identity: bytes = b"",
+    ) -> rootio.Cut:
+        """Plan a product of scattered entries."""
+        return rootio.plan_select(
+            _own(index), tree=tree, entries=entries, branches=branches, identity=identity
+        )
+
+    def join(
+        self, inputs: Sequence[Path], output: Path, *, identity: bytes = b""
+    ) -> rootio.JoinResult:
+        """Join by copying baskets; histograms are added."""
+        return rootio.join(inputs, output, identity=identity)
+
+
+def _own(index: FileIndex) -> rootio.SourceIndex:
+    assert isinstance(index, rootio.SourceIndex)
+    return index

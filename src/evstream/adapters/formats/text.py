@@ -1,0 +1,302 @@
+"""Event records in text: a header, the events, a footer. Cuts are runs of the text's bytes.
+
+What LHE and HepMC have in common. Nothing of an event is rewritten, so that slices put
+together again are the source, byte for byte. An uncompressed cut is read from the source
+as it is sent; a gzipped one is compressed when it is prepared.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from evstream.adapters.formats.spooled import SpooledCut
+from evstream.adapters.formats.tables import (
+    EVENTS,
+    Index,
+    Int64,
+    Joined,
+    Tree,
+    check_range,
+    kept_branches,
+    load,
+    runs_of,
+    select,
+)
+from evstream.adapters.formats.text_stream import (
+    GZIP_MAGIC,
+    GzipText,
+    PlainText,
+    Search,
+    new_digest,
+    text_of,
+)
+from evstream.domain.intervals import Interval
+from evstream.ports import ByteSource
+from evstream.ports.format import Cut, FileIndex
+from evstream.rootio import FileSource, SchemaMismatchError, UnsupportedFeatureError
+from evstream.rootio.spool import spooled
+
+HEADER_BYTES_MAX = 256 << 20
+GZIP_LEVEL = 6
+WRITER_VERSION = 1
+
+
+class Grammar(Protocol):
+    """Where the events of a text format begin and end."""
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    def recognises(self, head: bytes) -> bool:
+        """Say whether text that begins so is in this format."""
+        ...
+
+    def event_starts(self, search: Search) -> list[int]:
+        """Return where each event begins, then where the last one ends.
+
+        Raises
+        ------
+        CorruptFileError
+            The text is cut short or contradicts itself.
+        UnsupportedFeatureError
+            Sound, but not to be cut between events.
+        """
+        ...
+
+    def difference(self, first: bytes, other: bytes) -> str:
+        """Say what keeps events with these headers from being in one file; "" if nothing."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextIndex(Index):
+    """Where the events of a text are.
+
+    Attributes
+    ----------
+    starts : int64, shape (n_events + 1,)
+        Offsets in the text, unpacked; the footer begins at the last one.
+    text_bytes : int
+    """
+
+    text: PlainText | GzipText
+    starts: Int64
+    text_bytes: int
+
+    def pieces(self, runs: Sequence[Interval]) -> list[Interval]:
+        """Return the bytes of header, runs of events, and footer."""
+        inner = [(int(self.starts[start]), int(self.starts[stop])) for start, stop in runs]
+        whole = [(0, int(self.starts[0])), *inner, (int(self.starts[-1]), self.text_bytes)]
+        return [piece for piece in whole if piece[0] < piece[1]]
+
+
+class PlainCut:
+    """Runs of an uncompressed file's bytes; nothing is made, all is read when asked for."""
+
+    boundary_bytes = 0
+
+    def __init__(self, pieces: Sequence[Interval], entries: int) -> None:
+        self.entries = entries
+        self._pieces = pieces
+        lengths = [stop - start for start, stop in pieces]
+        self._ends = np.cumsum(lengths, dtype=np.int64)
+        self.size = int(self._ends[-1]) if lengths else 0
+
+    def prepare(self, source: ByteSource) -> None:
+        """Do nothing: every byte is the source's."""
+
+    def read(self, offset: int, size: int, source: ByteSource) -> bytes:
+        """Read the runs that hold some of the product's bytes."""
+        stop = min(offset + size, self.size)
+        ranges = []
+        number = int(np.searchsorted(self._ends, offset, side="right"))
+        while offset < stop:
+            begin, end = self._pieces[number]
+            before = int(self._ends[number]) - (end - begin)
+            length = min(stop, int(self._ends[number])) - offset
+            ranges.append((begin + offset - before, length))
+            offset += length
+            number += 1
+        return b"".join(source.read_ranges(ranges))
+
+
+class GzipCut(SpooledCut):
+    """The same runs, compressed into one gzip member without name or date."""
+
+    def __init__(self, index: TextIndex, pieces: Sequence[Interval], entries: int) -> None:
+        super().__init__(entries)
+        self._index = index
+        self._pieces = pieces
+
+    def make(self, source: ByteSource, out: BinaryIO) -> None:
+        """Compress header, events and footer."""
+        _compress(self._index.text.chunks(source, self._pieces), out)
+
+
+class TextFormat:
+    """The `Format` port on a grammar, for plain or for gzipped files."""
+
+    def __init__(self, grammar: Grammar, *, gzipped: bool) -> None:
+        self._grammar = grammar
+        self._gzipped = gzipped
+        end = ".gz" if gzipped else ""
+        self.name = grammar.name + end
+        self.suffixes = tuple(suffix + end for suffix in grammar.suffixes)
+        codec = f";zlib={zlib.ZLIB_RUNTIME_VERSION};level={GZIP_LEVEL}" if gzipped else ""
+        self.encoder_id = f"evstream-text-{WRITER_VERSION}{codec}"
+
+    def recognises(self, head: bytes) -> bool:
+        """Look at the first words of the text."""
+        if head.startswith(GZIP_MAGIC) is not self._gzipped:
+            return False
+        return self._grammar.recognises(_beginning(head) if self._gzipped else head)
+
+    def inspect(self, source: ByteSource) -> TextIndex:
+        """Read the whole file once: events have no table of contents."""
+        text = text_of(source, self._gzipped)
+        digest, read = new_digest(), 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal read
+            for chunk in text.first_chunks(source, digest):
+                read += len(chunk)
+                yield chunk
+
+        chunks = counted()
+        starts = self._grammar.event_starts(Search(chunks))
+        for _ in chunks:
+            pass
+        if starts[0] > HEADER_BYTES_MAX:
+            raise UnsupportedFeatureError(f"the header takes {starts[0]} bytes")
+        return TextIndex(
+            size=source.size,
+            fingerprint=digest.hexdigest(),
+            trees={EVENTS: Tree(EVENTS, (0, len(starts) - 1))},
+            text=text,
+            starts=np.array(starts, np.int64),
+            text_bytes=read,
+        )
+
+    def load(self, data: bytes) -> Index:
+        """Return what is known without the file: the number of events."""
+        return load(data)
+
+    def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
+        """Refuse: events come whole."""
+        assert isinstance(index, Index)
+        return select(index.tree(tree), globs, self.name)
+
+    def plan_cut(
+        self,
+        index: FileIndex,
+        *,
+        tree: str,
+        entry_start: int,
+        entry_stop: int,
+        branches: Sequence[str] | None = None,
+        identity: bytes = b"",
+    ) -> Cut:
+        """Plan header, events ``[entry_start, entry_stop)`` and footer."""
+        assert isinstance(index, TextIndex)
+        found = index.tree(tree)
+        kept_branches(found, branches)
+        return self._cut(index, check_range(found, entry_start, entry_stop))
+
+    def plan_select(
+        self,
+        index: FileIndex,
+        *,
+        tree: str,
+        entries: npt.ArrayLike,
+        branches: Sequence[str] | None = None,
+        identity: bytes = b"",
+    ) -> Cut:
+        """Plan header, scattered events and footer."""
+        assert isinstance(index, TextIndex)
+        found = index.tree(tree)
+        kept_branches(found, branches)
+        return self._cut(index, runs_of(found, entries))
+
+    def _cut(self, index: TextIndex, runs: Sequence[Interval]) -> Cut:
+        pieces = index.pieces(runs)
+        entries = sum(stop - start for start, stop in runs)
+        return GzipCut(index, pieces, entries) if self._gzipped else PlainCut(pieces, entries)
+
+    def join(self, inputs: Sequence[Path], output: Path, *, identity: bytes = b"") -> Joined:
+        """Join: the first file's header, all events, the last file's footer.
+
+        Gzipped where the output's name says so; inputs may be either.
+
+        Raises
+        ------
+        SchemaMismatchError
+            The headers say different things of the run; the error says which.
+        """
+        if not inputs:
+            raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
+        indexes = [self._inspect_input(path) for path in inputs]
+        self._refuse_differences(inputs, indexes)
+        pieces = _joined_pieces(inputs, indexes)
+        with spooled(output) as out:
+            if output.suffix == ".gz":
+                _compress(pieces, out)
+            else:
+                for chunk in pieces:
+                    out.write(chunk)
+        total = sum(index.trees[EVENTS].entries for index in indexes)
+        return Joined({EVENTS: total}, output.stat().st_size)
+
+    def _inspect_input(self, path: Path) -> TextIndex:
+        with FileSource(path) as source:
+            (head,) = source.read_ranges([(0, min(source.size, 4096))])
+            packed = bytes(head).startswith(GZIP_MAGIC)
+            reader = TextFormat(self._grammar, gzipped=packed)
+            if not reader.recognises(bytes(head)):
+                raise SchemaMismatchError(
+                    f"{path} is no {self._grammar.name} file", hint="join files of one format"
+                )
+            return reader.inspect(source)
+
+    def _refuse_differences(self, inputs: Sequence[Path], indexes: Sequence[TextIndex]) -> None:
+        headers = []
+        for path, index in zip(inputs, indexes, strict=True):
+            with FileSource(path) as source:
+                headers.append(b"".join(index.text.chunks(source, [(0, int(index.starts[0]))])))
+            why = self._grammar.difference(headers[0], headers[-1])
+            if why:
+                raise SchemaMismatchError(
+                    f"{path} and {inputs[0]} cannot be joined: {why}",
+                    hint="join parts of one run only",
+                    names=[str(inputs[0]), str(path)],
+                )
+            del headers[1:]
+
+
+def _joined_pieces(inputs: Sequence[Path], indexes: Sequence[TextIndex]) -> Iterator[bytes]:
+    for number, (path, index) in enumerate(zip(inputs, indexes, strict=True)):
+        start = 0 if number == 0 else int(index.starts[0])
+        stop = index.text_bytes if number == len(inputs) - 1 else int(index.starts[-1])
+        with FileSource(path) as source:
+            yield from index.text.chunks(source, [(start, stop)])
+
+
+def _compress(chunks: Iterator[bytes], out: BinaryIO) -> None:
+    """Write one gzip member; its header holds neither a name nor a date (RFC 1952)."""
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
+    for chunk in chunks:
+        out.write(packer.compress(chunk))
+    out.write(packer.flush())
+
+
+def _beginning(packed: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(31).decompress(packed, 4096)
+    except zlib.error:
+        return b""

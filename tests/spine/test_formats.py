@@ -1,0 +1,78 @@
+"""Whole jobs on files that are not ROOT's."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from evstream.client.verification import verify_receipt
+from tests.spine.commands import CommandLine
+
+pytestmark = pytest.mark.server
+
+COPY = "cp {input} {output}"
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("pylhe-testfile-pythia-6.413-ttbar.lhe", ".lhe"),
+        ("inputThreads1.hepmc", ".hepmc"),
+        ("ttbarsplit-12evt-1108prim.hepmc3", ".hepmc3"),
+    ],
+)
+def test_text_comes_back_as_it_was(
+    command: CommandLine, tmp_path: Path, shared_data: Path, name: str, suffix: str
+) -> None:
+    words = ["--payload", COPY, "--events-per-range", 7, "--output-suffix", suffix, "--merge"]
+    done = command.run("run", shared_data / name, *words, "--output", "out", "--json")
+    assert json.loads(done.stdout)["task"]["state"] == "done"
+    assert (tmp_path / f"out/merged{suffix}").read_bytes() == (shared_data / name).read_bytes()
+    levels = verify_receipt(tmp_path / "out/receipt.json")
+    assert [level.holds for level in levels] == [True, True, None]
+
+
+def test_payloads_get_gzipped_slices_of_gzipped_files(
+    command: CommandLine, tmp_path: Path, shared_data: Path
+) -> None:
+    source = shared_data / "pylhe-testfile-madgraph-2.2.1-Z-mlm.lhe.gz"
+    payload = tmp_path / "count.py"
+    payload.write_text(
+        "import sys, gzip, pathlib\n"
+        "assert sys.argv[1].endswith('input.lhe.gz'), sys.argv\n"
+        "text = gzip.decompress(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "assert text.count(b'</event>') == 4000 or text.count(b'</event>') == 2000\n"
+        "pathlib.Path(sys.argv[2]).write_bytes(gzip.compress(text))\n"
+    )
+    words = ["--payload", f"{sys.executable} {payload} {{input}} {{output}}"]
+    words += ["--events-per-range", "4000", "--output-suffix", ".lhe.gz", "--merge"]
+    command.run("run", source, *words, "--output", "out")
+    merged = gzip.decompress((tmp_path / "out/merged.lhe.gz").read_bytes())
+    assert merged == gzip.decompress(source.read_bytes())
+
+
+def test_files_are_cut_inspected_and_joined_without_a_service(
+    command: CommandLine, tmp_path: Path, shared_data: Path
+) -> None:
+    source = shared_data / "pylhe-testfile-powheg-box-v2-Z.lhe"
+    about = command.json("inspect", source)
+    assert (about["format"], about["trees"][0]["entries"]) == ("lhe", 100)
+    assert "events: 100 entries" in command.run("inspect", source).stdout
+    command.run("cut", source, "a.lhe", "--entries", ":40")
+    command.run("cut", source, "b.lhe", "--entries", "40:")
+    command.run("join", "all.lhe", "a.lhe", "b.lhe")
+    assert (tmp_path / "all.lhe").read_bytes() == source.read_bytes()
+    refused = command.run("cut", source, "c.lhe", "--branches", "pt", status=None)
+    assert "no branches to choose from" in refused.stderr
+
+
+def test_what_is_not_supported_is_refused_by_name(command: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "sim.slcio").write_bytes(b"\0\0\0\x24\xab\xad\xca\xfe" + bytes(100))
+    for words in (["inspect"], ["run", "--payload", COPY]):
+        done = command.run(*words, tmp_path / "sim.slcio", status=None)
+        assert done.returncode == 1
+        assert "an LCIO file (slcio), which is not supported" in done.stderr
