@@ -38,7 +38,7 @@ def test_a_seed_replays(files: dict[str, bytes]) -> None:
 
 
 def test_without_faults_each_range_runs_once(files: dict[str, bytes]) -> None:
-    calm = Scenario(crashes=0, poisoned=0.0)
+    calm = Scenario(crashes=0, poisoned=0.0, port_faults=0.0)
     calm = replace(calm, rates=replace(calm.rates, lost_request=0, lost_answer=0, delayed=0))
     outcome = simulate(1, files, calm)
     assert (outcome.state, outcome.attempts) == (TaskState.DONE, 32), outcome

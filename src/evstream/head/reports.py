@@ -25,7 +25,7 @@ class Reports:
     Parameters
     ----------
     on_change : callable
-        Told of every task that a report was accepted for.
+        Told of every task that a report may have been accepted for.
     """
 
     def __init__(
@@ -42,11 +42,12 @@ class Reports:
         the range runs again: a hole can never be committed.
         """
         checked = await asyncio.gather(*(self._check(report) for report in reports))
-        answers = await self._ledger.report_ranges(checked)
-        for report, answer in zip(reports, answers, strict=True):
-            if answer is Answer.ACCEPTED:
-                self._on_change(task_of(report.ref.book))
-        return answers
+        try:
+            return await self._ledger.report_ranges(checked)
+        finally:
+            # Told even if the ledger's answer was lost: the reports may have counted.
+            for task in {task_of(report.ref.book) for report in reports}:
+                self._on_change(task)
 
     async def _check(self, report: UnitReport) -> RangeReport:
         if (report.success is None) == (report.failure is None):

@@ -35,6 +35,7 @@ from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import PayloadCall, PayloadResult
 from evstream.settings import Settings
 from evstream.testing.faults import FaultRates, FaultyTransport, Wire
+from evstream.testing.faulty_ports import PortFaults
 from evstream.testing.invariants import Watcher
 from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.virtual_time import VirtualClock, run_virtual
@@ -55,6 +56,9 @@ class Scenario:
         How many times something dies: the head or a pilot, by chance.
     poisoned : float
         Chance that a payload fails, each time it is run.
+    port_faults : float
+        Chance that a call of ledger, catalogue, output store or source fails; half of
+        those that fail have done their work.
     """
 
     events_per_range: int = 25
@@ -62,6 +66,7 @@ class Scenario:
     poisoned: float = 0.05
     lease_s: float = 30.0
     merge: bool = True
+    port_faults: float = 0.005
     rates: FaultRates = field(default_factory=FaultRates)
 
 
@@ -107,7 +112,12 @@ class Simulation:
     """One run of one seed."""
 
     def __init__(
-        self, seed: int, scenario: Scenario, files: dict[str, bytes], folder: Path
+        self,
+        seed: int,
+        scenario: Scenario,
+        files: dict[str, bytes],
+        folder: Path,
+        faults: PortFaults | None = None,
     ) -> None:
         self._seed = seed
         self._scenario = scenario
@@ -117,6 +127,7 @@ class Simulation:
         self._clock = VirtualClock()
         self._ids = SeededIds(self._rng.getrandbits(64))
         self._wire = Wire(random.Random(self._rng.getrandbits(64)), self._clock, scenario.rates)
+        self._faults = faults or self._faults_by_chance()
         self._store = MemoryStore()
         self._settings = Settings(expire_every_s=1.0, sweep_every_s=30.0)
         self._pilots: dict[WorkerId, tuple[asyncio.Task[object], FaultyTransport]] = {}
@@ -124,6 +135,13 @@ class Simulation:
         self._loops: list[asyncio.Task[None]] = []
         self._database: SqliteDatabase | None = None
         self._crashes = 0
+
+    def _faults_by_chance(self) -> PortFaults:
+        rng = random.Random(self._rng.getrandbits(64))
+        return PortFaults(
+            lambda _: not self._wire.calm and rng.random() < self._scenario.port_faults,
+            done=lambda: rng.random() < 0.5,
+        )
 
     async def run(self) -> Outcome:
         """Run the task to its end under faults, and check everything.
@@ -165,10 +183,10 @@ class Simulation:
             clock=self._clock,
             ids=self._ids,
             offload=InPlace(),
-            ledger=self._database.ledger,
-            catalogue=self._database.catalogue,
-            store=self._store,
-            opener=MemoryOpener(self._files),
+            ledger=self._faults.wrap("ledger", self._database.ledger),
+            catalogue=self._faults.wrap("catalogue", self._database.catalogue),
+            store=self._faults.wrap("store", self._store),
+            opener=self._faults.wrap("source", MemoryOpener(self._files)),
             formats=KnownFormats(),
         )
         application = Application(parts, Keys(b"u" * 32, b"r" * 32), self._settings)
@@ -277,16 +295,23 @@ class Simulation:
         )
 
 
-def simulate(seed: int, files: dict[str, bytes], scenario: Scenario | None = None) -> Outcome:
+def simulate(
+    seed: int,
+    files: dict[str, bytes],
+    scenario: Scenario | None = None,
+    faults: PortFaults | None = None,
+) -> Outcome:
     """Run one seed; whatever is raised, the seed replays it.
 
     Parameters
     ----------
     files : dict of str to bytes
         Source files by name; each with one TTree.
+    faults : PortFaults, optional
+        Instead of those that the scenario's chance makes.
     """
     with tempfile.TemporaryDirectory(prefix="evstream-sim-") as folder:
-        simulation = Simulation(seed, scenario or Scenario(), files, Path(folder))
+        simulation = Simulation(seed, scenario or Scenario(), files, Path(folder), faults)
         try:
             return run_virtual(simulation.run)
         except BaseException as error:
