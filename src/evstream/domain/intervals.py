@@ -59,12 +59,16 @@ class IntervalSet:
 
     def __sub__(self, other: IntervalSet) -> IntervalSet:
         kept: list[Interval] = []
+        holes = iter((self & other).intervals)
+        hole = next(holes, None)
         for begin, stop in self.intervals:
             start = begin
-            for hole_start, hole_stop in (other & IntervalSet(((start, stop),))).intervals:
-                if start < hole_start:
-                    kept.append((start, hole_start))
-                start = hole_stop
+            # Each hole lies within one of my intervals.
+            while hole is not None and hole[1] <= stop:
+                if start < hole[0]:
+                    kept.append((start, hole[0]))
+                start = hole[1]
+                hole = next(holes, None)
             if start < stop:
                 kept.append((start, stop))
         return IntervalSet(tuple(kept))

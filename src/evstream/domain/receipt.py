@@ -17,6 +17,7 @@ from evstream.domain.dataset import Dataset
 from evstream.domain.errors import VerificationError
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
 from evstream.domain.ledger import ClosedInterval, Commit, Progress
+from evstream.domain.names import without_secrets
 from evstream.domain.outputs import OutputName, OutputRecord
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import RangeState
@@ -106,7 +107,7 @@ def _files(dataset: Dataset, tree: str, chunks: Iterable[Chunk]) -> list[dict[st
         {
             "lfn": file.lfn,
             "guid": file.guid,
-            "pfns": list(file.pfns),
+            "pfns": [without_secrets(pfn) for pfn in file.pfns],
             "fingerprint": file.fingerprint.canonical(),
             "entries": file.trees[tree],
             "asked": [list(interval) for interval in IntervalSet.of(asked[file.lfn])],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.errors import EvstreamError, NotFoundError, SourceChangedError
+from evstream.domain.names import without_secrets
 from evstream.ports import ByteSource, FileIndex, Format, Formats, SourceOpener
 
 OPEN_FILES_MAX = 64
@@ -82,9 +83,9 @@ class Sources:
         """
         if self._opener_signature(used) != used.signature:
             raise SourceChangedError(
-                f"{used.pfn} changed while it was read",
+                f"{without_secrets(used.pfn)} changed while it was read",
                 hint="restore it, or register the dataset again under a new name",
-                pfn=used.pfn,
+                pfn=without_secrets(used.pfn),
             )
 
     def close(self) -> None:
@@ -127,9 +128,9 @@ class Sources:
             found = Fingerprint(index.size, index.uuid, index.fingerprint)
             if found != file.fingerprint:
                 raise SourceChangedError(
-                    f"{pfn} is not the file that was registered",
+                    f"{without_secrets(pfn)} is not the file that was registered",
                     hint="restore it, or register the dataset again under a new name",
-                    pfn=pfn,
+                    pfn=without_secrets(pfn),
                 )
             return OpenSource(pfn, signature, source, file_format, index, stack.pop_all(), users=1)
 

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections import Counter
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import (
@@ -16,8 +15,8 @@ from evstream.domain.errors import (
     RequestError,
     SourceChangedError,
 )
-from evstream.domain.intervals import IntervalSet
-from evstream.domain.names import DatasetName, Guid, Lfn, Pfn
+from evstream.domain.intervals import Interval, IntervalSet, overlaps
+from evstream.domain.names import DatasetName, Guid, Lfn, Pfn, without_secrets
 from evstream.ports import Catalogue, FileIndex, Format, Formats, Offload, SourceOpener
 from evstream.wire.messages import NewDataset, NewFile
 
@@ -52,6 +51,8 @@ class Datasets:
             async with busy:
                 return await self._offload(lambda: self._inspect(file.pfn))
 
+        for file in new.files:
+            check_names(file)
         lfns = unique_lfns(new.files)
         inspections = [asyncio.ensure_future(inspect(file)) for file in new.files]
         try:
@@ -78,30 +79,58 @@ class Datasets:
             with self._opener.open(pfn) as source:
                 return self._formats.inspect(source)
         except DataError as error:
-            raise type(error)(f"{pfn}: {error.message}", hint=error.hint, **error.fields) from error
+            hint = error.hint or "compare its size and checksum with the original's"
+            name = without_secrets(pfn)
+            raise type(error)(f"{name}: {error.message}", hint=hint, **error.fields) from error
+
+
+def check_names(file: NewFile) -> None:
+    """Refuse names that mean something else tomorrow, or lead elsewhere.
+
+    Raises
+    ------
+    RequestError
+        A local PFN depends on the folder that the service runs in, or an LFN is no name.
+    """
+    pfn = without_secrets(file.pfn)
+    if "://" not in file.pfn and "::" not in file.pfn and not file.pfn.startswith(("/", "file:/")):
+        raise RequestError(f"{pfn} is a relative path", hint="give it from / on, or as a URL")
+    parts = PurePosixPath(file.lfn).parts
+    if file.lfn and (".." in parts or file.lfn.startswith("/") or not file.lfn.isprintable()):
+        raise RequestError(
+            f"{file.lfn!r} cannot name a file of a dataset",
+            hint="use a name such as 2012/B/events.root",
+        )
 
 
 def describe(file: NewFile, lfn: Lfn, file_format: str, index: FileIndex) -> SourceFile:
     """Return a file as it is, after checking what its owner says of it."""
+    pfn = without_secrets(file.pfn)
     if file.uuid and file.uuid.lower() != index.uuid:
         raise SourceChangedError(
-            f"{file.pfn} has UUID {index.uuid}, not {file.uuid}",
+            f"{pfn} has UUID {index.uuid}, not {file.uuid}",
             hint="make the fileset anew from today's files",
         )
     trees = {name: tree.entries for name, tree in index.trees.items()}
+    for tree in {*file.entries, *file.asked}:
+        if tree not in trees:
+            raise RequestError(
+                f"{pfn} has no tree {tree}", hint=f"it has {', '.join(trees) or 'none'}"
+            )
     for tree, entries in file.entries.items():
-        if trees.get(tree) != entries:
+        if trees[tree] != entries:
             raise SourceChangedError(
-                f"{file.pfn} has {trees.get(tree, 'no')} entries in {tree}, not {entries}",
+                f"{pfn} has {trees[tree]} entries in {tree}, not {entries}",
                 hint="make the fileset anew from today's files",
             )
     asked = {}
     for tree, intervals in file.asked.items():
+        _check_steps(pfn, intervals)
         wanted = IntervalSet.of(intervals)
-        if wanted and wanted.intervals[-1][1] > trees.get(tree, 0):
+        if wanted and wanted.intervals[-1][1] > trees[tree]:
             raise RequestError(
-                f"{file.pfn}: steps reach to {wanted.intervals[-1][1]}, "
-                f"but {tree} has {trees.get(tree, 0)} entries",
+                f"{pfn}: steps reach to {wanted.intervals[-1][1]}, "
+                f"but {tree} has {trees[tree]} entries",
                 hint="make the fileset anew from today's files",
             )
         asked[tree] = wanted.intervals
@@ -116,6 +145,21 @@ def describe(file: NewFile, lfn: Lfn, file_format: str, index: FileIndex) -> Sou
     )
 
 
+def _check_steps(pfn: str, intervals: list[Interval]) -> None:
+    """Refuse steps that would be dropped, or whose events would count twice."""
+    for start, stop in intervals:
+        if start > stop:
+            raise RequestError(
+                f"{pfn}: step [{start}, {stop}] ends before it begins",
+                hint="give [start, stop] with start below stop",
+            )
+    if twice := overlaps(intervals):
+        raise RequestError(
+            f"{pfn}: entries [{twice[0][0]}, {twice[0][1]}] are asked for by two steps",
+            hint="ask for every entry once",
+        )
+
+
 def unique_lfns(files: list[NewFile]) -> list[Lfn]:
     """Name files by the last part of their PFN, or by all of it where that is shared.
 
@@ -124,7 +168,7 @@ def unique_lfns(files: list[NewFile]) -> list[Lfn]:
     ConflictError
         A file is given twice.
     """
-    paths = [urlsplit(file.pfn).path if "://" in file.pfn else file.pfn for file in files]
+    paths = [_path_of(file.pfn) for file in files]
     names = [file.lfn or PurePosixPath(path).name for file, path in zip(files, paths, strict=True)]
     shared = Counter(names)
     lfns = [
@@ -137,6 +181,16 @@ def unique_lfns(files: list[NewFile]) -> list[Lfn]:
     return lfns
 
 
+def _path_of(pfn: str) -> str:
+    """Return the path within a PFN; of a chain of links, within the first that has one."""
+    if "://" not in pfn:
+        return pfn
+    link = next(link for link in without_secrets(pfn).split("::") if "://" in link)
+    scheme, _, rest = link.partition("://")
+    # The host of a file within an archive is a part of its path.
+    return rest if scheme in ("zip", "tar") else rest.partition("/")[2] or rest
+
+
 def refuse_copies(files: list[SourceFile]) -> None:
     """Refuse two files with the same content: their events would count twice."""
     seen: dict[str, SourceFile] = {}
@@ -144,16 +198,18 @@ def refuse_copies(files: list[SourceFile]) -> None:
         other = seen.setdefault(file.fingerprint.digest, file)
         if other is not file:
             raise ConflictError(
-                f"{file.pfns[0]} and {other.pfns[0]} are copies of one file",
+                f"{without_secrets(file.pfns[0])} and {without_secrets(other.pfns[0])} "
+                "are copies of one file",
                 hint="give every file once",
             )
 
 
 def dataset_name(name: str, files: tuple[SourceFile, ...]) -> DatasetName:
-    """Return ``scope:name``; a name that is missing derives from the content."""
+    """Return ``scope:name``; a name that is missing derives from files and content."""
     if not name:
-        digests = "\n".join(f"{file.lfn} {file.fingerprint.digest} {file.asked}" for file in files)
-        name = hashlib.sha256(digests.encode()).hexdigest()[:12]
+        # All that the catalogue compares: other content never meets the same name.
+        lines = (f"{file.lfn} {file.fingerprint} {file.asked} {file.pfns}" for file in files)
+        name = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
     if not all(character.isprintable() and character not in " ?#%" for character in name):
         raise RequestError(
             f"{name!r} cannot name a dataset",

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from evstream.domain.dataset import Dataset
 from evstream.domain.errors import NotFoundError
-from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.names import DatasetName, TaskId, without_secrets
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.wire import messages as m
@@ -84,7 +84,7 @@ def dataset_view(dataset: Dataset) -> m.DatasetView:
             m.FileView(
                 lfn=file.lfn,
                 guid=file.guid,
-                pfns=list(file.pfns),
+                pfns=[without_secrets(pfn) for pfn in file.pfns],
                 fingerprint=file.fingerprint,
                 trees=file.trees,
                 asked={tree: list(intervals) for tree, intervals in file.asked.items()},
@@ -97,6 +97,7 @@ def dataset_view(dataset: Dataset) -> m.DatasetView:
 
 def _task_id(request: Request) -> TaskId:
     text = request.path_params["task"]
-    if not text.isdecimal() or len(text) > 15:
+    # Digits of other scripts are decimal too.
+    if not (text.isascii() and text.isdecimal()) or len(text) > 15:
         raise NotFoundError(f"there is no task {text!r}", hint="tasks are numbered: 1, 2, …")
     return TaskId(int(text))

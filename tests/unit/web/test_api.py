@@ -23,6 +23,7 @@ from evstream.testing.virtual_time import VirtualClock, run_virtual
 TOKEN = "secret"
 DOOR = {"Authorization": f"Bearer {TOKEN}"}
 FILES = sample_files(files=1, entries=100)
+PFN = next(iter(FILES))
 TASK = {"name": "t", "dataset": "user:x", "payload": "cp {input} {output}"}
 
 Work = Callable[[httpx2.AsyncClient], Awaitable[None]]
@@ -66,6 +67,18 @@ BAD: list[tuple[str, str, Any, int]] = [
     ("DELETE", "/v1/tasks", None, 405),
     ("GET", "/v1/tasks/99", None, 404),
     ("GET", "/v1/tasks/one", None, 404),
+    ("GET", "/v1/tasks/\u0661", None, 404),
+    ("POST", "/v1/datasets", {"files": [{"pfn": "sample-0.root"}]}, 400),
+    ("POST", "/v1/datasets", {"files": [{"pfn": PFN, "lfn": "../../etc/x"}]}, 400),
+    ("POST", "/v1/datasets", {"files": [{"pfn": PFN, "lfn": "/etc/x"}]}, 400),
+    ("POST", "/v1/datasets", {"files": [{"pfn": PFN, "asked": {"Events": [[5, 2]]}}]}, 400),
+    (
+        "POST",
+        "/v1/datasets",
+        {"files": [{"pfn": PFN, "asked": {"Events": [[0, 9], [8, 10]]}}]},
+        400,
+    ),
+    ("POST", "/v1/datasets", {"files": [{"pfn": PFN, "asked": {"Nope": [[0, 9]]}}]}, 400),
     ("GET", "/v1/datasets/user:none", None, 404),
     ("POST", "/v1/tasks", b"{not json", 400),
     ("POST", "/v1/tasks", b"[1]", 400),
@@ -208,6 +221,25 @@ def test_an_upload_that_breaks_off_leaves_nothing() -> None:
         assert (await client.get(f"/v1/outputs/{name}", headers=DOOR)).status_code == 404
 
     _with_api(work)
+
+
+def test_secrets_of_sources_are_shown_to_nobody() -> None:
+    pfn = "https://me:passw0rd@host/a.root?X-Amz-Signature=abcdef"
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        made = await client.post("/v1/tasks", json=TASK, headers=DOOR)
+        path = f"/v1/tasks/{made.json()['id']}"
+        await client.post(f"{path}/cancel", headers=DOOR)
+        told = [await client.get("/v1/datasets/user:x", headers=DOOR)]
+        told.append(await client.get(f"{path}/receipt", headers=DOOR))
+        body = {"files": [{"pfn": pfn, "uuid": "0"}]}
+        told.append(await client.post("/v1/datasets", json=body, headers=DOOR))
+        for answer in told:
+            assert "https://host/a.root" in answer.text
+            assert "passw0rd" not in answer.text
+            assert "abcdef" not in answer.text
+
+    _with_api(work, {pfn: FILES[PFN]})
 
 
 def test_a_cancelled_task_that_never_merged_can_be_looked_at_and_swept() -> None:

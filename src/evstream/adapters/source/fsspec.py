@@ -28,6 +28,7 @@ from evstream.domain.errors import (
     RequestError,
     TransientError,
 )
+from evstream.domain.names import text_without_secrets, without_secrets
 from evstream.ports.source import ByteSource
 
 CONNECT_S_MAX = 30.0
@@ -48,19 +49,6 @@ _SIGNS = (
 )
 
 
-def shown(pfn: str) -> str:
-    """Return a physical name fit for messages: without passwords and signatures."""
-    if "://" not in pfn:
-        return pfn
-    return "::".join(_shown_link(link) for link in pfn.split("::"))
-
-
-def _shown_link(link: str) -> str:
-    scheme, separator, rest = link.partition("://")
-    host, slash, path = rest.partition("?")[0].partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
-
-
 def translate(error: Exception, pfn: str) -> EvstreamError:
     """Return the error of ours that stands for a foreign one.
 
@@ -74,8 +62,11 @@ def translate(error: Exception, pfn: str) -> EvstreamError:
     # fsspec says "not found" for whatever keeps it from asking a web server.
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         return translate(error.__cause__, pfn)
-    name = shown(pfn)
-    what = str(error) or type(error).__name__
+    name = without_secrets(pfn)
+    # aiohttp ends its message so even where no TLS is spoken.
+    what = text_without_secrets((str(error) or type(error).__name__).replace(pfn, name))
+    # aiohttp says so even where no TLS is spoken.
+    what = what.replace(" ssl:default", "")
     if isinstance(error, ImportError):
         return ConfigError(f"{name} needs a package: {what}", hint="install it, then try again")
     status = getattr(error, "status", None)
@@ -116,7 +107,9 @@ def _local_path(pfn: str) -> str | None:
         parts = urlsplit(pfn)
         if parts.netloc not in ("", "localhost"):
             raise RequestError(
-                f"{pfn} is on another host", hint="write file:///path for a local file", pfn=pfn
+                f"{without_secrets(pfn)} is on another host",
+                hint="write file:///path for a local file",
+                pfn=without_secrets(pfn),
             )
         return unquote(parts.path)
     return None if "://" in pfn or "::" in pfn else pfn
@@ -209,7 +202,7 @@ class RemoteSource:
 
         Ranges that lie close together are fetched together.
         """
-        check_ranges(shown(self._pfn), self._size, ranges)
+        check_ranges(without_secrets(self._pfn), self._size, ranges)
         groups = coalesce(ranges, GAP_BYTES_MAX, SPAN_BYTES_MAX)
         found = [memoryview(b"")] * len(ranges)
         contents = self._fetch([(start, stop) for start, stop, _ in groups])
@@ -241,7 +234,7 @@ class RemoteSource:
             # A web server that knows no ranges sends the whole file.
             content = content[start:stop]
         if len(content) != stop - start:
-            raise truncated(shown(self._pfn), start, stop - start, start + len(content))
+            raise truncated(without_secrets(self._pfn), start, stop - start, start + len(content))
         return content
 
 
@@ -251,7 +244,9 @@ def _info(file_system: Any, path: str, pfn: str) -> Mapping[str, Any]:
         file_system.invalidate_cache(path)
         info: Mapping[str, Any] = file_system.info(path)
     if info.get("type") == "directory":
-        raise RequestError(f"{shown(pfn)} is not a file", hint="give a file", pfn=shown(pfn))
+        raise RequestError(
+            f"{without_secrets(pfn)} is not a file", hint="give a file", pfn=without_secrets(pfn)
+        )
     return info
 
 
@@ -259,9 +254,9 @@ def _size_of(info: Mapping[str, Any], pfn: str) -> int:
     size = info.get("size")
     if not isinstance(size, int):
         raise RequestError(
-            f"the server of {shown(pfn)} does not tell its size",
+            f"the server of {without_secrets(pfn)} does not tell its size",
             hint="copy the file to a disk first",
-            pfn=shown(pfn),
+            pfn=without_secrets(pfn),
         )
     return size
 
