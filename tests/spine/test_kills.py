@@ -139,7 +139,7 @@ def _check(command: CommandLine, data: Path, task: int, results: Path) -> dict[s
     """Fetch the results and see that every event of the source is there once."""
     command.run("task", "outputs", task, results, "--data", data)
     levels = verify_receipt(results / "receipt.json")
-    assert [level.holds for level in levels] == [True, True, True], levels
+    assert all(level.holds for level in levels), levels
     receipt = json.loads((results / "receipt.json").read_text())
     assert receipt["counts"]["committed"] == ENTRIES, receipt["counts"]
     with uproot.open(results / "merged.root") as merged:

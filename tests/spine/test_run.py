@@ -154,7 +154,7 @@ def test_a_bad_payload_is_a_failed_range_with_reason_and_log(
     assert receipt["counts"]["committed"] == 400
     assert receipt["counts"]["failed_attempts"] == 2
     levels = verify_receipt(tmp_path / "out/receipt.json")
-    assert [level.holds for level in levels] == [True, True, True], levels
+    assert [level.holds for level in levels] == [True, True, True, False], levels
     logs = list((tmp_path / "out/.evstream/outputs").rglob("log/*.txt"))
     assert len(logs) == 2
     assert "range 200" in logs[0].read_text()

@@ -16,27 +16,37 @@ def verify(
     receipt: Annotated[Path, Parameter(help="A receipt.json.")],
     *,
     outputs: Annotated[Path | None, Parameter(help="Folder of the outputs.")] = None,
+    sources: Annotated[
+        Path | None, Parameter(help="Folder of the source files, if they have moved.")
+    ] = None,
     key: Annotated[
         str, Parameter(help="Public key, hex, that must have signed it (evstream doctor tells).")
     ] = "",
+    complete: Annotated[
+        bool, Parameter(negative="", help="Fail unless every event asked for was committed.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Verify a receipt on three levels: the ledger, the outputs, the events.
 
     Needs no service. Exits with 1 if a level fails. A level that has nothing to
-    look at (no event numbers in the outputs, say) is named, and does not fail.
+    look at (no event numbers in the outputs, say) is named, and does not fail. If
+    not every event was committed, the last line says so; with --complete that
+    fails too.
 
     For example:
 
-        evstream verify results/receipt.json
+        evstream verify results/receipt.json --complete
     """
     from evstream.client.verification import verify_receipt
 
-    levels = verify_receipt(receipt, outputs, key)
+    *levels, whole = verify_receipt(receipt, outputs, key, sources)
     if json:
-        print_json(levels)
+        print_json([*levels, whole])
     else:
         words = {True: "holds", False: "FAILS", None: "unchecked"}
         print_pairs([(f"{level.name}: {words[level.holds]}", level.finding) for level in levels])
-    if any(level.holds is False for level in levels):
+        if whole.holds is False:
+            print(f"NOT COMPLETE: {whole.finding}")
+    if any(level.holds is False for level in levels) or (complete and whole.holds is not True):
         sys.exit(1)

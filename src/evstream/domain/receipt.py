@@ -199,14 +199,12 @@ def check_ledger(receipt: dict[str, Any]) -> str:
         if pieces:
             raise VerificationError("the receipt speaks of files that it does not list")
         _check_outputs(receipt)
-        committed = sum(row[2] - row[1] for row in receipt["commits"])
-        _check_counts(receipt["counts"], events, committed)
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+        _check_counts(receipt, events)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise VerificationError(f"the receipt is damaged: {error!r}") from error
-    missing = "" if committed == events else "NOT COMPLETE: "
+    committed = receipt["counts"]["committed"]
     return (
-        f"{missing}{events} events asked for, {committed} committed once in "
-        f"{len(receipt['commits'])} "
+        f"{events} events asked for, {committed} committed once in {len(receipt['commits'])} "
         f"ranges, {events - committed} set aside or cancelled, none missing, none doubled"
     )
 
@@ -214,6 +212,8 @@ def check_ledger(receipt: dict[str, Any]) -> str:
 def _check_file(file: dict[str, Any], pieces: list[Interval]) -> int:
     lfn = file["lfn"]
     asked = IntervalSet.of((start, stop) for start, stop in file["asked"])
+    if outside := asked - IntervalSet(((0, file["entries"]),)):
+        raise VerificationError(f"{lfn} has no entries {outside.intervals[0]}", lfn=lfn)
     if empty := [piece for piece in pieces if piece[0] >= piece[1]]:
         raise VerificationError(f"{lfn}: entries {empty[0]} are no interval", lfn=lfn)
     if doubled := overlaps(pieces):
@@ -226,12 +226,25 @@ def _check_file(file: dict[str, Any], pieces: list[Interval]) -> int:
     return len(asked)
 
 
-def _check_counts(counts: dict[str, Any], events: int, committed: int) -> None:
-    if (counts["events"], counts["committed"]) != (events, committed):
+def _check_counts(receipt: dict[str, Any], events: int) -> None:
+    """Refuse sums that are not those of the rows."""
+    counts, commits = receipt["counts"], receipt["commits"]
+    sums = {"events": events, "committed": _entries(commits), "ranges_committed": len(commits)}
+    sums |= {name: _entries(receipt[name]) for name in ("set_aside", "cancelled")}
+    for name, held in sums.items():
+        if counts[name] != held:
+            raise VerificationError(
+                f"the receipt counts {name} as {counts[name]}, its ledger as {held}"
+            )
+    if counts["attempts"] - counts["failed_attempts"] != len(commits):
         raise VerificationError(
-            f"the receipt counts {counts['committed']} of {counts['events']} events, "
-            f"its ledger {committed} of {events}"
+            f"the receipt counts {counts['attempts']} attempts, {counts['failed_attempts']} of "
+            f"them failed, but {len(commits)} committed ranges"
         )
+
+
+def _entries(rows: Iterable[Sequence[Any]]) -> int:
+    return sum(row[2] - row[1] for row in rows)
 
 
 def _check_outputs(receipt: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PublicKey,
 )
 
-from evstream.domain.errors import VerificationError
+from evstream.domain.errors import RequestError, VerificationError
 from evstream.domain.receipt import canonical_receipt
 
 ALGORITHM = "Ed25519"
@@ -40,6 +40,25 @@ class ReceiptSigner:
         return {**receipt, "signature": signature}
 
 
+def check_key(public_key: str) -> str:
+    """Return a public key that somebody typed, as it stands in receipts.
+
+    Raises
+    ------
+    RequestError
+        It is none.
+    """
+    key = public_key.strip().lower()
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+    except ValueError:
+        raise RequestError(
+            f"{public_key!r} is no public key",
+            hint="give 64 hexadecimal digits, as 'evstream doctor' tells them",
+        ) from None
+    return key
+
+
 def check_signature(receipt: dict[str, Any], trusted_key: str = "") -> str:
     """Verify a receipt's signature; return the public key that made it, as hex.
 
@@ -60,7 +79,7 @@ def check_signature(receipt: dict[str, Any], trusted_key: str = "") -> str:
         raise VerificationError(f"the receipt is not signed: {error!r}") from error
     except InvalidSignature:
         raise VerificationError("the receipt was changed after it was signed") from None
-    if trusted_key and public_key != trusted_key:
+    if trusted_key and public_key.lower() != trusted_key.lower():
         raise VerificationError(
             f"the receipt is signed by {public_key}, not by the key that you trust",
             hint="'evstream doctor' tells the key of a running service",

@@ -53,7 +53,9 @@ def make_receipt() -> dict[str, Any]:
             ClosedInterval(2, 0, 18, 20, RangeState.FATAL, "exit 1"),
             ClosedInterval(2, 1, 48, 50, RangeState.CANCELLED, "cancelled"),
         ],
-        progress=Progress(entries=30, finished=26, fatal=2, cancelled=2, ranges_finished=3),
+        progress=Progress(
+            30, 0, 0, 26, 2, 2, ranges=4, ranges_finished=3, attempts=5, failed_attempts=2
+        ),
     )
     return build_receipt(task, Dataset(spec.dataset, files), process, None, now.isoformat())
 
@@ -95,6 +97,12 @@ def set_at(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
         (set_at("commits", 0, to=None), "damaged"),
         (set_at("commits", 0, 1, to="zero"), "damaged"),
         (set_at("outputs", 1, "merged_into", to=0), "merged into what is no merge"),
+        (set_at("files", 0, "entries", to=19), "has no entries"),
+        (set_at("counts", "committed", to=27), "counts committed as 27, its ledger as 26"),
+        (set_at("counts", "set_aside", to=7), "counts set_aside as 7"),
+        (set_at("counts", "cancelled", to=0), "counts cancelled as 0"),
+        (set_at("counts", "ranges_committed", to=4), "counts ranges_committed as 4"),
+        (set_at("counts", "attempts", to=1), "counts 1 attempts"),
     ],
 )
 def test_a_receipt_that_lies_is_found_out(
