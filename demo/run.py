@@ -271,7 +271,7 @@ def report(wall_s: float, key: str) -> None:
     shutil.copyfile(RESULTS / "receipt.json", RECEIPT)
     [merged] = RESULTS.glob("*.root")
     say("3. What it took")
-    print_pairs([*summarize(json.loads(RECEIPT.read_text()), wall_s, WORKERS).items()])
+    print_pairs(summarize(json.loads(RECEIPT.read_text()), wall_s, WORKERS).rows())
     words = ("verify", shown(RECEIPT), "--outputs", shown(RESULTS), "--key", key)
     say(f"4. The receipt, verified offline: evstream {' '.join(words)}")
     print(evstream(*words), end="")

@@ -18,15 +18,16 @@ from typing import Annotated, Any, NoReturn
 from cyclopts import Parameter
 
 from evstream.cli.main import EXIT_INCOMPLETE, EXIT_INTERRUPTED
+from evstream.cli.payload_checks import check_program, warn_of_shell_words
 from evstream.cli.printing import print_json, print_pairs
 from evstream.cli.service import Json, run_async, settings_of
 from evstream.cli.status import watch_task
-from evstream.cli.summary import summarize
+from evstream.cli.summary import Summary, summarize
 from evstream.cli.task_options import TaskOptions
 from evstream.cli.workers import Workers
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
-from evstream.client.results import fetch_results
+from evstream.client.results import RECEIPT_NAME, fetch_results
 from evstream.domain.errors import (
     ConfigError,
     ConflictError,
@@ -34,8 +35,8 @@ from evstream.domain.errors import (
     LimitError,
     RequestError,
 )
+from evstream.domain.receipt import MERGED_STEM
 from evstream.domain.states import TaskState
-from evstream.domain.task import split_command
 from evstream.wire.messages import FailureView, NewDataset, NewTask, TaskView, encode
 
 STATE_FOLDER = ".evstream"
@@ -70,7 +71,7 @@ def run(
     ],
     options: TaskOptions,
     workers: Annotated[int | None, Parameter(help="Worker processes; default one a core.")] = None,
-    output: Annotated[Path, Parameter(help="Folder for the results.")] = Path("evstream-output"),
+    output: Annotated[str, Parameter(help="Folder for the results.")] = "evstream-output",
     dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
     json: Json = False,
 ) -> None:
@@ -83,18 +84,18 @@ def run(
 
         evstream run data/*.root --payload 'python skim.py {input} {output}' --merge
     """
-    count = workers if workers is not None else os.cpu_count() or 1
-    if not 1 <= count <= WORKERS_MAX:
-        raise LimitError(
-            f"{count} workers are asked for", hint=f"give --workers from 1 to {WORKERS_MAX}"
-        )
-    _check_payload(options.payload)
-    files = NewDataset(expand_inputs(list(inputs), dataset, besides=output))
+    count = _workers(workers)
+    if not output.strip():
+        raise RequestError("--output is empty", hint="name a folder, or . for this one")
+    folder = Path(output).absolute()
+    check_program(options.payload)
+    files = NewDataset(expand_inputs(list(inputs), dataset, besides=folder))
     task = options.new_task("", tree_of_inputs(list(inputs), dataset))
-    state = output / STATE_FOLDER
-    new_output, new_state = not output.exists(), not state.exists()
-    _make_folder(output)
-    job = _Job(files, task, output.absolute(), count)
+    warn_of_shell_words(options.payload)
+    state = folder / STATE_FOLDER
+    new_output, new_state = not folder.exists(), not state.exists()
+    _make_folder(Path(output))
+    job = _Job(files, task, folder, count)
     try:
         view, report, reasons = run_async(lambda: _run(job))
     except KeyboardInterrupt:
@@ -104,22 +105,42 @@ def run(
         # Nothing was begun: leave the place as it was found, unless somebody else has it.
         taken = isinstance(error, ConflictError) and not job.opened
         if new_state and not (job.begun or taken):
-            shutil.rmtree(output if new_output else state, ignore_errors=True)
+            shutil.rmtree(folder if new_output else state, ignore_errors=True)
+        if taken:
+            raise _in_use(output, error) from error
         raise
-    if job.done_before:
-        print(
-            "evstream: this job was done before and nothing was computed; "
-            "to do it again, give another --output",
-            file=sys.stderr,
-        )
     if json:
         answer = {"task": view, "summary": report, "output": str(job.output)}
-        print_json({**answer, "reasons": reasons})
+        print_json({**answer, "computed": not job.done_before, "reasons": reasons})
     else:
-        print_pairs([*report.items(), ("results", job.output)])
+        print_pairs([*report.rows(), ("results", job.output)])
+    if job.done_before:
+        print(
+            f"evstream: task {view.id} ended as {view.state.value} on "
+            f"{view.ended:%Y-%m-%d at %H:%M:%S} UTC; nothing was computed anew. For another "
+            "result, of a script that was changed, say, give another --output",
+            file=sys.stderr,
+        )
     if view.state is not TaskState.DONE:
         _say_what_is_missing(view, reasons)
         sys.exit(EXIT_INCOMPLETE)
+
+
+def _workers(asked: int | None) -> int:
+    count = asked if asked is not None else os.cpu_count() or 1
+    if not 1 <= count <= WORKERS_MAX:
+        raise LimitError(
+            f"{count} workers are asked for", hint=f"give --workers from 1 to {WORKERS_MAX}"
+        )
+    return count
+
+
+def _in_use(output: str, error: EvstreamError) -> ConflictError:
+    pid = error.fields.get("pid")
+    return ConflictError(
+        f"{output} is in use by {f'process {pid}' if pid else 'another process'}",
+        hint="wait until that 'evstream run' has ended, or choose another --output",
+    )
 
 
 def _say_what_is_missing(view: TaskView, reasons: list[str]) -> None:
@@ -130,15 +151,6 @@ def _say_what_is_missing(view: TaskView, reasons: list[str]) -> None:
         "evstream: a task that has ended stays so; mend the cause and give another --output",
         file=sys.stderr,
     )
-
-
-def _check_payload(payload: str) -> None:
-    program = split_command(payload)[0]
-    if "{" not in program and shutil.which(program) is None:
-        found = Path(program)
-        problem = "is not executable" if found.exists() else "is not found"
-        hint = f"chmod +x {program}" if found.exists() else "give its path, or install it"
-        raise RequestError(f"payload {program} {problem}", hint=hint)
 
 
 def _make_folder(output: Path) -> None:
@@ -154,7 +166,7 @@ def _make_folder(output: Path) -> None:
         ) from error
 
 
-async def _run(job: _Job) -> tuple[TaskView, dict[str, Any], list[str]]:
+async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
     from evstream import assembly
 
     state = job.output / STATE_FOLDER
@@ -165,8 +177,10 @@ async def _run(job: _Job) -> tuple[TaskView, dict[str, Any], list[str]]:
         registered = await service.add_dataset(job.files)
         new = NewTask(**{**_fields(job.task), "dataset": registered.name})
         task = await service.submit(new, job.request_id(registered.name))
-        job.begun = True
         job.done_before = task.state.final
+        if not job.done_before:
+            _refuse_results_of_others(job)
+        job.begun = True
         # More workers than ranges would only start and leave.
         job.workers = min(job.workers, max(1, task.process.ranges))
         door, address = assembly.unix_door(state)
@@ -181,17 +195,31 @@ async def _run(job: _Job) -> tuple[TaskView, dict[str, Any], list[str]]:
             shutil.rmtree(scratch, ignore_errors=True)
         receipt = await service.receipt(view.id)
         reasons = _reasons(await service.failures(view.id), state / "outputs")
-    return view, summarize(receipt, wall_s, job.workers), reasons
+    took = None if job.done_before else wall_s
+    return view, summarize(receipt, took, job.workers, task.process.cpu_s), reasons
+
+
+def _refuse_results_of_others(job: _Job) -> None:
+    """Refuse a folder with results that would be replaced, before anything is computed."""
+    for name in (RECEIPT_NAME, f"{MERGED_STEM}{job.task.output_suffix}"):
+        path = job.output / name
+        if os.path.lexists(path) and (job.task.merge or name == RECEIPT_NAME):
+            raise ConflictError(
+                f"{path} is there and is not of this job (its input, payload or flags differ)",
+                hint="choose another --output, or move it away",
+            )
 
 
 def _reasons(failures: list[FailureView], outputs: Path) -> list[str]:
     """Return the commonest reasons of failed attempts, each with a log to read."""
     counted = Counter((failure.kind, failure.error) for failure in failures)
     lines = []
-    for (kind, error), count in counted.most_common(REASONS_MAX):
-        log = next((f.log for f in failures if (f.kind, f.error) == (kind, error) and f.log), "")
-        where = f" (log: {outputs / log})" if log else ""
-        lines.append(f"{count} x {kind}: {error}{where}")
+    for reason, count in counted.most_common(REASONS_MAX):
+        alike = [failure for failure in failures if (failure.kind, failure.error) == reason]
+        one = next((failure for failure in alike if failure.log), alike[0])
+        where = f"entries {one.entry_start}:{one.entry_stop} of {one.lfn}"
+        log = f", log: {outputs / one.log}" if one.log else ""
+        lines.append(f"{count} x {one.kind}: {one.error} (as for {where}{log})")
     return lines
 
 

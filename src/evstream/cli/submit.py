@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from evstream.cli.payload_checks import warn_of_shell_words
 from evstream.cli.printing import print_json
 from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.cli.task_options import TaskOptions
@@ -27,6 +28,7 @@ def submit(
 
         evstream submit user:dimuons --payload 'python skim.py {input} {output}'
     """
+    warn_of_shell_words(options.payload)
 
     async def work(service: Service) -> TaskView:
         name, tree = await _dataset(service, list(inputs), dataset)

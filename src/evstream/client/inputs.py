@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
 
-from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.errors import AccessError, NotFoundError, RequestError
+from evstream.domain.names import without_secrets
 from evstream.domain.task import split_command
 from evstream.wire.messages import NewFile
 
@@ -38,11 +40,18 @@ def expand_inputs(
     RequestError
         A fileset has a form that we do not know, or several datasets without a choice.
     """
+    if dataset and not any(map(_is_fileset, inputs)):
+        raise RequestError(
+            f"--dataset {dataset} chooses from a coffea fileset, and none is given",
+            hint="leave it out, or give the fileset's JSON file",
+        )
     found: dict[str, NewFile] = {}
     for text in inputs:
         for file in _expand(text, dataset, besides):
             if file.pfn in found and found[file.pfn] != file:
-                raise RequestError(f"{file.pfn} is given twice with different entries")
+                raise RequestError(
+                    f"{without_secrets(file.pfn)} is given twice with different entries"
+                )
             found[file.pfn] = file
     if not found:
         raise RequestError("no input is given", hint="give files, folders, globs or URLs")
@@ -56,17 +65,11 @@ def _expand(text: str, dataset: str, besides: Path | None) -> list[NewFile]:
         return [NewFile(text)]
     path = Path(text).expanduser()
     if path.is_dir():
-        files = sorted(
-            found
-            for found in path.rglob(f"*{SUFFIX}")
-            if found.is_file()
-            and not _hidden(found.relative_to(path))
-            and not (besides and found.resolve().is_relative_to(besides.resolve()))
-        )
+        files = _search(path, besides)
         if not files:
             raise NotFoundError(f"{text} holds no {SUFFIX} file", hint="give another folder")
         return [NewFile(_absolute(file)) for file in files]
-    if path.suffix == ".json":
+    if _is_fileset(text):
         return _fileset(path, dataset)
     if path.exists():
         return [NewFile(_absolute(path))]
@@ -79,13 +82,43 @@ def _expand(text: str, dataset: str, besides: Path | None) -> list[NewFile]:
     raise NotFoundError(f"there is no file {text}", hint="check the path")
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _is_fileset(text: str) -> bool:
+    return text.endswith(".json") and "://" not in text
+
+
+def _search(top: Path, besides: Path | None) -> list[Path]:
+    """Return the files below a folder, hidden ones and those besides left out.
+
+    Raises
+    ------
+    AccessError
+        A folder on the way may not be read: its files would be missed in silence.
+    """
+    found: list[Path] = []
+    for folder, inner, names in os.walk(top, onerror=_refuse_folder):
+        if besides is not None and Path(folder).resolve().is_relative_to(besides.resolve()):
+            inner.clear()
+            continue
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        paths = [Path(folder, name) for name in names if not name.startswith(".")]
+        found += [path for path in paths if path.suffix == SUFFIX and path.is_file()]
+    return sorted(found)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise AccessError(
+        f"folder {error.filename} may not be read: {error.strerror}",
+        hint="ask its owner, or name the files one by one",
+    ) from error
 
 
 def _absolute(path: Path) -> str:
     # Not resolved: a link is the name that its owner chose.
-    return str(Path.cwd() / path) if not path.is_absolute() else str(path)
+    text = os.path.abspath(path)  # noqa: PTH100 - the way that leaves links alone
+    if ".." in path.parts and path.exists() and not path.samefile(text):
+        # After a link, ".." is not the folder that the link is in.
+        return str(Path.cwd() / path)
+    return text
 
 
 def _remote_glob(text: str) -> list[str]:
@@ -94,7 +127,7 @@ def _remote_glob(text: str) -> list[str]:
     filesystem, path = fsspec.core.url_to_fs(text)
     matches = sorted(filesystem.unstrip_protocol(match) for match in filesystem.glob(path))
     if not matches:
-        raise NotFoundError(f"nothing matches {text}", hint="check the pattern")
+        raise NotFoundError(f"nothing matches {without_secrets(text)}", hint="check the pattern")
     return matches
 
 
@@ -114,15 +147,20 @@ def _read_fileset(path: Path, dataset: str) -> list[tuple[str, dict[str, Any]]]:
             raise ValueError("it holds no dataset")
         names = list(content)
         if dataset and dataset not in content:
-            raise NotFoundError(f"{path} has no dataset {dataset!r}", hint=f"it has {names}")
+            raise NotFoundError(
+                f"{path} has no dataset {dataset!r}", hint=f"it has {', '.join(names)}"
+            )
         if not dataset and len(names) > 1:
             raise RequestError(
-                f"{path} has several datasets", hint=f"choose one of {names} with --dataset"
+                f"{path} has several datasets",
+                hint=f"choose one of {', '.join(names)} with --dataset",
             )
         files = content[dataset or names[0]]
         if isinstance(files, dict):
             files = files.get("files", files)
         about = dict.fromkeys(files) if isinstance(files, list) else dict(files)
+        if not about:
+            raise ValueError(f"dataset {dataset or names[0]!r} lists no files")
         return [(str(pfn), _about_file(said)) for pfn, said in about.items()]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RequestError(
@@ -134,11 +172,19 @@ def _about_file(said: Any) -> dict[str, Any]:
     if said is None or isinstance(said, str):
         return {"object_path": said}
     about = dict(said)
+    if "object_path" not in about:
+        raise ValueError("a file has no object_path, the name of its tree")
     about["object_path"] = str(about["object_path"])
     steps, entries = about.get("steps"), about.get("num_entries")
-    about["steps"] = None if steps is None else [(int(a), int(b)) for a, b in steps]
-    about["num_entries"] = None if entries is None else int(entries)
+    about["steps"] = None if steps is None else [(_entry(a), _entry(b)) for a, b in steps]
+    about["num_entries"] = None if entries is None else _entry(entries)
     return about
+
+
+def _entry(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is no number of an entry")
+    return value
 
 
 def _fileset_file(path: Path, pfn: str, about: dict[str, Any]) -> NewFile:
@@ -158,7 +204,7 @@ def tree_of_inputs(inputs: list[str], dataset: str = "") -> str:
     trees = {
         about["object_path"]
         for text in inputs
-        if text.endswith(".json") and "://" not in text
+        if _is_fileset(text)
         for _, about in _read_fileset(Path(text).expanduser(), dataset)
     }
     return trees.pop() or "" if len(trees) == 1 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ async def fetch_results(service: Service, task: int, folder: Path) -> list[Path]
     Raises
     ------
     ConflictError
-        The task has not ended.
+        The task has not ended, or a file of another content has the name of a result.
     ConfigError
         The folder cannot be written.
     """
@@ -34,22 +35,44 @@ async def fetch_results(service: Service, task: int, folder: Path) -> list[Path]
         )
     receipt = await service.receipt(task)
     urls = {output.name: output.url for output in await service.outputs(task)}
-    paths = []
+    final = [output for output in receipt["outputs"] if output["merged_into"] is None]
+    # Its name alone: a service does not choose where we write.
+    wanted = {folder / Path(output["file"]).name: output for output in final}
     try:
         _make_folder(folder)
-        for output in receipt["outputs"]:
-            if output["merged_into"] is None:
-                # Its name alone: a service does not choose where we write.
-                path = folder / Path(output["file"]).name
+        missing = [path for path, output in wanted.items() if not _holds(path, output["sha256"])]
+        if not _is_receipt(folder / RECEIPT_NAME, receipt):
+            missing.append(folder / RECEIPT_NAME)
+        _refuse_others(missing)
+        for path in missing:
+            if path in wanted:
+                output = wanted[path]
                 await _fetch(service, urls[output["name"]], path, output["sha256"])
-                paths.append(path)
-        paths.append(write_receipt(receipt, folder / RECEIPT_NAME))
+            else:
+                write_receipt(receipt, path)
     except OSError as error:
         raise ConfigError(
             f"cannot write to {folder}: {error.strerror}",
             hint="make room or choose another",
         ) from error
-    return paths
+    return [*wanted, folder / RECEIPT_NAME]
+
+
+def _refuse_others(paths: list[Path]) -> None:
+    """Refuse to replace files: what the task wrote has the right content already."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise ConflictError(
+                f"{path} is there and is not what this task made",
+                hint="move it away, or choose another folder",
+            )
+
+
+def _is_receipt(path: Path, receipt: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads(path.read_bytes()) == receipt)
+    except (OSError, ValueError):
+        return False
 
 
 def _make_folder(folder: Path) -> None:
@@ -58,8 +81,6 @@ def _make_folder(folder: Path) -> None:
 
 
 async def _fetch(service: Service, url: str, path: Path, sha256: str) -> None:
-    if _holds(path, sha256):
-        return
     partial = path.with_name(f".{path.name}.partial")
     try:
         if await service.fetch_output(url, partial) != sha256:

@@ -24,6 +24,7 @@ from evstream.domain.states import RangeState
 from evstream.domain.task import Task
 
 RECEIPT_VERSION = 1
+MERGED_STEM = "merged"
 LEVELS = ("ledger", "outputs", "events")
 """The three levels of verification, each resting on the one before."""
 
@@ -86,7 +87,7 @@ def _commits_and_outputs(
     for commit in merge.commits if merge else []:
         for output in commit.success.outputs:
             merged_at[output.stream] = len(outputs)
-            outputs.append(_output(output, f"merged{_suffix(output.name)}", None))
+            outputs.append(_output(output, f"{MERGED_STEM}{_suffix(output.name)}", None))
     commits: list[list[Any]] = []
     for commit in process.commits:
         indexes = []

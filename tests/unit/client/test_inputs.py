@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from evstream.client.inputs import absolute_words, expand_inputs, tree_of_inputs
-from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.errors import AccessError, NotFoundError, RequestError
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +103,40 @@ def test_results_are_left_out_of_folders_but_named_files_are_kept(folder: Path) 
 def test_a_bare_program_is_not_looked_for_here(folder: Path) -> None:
     (folder / "cp").write_text("")
     assert absolute_words("cp {input} {output}") == "cp {input} {output}"
+
+
+def test_a_path_is_normalised_and_a_link_stays(folder: Path) -> None:
+    (folder / "elsewhere/deep").mkdir(parents=True)
+    (folder / "elsewhere/a.root").write_bytes(b"other")
+    (folder / "link.root").symlink_to(folder / "a.root")
+    (folder / "away").symlink_to(folder / "elsewhere/deep")
+    files = expand_inputs(["sub/../a.root", "a.root", "link.root", "away/../a.root"])
+    pfns = [file.pfn for file in files]
+    expected = ["a.root", "away/../a.root", "link.root"]
+    assert pfns == [str(folder / name) for name in expected]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_told(folder: Path) -> None:
+    (folder / "sub").chmod(0)
+    try:
+        with pytest.raises(AccessError, match="sub may not be read"):
+            expand_inputs(["."])
+    finally:
+        (folder / "sub").chmod(0o700)
+
+
+def test_a_choice_without_a_fileset_is_refused() -> None:
+    with pytest.raises(RequestError, match="none is given"):
+        expand_inputs(["a.root"], "zz")
+
+
+STEPS = [[[0.5, 10]], [[-1, 10]], [["0", 10]], [[True, 10]], [[0]], 5]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_steps_are_whole_numbers_of_entries(folder: Path, steps: Any) -> None:
+    about = {"object_path": "Events", "steps": steps}
+    (folder / "f.json").write_text(json.dumps({"ds": {"files": {"a.root": about}}}))
+    with pytest.raises(RequestError, match="no coffea fileset"):
+        expand_inputs(["f.json"])
