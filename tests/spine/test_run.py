@@ -222,6 +222,7 @@ BAD = [
     (["a.root", "--events-per-range", "0"], "events per range is 0"),
     (["a.root", "--events-per-range", "100000001"], "events per range is 100000001"),
     (["a.root", "--workers", "0"], "--workers"),
+    (["a.root", "--dataset", "zz"], "--dataset zz chooses from a coffea fileset"),
     (["a.root", "--workers", "100000"], "--workers"),
     (["empty.root"], "zero entries"),
     (["two.root"], "several trees: One, Two"),
@@ -270,6 +271,7 @@ def assert_one_line_error(done: object, message: str) -> None:
     [
         ("no-such-program {input} {output}", "is not found"),
         ("./plain.txt {input} {output}", "is not executable"),
+        (". {input} {output}", "is a folder"),
         ("cp {input} out", "never names {output}"),
         ("cp {input} '{output}", "no command line"),
         ("", "payload is empty"),
@@ -282,6 +284,14 @@ def test_a_payload_that_cannot_run_is_refused(
     done = command.run("run", events[0], "--payload", payload, "--output", "out", status=None)
     assert_one_line_error(done, message)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_output_is_not_the_current_folder(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    done = command.run("run", events[0], "--payload", COPY, "--output", "", status=2)
+    assert_one_line_error(done, "--output is empty")
+    assert not (tmp_path / ".evstream").exists()
 
 
 def test_an_output_folder_that_is_a_file_is_refused(
@@ -369,3 +379,63 @@ def test_results_in_the_input_folder_are_no_input(
     assert once["summary"]["events"] == again["summary"]["events"] == 1000
     assert once["task"]["id"] == again["task"]["id"]
     assert "nothing was computed" in command.run(*words).stderr
+
+
+def test_a_job_that_ended_says_that_nothing_is_computed_anew(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    payload = "sh -c 'echo oops; exit 3' {output}"
+    words = ["run", events[0], "--payload", payload, "--failures-max", 1]
+    first = command.run(*words, "--output", "out", status=3)
+    assert f"entries 0:600 of {events[0].name}, log: " in first.stderr
+    again = command.run(*words, "--output", "out", "--json", status=3)
+    assert "task 1 ended as failed on " in again.stderr
+    assert "nothing was computed anew" in again.stderr
+    assert "mend the cause and give another --output" in again.stderr
+    answer = json.loads(again.stdout)
+    assert answer["computed"] is False
+    assert answer["summary"]["wall_s"] is None
+    assert answer["summary"]["bytes_of_source"] == events[0].stat().st_size
+
+
+def test_no_file_of_others_is_replaced(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    words = ["run", events[0], "--payload", COPY, "--output", "out"]
+    for name in ("receipt.json", "merged.root"):
+        (out / name).write_text("precious")
+        done = command.run(*words, "--merge", status=1)
+        assert_one_line_error(done, f"{out / name} is there and is not of this job")
+        assert [path.name for path in out.iterdir()] == [name], "nothing was begun"
+        assert (out / name).read_text() == "precious"
+        (out / name).unlink()
+    (out / "a.00000-0-600.root").symlink_to("nowhere")
+    done = command.run(*words, status=1)
+    assert "a.00000-0-600.root is there and is not what this task made" in done.stderr
+    assert not (out / "receipt.json").exists()
+    (out / "a.00000-0-600.root").unlink()
+    command.run(*words)
+    other = command.run(*words, "--events-per-range", 10, status=1)
+    assert "receipt.json is there and is not of this job" in other.stderr
+    assert all(level.holds for level in verify_receipt(out / "receipt.json"))
+
+
+def test_an_input_that_changed_is_another_job(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    words = ["run", events[0], "--payload", COPY, "--output", "out"]
+    command.run(*words)
+    write_events(events[0], 600, run=77)
+    done = command.run(*words, status=1)
+    assert "its input, payload or flags differ" in done.stderr
+    assert "choose another --output" in done.stderr
+
+
+def test_words_for_a_shell_are_pointed_out(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    words = ["--payload", f"{COPY} > log", "--output", "out", "--failures-max", 1]
+    done = command.run("run", events[0], *words, status=3)
+    assert "runs without a shell and is given > as it stands" in done.stderr.splitlines()[0]

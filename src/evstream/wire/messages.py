@@ -84,8 +84,8 @@ class FileView(Message, frozen=True):
     pfns: list[str]
     fingerprint: Fingerprint
     trees: dict[str, int]
+    format: str
     asked: dict[str, list[tuple[int, int]]] = {}
-    format: str = "root"
 
 
 class DatasetView(Message, frozen=True):
