@@ -331,6 +331,12 @@ def test_what_keeps_fsspec_from_asking_is_told_as_it_is() -> None:
     assert isinstance(translate(hidden, "http://host/events.root"), TransientError)
 
 
+def test_a_relative_path_is_refused() -> None:
+    for ask in (FsspecOpener().open, FsspecOpener().signature):
+        with pytest.raises(RequestError, match="is a relative path"):
+            ask("events.root")
+
+
 def test_messages_hold_no_secrets() -> None:
     with pytest.raises(EvstreamError) as caught:
         FsspecOpener().signature("https://me:pw@127.0.0.1:1/events.root?token=abc")

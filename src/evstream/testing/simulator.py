@@ -334,7 +334,7 @@ def sample_files(files: int = 2, entries: int = 400) -> dict[str, bytes]:
                 for event in np.array_split(np.arange(first, first + entries), 4):
                     run, x = np.full(len(event), 1, np.int32), np.sqrt(event).astype(np.float32)
                     tree.extend({"run": run, "event": event, "x": x})
-            made[f"/{path.name}"] = path.read_bytes()
+            made[path.name] = path.read_bytes()
     return made
 
 

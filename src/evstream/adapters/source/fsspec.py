@@ -112,7 +112,14 @@ def _local_path(pfn: str) -> str | None:
                 pfn=without_secrets(pfn),
             )
         return unquote(parts.path)
-    return None if "://" in pfn or "::" in pfn else pfn
+    if "://" in pfn or "::" in pfn:
+        return None
+    if not pfn.startswith("/"):
+        # It would be looked for in whatever folder the service was started in.
+        raise RequestError(
+            f"{pfn} is a relative path", hint="give it from / on, or as a URL", pfn=pfn
+        )
+    return pfn
 
 
 class LocalSource:
