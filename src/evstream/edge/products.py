@@ -125,9 +125,9 @@ class Products:
         while (
             len(self._prepared) > PREPARED_MAX or sum(self._weights.values()) > PREPARED_BYTES_MAX
         ):
-            oldest = next(iter(self._prepared), None)
-            if oldest is None or not self._prepared[oldest].done():
-                return  # Being made, and all that came after it too.
+            oldest = next((key for key, task in self._prepared.items() if task.done()), None)
+            if oldest is None:
+                return  # All are being made.
             del self._prepared[oldest]
             self._weights.pop(oldest, None)
 
