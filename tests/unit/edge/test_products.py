@@ -43,7 +43,7 @@ def test_what_is_done_is_dropped_behind_what_takes_long(monkeypatch: pytest.Monk
     async def main() -> None:
         ((pfn, content),) = FILES.items()
         formats = KnownFormats()
-        found, index = formats.inspect(MemorySource(pfn, content))
+        _, index = formats.inspect(MemorySource(pfn, content))
         fingerprint = Fingerprint(index.size, index.uuid, index.fingerprint)
         database = MemoryDatabase(ManualClock())
         file = SourceFile(Lfn("a"), Guid(index.uuid), (Pfn(pfn),), fingerprint, {"Events": 100})
