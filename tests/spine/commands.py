@@ -33,9 +33,12 @@ class CommandLine:
     def run(
         self, *words: object, status: int | None = 0, **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; assert its exit status unless that is None."""
+        """Run a command to its end; assert its exit status unless that is None.
+
+        Words of `before` come before the command itself.
+        """
         done = subprocess.run(
-            [sys.executable, "-m", "evstream", *map(str, words)],
+            [*options.pop("before", []), sys.executable, "-m", "evstream", *map(str, words)],
             cwd=options.pop("cwd", self._folder),
             env={**self._environment, **options.pop("env", {})},
             capture_output=True,

@@ -1,0 +1,37 @@
+"""A plain web server of files, as sites have them, that can be stopped and started."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve a folder on the loopback interface; yields its URL."""
+    app = Starlette(routes=[Mount("/", StaticFiles(directory=folder))])
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    started = threading.Event()
+    startup = server.startup
+
+    async def start(sockets: object = None) -> None:
+        await startup()
+        started.set()
+
+    server.startup = start  # type: ignore[method-assign,assignment]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert started.wait(30.0)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
