@@ -9,7 +9,8 @@ The core does no I/O: see `evstream.rootio.source`.
 
 from __future__ import annotations
 
-from evstream.rootio.cut import Cut, cut, plan_cut, plan_select
+from evstream.rootio.beside import Rule, Rules
+from evstream.rootio.cut import Cut, cut, plan, plan_cut, plan_select
 from evstream.rootio.encoder import ENCODER_ID
 from evstream.rootio.errors import (
     CorruptFileError,
@@ -47,6 +48,8 @@ __all__ = [
     "NoSuchTreeError",
     "NotARootFileError",
     "ObjectInfo",
+    "Rule",
+    "Rules",
     "SchemaMismatchError",
     "SourceIndex",
     "TreeIndex",
@@ -58,6 +61,7 @@ __all__ = [
     "inspect",
     "inspect_steps",
     "join",
+    "plan",
     "plan_cut",
     "plan_select",
     "select_branches",

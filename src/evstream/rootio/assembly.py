@@ -34,6 +34,7 @@ class FileAssembly:
     """
 
     def __init__(self, like: SourceIndex, identity: bytes, date: int) -> None:
+        self.date = date
         self._layout = Layout(
             name=FILE_NAME,
             title="",
@@ -56,7 +57,7 @@ class FileAssembly:
         self._segments.append(segment)
         self._at += segment.size
 
-    def copy_record(self, record: Record, path: str | None) -> None:
+    def copy_record(self, record: Record, path: str | None, cycle: int = 1) -> None:
         """Copy a record as stored; ``path`` is its directory, None for class descriptions.
 
         Objects may hold positions that count from their key's first byte, so the
@@ -64,7 +65,7 @@ class FileAssembly:
         """
         folder = self._layout.folders[path or ""]
         old = record.key
-        key = replace(old, cycle=1, seek=self._at, seek_directory=folder.seek)
+        key = replace(old, cycle=cycle, seek=self._at, seek_directory=folder.seek)
         self._append(in_memory(write_key(key) + record.payload))
         if path is None:
             self._layout.streamers = key
@@ -146,9 +147,15 @@ class FileAssembly:
         return Product([in_memory(head), *self._segments, in_memory(tail)], source_sizes)
 
 
-def folders_above(path: str, folders: Sequence[Folder]) -> list[Folder]:
-    """List the directories on the way to an object, outermost first."""
-    return [f for f in folders if path.startswith(f.path + "/")]
+def folders_above(paths: Sequence[str], folders: Sequence[Folder]) -> list[Folder]:
+    """List the directories on the way to some objects, outer ones first."""
+    above = {""}
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder not in above:
+            above.add(folder)
+            folder = folder.rpartition("/")[0]
+    return [f for f in folders if f.path in above]
 
 
 def setting_like(payload: Data, fallback: Setting) -> Setting:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy.typing as npt
 
 from evstream.rootio.assembly import FileAssembly, folders_above
+from evstream.rootio.beside import Rules
+from evstream.rootio.companions import Companions, companions
 from evstream.rootio.errors import EntryRangeError
 from evstream.rootio.gathering import Gathering
 from evstream.rootio.index import SourceIndex, inspect
@@ -18,8 +20,10 @@ from evstream.rootio.selection import chosen_entries, kept_branches, select_bran
 from evstream.rootio.source import ByteSource, FileSource, Steps, drive
 from evstream.rootio.splice import Baskets, Piece, Splice
 from evstream.rootio.spool import spooled
+from evstream.rootio.tree_index import TreeIndex
 
 CHUNK_BYTES = 8 << 20
+DEFAULTS = Rules()
 
 
 class Cut:
@@ -36,8 +40,10 @@ class Cut:
         First entry, and the one behind the last; a selection leaves some between them.
     branches : tuple of str
         Full names of all branches in the product.
+    beside : tuple of str
+        Paths of the metadata trees and objects that come along.
     left_behind : tuple of str
-        What of the tree does not make sense in a cut, in words.
+        What does not come along, of the tree and of the file, in words.
     """
 
     def __init__(
@@ -47,8 +53,10 @@ class Cut:
         entry_start: int,
         entry_stop: int,
         identity: bytes,
+        beside: Companions,
     ) -> None:
         self._index = index
+        self._companions = beside
         self._tree = baskets.index
         self._identity = identity
         self._product: Product | None = None
@@ -59,7 +67,8 @@ class Cut:
         self.branches = tuple(
             self._tree.branches[i].name for i in baskets.kept if i < len(self._tree.branches)
         )
-        self.left_behind = self._tree.notes
+        self.beside = beside.paths
+        self.left_behind = self._tree.notes + beside.left_behind
 
     @property
     def entries(self) -> int:
@@ -69,7 +78,7 @@ class Cut:
     @property
     def boundary_bytes(self) -> int:
         """How many bytes `prepare` reads from the source."""
-        return self._baskets.boundary_bytes
+        return self._baskets.boundary_bytes + self._companions.boundary_bytes
 
     @property
     def size(self) -> int:
@@ -98,13 +107,16 @@ class Cut:
         if self._product is not None:
             return
         index = self._index
+        beside = self._companions
         yield from self._baskets.prepare_steps(0, index.size)
+        records = yield from beside.prepare_steps()
         assembly = FileAssembly(index, self._identity, self._tree.key.date)
-        assembly.begin(folders_above(self._tree.path, index.folders))
+        assembly.begin(folders_above([self._tree.path, *beside.paths], index.folders))
         if index.streamers is not None:
             assembly.copy_record(index.streamers, None)
         for record in index.carried:
             assembly.copy_record(record, "")
+        beside.add_to(assembly, records)
         assembly.add_tree(self._baskets, self._tree.path)
         self._product = assembly.finish([index.size])
 
@@ -119,6 +131,13 @@ class Cut:
         view = yield from self._prepared().read_steps(offset, size, 0)
         return bytes(view)
 
+    def write(self, source: ByteSource, out_path: str | os.PathLike[str]) -> None:
+        """Prepare it and write it to a file, which is not seen before it is whole."""
+        self.prepare(source)
+        with spooled(Path(out_path)) as out:
+            for offset in range(0, self.size, CHUNK_BYTES):
+                out.write(self.read(offset, CHUNK_BYTES, source))
+
 
 def plan_cut(
     index: SourceIndex,
@@ -127,6 +146,8 @@ def plan_cut(
     entry_start: int,
     entry_stop: int,
     branches: Sequence[str] | None = None,
+    beside: Rules = DEFAULTS,
+    leads: bool | None = None,
     identity: bytes = b"",
 ) -> Cut:
     """Plan a cut; nothing is read yet.
@@ -139,6 +160,11 @@ def plan_cut(
         Half-open; equal for an empty product.
     branches : sequence of str, optional
         Full names; counting branches come along. All by default.
+    beside : Rules
+        What comes along of the file's other trees and objects.
+    leads : bool, optional
+        Whether the product holds what is counted once in the file, such as sums of
+        weights. By default the slice with the first entry does.
     identity : bytes
         The product's key: its UUID derives from it. By default it is made of the
         fingerprint and the other arguments.
@@ -158,11 +184,20 @@ def plan_cut(
             entries=found.entries,
         )
     kept = kept_branches(found, branches)
-    if not identity:
-        words = [index.fingerprint, found.path, entry_start, entry_stop, *kept]
-        identity = "\0".join(map(str, words)).encode("utf-8", "surrogateescape")
+    if leads is None:
+        # An empty slice leads nothing, unless there is no other.
+        leads = entry_start == 0 and (entry_stop > 0 or found.entries == 0)
+    along = companions(index, found.path, beside, leads=leads)
+    identity = identity or _identity(index, found, kept, beside, leads, entry_start, entry_stop)
     splice = Splice([Piece(0, found, kept, entry_start, entry_stop)])
-    return Cut(index, splice, entry_start, entry_stop, identity)
+    return Cut(index, splice, entry_start, entry_stop, identity, along)
+
+
+def _identity(
+    index: SourceIndex, tree: TreeIndex, kept: tuple[int, ...], beside: Rules, *words: object
+) -> bytes:
+    said = [index.fingerprint, tree.path, beside.canonical(), *words, *kept]
+    return "\0".join(map(str, said)).encode("utf-8", "surrogateescape")
 
 
 def plan_select(
@@ -171,6 +206,8 @@ def plan_select(
     tree: str,
     entries: npt.ArrayLike,
     branches: Sequence[str] | None = None,
+    beside: Rules = DEFAULTS,
+    leads: bool = True,
     identity: bytes = b"",
 ) -> Cut:
     """Plan a product of scattered entries; nothing is read yet.
@@ -180,7 +217,10 @@ def plan_select(
     tree : str
     entries : bool, shape (entries of the tree,), or int64
         A mask, or the entries themselves, ascending and each once.
-    branches, identity
+    leads : bool
+        Whether the product holds what is counted once in the file. A selection stands
+        for its whole file unless you say that another one does.
+    branches, beside, identity
         As for `plan_cut`.
 
     Raises
@@ -190,15 +230,15 @@ def plan_select(
     found = index.tree(tree)
     chosen = chosen_entries(entries, found)
     kept = kept_branches(found, branches)
+    along = companions(index, found.path, beside, leads=leads)
     if not identity:
         digest = hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()
-        words = [index.fingerprint, found.path, digest, *kept]
-        identity = "\0".join(map(str, words)).encode("utf-8", "surrogateescape")
+        identity = _identity(index, found, kept, beside, leads, digest)
     gathering = Gathering(found, kept, chosen)
-    return Cut(index, gathering, int(chosen[0]), int(chosen[-1]) + 1, identity)
+    return Cut(index, gathering, int(chosen[0]), int(chosen[-1]) + 1, identity, along)
 
 
-def cut(
+def cut(  # noqa: PLR0913 - what people may say about a cut
     in_path: str | os.PathLike[str],
     out_path: str | os.PathLike[str],
     *,
@@ -207,6 +247,7 @@ def cut(
     entry_stop: int | None = None,
     entries: npt.ArrayLike | None = None,
     branches: Sequence[str] | None = None,
+    beside: Rules = DEFAULTS,
     identity: bytes = b"",
 ) -> int:
     """Cut a local file into another; return the number of entries.
@@ -219,25 +260,49 @@ def cut(
         The tree's end by default.
     entries : array, optional
         Scattered entries instead of a range, as `plan_select` takes them.
+    beside, identity
+        As for `plan_cut`.
     """
     with FileSource(in_path) as source:
-        index = inspect(source)
-        found = index.tree(tree)
-        names = None if branches is None else select_branches(found, branches)
-        planned = (
-            plan_cut(
-                index,
-                tree=tree,
-                entry_start=entry_start,
-                entry_stop=found.entries if entry_stop is None else entry_stop,
-                branches=names,
-                identity=identity,
-            )
-            if entries is None
-            else plan_select(index, tree=tree, entries=entries, branches=names, identity=identity)
+        planned = plan(
+            inspect(source),
+            tree=tree,
+            entry_start=entry_start,
+            entry_stop=entry_stop,
+            entries=entries,
+            branches=branches,
+            beside=beside,
+            identity=identity,
         )
-        planned.prepare(source)
-        with spooled(Path(out_path)) as out:
-            for offset in range(0, planned.size, CHUNK_BYTES):
-                out.write(planned.read(offset, CHUNK_BYTES, source))
+        planned.write(source, out_path)
     return planned.entries
+
+
+def plan(
+    index: SourceIndex,
+    *,
+    tree: str,
+    entry_start: int = 0,
+    entry_stop: int | None = None,
+    entries: npt.ArrayLike | None = None,
+    branches: Sequence[str] | None = None,
+    beside: Rules = DEFAULTS,
+    identity: bytes = b"",
+) -> Cut:
+    """Plan a cut or a selection from what people say; parameters as for `cut`."""
+    found = index.tree(tree)
+    names = None if branches is None else select_branches(found, branches)
+    if entries is not None:
+        return plan_select(
+            index, tree=tree, entries=entries, branches=names, beside=beside, identity=identity
+        )
+    stop = found.entries if entry_stop is None else entry_stop
+    return plan_cut(
+        index,
+        tree=tree,
+        entry_start=entry_start,
+        entry_stop=stop,
+        branches=names,
+        beside=beside,
+        identity=identity,
+    )

@@ -1,31 +1,24 @@
-"""Add histograms bin by bin, keeping their class, labels, functions and all else.
+"""Add histograms bin by bin, keeping their class, functions and all else.
 
-Only numbers change: the record of the first histogram is written again with the
-sums in place. Nothing is converted to another class on the way.
+Only numbers and labels change: the record of the first histogram is written again with
+the sums in place. Nothing is converted to another class on the way.
 
-Source: TH1::Add, TH1::GetStats and TProfileHelper::Add of ROOT 6.
+Source: TH1::Add, TH1::GetStats, TH1Merger and TProfileHelper::Add of ROOT 6.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evstream.rootio.class_plan import BASIC_DTYPES, Plans
-from evstream.rootio.errors import (
-    SchemaMismatchError,
-    UnsupportedFeatureError,
-    corrupt_if_broken,
-)
+from evstream.rootio.axes import Axis, AxisMismatch, Bins, merge_axes
+from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
 from evstream.rootio.object_graph import NULL, ObjectGraph
 from evstream.rootio.primitives import I4
-from evstream.rootio.source import Data
-from evstream.rootio.tree_template import Skeleton, Template
+from evstream.rootio.rewriting import Rewriting, array_of, number_of, object_bits
 
 Numbers = npt.NDArray[Any]
 _HISTOGRAM = re.compile(r"TH[123][CSIFDL]|TProfile([23]D)?")
@@ -33,7 +26,10 @@ _STATISTICS = (
     "fTsumw", "fTsumw2", "fTsumwx", "fTsumwx2", "fTsumwy", "fTsumwy2", "fTsumwxy", "fTsumwz",
     "fTsumwz2", "fTsumwxz", "fTsumwyz", "fTsumwt", "fTsumwt2",
 )  # fmt: skip
+_AXES = ("fXaxis", "fYaxis", "fZaxis")
 _CONTENTS = ("TArrayC", "TArrayS", "TArrayI", "TArrayL64", "TArrayF", "TArrayD")
+# TH1::kAutoBinPTwo: limits are powers of two, found from the first entries.
+_AUTO_LIMITS = 1 << 20
 
 
 def is_histogram(class_name: str) -> bool:
@@ -41,22 +37,14 @@ def is_histogram(class_name: str) -> bool:
     return _HISTOGRAM.fullmatch(class_name) is not None
 
 
-@dataclass(slots=True)
-class _Axis:
-    name: str
-    edges: tuple[int, float, float, bytes]
-    labels: tuple[tuple[str, int], ...]
-
-
 class _Histogram:
-    """One histogram's numbers, and the shape of its record."""
+    """One histogram's numbers, where they are in a graph."""
 
-    def __init__(self, path: str, class_name: str, data: Data, key_bytes: int, plans: Plans):
+    def __init__(self, path: str, graph: ObjectGraph, number: int):
         self.path = path
-        self.class_name = class_name
-        self.graph = ObjectGraph(data, key_bytes, plans)
-        self.graph.walk(class_name)
-        self.node = self.graph.nodes[0]
+        self.graph = graph
+        self.node = graph.nodes[number]
+        self.class_name = self.node.class_name
         self.content_name = next(n for n in _CONTENTS if n in self.node.arrays)
         self._refuse_buffered()
 
@@ -65,39 +53,40 @@ class _Histogram:
         if len(buffered) and float(buffered[0]) != 0:
             raise UnsupportedFeatureError(
                 f"histogram {self.path!r} still holds unbinned entries",
-                hint="call BufferEmpty() before it is written",
+                hint=f"call BufferEmpty() before it is written, or keep one: {self.path}=first",
                 path=self.path,
             )
 
     def array(self, name: str) -> Numbers:
         """Return an array in native byte order; empty where the class has none."""
         number = self.node.arrays.get(name)
-        if number is None:
-            return np.zeros(0)
-        array = self.graph.arrays[number]
-        dtype = np.dtype(BASIC_DTYPES[array.type])
-        values = np.frombuffer(self.graph.data, dtype, array.count, array.start)
-        return values.astype(dtype.newbyteorder("="))
+        return np.zeros(0) if number is None else array_of(self.graph, number)
 
     def number(self, name: str) -> float:
         spot = self.node.fields.get(name)
-        if spot is None:
-            return 0.0
-        at, type_ = spot
-        return float(np.frombuffer(self.graph.data, BASIC_DTYPES[type_], 1, at)[0])
+        return 0.0 if spot is None else number_of(self.graph, spot)
 
-    def axes(self) -> list[_Axis]:
-        out = []
-        for name in ("fXaxis", "fYaxis", "fZaxis"):
-            bins = int(self.number(f"{name}.fNbins"))
-            edges = (
-                bins,
+    @property
+    def dimensions(self) -> int:
+        return next((int(c) for c in self.class_name if c in "123"), 1)
+
+    def axes(self) -> list[Axis]:
+        movable = not self._bits & _AUTO_LIMITS
+        return [
+            Axis(
+                int(self.number(f"{name}.fNbins")),
                 self.number(f"{name}.fXmin"),
                 self.number(f"{name}.fXmax"),
                 self.array(f"{name}.fXbins").tobytes(),
+                self._labels(name),
+                movable,
             )
-            out.append(_Axis(name, edges, self._labels(name)))
-        return out
+            for name in _AXES[: self.dimensions]
+        ]
+
+    @property
+    def _bits(self) -> int:
+        return object_bits(self.graph.data, self.node.strings["fName"][0])[1]
 
     def _labels(self, axis: str) -> tuple[tuple[str, int], ...]:
         """List an axis' labels with their bins, which ROOT keeps as unique ids."""
@@ -126,6 +115,10 @@ class _Histogram:
     def has_statistics(self) -> bool:
         return self.number("fTsumw") != 0 or not self.array(self.content_name).any()
 
+    @property
+    def is_empty(self) -> bool:
+        return self.number("fEntries") == 0 and not self.array(self.content_name).any()
+
 
 class HistogramSum:
     """The running sum of histograms of one name.
@@ -134,14 +127,12 @@ class HistogramSum:
     ----------
     path : str
         Where in the files they are, for messages.
-    class_name : str
-    data, key_bytes : bytes-like, int
-        The first one's record, decompressed, and the length of its key.
+    graph, number : ObjectGraph, int
+        The first one: a node of a walked record.
     """
 
-    @corrupt_if_broken
-    def __init__(self, path: str, class_name: str, data: Data, key_bytes: int, plans: Plans):
-        self._first = first = _Histogram(path, class_name, data, key_bytes, plans)
+    def __init__(self, path: str, graph: ObjectGraph, number: int) -> None:
+        self._first = first = _Histogram(path, graph, number)
         self._content = first.array(first.content_name)
         self._sumw2 = first.array("fSumw2")
         self._bin_entries = first.array("fBinEntries")
@@ -150,84 +141,139 @@ class HistogramSum:
         self._statistics = first.has_statistics
         self._axes = first.axes()
 
-    @corrupt_if_broken
-    def add(self, class_name: str, data: Data, key_bytes: int, plans: Plans) -> None:
-        """Add another file's histogram.
+    def add(self, graph: ObjectGraph, number: int) -> None:
+        """Add another file's histogram, of the same class.
 
         Raises
         ------
         SchemaMismatchError
-            Another class, other bins or other labels.
+            Limits or labels without a common axis.
         """
-        first = self._first
-        if class_name != first.class_name:
-            raise self._mismatch(f"is a {first.class_name} here, a {class_name} there")
-        other = _Histogram(first.path, class_name, data, key_bytes, plans)
-        self._compare_axes(other.axes())
+        other = _Histogram(self._first.path, graph, number)
         content = other.array(other.content_name)
-        if len(content) != len(self._content):
-            raise self._mismatch("has other bins")
+        moved = self._common_axes(other, content)
+
+        def there(values: Numbers) -> Numbers:
+            return values if moved is None else self._moved(values, moved)
+
         if len(self._sumw2) or len(other.array("fSumw2")):
             mine = self._sumw2 if len(self._sumw2) else np.abs(self._content.astype(np.float64))
-            self._sumw2 = mine + other.weights()
+            self._sumw2 = mine + there(other.weights())
         if len(self._bin_sumw2) or len(other.array("fBinSumw2")):
             mine = self._bin_sumw2 if len(self._bin_sumw2) else self._bin_entries
-            self._bin_sumw2 = mine + other.profile_weights()
+            self._bin_sumw2 = mine + there(other.profile_weights())
         if len(self._bin_entries):
-            self._bin_entries = self._bin_entries + other.array("fBinEntries")
-        self._content = _added(self._content, content)
+            self._bin_entries = self._bin_entries + there(other.array("fBinEntries"))
+        self._content = _added(self._content, there(content))
         self._statistics = self._statistics and other.has_statistics
         for name in self._numbers:
             self._numbers[name] += other.number(name)
 
-    def _compare_axes(self, others: Sequence[_Axis]) -> None:
-        for mine, other in zip(self._axes, others, strict=True):
-            if mine.edges != other.edges:
-                raise self._mismatch(f"has another {mine.name[1]} axis")
-            if mine.labels != other.labels:
-                raise self._mismatch(f"has other labels on its {mine.name[1]} axis")
+    def _common_axes(self, other: _Histogram, content: Numbers) -> list[Bins] | None:
+        """Move what is held to axes that both have; return where the other's bins go."""
+        theirs = other.axes()
+        shapes = []
+        for axes, values in ((self._axes, self._content), (theirs, content)):
+            shape = tuple(axis.bins + 2 for axis in reversed(axes))
+            if int(np.prod(shape)) != len(values):
+                raise self._mismatch("has another number of bins than its axes")
+            shapes.append(shape)
+        if [a.limits for a in self._axes] == [a.limits for a in theirs] and [
+            a.labels for a in self._axes
+        ] == [a.labels for a in theirs]:
+            return None
+        if other.is_empty and [a.limits for a in self._axes] == [a.limits for a in theirs]:
+            return None  # its labels say nothing, as in ROOT
+        mine = [_filled(self._weight, shapes[0], k) for k in range(len(theirs))]
+        filled = [_filled(_weight_of(other), shapes[1], k) for k in range(len(theirs))]
+        merged = []
+        for k, (one, two) in enumerate(zip(self._axes, theirs, strict=True)):
+            try:
+                merged.append(merge_axes(one, two, mine[k], filled[k]))
+            except AxisMismatch as reason:
+                raise self._mismatch(f"{reason} ({'xyz'[k]} axis)") from reason
+        old = self._axes
+        self._axes = [m.axis for m in merged]
+        if [a.limits for a in old] != [a.limits for a in self._axes]:
+            places = [m.mine for m in merged]
+            self._content = self._moved(self._content, places)
+            self._sumw2 = self._moved(self._sumw2, places)
+            self._bin_entries = self._moved(self._bin_entries, places)
+            self._bin_sumw2 = self._moved(self._bin_sumw2, places)
+        return [m.other for m in merged]
+
+    @property
+    def _weight(self) -> Numbers:
+        parts = (self._content, self._sumw2, self._bin_entries)
+        return _any_of(parts, len(self._content))
+
+    def _moved(self, values: Numbers, places: list[Bins]) -> Numbers:
+        """Put values of bins at their places on the common axes."""
+        if not len(values):
+            return values
+        strides = np.cumprod([1, *(axis.bins + 2 for axis in self._axes)])
+        target = np.zeros((1,) * len(places), np.int64)
+        for k, place in enumerate(places):
+            shape = [1] * len(places)
+            shape[len(places) - 1 - k] = len(place)
+            target = target + (place * strides[k]).reshape(shape)
+        out = np.zeros(int(strides[-1]), np.int64 if values.dtype.kind == "i" else np.float64)
+        np.add.at(out, target.ravel(), values)
+        return out if values.dtype.kind == "i" else out.astype(values.dtype)
 
     def _mismatch(self, why: str) -> SchemaMismatchError:
         return SchemaMismatchError(
             f"histogram {self._first.path!r} {why}; it cannot be added",
-            hint="join these files with hadd, or leave the histogram out",
+            hint=f"keep one with the rule {self._first.path}=first, or leave it out with =none",
             names=[self._first.path],
         )
 
-    def record(self, key_bytes: int) -> bytes:
-        """Write the sum in the first histogram's layout."""
-        first = self._first
-        template = Template(Skeleton.of(first.graph), lambda _items, _node, _written: True)
-        base = template.blank()
+    def put(self, writing: Rewriting) -> None:
+        """Put the sums into a record that is being written."""
+        node = self._first.node
         for name, value in self._numbers.items():
-            spot = first.node.fields.get(name)
-            if spot is not None:
-                # Without statistics in every file ROOT must take them from the bins.
-                known = self._statistics or name == "fEntries"
-                template.spots([spot[0]], spot[1]).put(base, [value if known else 0.0])
-        changed = {
-            first.content_name: self._content,
-            "fSumw2": self._sumw2,
-            "fBinEntries": self._bin_entries,
-            "fBinSumw2": self._bin_sumw2,
-        }
-        by_number = {
-            first.node.arrays[name]: values
-            for name, values in changed.items()
-            if name in first.node.arrays
-        }
-        arrays = []
-        for number in template.arrays:
-            array = first.graph.arrays[number]
-            if number in by_number:
-                dtype = BASIC_DTYPES[array.type]
-                values = by_number[number]
-                arrays.append(I4.pack(len(values)) + values.astype(dtype).tobytes())
-            else:
-                head = bytes([array.flag]) if array.counted else I4.pack(array.count)
-                stop = array.start + array.count * array.item_bytes
-                arrays.append(head + first.graph.data[array.start : stop])
-        return template.fill(base, arrays, key_bytes)
+            # Without statistics in every file ROOT must take them from the bins.
+            known = self._statistics or name == "fEntries"
+            writing.number(node, name, value if known else 0.0)
+        writing.number(node, "fNcells", len(self._content))
+        for name, old, new in zip(_AXES, self._first.axes(), self._axes, strict=False):
+            if old.limits != new.limits:
+                writing.number(node, f"{name}.fNbins", new.bins)
+                writing.number(node, f"{name}.fXmin", new.low)
+                writing.number(node, f"{name}.fXmax", new.high)
+                writing.number(node, f"{name}.fFirst", 0)
+                writing.number(node, f"{name}.fLast", 0)
+            known_labels = dict(old.labels)
+            fresh = [label for label in new.labels if label[0] not in known_labels]
+            if fresh:
+                writing.add_labels(node, f"{name}.fLabels", fresh)
+        writing.array(node, self._first.content_name, self._content)
+        writing.array(node, "fSumw2", self._sumw2)
+        writing.array(node, "fBinEntries", self._bin_entries)
+        writing.array(node, "fBinSumw2", self._bin_sumw2)
+
+
+def _weight_of(histogram: _Histogram) -> Numbers:
+    content = histogram.array(histogram.content_name)
+    parts = (content, histogram.array("fSumw2"), histogram.array("fBinEntries"))
+    return _any_of(parts, len(content))
+
+
+def _any_of(parts: tuple[Numbers, ...], bins: int) -> Numbers:
+    """Mark the bins that hold anything."""
+    marked = np.zeros(bins, np.bool_)
+    for part in parts:
+        if len(part) == bins:
+            marked |= part != 0
+    return marked
+
+
+def _filled(marked: Numbers, shape: tuple[int, ...], axis: int) -> Bins:
+    """List the bins along an axis that hold anything."""
+    along = len(shape) - 1 - axis
+    others = tuple(k for k in range(len(shape)) if k != along)
+    found: Bins = np.flatnonzero(marked.reshape(shape).any(axis=others))
+    return found
 
 
 def _added(one: Numbers, other: Numbers) -> Numbers:

@@ -25,12 +25,14 @@ from evstream.rootio.tree_reader import read_tree
 
 # Objects that baskets may refer to, so that products carry them.
 CARRIED_CLASSES = frozenset({"TProcessID"})
+# Texts that say how a file came to be.
+DESCRIPTIONS = frozenset({"TNamed", "TObjString", "TMacro"})
 _TREE_CLASSES = frozenset({"TTree", "TNtuple", "TNtupleD"})
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object of the file that is no tree: the newest cycle of its name."""
+    """An object of the file that is no tree: of each name the newest cycle, texts in all."""
 
     path: str
     class_name: str
@@ -216,7 +218,11 @@ def _sorted_out(
     is_tree: dict[str, bool] = dict.fromkeys(_TREE_CLASSES, True)
     inner = {d.path for d in container.directories}
     for directory in container.directories:
-        for key in newest(directory.keys):
+        latest = {key.name: key for key in newest(directory.keys)}
+        for key in directory.keys:
+            # Joins keep texts that differ as cycles of one name.
+            if key is not latest[key.name] and key.class_name not in DESCRIPTIONS:
+                continue
             path = f"{directory.path}/{key.name}" if directory.path else key.name
             if path in inner:
                 continue

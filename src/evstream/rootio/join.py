@@ -1,7 +1,7 @@
 """Join: many files into one, in the given order, by copying baskets.
 
-Trees of one path are concatenated, histograms added, process ids united; of any
-other object the first file's is kept. docs/explanation/rootio.md has the rules.
+Trees of one path are concatenated, histograms added, process ids united; all else goes by
+`evstream.rootio.beside`. docs/explanation/rootio.md has the rules.
 """
 
 from __future__ import annotations
@@ -14,30 +14,22 @@ from pathlib import Path
 from types import MappingProxyType
 
 from evstream.rootio.assembly import FileAssembly
-from evstream.rootio.class_plan import Plans
+from evstream.rootio.beside import HANDLES, NOT_FOR_ATHENA, Rule, Rules, is_pool
+from evstream.rootio.companions import NO_ATHENA, mark
 from evstream.rootio.compression import decompress
-from evstream.rootio.container import Window, read_record
 from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
-from evstream.rootio.histograms import HistogramSum, is_histogram
-from evstream.rootio.index import (
-    CARRIED_CLASSES,
-    Folder,
-    ObjectInfo,
-    Record,
-    SourceIndex,
-    inspect,
-)
+from evstream.rootio.index import Folder, Record, SourceIndex, inspect
+from evstream.rootio.joined_objects import JoinedObjects, distinct_trees
 from evstream.rootio.primitives import read_string
 from evstream.rootio.product import Product
-from evstream.rootio.source import ByteSource, Data, FileSource, drive
+from evstream.rootio.source import ByteSource, FileSource, drive
 from evstream.rootio.splice import Piece, Splice
 from evstream.rootio.spool import spooled
 from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_index import TreeIndex
 
 CHUNK_BYTES = 8 << 20
-# Objects that are only a handle on records elsewhere in the file.
-_HANDLES = frozenset({"ROOT::RNTuple", "ROOT::Experimental::RNTuple"})
+DEFAULTS = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +39,28 @@ class JoinResult:
     Attributes
     ----------
     entries : mapping of tree path to number of entries
-    objects : mapping of rule to paths
-        Rules are "added", "first" and "united".
+    objects : mapping of outcome to paths
+        What became of objects, and of trees that were not simply concatenated: "added",
+        "first" (the first file's, or the only one), "once" (equal in all files), "all"
+        (those that differ, as cycles of one name or behind each other), "united" and
+        "left" (behind, by rule).
     size : int
         Length of the file in bytes.
+    notes : tuple of str
+        What the file is no good for, in words.
     """
 
     entries: Mapping[str, int]
     objects: Mapping[str, tuple[str, ...]]
     size: int
+    notes: tuple[str, ...] = ()
 
 
 def join(
     inputs: Sequence[str | os.PathLike[str] | ByteSource],
     out_path: str | os.PathLike[str],
     *,
+    beside: Rules = DEFAULTS,
     identity: bytes = b"",
     indices: Sequence[SourceIndex] | None = None,
 ) -> JoinResult:
@@ -70,8 +69,11 @@ def join(
     Parameters
     ----------
     inputs : sequence of paths or sources, at least one
+    beside : Rules
+        What becomes of metadata trees and objects.
     identity : bytes
-        What the file's UUID derives from; by default the inputs' fingerprints.
+        What the file's UUID derives from; by default the inputs' fingerprints and the
+        rules that were given.
     indices : sequence of SourceIndex, optional
         Of the inputs, where they are known already.
 
@@ -88,7 +90,7 @@ def join(
             for one in inputs
         ]
         known = [inspect(s) for s in sources] if indices is None else list(indices)
-        product, result = assemble(sources, known, identity)
+        product, result = assemble(sources, known, identity, beside)
         with spooled(Path(out_path)) as out:
             for offset in range(0, product.size, CHUNK_BYTES):
                 out.write(read_product(product, offset, CHUNK_BYTES, sources))
@@ -107,20 +109,26 @@ def read_product(
 
 
 def assemble(
-    sources: Sequence[ByteSource], indices: Sequence[SourceIndex], identity: bytes
+    sources: Sequence[ByteSource],
+    indices: Sequence[SourceIndex],
+    identity: bytes,
+    beside: Rules = DEFAULTS,
 ) -> tuple[Product, JoinResult]:
     """Lay out the joined file; its baskets stay where they are until they are read."""
     if not indices:
         raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
     _refuse_what_cannot_be_joined(indices)
     if not identity:
-        identity = "\0".join(index.fingerprint for index in indices).encode()
+        words = [index.fingerprint for index in indices]
+        identity = "\0".join([*words, *beside.canonical().splitlines()]).encode()
     first = indices[0]
     pids, shifts = _united_pids(indices)
-    splices = {
-        path: _splice(path, indices, shifts)
-        for path in dict.fromkeys(p for index in indices for p in index.trees)
-    }
+    outcomes: dict[str, list[str]] = {}
+    splices: dict[str, Splice] = {}
+    for path in dict.fromkeys(p for index in indices for p in index.trees):
+        chosen = _chosen(path, sources, indices, beside, outcomes)
+        if chosen:
+            splices[path] = _splice(chosen, shifts)
     date = max((t.key.date for i in indices for t in i.trees.values()), default=0)
     date = max([date, *(o.key.date for i in indices for o in i.objects)])
     assembly = FileAssembly(first, identity, date)
@@ -132,8 +140,9 @@ def assemble(
             "", "TProcessID", name, record.key.title, record.payload, record.key.object_bytes,
             record.key.date,
         )  # fmt: skip
-    rules = _Objects(sources, indices, infos).add_to(assembly)
-    rules["united"] = [*pids]
+    JoinedObjects(sources, indices, infos, beside).add_to(assembly, outcomes)
+    outcomes["united"] = [*pids]
+    notes = _marked(assembly, indices)
     for path, splice in splices.items():
         for number in {piece.source for piece in splice.pieces}:
             source = sources[number]
@@ -142,9 +151,19 @@ def assemble(
     product = assembly.finish([index.size for index in indices])
     return product, JoinResult(
         MappingProxyType({path: splice.entries for path, splice in splices.items()}),
-        MappingProxyType({rule: tuple(paths) for rule, paths in rules.items() if paths}),
+        MappingProxyType({what: tuple(paths) for what, paths in outcomes.items() if paths}),
         product.size,
+        notes,
     )
+
+
+def _marked(assembly: FileAssembly, indices: Sequence[SourceIndex]) -> tuple[str, ...]:
+    """Say in the file if it is not for Athena, unless an object from an input does."""
+    if not any(is_pool(index) for index in indices):
+        return ()
+    if not any(info.path == NOT_FOR_ATHENA for index in indices for info in index.objects):
+        mark(assembly)
+    return (NO_ATHENA,)
 
 
 def _refuse_what_cannot_be_joined(indices: Sequence[SourceIndex]) -> None:
@@ -154,7 +173,7 @@ def _refuse_what_cannot_be_joined(indices: Sequence[SourceIndex]) -> None:
                 f"tree {path!r} of file {number} cannot be joined: {why}", tree=path
             )
         for info in index.objects:
-            if info.class_name in _HANDLES:
+            if info.class_name in HANDLES:
                 raise UnsupportedFeatureError(
                     f"{info.path!r} is an RNTuple, which this join does not copy",
                     path=info.path,
@@ -164,10 +183,31 @@ def _refuse_what_cannot_be_joined(indices: Sequence[SourceIndex]) -> None:
 # --- trees ----------------------------------------------------------------------
 
 
-def _splice(path: str, indices: Sequence[SourceIndex], shifts: Sequence[int]) -> Splice:
+def _chosen(
+    path: str,
+    sources: Sequence[ByteSource],
+    indices: Sequence[SourceIndex],
+    beside: Rules,
+    outcomes: dict[str, list[str]],
+) -> list[tuple[int, TreeIndex]]:
+    """Decide which files' trees of a path are kept, with the numbers of the files."""
     holders = [(n, i.trees[path]) for n, i in enumerate(indices) if path in i.trees]
+    rule = beside.of_tree(holders[0][1])
+    if rule == Rule.NONE:
+        outcomes.setdefault("left", []).append(path)
+        return []
+    if rule == Rule.FIRST:
+        outcomes.setdefault("first", []).append(path)
+        return holders[:1]
+    if rule == Rule.ALL and len(holders) > 1:
+        holders = distinct_trees(holders, sources)
+        outcomes.setdefault("once" if len(holders) == 1 else "all", []).append(path)
+    return holders
+
+
+def _splice(holders: Sequence[tuple[int, TreeIndex]], shifts: Sequence[int]) -> Splice:
     # An empty tree adds nothing, and often has no leaf lengths to compare either.
-    filled = [(n, tree) for n, tree in holders if tree.entries] or holders[:1]
+    filled = [(n, tree) for n, tree in holders if tree.entries] or list(holders[:1])
     model = filled[0][1]
     kept = _visible(model)
     pieces = [
@@ -291,57 +331,3 @@ def _add_streamers(
         assembly.copy_record(first, None)
     else:
         assembly.unite_streamers(first, list(distinct.values()))
-
-
-class _Objects:
-    """The objects beside the trees, and the rule for each."""
-
-    def __init__(
-        self,
-        sources: Sequence[ByteSource],
-        indices: Sequence[SourceIndex],
-        infos: Sequence[StreamerInfos],
-    ) -> None:
-        self._sources = sources
-        self._plans = [Plans(i) for i in infos]
-        self._held: dict[str, list[tuple[int, ObjectInfo]]] = {}
-        for number, index in enumerate(indices):
-            for info in index.objects:
-                if not (info.class_name in CARRIED_CLASSES and "/" not in info.path):
-                    self._held.setdefault(info.path, []).append((number, info))
-
-    def add_to(self, assembly: FileAssembly) -> dict[str, list[str]]:
-        rules: dict[str, list[str]] = {"added": [], "first": []}
-        for path, held in self._held.items():
-            number, info = held[0]
-            record = self._read(number, info)
-            folder = path.rpartition("/")[0]
-            if len(held) == 1 or not is_histogram(info.class_name):
-                assembly.copy_record(record, folder)
-                rules["first"].append(path)
-            else:
-                data = self._sum(path, held, record)
-                assembly.add_computed(folder, record, data)
-                rules["added"].append(path)
-        return rules
-
-    def _read(self, number: int, info: ObjectInfo) -> Record:
-        source = self._sources[number]
-        ((key, payload),) = drive(read_record(Window(source.size), [info.key]), source)
-        return Record(key, bytes(payload))
-
-    def _sum(self, path: str, held: Sequence[tuple[int, ObjectInfo]], first: Record) -> Data:
-        plans = self._plans[held[0][0]]
-        key = first.key
-        total = HistogramSum(
-            path, key.class_name, decompress(first.payload, key.object_bytes), key.key_bytes, plans
-        )
-        for number, info in held[1:]:
-            record = self._read(number, info)
-            total.add(
-                record.key.class_name,
-                decompress(record.payload, record.key.object_bytes),
-                record.key.key_bytes,
-                self._plans[number],
-            )
-        return total.record(key.key_bytes)

@@ -146,7 +146,7 @@ class ObjectGraph:
         """Walk the whole buffer as one object of a class."""
         node = Node(class_name)
         self.nodes.append(node)
-        stop = self._object(class_name, 0, 0)
+        stop = self._pointee(class_name, 0, 0)
         if stop != len(self.data):
             node.tokens += (Op.RAW, stop, len(self.data))
 

@@ -1,0 +1,152 @@
+"""What comes along with a cut: metadata trees and objects, by rule, and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evstream.rootio.assembly import FileAssembly
+from evstream.rootio.beside import (
+    COUNTED_ONCE,
+    HANDLES,
+    NOT_FOR_ATHENA,
+    NOT_FOR_ATHENA_TITLE,
+    Rule,
+    Rules,
+    is_pool,
+)
+from evstream.rootio.container import Window, read_record
+from evstream.rootio.errors import UnsupportedFeatureError
+from evstream.rootio.index import CARRIED_CLASSES, ObjectInfo, Record, SourceIndex
+from evstream.rootio.primitives import I2, U4, write_string
+from evstream.rootio.rewriting import object_header
+from evstream.rootio.selection import kept_branches
+from evstream.rootio.source import Steps
+from evstream.rootio.splice import Piece, Splice
+from evstream.rootio.streamer_info import BYTE_COUNT
+from evstream.rootio.tree_index import TreeIndex
+
+_NAMES_MAX = 10
+NO_ATHENA = "POOL's tokens name entries that have moved, so the file is not for Athena"
+
+
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """What a product holds beside the tree that was cut, and what stays behind.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        Trees and objects that come along.
+    left_behind : tuple of str
+        What does not, in words.
+    """
+
+    paths: tuple[str, ...]
+    left_behind: tuple[str, ...]
+    _index: SourceIndex
+    _trees: tuple[tuple[str, Splice], ...]
+    _objects: tuple[ObjectInfo, ...]
+    _marked: bool
+
+    @property
+    def boundary_bytes(self) -> int:
+        """How many bytes of the source are read before the product has its layout."""
+        objects = sum(info.nbytes for info in self._objects)
+        return objects + sum(splice.boundary_bytes for _, splice in self._trees)
+
+    def prepare_steps(self) -> Steps[list[Record]]:
+        """Read the objects, and encode anew what has to be; return the objects' records."""
+        size = self._index.size
+        for _, splice in self._trees:
+            yield from splice.prepare_steps(0, size)
+        keys = [info.key for info in self._objects]
+        found = yield from read_record(Window(size), keys)
+        return [Record(key, bytes(payload)) for key, payload in found]
+
+    def add_to(self, assembly: FileAssembly, records: Sequence[Record]) -> None:
+        """Write them; the directories must be there."""
+        for info, record in zip(self._objects, records, strict=True):
+            assembly.copy_record(record, info.path.rpartition("/")[0], info.cycle)
+        if self._marked:
+            mark(assembly)
+        for path, splice in self._trees:
+            assembly.add_tree(splice, path)
+
+
+def companions(index: SourceIndex, tree: str, rules: Rules, *, leads: bool) -> Companions:
+    """Decide what comes along with a cut of a tree.
+
+    Parameters
+    ----------
+    tree : str
+        Path of the tree that is cut.
+    leads : bool
+        Whether the product holds what is counted once.
+    """
+    trees: list[tuple[str, Splice]] = []
+    objects: list[ObjectInfo] = []
+    elsewhere: list[str] = []
+    left = list(index.unreadable)
+    for other in index.trees.values():
+        if other.path == tree:
+            continue
+        rule = rules.of_tree(other)
+        if rule in (Rule.EVENTS, Rule.NONE):
+            left.append(other.path)
+        elif rule in COUNTED_ONCE and not leads:
+            elsewhere.append(other.path)
+        else:
+            names = rules.branches(other, leads=leads)
+            if names is not None:
+                (elsewhere if not leads else left).append(f"branches of {other.path}")
+            trees.append((other.path, _whole(other, names)))
+    for info in index.objects:
+        if info.class_name in CARRIED_CLASSES:
+            continue
+        rule = rules.of_object(info.path, info.class_name)
+        if rule in (Rule.EVENTS, Rule.NONE) or info.class_name in HANDLES:
+            left.append(info.path)
+        elif rule in COUNTED_ONCE and not leads:
+            elsewhere.append(info.path)
+        else:
+            objects.append(info)
+    pool = is_pool(index)
+    notes = []
+    if left:
+        notes.append(f"by their rules: {_listed(left)}")
+    if elsewhere:
+        notes.append(f"counted once, in the slice with the first entry: {_listed(elsewhere)}")
+    if pool:
+        notes.append(NO_ATHENA)
+    paths = [path for path, _ in trees] + [info.path for info in objects]
+    marked = pool and NOT_FOR_ATHENA not in paths
+    return Companions(
+        tuple(paths), tuple(notes), index, tuple(trees), tuple(objects), marked
+    )  # fmt: skip
+
+
+def _whole(tree: TreeIndex, names: list[str] | None) -> Splice:
+    try:
+        return Splice([Piece(0, tree, kept_branches(tree, names), 0, tree.entries)])
+    except UnsupportedFeatureError as error:
+        raise UnsupportedFeatureError(
+            f"metadata tree {tree.path!r} cannot come along: {error.message}",
+            hint=f"leave it behind with the rule {tree.path}={Rule.NONE}",
+            tree=tree.path,
+        ) from error
+
+
+def mark(assembly: FileAssembly) -> None:
+    """Write a TNamed that says that a product is not for Athena."""
+    body = object_header() + write_string(NOT_FOR_ATHENA) + write_string(NOT_FOR_ATHENA_TITLE)
+    data = U4.pack(BYTE_COUNT | (len(body) + 2)) + I2.pack(1) + body
+    assembly.add_object(
+        "", "TNamed", NOT_FOR_ATHENA, NOT_FOR_ATHENA_TITLE, data, len(data), assembly.date
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_MAX
+    text = ", ".join(names[:_NAMES_MAX])
+    return f"{text} and {more} more" if more > 0 else text

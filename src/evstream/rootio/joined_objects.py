@@ -1,0 +1,159 @@
+"""Joins of what is beside the events: objects and metadata trees, by their rules."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from evstream.rootio.added import ObjectSum, can_be_added, cannot_be_added
+from evstream.rootio.assembly import FileAssembly
+from evstream.rootio.baskets import decode_basket, decode_embedded
+from evstream.rootio.beside import Rule, Rules
+from evstream.rootio.class_plan import Plans
+from evstream.rootio.compression import decompress
+from evstream.rootio.container import Window, read_record
+from evstream.rootio.index import CARRIED_CLASSES, ObjectInfo, Record, SourceIndex
+from evstream.rootio.source import ByteSource, Steps, drive, fetch
+from evstream.rootio.streamer_info import StreamerInfos
+from evstream.rootio.tree_index import TreeIndex
+
+
+class JoinedObjects:
+    """The objects of several files that are no trees, and the rule for each.
+
+    Parameters
+    ----------
+    sources, indices, infos : one a file
+    rules : Rules
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ByteSource],
+        indices: Sequence[SourceIndex],
+        infos: Sequence[StreamerInfos],
+        rules: Rules,
+    ) -> None:
+        self._sources = sources
+        self._plans = [Plans(i) for i in infos]
+        self._rules = rules
+        self._held: dict[str, list[tuple[int, ObjectInfo]]] = {}
+        for number, index in enumerate(indices):
+            # Oldest cycles first, as they came about.
+            for info in sorted(index.objects, key=lambda info: info.cycle):
+                if not (info.class_name in CARRIED_CLASSES and "/" not in info.path):
+                    self._held.setdefault(info.path, []).append((number, info))
+
+    def add_to(self, assembly: FileAssembly, outcomes: dict[str, list[str]]) -> None:
+        """Write them, and say under which outcome each path goes.
+
+        Raises
+        ------
+        SchemaMismatchError, UnsupportedFeatureError
+            Objects that should be added and cannot; the error names the path.
+        """
+        for path, held in self._held.items():
+            outcome = self._one(assembly, path, held)
+            outcomes.setdefault(outcome, []).append(path)
+
+    def _one(
+        self, assembly: FileAssembly, path: str, held: Sequence[tuple[int, ObjectInfo]]
+    ) -> str:
+        rule = self._rules.of_object(path, held[0][1].class_name)
+        folder = path.rpartition("/")[0]
+        if rule == Rule.NONE:
+            return "left"
+        if rule == Rule.FIRST or len(held) == 1:
+            assembly.copy_record(self._read(*held[0]), folder)
+            return "first"
+        if rule == Rule.ADD:
+            return self._add(assembly, path, held)
+        distinct: dict[tuple[str, str, bytes], Record] = {}
+        for number, info in held:
+            record = self._read(number, info)
+            content = bytes(decompress(record.payload, record.key.object_bytes))
+            distinct.setdefault((record.key.class_name, record.key.title, content), record)
+        # ROOT takes the first of a name in the list for the newest cycle.
+        for cycle, record in reversed(list(enumerate(distinct.values(), 1))):
+            assembly.copy_record(record, folder, cycle)
+        return "once" if len(distinct) == 1 else "all"
+
+    def _add(
+        self, assembly: FileAssembly, path: str, held: Sequence[tuple[int, ObjectInfo]]
+    ) -> str:
+        if not can_be_added(held[0][1].class_name):
+            raise cannot_be_added(path, held[0][1].class_name)
+        first = self._read(*held[0])
+        total: ObjectSum | None = None
+        for number, info in held:
+            record = self._read(number, info)
+            key = record.key
+            data = decompress(record.payload, key.object_bytes)
+            plans = self._plans[number]
+            if total is None:
+                total = ObjectSum(path, key.class_name, data, key.key_bytes, plans)
+            else:
+                total.add(key.class_name, data, key.key_bytes, plans)
+        if total is not None:
+            data = total.record(first.key.key_bytes)
+            assembly.add_computed(path.rpartition("/")[0], first, data)
+        return "added"
+
+    def _read(self, number: int, info: ObjectInfo) -> Record:
+        source = self._sources[number]
+        ((key, payload),) = drive(read_record(Window(source.size), [info.key]), source)
+        return Record(key, bytes(payload))
+
+
+def distinct_trees(
+    holders: Sequence[tuple[int, TreeIndex]], sources: Sequence[ByteSource]
+) -> list[tuple[int, TreeIndex]]:
+    """Keep each of some trees once; a tree with only some branches of another is that one.
+
+    Parameters
+    ----------
+    holders : sequence of (number of the source, TreeIndex)
+
+    Returns
+    -------
+    list of the same, at least one, in their order
+    """
+    kept: list[tuple[int, TreeIndex, set[tuple[str, str]]]] = []
+    for number, tree in holders:
+        source = sources[number]
+        content = set(drive(_content(tree, source.size), source).items())
+        if any(content <= other for _, _, other in kept):
+            continue
+        within = [k for k, (_, _, other) in enumerate(kept) if other <= content]
+        kept = [one for k, one in enumerate(kept) if k not in within[1:]]
+        if within:
+            kept[within[0]] = (number, tree, content)
+        else:
+            kept.append((number, tree, content))
+    return [(number, tree) for number, tree, _ in kept]
+
+
+def _content(tree: TreeIndex, size: int) -> Steps[dict[str, str]]:
+    """Digest what each branch of a small tree holds."""
+    table = tree.baskets
+    on_file = np.flatnonzero(table.seek > 0)
+    ranges = [(int(table.seek[n]), int(table.nbytes[n])) for n in on_file]
+    records = dict(zip(on_file.tolist(), (yield from fetch(ranges, size)), strict=True))
+    found = {"": str(tree.entries)}
+    for i, branch in enumerate(tree.branches):
+        digest = hashlib.sha256(tree.table.signatures[i].encode("utf-8", "surrogateescape"))
+        for n in range(int(table.first[i]), int(table.first[i + 1])):
+            record = records.get(n)
+            basket = (
+                decode_embedded(tree.embedded[n])
+                if record is None
+                else decode_basket(record, int(table.nbytes[n]))
+            )
+            digest.update(f"{table.start[n]} {table.stop[n]} {len(basket.data)} ".encode())
+            digest.update(basket.data)
+            if basket.offsets is not None:
+                digest.update(basket.offsets.tobytes())
+        found[branch.name] = digest.hexdigest()
+    return found
