@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from evstream import daemons
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.adapters.clock import SystemClock
-from evstream.adapters.formats import KnownFormats
+from evstream.adapters.formats import KnownFormats, RootFormat
 from evstream.adapters.ids import RandomIds
 from evstream.adapters.offload import Threads
 from evstream.adapters.payload.command import CommandRunner
@@ -47,6 +47,8 @@ from evstream.ports import (
     PayloadRunner,
     SourceOpener,
 )
+from evstream.ports.format import Format
+from evstream.rootio import Rules
 from evstream.settings import Settings
 from evstream.web import Services, make_app
 from evstream.wire.receipt_signature import ReceiptSigner
@@ -308,6 +310,17 @@ def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
 def make_formats() -> Formats:
     """Return the formats of files that there are."""
     return KnownFormats()
+
+
+def make_root_format(rules: Mapping[str, str]) -> Format:
+    """Return the ROOT format with rules for what is beside the events.
+
+    Raises
+    ------
+    RequestError
+        A name that is no rule.
+    """
+    return RootFormat(Rules.of(rules))
 
 
 def connect(address: Address, patience_s: float) -> Service:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from cyclopts import Parameter
 
@@ -13,8 +13,18 @@ from evstream.domain.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from evstream.ports import FileIndex
+    from evstream.ports.format import Cut, Format
 
 CHUNK_BYTES = 8 << 20
+Keep: TypeAlias = Annotated[
+    tuple[str, ...],
+    Parameter(
+        consume_multiple=True,
+        negative="",
+        help="PATTERN=RULE: what becomes of a ROOT file's other trees and objects; "
+        "rules are add, concatenate, first, all, events, none.",
+    ),
+]
 
 
 def cut(
@@ -30,12 +40,14 @@ def cut(
         tuple[str, ...],
         Parameter(consume_multiple=True, negative="", help="Globs of branches; default all."),
     ] = (),
+    keep: Keep = (),
     json: Json = False,
 ) -> None:
     """Cut entries and branches out of a file, into one of the same format.
 
     Needs no service. Of ROOT files, compressed baskets are copied, and all C++ types
-    survive.
+    survive; metadata trees and other objects come along by rule, as `evstream inspect`
+    shows.
 
     For example:
 
@@ -49,14 +61,10 @@ def cut(
     chosen = None if entry_list is None else _read_entries(entry_list)
     start, stop = parse_entries(entries or ":")
     try:
-        path, count = _cut(file, output, tree, (start, stop), chosen, branches)
-        size = output.stat().st_size
+        path, planned = _cut(file, output, tree, (start, stop), chosen, branches, keep)
     except OSError as error:
         raise file_error(error) from error
-    if json:
-        print_json({"file": str(output), "tree": path, "entries": count, "size": size})
-    else:
-        print(f"{output}: {count} entries of {path}, {size_text(size)}")
+    _print(path, planned, output, json=json)
 
 
 def _cut(
@@ -66,14 +74,16 @@ def _cut(
     interval: tuple[int, int],
     entries: list[int] | None,
     globs: tuple[str, ...],
-) -> tuple[str, int]:
-    """Cut one file into another; return the tree that was cut and the number of entries."""
+    keep: tuple[str, ...],
+) -> tuple[str, Cut]:
+    """Cut one file into another; return the tree that was cut and the plan that was used."""
     from evstream.assembly import make_formats
     from evstream.rootio import FileSource
     from evstream.rootio.spool import spooled
 
     with FileSource(file) as source:
         file_format, index = make_formats().inspect(source, str(file))
+        file_format = with_rules(file_format, keep)
         path = tree or _only_tree(file, index)
         branches = file_format.select(index, path, globs) if globs else None
         start, stop = interval
@@ -90,7 +100,46 @@ def _cut(
         with spooled(output) as out:
             for offset in range(0, planned.size, CHUNK_BYTES):
                 out.write(planned.read(offset, CHUNK_BYTES, source))
-    return path, planned.entries
+    return path, planned
+
+
+def _print(path: str, planned: Cut, output: Path, *, json: bool) -> None:
+    from evstream.rootio import listed
+
+    if json:
+        print_json(
+            {
+                "file": str(output),
+                "tree": path,
+                "entries": planned.entries,
+                "size": planned.size,
+                "beside": list(planned.beside),
+                "left_behind": list(planned.left_behind),
+            }
+        )
+        return
+    print(f"{output}: {planned.entries} entries of {path}, {size_text(planned.size)}")
+    if planned.beside:
+        print(f"  beside them: {listed(planned.beside)}")
+    for note in planned.left_behind:
+        print(f"  left behind: {note}")
+
+
+def with_rules(file_format: Format, keep: tuple[str, ...]) -> Format:
+    """Return the format with rules as people write them, PATTERN=RULE, if there are any."""
+    from evstream.assembly import make_root_format
+
+    if not keep:
+        return file_format
+    if file_format.name != "root":
+        raise RequestError("--keep is for ROOT files", hint="leave it out")
+    found = {}
+    for word in keep:
+        glob, equals, rule = word.rpartition("=")
+        if not equals or not glob:
+            raise RequestError(f"{word!r} is no rule", hint="write PATTERN=RULE, as 'h_*=add'")
+        found[glob] = rule
+    return make_root_format(found)
 
 
 def file_error(error: OSError) -> ConfigError:

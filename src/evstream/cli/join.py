@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from evstream.cli.cut import Keep
 from evstream.cli.printing import print_json, size_text
 from evstream.cli.service import Json
 
@@ -14,12 +15,13 @@ from evstream.cli.service import Json
 def join(
     output: Annotated[Path, Parameter(help="File to write.")],
     *inputs: Annotated[Path, Parameter(help="Files of one format, in the order of their entries.")],
+    keep: Keep = (),
     json: Json = False,
 ) -> None:
     """Join files of one format into one, in the given order. Needs no service.
 
     Of ROOT files, compressed baskets are copied; trees are put behind each other,
-    histograms added; of other objects the first file's are kept.
+    histograms added, equal metadata kept once, by the rules that `evstream inspect` shows.
 
     For example:
 
@@ -27,7 +29,7 @@ def join(
     """
     from evstream import rootio
     from evstream.assembly import make_formats
-    from evstream.cli.cut import file_error, refuse_overwriting
+    from evstream.cli.cut import file_error, refuse_overwriting, with_rules
     from evstream.domain.errors import RequestError
 
     if not inputs:
@@ -36,7 +38,7 @@ def join(
     try:
         with rootio.FileSource(inputs[0]) as first:
             file_format = make_formats().recognise(first, str(inputs[0]))
-        result = file_format.join(inputs, output)
+        result = with_rules(file_format, keep).join(inputs, output)
     except OSError as error:
         raise file_error(error) from error
     if json:
@@ -46,10 +48,13 @@ def join(
                 "entries": dict(result.entries),
                 "objects": {rule: list(paths) for rule, paths in result.objects.items()},
                 "size": result.size,
+                "notes": list(result.notes),
             }
         )
         return
     trees = ", ".join(f"{count} entries of {path}" for path, count in result.entries.items())
     print(f"{output}: {trees or 'no tree'}, {size_text(result.size)}")
     for rule, paths in result.objects.items():
-        print(f"  {rule}: {', '.join(paths)}")
+        print(f"  {rule}: {rootio.listed(paths)}")
+    for note in result.notes:
+        print(f"  note: {note}")

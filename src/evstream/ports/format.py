@@ -111,7 +111,20 @@ class FileIndex(Protocol):
 
 
 class Cut(Protocol):
-    """Some entries of a tree, as the bytes of a file. Blocking; `read` from any thread."""
+    """Some entries of a tree, as the bytes of a file. Blocking; `read` from any thread.
+
+    Attributes
+    ----------
+    beside : sequence of str
+        Paths of what comes along beside the entries.
+    left_behind : sequence of str
+        What of the file does not come along, in words.
+    """
+
+    @property
+    def beside(self) -> Sequence[str]: ...
+    @property
+    def left_behind(self) -> Sequence[str]: ...
 
     @property
     def entries(self) -> int:
@@ -144,7 +157,14 @@ class Cut(Protocol):
 
 
 class Joined(Protocol):
-    """What came out of a join; ``objects`` maps a rule to the paths that it was used for."""
+    """What came out of a join.
+
+    Attributes
+    ----------
+    objects : mapping of outcome to paths
+    notes : sequence of str
+        What the file is no good for, in words.
+    """
 
     @property
     def entries(self) -> Mapping[str, int]: ...
@@ -152,6 +172,8 @@ class Joined(Protocol):
     def objects(self) -> Mapping[str, tuple[str, ...]]: ...
     @property
     def size(self) -> int: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
 
 
 class Format(Protocol):

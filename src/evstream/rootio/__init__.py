@@ -10,6 +10,7 @@ The core does no I/O: see `evstream.rootio.source`.
 from __future__ import annotations
 
 from evstream.rootio.beside import Rule, Rules
+from evstream.rootio.companions import file_notes, listed
 from evstream.rootio.cut import Cut, cut, plan, plan_cut, plan_select
 from evstream.rootio.encoder import ENCODER_ID
 from evstream.rootio.errors import (
@@ -58,9 +59,11 @@ __all__ = [
     "cut",
     "drive",
     "drive_async",
+    "file_notes",
     "inspect",
     "inspect_steps",
     "join",
+    "listed",
     "plan",
     "plan_cut",
     "plan_select",

@@ -221,7 +221,7 @@ def _target(path: str, node: Node, member: str) -> int:
 
 
 class _List:
-    """A TList or TObjArray: items of one class and name are added, texts are the first's."""
+    """A TList or TObjArray: items of one class and name are added, texts must be equal."""
 
     def __init__(self, path: str, graph: ObjectGraph, number: int) -> None:
         self._path = path
@@ -265,7 +265,11 @@ def _identity(graph: ObjectGraph, number: int) -> tuple[str, str]:
     node = graph.nodes[number]
     if node.class_name == "TObjString":
         return node.class_name, graph.label(node.tokens[1])
-    return node.class_name, graph.text(number, "fName")
+    name = graph.text(number, "fName")
+    # Texts are not added up: one that says something else is another item.
+    return node.class_name, f"{name}: {graph.text(number, 'fTitle')}" if (
+        node.class_name in _TEXTS
+    ) else name
 
 
 def _kind(class_name: str) -> type[_Parameter | _Graph | _Efficiency | _List] | None:

@@ -26,7 +26,6 @@ from evstream.rootio.splice import Piece, Splice
 from evstream.rootio.streamer_info import BYTE_COUNT
 from evstream.rootio.tree_index import TreeIndex
 
-_NAMES_MAX = 10
 NO_ATHENA = "POOL's tokens name entries that have moved, so the file is not for Athena"
 
 
@@ -111,19 +110,23 @@ def companions(index: SourceIndex, tree: str, rules: Rules, *, leads: bool) -> C
             elsewhere.append(info.path)
         else:
             objects.append(info)
-    pool = is_pool(index)
     notes = []
     if left:
-        notes.append(f"by their rules: {_listed(left)}")
+        notes.append(f"by their rules: {listed(left)}")
     if elsewhere:
-        notes.append(f"counted once, in the slice with the first entry: {_listed(elsewhere)}")
-    if pool:
-        notes.append(NO_ATHENA)
+        notes.append(f"counted once, in the slice with the first entry: {listed(elsewhere)}")
+    unfit = file_notes(index)
+    notes += unfit
     paths = [path for path, _ in trees] + [info.path for info in objects]
-    marked = pool and NOT_FOR_ATHENA not in paths
+    marked = bool(unfit) and NOT_FOR_ATHENA not in paths
     return Companions(
         tuple(paths), tuple(notes), index, tuple(trees), tuple(objects), marked
     )  # fmt: skip
+
+
+def file_notes(index: SourceIndex) -> tuple[str, ...]:
+    """Say what no product of a file is good for, in words."""
+    return (NO_ATHENA,) if is_pool(index) else ()
 
 
 def _whole(tree: TreeIndex, names: list[str] | None) -> Splice:
@@ -146,7 +149,8 @@ def mark(assembly: FileAssembly) -> None:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_MAX
-    text = ", ".join(names[:_NAMES_MAX])
+def listed(names: Sequence[str], at_most: int = 10) -> str:
+    """Return names as people read them, with a count instead of those beyond some."""
+    more = len(names) - at_most
+    text = ", ".join(names[:at_most])
     return f"{text} and {more} more" if more > 0 else text

@@ -194,8 +194,9 @@ class ObjectGraph:
 
     @staticmethod
     def _is_marked(class_name: str) -> bool:
-        # Leaves are flat up to their counter, but their maximum must be found.
-        return class_name.startswith("TLeaf")
+        # Leaves are flat up to their counter, but their maximum must be found, and
+        # parameters have a value to be added.
+        return class_name.startswith(("TLeaf", "TParameter<"))
 
     def _plan(self, class_name: str, version: int, body: int) -> tuple[ClassPlan, int]:
         plan = self.plans.get(class_name, version)

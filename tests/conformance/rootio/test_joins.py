@@ -73,14 +73,14 @@ def test_histograms_add_as_hadd_adds_them(zoo: Zoo, root_bin: Path, tmp_path: Pa
     joined, expected = tmp_path / "joined.root", tmp_path / "hadd.root"
     result = rootio.join(inputs, joined)
     assert len(result.objects["added"]) == 30
-    assert result.objects["first"] == ("remark", "deep/er/remark")
+    assert result.objects["once"] == ("remark", "deep/er/remark")
     subprocess.run(
         [root_bin / "hadd", "-T", "-f", expected, *inputs],
         check=True, capture_output=True, timeout=TIMEOUT_S,
     )  # fmt: skip
-    macro = f'{HERE / "compare_histograms.C"}("{expected}", "{joined}")'
+    macro = f'{HERE / "compare_objects.C"}("{expected}", "{joined}")'
     run = subprocess.run(
         [root_bin / "root.exe", "-b", "-q", "-l", macro],
         check=False, capture_output=True, text=True, timeout=TIMEOUT_S,
     )  # fmt: skip
-    assert "EQUAL 30" in run.stdout, run.stdout + run.stderr
+    assert "EQUAL 38" in run.stdout, run.stdout + run.stderr

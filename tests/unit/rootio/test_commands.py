@@ -96,6 +96,34 @@ def test_join_puts_cuts_together_again(
     assert found["objects"]["added"] == ["histogram"]
 
 
+def test_what_is_beside_the_entries_is_printed_and_ruled(
+    small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = _run(capsys, "inspect", small_file)
+    assert "beside another tree: events" in text
+    found = json.loads(_run(capsys, "inspect", small_file, "--json"))
+    assert found["objects"][0]["rule"] == "add"
+    assert found["notes"] == []
+    first, rest = tmp_path / "first.root", tmp_path / "rest.root"
+    cut = ("cut", small_file)
+    text = _run(capsys, *cut, first, "--tree", "Events", "--entries", ":9")
+    assert "beside them: histogram" in text
+    assert "left behind: by their rules: deep/er/other" in text
+    text = _run(capsys, *cut, rest, "--tree", "Events", "--entries", "9:")
+    assert "left behind: counted once, in the slice with the first entry: histogram" in text
+    keep = ("--keep", "hist*=all", "deep/*=concatenate")
+    found = json.loads(
+        _run(capsys, *cut, first, "--tree", "Events", "--entries", ":9", *keep, "--json")
+    )
+    assert found["beside"] == ["deep/er/other", "histogram"]
+    assert found["left_behind"] == []
+    whole = tmp_path / "whole.root"
+    text = _run(capsys, "join", whole, first, rest, "--keep", "histogram=none")
+    assert "left: histogram" in text
+    assert "no rule" in _refused(capsys, 2, "join", whole, first, "--keep", "histogram")
+    assert "rules are add" in _refused(capsys, 2, "join", whole, first, "--keep", "h=sum")
+
+
 def test_errors_are_one_line_and_leave_nothing(
     small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,5 +4,6 @@ One file a format; `known` is the list of them, and names what belongs to none.
 """
 
 from evstream.adapters.formats.known import KnownFormats
+from evstream.adapters.formats.root import RootFormat
 
-__all__ = ["KnownFormats"]
+__all__ = ["KnownFormats", "RootFormat"]

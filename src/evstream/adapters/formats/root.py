@@ -11,13 +11,24 @@ from evstream import rootio
 from evstream.ports import ByteSource
 from evstream.ports.format import FileIndex
 
+_DEFAULTS = rootio.Rules()
+
 
 class RootFormat:
-    """The `Format` port on the ROOT engine, whose values have the port's shape already."""
+    """The `Format` port on the ROOT engine, whose values have the port's shape already.
+
+    Parameters
+    ----------
+    beside : rootio.Rules
+        What becomes of metadata trees and other objects in cuts and joins.
+    """
 
     name = "root"
     suffixes = (".root",)
     encoder_id = rootio.ENCODER_ID
+
+    def __init__(self, beside: rootio.Rules = _DEFAULTS) -> None:
+        self._beside = beside
 
     def recognises(self, head: bytes) -> bool:
         """Look for ROOT's first four bytes."""
@@ -52,6 +63,7 @@ class RootFormat:
             entry_start=entry_start,
             entry_stop=entry_stop,
             branches=branches,
+            beside=self._beside,
             identity=identity,
         )
 
@@ -66,14 +78,19 @@ class RootFormat:
     ) -> rootio.Cut:
         """Plan a product of scattered entries."""
         return rootio.plan_select(
-            _own(index), tree=tree, entries=entries, branches=branches, identity=identity
+            _own(index),
+            tree=tree,
+            entries=entries,
+            branches=branches,
+            beside=self._beside,
+            identity=identity,
         )
 
     def join(
         self, inputs: Sequence[Path], output: Path, *, identity: bytes = b""
     ) -> rootio.JoinResult:
         """Join by copying baskets; histograms are added."""
-        return rootio.join(inputs, output, identity=identity)
+        return rootio.join(inputs, output, beside=self._beside, identity=identity)
 
 
 def _own(index: FileIndex) -> rootio.SourceIndex:

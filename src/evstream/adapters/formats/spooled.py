@@ -18,6 +18,9 @@ class SpooledCut:
     The file goes with the object.
     """
 
+    beside: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
+
     def __init__(self, entries: int) -> None:
         self.entries = entries
         self._small: bytes | None = None

@@ -254,6 +254,7 @@ class Joined:
     entries: Mapping[str, int]
     size: int
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def not_installed(format_name: str, extra: str, error: ImportError) -> ConfigError:

@@ -101,6 +101,8 @@ class PlainCut:
     """Runs of an uncompressed file's bytes; nothing is made, all is read when asked for."""
 
     boundary_bytes = 0
+    beside: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
 
     def __init__(self, pieces: Sequence[Interval], entries: int) -> None:
         self.entries = entries

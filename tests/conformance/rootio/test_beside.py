@@ -1,0 +1,128 @@
+"""Objects and metadata trees beside the events: hadd judges joins, ROOT compares slices."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import uproot
+
+from evstream import rootio
+from tests.conformance.rootio.conftest import HERE, TIMEOUT_S, Compare, Pair
+from tests.conformance.rootio.test_cuts import FILES
+
+
+def _root(root_bin: Path, call: str) -> str:
+    run = subprocess.run(
+        [root_bin / "root.exe", "-b", "-q", "-l", call],
+        check=False, capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    return run.stdout + run.stderr
+
+
+def _hadd(root_bin: Path, output: Path, inputs: Sequence[Path]) -> None:
+    subprocess.run(
+        [root_bin / "hadd", "-f", output, *inputs],
+        check=True, capture_output=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+
+
+def _compare_objects(root_bin: Path, expected: Path, found: Path) -> str:
+    return _root(root_bin, f'{HERE / "compare_objects.C"}("{expected}", "{found}")')
+
+
+def _by_label(path: Path) -> dict[str, float]:
+    with uproot.open(path) as file:
+        # They come in the order of their bins, which may be fewer than there are.
+        labels = file["cutflow"].axis().member("fLabels")
+        return {str(k): float(v) for k, v in zip(labels, file["cutflow"].values(), strict=False)}
+
+
+@pytest.mark.slow
+def test_objects_add_as_hadd_adds_them(root_bin: Path, tmp_path: Path) -> None:
+    inputs = []
+    for number in range(3):
+        inputs.append(tmp_path / f"{number}.root")
+        _root(root_bin, f'{HERE / "make_beside.C"}("{inputs[-1]}", {number})')
+    joined, expected = tmp_path / "joined.root", tmp_path / "hadd.root"
+    result = rootio.join(inputs, joined)
+    _hadd(root_bin, expected, inputs)
+    said = _compare_objects(root_bin, expected, joined)
+    # 9 parameters, 3 graphs, 7 histograms, an efficiency, a list, an array, and of the
+    # texts every cycle of every file, as hadd keeps them.
+    assert "EQUAL 34" in said, said
+    assert len(result.objects["added"]) == 22
+    assert result.objects["once"] == ("deep/same",)
+    assert set(result.objects["all"]) == {"deep/other", "deep/note"}
+    with uproot.open(joined) as file:
+        assert [str(file[f"deep/other;{cycle}"]) for cycle in (1, 2, 3)] == [
+            f"said by {number}" for number in range(3)
+        ]
+        assert str(file["deep/other"]) == "said by 2"
+        assert [file[f"deep/note;{c}"].member("fTitle") for c in range(1, 7)] == [
+            text for k in range(3) for text in (f"of {k}", f"of {k}, later")
+        ]
+    # Every label of every file is there, and each has its own count.
+    parts: dict[str, float] = {}
+    for path in inputs:
+        for label, count in _by_label(path).items():
+            parts[label] = parts.get(label, 0.0) + count
+    assert _by_label(joined) == pytest.approx(parts)
+    # A join of joins is a join, as for hadd.
+    again, both = tmp_path / "again.root", tmp_path / "both.root"
+    rootio.join([joined, inputs[0]], again)
+    _hadd(root_bin, both, [expected, inputs[0]])
+    said = _compare_objects(root_bin, both, again)
+    assert "EQUAL" in said, said
+
+
+@pytest.mark.slow
+def test_what_is_not_added_is_refused_or_kept_by_rule(root_bin: Path, tmp_path: Path) -> None:
+    inputs = []
+    for number in range(2):
+        inputs.append(tmp_path / f"{number}.root")
+        call = [
+            root_bin / "root.exe", "-b", "-q", "-l", "-e", f".L {HERE / 'make_beside.C'}", "-e",
+            f'make_odd("{inputs[-1]}", {number})',
+        ]  # fmt: skip
+        subprocess.run(call, check=False, capture_output=True, timeout=TIMEOUT_S)
+    joined = tmp_path / "joined.root"
+    result = rootio.join(inputs, joined)
+    # Entry numbers of one file say nothing of the joined one; maps that differ all stay.
+    assert result.objects == {"left": ("events",), "all": ("map",)}
+    with uproot.open(joined) as file:
+        assert file.keys() == ["map;2", "map;1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_slices_join_to_a_file_with_the_same_objects(
+    name: str, shared_data: Path, root_bin: Path, equal_by_root: Compare, tmp_path: Path
+) -> None:
+    source = shared_data / name
+    with rootio.FileSource(source) as opened:
+        index = rootio.inspect(opened)
+    tree = max(index.trees.values(), key=lambda tree: tree.entries)
+    edges = sorted({0, tree.entries // 3, tree.entries // 2, tree.entries})
+    parts = []
+    for start, stop in [(0, 0), *pairwise(edges)]:
+        parts.append(tmp_path / f"{start}_{stop}.root")
+        rootio.cut(source, parts[-1], tree=tree.path, entry_start=start, entry_stop=stop)
+    joined = tmp_path / "joined.root"
+    result = rootio.join(parts, joined)
+    assert "added" not in result.objects
+    assert "all" not in result.objects
+    said = _compare_objects(root_bin, source, joined)
+    assert "EQUAL" in said, said
+    beside = [path for path in result.entries if path != tree.path]
+    rules = rootio.Rules()
+    expected = {t.path for t in index.trees.values() if rules.of_tree(t) != rootio.Rule.EVENTS}
+    assert set(beside) == expected - {tree.path}
+    pairs = [
+        Pair(source, path, 0, joined, 0, index.trees[path].entries) for path in (tree.path, *beside)
+    ]
+    assert [p.entries for p in pairs] == [result.entries[p.tree] for p in pairs]
+    equal_by_root(pairs)
