@@ -12,7 +12,7 @@ from evstream.cli.printing import print_json, print_pairs, print_table, size_tex
 from evstream.cli.service import Json
 
 if TYPE_CHECKING:
-    from evstream.ports.format import FileIndex, TreeInfo
+    from evstream.ports.format import FileIndex, ObjectInfo, TreeInfo
 
 
 def inspect(
@@ -53,12 +53,7 @@ def inspect(
                 ],
                 "unreadable": dict(index.unreadable),
                 "objects": [
-                    {
-                        "path": one.path,
-                        "class": one.class_name,
-                        "compressed_bytes": one.nbytes,
-                        "rule": rule,
-                    }
+                    _plain_object(one, rule)
                     for one, rule in zip(index.objects, objects, strict=True)
                 ],
                 "notes": list(notes),
@@ -128,4 +123,13 @@ def _plain(tree: TreeInfo, rule: str) -> dict[str, Any]:
             }
             for b in tree.branches
         ],
+    }
+
+
+def _plain_object(one: ObjectInfo, rule: str) -> dict[str, Any]:
+    return {
+        "path": one.path,
+        "class": one.class_name,
+        "compressed_bytes": one.nbytes,
+        "rule": rule,
     }
