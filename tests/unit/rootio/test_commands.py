@@ -140,7 +140,7 @@ def test_errors_are_one_line_and_leave_nothing(
     assert "No such file" in _refused(capsys, 1, *listed, tmp_path / "none.txt")
     assert "is an input" in _refused(capsys, 2, "cut", small_file, small_file)
     assert "no regular file" in _refused(capsys, 2, "cut", small_file, tmp_path)
-    assert "begin with" in _refused(capsys, 1, "inspect", text)
+    assert "begins with" in _refused(capsys, 1, "inspect", text)
     assert "No such file" in _refused(capsys, 1, "inspect", tmp_path / "none.root")
     assert "nothing to join" in _refused(capsys, 2, "join", out)
     assert "begin with" in _refused(capsys, 1, "join", out, small_file, text)
