@@ -6,6 +6,9 @@ import gzip
 import pickle
 from pathlib import Path
 
+import awkward as ak
+import h5py
+import numpy as np
 import pytest
 import uproot
 
@@ -128,3 +131,83 @@ class TestGzippedHepmc(_Hepmc):
         packed = tmp_path / "in.hepmc.gz"
         packed.write_bytes(gzip.compress((shared_data / "inputThreads1.hepmc").read_bytes()))
         return packed
+
+
+class TestParquet(FormatContract):
+    @pytest.fixture
+    def file_format(self) -> Format:
+        return FORMATS.named("parquet")
+
+    @pytest.fixture
+    def path(self, shared_data: Path) -> Path:
+        return shared_data / "nano_dy.parquet"
+
+    @pytest.fixture
+    def tree(self) -> str:
+        return "events"
+
+    def events(self, path: Path) -> list[object]:
+        columns = ["run", "event", "Muon_pt", "Jet_eta", "HLT_IsoMu24"]
+        return list(ak.from_parquet(path, columns=columns).to_list())
+
+
+class TestHdf5(FormatContract):
+    @pytest.fixture
+    def file_format(self) -> Format:
+        return FORMATS.named("hdf5")
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return write_hdf5(tmp_path / "in.h5", 50)
+
+    @pytest.fixture
+    def tree(self) -> str:
+        return "events"
+
+    def events(self, path: Path) -> list[object]:
+        with h5py.File(path) as file:
+            group = file["events"]
+            ends = group["jet_pt_offsets"][()]
+            assert ends[0] == 0
+            assert ends[-1] == len(group["jet_pt"])
+            return [
+                (
+                    int(group["run"][i]),
+                    group["name"][i],
+                    str(group["particle"][i]),
+                    group["image"][i].tolist(),
+                    group["hits"][i].tolist(),
+                    group["inner/met"][i].tolist(),
+                    group["jet_pt"][ends[i] : ends[i + 1]].tolist(),
+                )
+                for i in range(len(group["run"]))
+            ]
+
+
+def write_hdf5(path: Path, entries: int) -> Path:
+    """Write a file with a dataset of each kind that events come in."""
+    numbers = np.arange(entries)
+    with h5py.File(path, "w", track_order=True) as file:
+        file.attrs["generator"] = "test"
+        group = file.create_group("events")
+        group.attrs["units"] = np.array(["GeV", "mm"], h5py.string_dtype())
+        group.create_dataset("run", data=numbers.astype(">u4"), chunks=(7,), compression="gzip")
+        names = [f"event {n}" for n in numbers]
+        group.create_dataset("name", data=names, dtype=h5py.string_dtype())
+        kind = np.dtype([("id", "i2"), ("p4", "f8", (4,)), ("ok", "?")])
+        particles = np.zeros(entries, kind)
+        particles["id"], particles["ok"] = numbers, numbers % 2
+        group.create_dataset("particle", data=particles, shuffle=True, chunks=True)
+        images = numbers[:, None, None] * np.ones((1, 3, 2), "f4")
+        image = group.create_dataset("image", data=images, maxshape=(None, 3, 2), compression="lzf")
+        image.attrs["scale"] = np.float32(0.5)
+        hits = group.create_dataset("hits", (entries,), h5py.vlen_dtype(np.int32))
+        for n in range(entries):
+            hits[n] = np.arange(n % 4)
+        group.create_dataset("inner/met", data=numbers * 0.5, fletcher32=True, chunks=(16,))
+        ends = np.concatenate([[0], np.cumsum(numbers % 3)])
+        group.create_dataset("jet_pt", data=np.arange(ends[-1]) * 1.5, chunks=(5,))
+        group.create_dataset("jet_pt_offsets", data=ends.astype(np.uint16))
+        group.create_dataset("luminosity", data=139.0)
+        group.create_dataset("state", data=h5py.Empty("f4"))
+    return path

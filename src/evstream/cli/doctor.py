@@ -44,6 +44,8 @@ def doctor(*, door: Door = DEFAULT_DOOR) -> None:
         _folder(Path(settings.data_dir)),
         _program("setpriv", "payloads end with a pilot that is killed", "util-linux"),
         _module("fsspec_xrootd", "root:// URLs", "pip install xrootd fsspec-xrootd"),
+        _module("pyarrow", "Parquet files", "pip install 'evstream[parquet]'"),
+        _module("h5py", "HDF5 files", "pip install 'evstream[hdf5]'"),
         _module("ROOT", "reading products with ROOT itself", "pip install root==0.1a12"),
         _module(
             "pythia8mc",

@@ -16,12 +16,18 @@ from evstream.domain.states import TaskState
 PLACEHOLDERS = ("input", "output", "entry_start", "entry_stop", "range_id")
 MERGEABLE_SUFFIXES = (
     ".root",
+    ".parquet",
+    ".pq",
+    ".h5",
+    ".hdf5",
     ".lhe",
     ".lhe.gz",
     ".hepmc",
     ".hepmc.gz",
     ".hepmc2",
     ".hepmc3",
+    ".hepmc2.gz",
+    ".hepmc3.gz",
 )
 """Of formats that can be joined; a test compares them with the formats' own."""
 OUTPUT_STREAM = "output"

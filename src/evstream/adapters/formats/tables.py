@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from evstream.domain.errors import ConfigError
 from evstream.domain.intervals import Interval
+from evstream.ports.format import BranchInfo
 from evstream.rootio import CorruptFileError, EntryRangeError, NoSuchTreeError, UnknownBranchError
 
 INDEX_VERSION = 1
@@ -39,7 +40,7 @@ class Tree:
 
     path: str
     cluster_starts: tuple[int, ...]
-    branches: tuple[Branch, ...] = ()
+    branches: tuple[BranchInfo, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -95,15 +96,24 @@ class Index:
 
     def to_bytes(self) -> bytes:
         """Encode what `load` needs: trees and branches, not where their bytes are."""
-        stored = _Stored(INDEX_VERSION, self.size, self.fingerprint, list(self.trees.values()))
-        return msgspec.msgpack.encode(stored)
+        trees = [
+            _StoredTree(tree.path, tree.entries, [(b.name, b.type) for b in tree.branches])
+            for tree in self.trees.values()
+        ]
+        return msgspec.msgpack.encode(_Stored(INDEX_VERSION, self.size, self.fingerprint, trees))
+
+
+class _StoredTree(msgspec.Struct, array_like=True, frozen=True):
+    path: str
+    entries: int
+    branches: list[tuple[str, str]]
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True):
     version: int
     size: int
     fingerprint: str
-    trees: list[Tree]
+    trees: list[_StoredTree]
 
 
 def load(data: bytes) -> Index:
@@ -119,14 +129,21 @@ def load(data: bytes) -> Index:
         raise CorruptFileError(
             f"a kept index is damaged: {error}", hint="register the dataset again"
         ) from error
-    if stored.version != INDEX_VERSION or not all(t.cluster_starts for t in stored.trees):
+    if stored.version != INDEX_VERSION:
         raise CorruptFileError(
             f"a kept index has version {stored.version}", hint="register the dataset again"
         )
     return Index(
         size=stored.size,
         fingerprint=stored.fingerprint,
-        trees={tree.path: tree for tree in stored.trees},
+        trees={
+            tree.path: Tree(
+                tree.path,
+                (0, tree.entries),
+                tuple(Branch(name, kind, 0, 0) for name, kind in tree.branches),
+            )
+            for tree in stored.trees
+        },
     )
 
 

@@ -1,0 +1,418 @@
+"""HDF5 files, by h5py: a group's datasets cut along their first dimension.
+
+`hdf5_layout` says which datasets have entries. Products keep types, filters, chunks,
+attributes, and datasets without dimensions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from evstream.adapters.formats.hdf5_layout import Layout, Member, Table, holds_references, layout_of
+from evstream.adapters.formats.source_file import SourceFile
+from evstream.adapters.formats.spooled import SpooledCut
+from evstream.adapters.formats.tables import (
+    Index,
+    Joined,
+    check_range,
+    kept_branches,
+    load,
+    not_installed,
+    runs_of,
+    select,
+)
+from evstream.domain.errors import EvstreamError
+from evstream.domain.intervals import Interval
+from evstream.ports import ByteSource
+from evstream.ports.format import FileIndex
+from evstream.rootio import (
+    CorruptFileError,
+    FileSource,
+    SchemaMismatchError,
+    UnsupportedFeatureError,
+)
+
+if TYPE_CHECKING:
+    import h5py
+
+WRITER_VERSION = 1
+MAGIC = b"\x89HDF\r\n\x1a\n"
+BLOCK_BYTES = 16 << 20
+_SYMPTOMS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hdf5Index(Index):
+    """The tables, and where their datasets are."""
+
+    layout: Layout
+
+
+class Hdf5Cut(SpooledCut):
+    """Rows of a table's datasets."""
+
+    def __init__(
+        self, table: Table, runs: Sequence[Interval], branches: Sequence[str] | None
+    ) -> None:
+        super().__init__(sum(stop - start for start, stop in runs))
+        self._table = table
+        self._runs = runs
+        self._members = [
+            member
+            for member in table.members
+            if branches is None or member.entries < 0 or member.name in branches
+        ]
+
+    def make(self, source: ByteSource, out: BinaryIO) -> None:
+        """Write the product."""
+        with _opened(source) as file, _made(out) as product:
+            _copy_attributes(file, product)
+            for member in self._members:
+                _copy_groups(file, product, member.path)
+                with _translated():
+                    _copy_member(member, [(file, self._runs)], product)
+
+
+class Hdf5Format:
+    """The `Format` port on h5py."""
+
+    name = "hdf5"
+    suffixes = (".hdf5", ".h5")
+
+    @property
+    def encoder_id(self) -> str:
+        """The library and its deflate come with h5py."""
+        versions = _h5py().version
+        return (
+            f"evstream-hdf5-{WRITER_VERSION};h5py={versions.version};hdf5={versions.hdf5_version}"
+        )
+
+    def recognises(self, head: bytes) -> bool:
+        """Look for HDF5's signature, at the beginning or behind a user block."""
+        return any(head[at : at + 8] == MAGIC for at in (0, 512, 1024, 2048))
+
+    def inspect(self, source: ByteSource) -> Hdf5Index:
+        """Read the file once for its digest, then its groups."""
+        _h5py()
+        digest = hashlib.sha256()
+        for offset in range(0, source.size, BLOCK_BYTES):
+            size = min(BLOCK_BYTES, source.size - offset)
+            digest.update(source.read_ranges([(offset, size)])[0])
+        with _opened(source) as file, _translated():
+            layout = layout_of(file)
+        return Hdf5Index(
+            size=source.size,
+            fingerprint=digest.hexdigest(),
+            trees={path: table.as_tree() for path, table in layout.tables.items()},
+            objects=layout.objects,
+            layout=layout,
+        )
+
+    def load(self, data: bytes) -> Index:
+        """Return what is known without the file."""
+        return load(data)
+
+    def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
+        """List datasets; ``jets`` stands for all that is below it."""
+        assert isinstance(index, Index)
+        return select(index.tree(tree), globs, self.name)
+
+    def plan_cut(
+        self,
+        index: FileIndex,
+        *,
+        tree: str,
+        entry_start: int,
+        entry_stop: int,
+        branches: Sequence[str] | None = None,
+        identity: bytes = b"",
+    ) -> Hdf5Cut:
+        """Plan entries ``[entry_start, entry_stop)`` of some datasets."""
+        assert isinstance(index, Hdf5Index)
+        found = index.tree(tree)
+        runs = check_range(found, entry_start, entry_stop)
+        return Hdf5Cut(index.layout.tables[tree], runs, kept_branches(found, branches))
+
+    def plan_select(
+        self,
+        index: FileIndex,
+        *,
+        tree: str,
+        entries: npt.ArrayLike,
+        branches: Sequence[str] | None = None,
+        identity: bytes = b"",
+    ) -> Hdf5Cut:
+        """Plan scattered entries of some datasets."""
+        assert isinstance(index, Hdf5Index)
+        found = index.tree(tree)
+        runs = runs_of(found, entries)
+        return Hdf5Cut(index.layout.tables[tree], runs, kept_branches(found, branches))
+
+    def join(self, inputs: Sequence[Path], output: Path, *, identity: bytes = b"") -> Joined:
+        """Put the entries of each tree behind each other; attributes are the first file's.
+
+        Raises
+        ------
+        SchemaMismatchError
+            Datasets, types or values without entries differ.
+        UnsupportedFeatureError
+            A group's datasets differ in length, so that it is not known which have entries.
+        """
+        from evstream.rootio.spool import spooled
+
+        if not inputs:
+            raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
+        _h5py()
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(_opened(stack.enter_context(FileSource(path))))
+                for path in inputs
+            ]
+            with _translated():
+                layouts = [layout_of(file) for file in files]
+                members = _joinable(inputs, files, layouts)
+            with spooled(output) as out, _made(out) as product, _translated():
+                _copy_attributes(files[0], product)
+                for member in members:
+                    _copy_groups(files[0], product, member.path)
+                    _copy_member(member, _whole(files, layouts, member), product)
+            counts = {
+                name: sum(layout.tables[name].entries for layout in layouts)
+                for name in layouts[0].tables
+            }
+        return Joined(counts, output.stat().st_size)
+
+
+def _whole(
+    files: list[h5py.File], layouts: list[Layout], member: Member
+) -> list[tuple[h5py.File, list[Interval]]]:
+    parts = []
+    for file, layout in zip(files, layouts, strict=True):
+        entries = next(
+            m.entries for t in layout.tables.values() for m in t.members if m.path == member.path
+        )
+        parts.append((file, [(0, entries)] if entries > 0 else []))
+    return parts
+
+
+def _joinable(
+    inputs: Sequence[Path], files: list[h5py.File], layouts: list[Layout]
+) -> list[Member]:
+    """Return the datasets of a join, the same in all files."""
+    shapes = []
+    for path, file, layout in zip(inputs, files, layouts, strict=True):
+        if layout.mixed or layout.objects:
+            where = layout.mixed[0] if layout.mixed else layout.objects[0].path
+            raise UnsupportedFeatureError(
+                f"{path}: which datasets of {where} have entries is not known",
+                hint="keep datasets of other lengths in groups of their own",
+            )
+        found = [m for table in layout.tables.values() for m in table.members]
+        shapes.append({m.path: (m.type, m.offsets != "", _constant(file, m)) for m in found})
+    for path, shape in zip(inputs, shapes, strict=True):
+        differing = sorted(
+            name
+            for name in {**shape, **shapes[0]}
+            if not _same(shape.get(name), shapes[0].get(name))
+        )
+        if differing:
+            raise SchemaMismatchError(
+                f"{path} and {inputs[0]} differ in {', '.join(differing[:5])}",
+                hint="join files with the same datasets",
+                names=differing,
+            )
+    return [m for table in layouts[0].tables.values() for m in table.members]
+
+
+def _constant(file: h5py.File, member: Member) -> Any:
+    return file[member.path][()] if member.entries < 0 and file[member.path].shape == () else None
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is None or other is None:
+        return one is other
+    return bool(one[:2] == other[:2] and np.array_equal(one[2], other[2]))
+
+
+def _copy_member(
+    member: Member, parts: Sequence[tuple[h5py.File, Sequence[Interval]]], product: h5py.File
+) -> None:
+    """Copy the rows of a dataset's entries, and its offsets, from one or more files."""
+    model = parts[0][0][member.path]
+    if member.entries < 0:
+        made = _make_dataset(model, product, member.path, model.shape)
+        if model.shape is not None and made.size:
+            made[()] = model[()]
+        return
+    if not member.offsets:
+        _copy_rows([(file[member.path], runs) for file, runs in parts], product, member.path)
+        return
+    rows = []
+    lengths = []
+    for file, runs in parts:
+        offsets = file[member.offsets][()].astype(np.int64)
+        rows.append((file[member.path], [(int(offsets[a]), int(offsets[b])) for a, b in runs]))
+        lengths += [np.diff(offsets[start : stop + 1]) for start, stop in runs]
+    _copy_rows(rows, product, member.path)
+    ends = np.concatenate([[0], *lengths]).cumsum()
+    model = parts[0][0][member.offsets]
+    if ends[-1] > np.iinfo(model.dtype).max:
+        raise UnsupportedFeatureError(f"{member.offsets}: {ends[-1]} does not fit {model.dtype}")
+    made = _make_dataset(model, product, member.offsets, ends.shape)
+    made[()] = ends.astype(model.dtype)
+
+
+def _copy_rows(
+    parts: Sequence[tuple[h5py.Dataset, Sequence[Interval]]], product: h5py.File, path: str
+) -> None:
+    """Copy runs of rows, in blocks of some megabytes that end where chunks do."""
+    model = parts[0][0]
+    total = sum(stop - start for _, runs in parts for start, stop in runs)
+    made = _make_dataset(model, product, path, (total, *model.shape[1:]))
+    if not made.size:
+        return
+    row_bytes = max(1, model.dtype.itemsize * int(np.prod(model.shape[1:], dtype=np.int64)))
+    chunk = model.chunks[0] if model.chunks else 1
+    step = max(1, BLOCK_BYTES // row_bytes // chunk) * chunk
+    at = 0
+    for dataset, runs in parts:
+        for start, stop in runs:
+            first = start
+            while first < stop:
+                last = min(stop, (first // step + 1) * step)
+                _write_rows(made, at, dataset[first:last])
+                at += last - first
+                first = last
+
+
+def _write_rows(made: h5py.Dataset, at: int, rows: npt.NDArray[Any]) -> None:
+    """Write rows as they are; `h5py.Dataset` guesses at what lists of equal lengths mean."""
+    import h5py
+
+    place = made.id.get_space()
+    place.select_hyperslab((at, *(0 for _ in rows.shape[1:])), rows.shape)
+    rows = np.ascontiguousarray(rows)
+    made.id.write(h5py.h5s.create_simple(rows.shape), place, rows)
+
+
+def _make_dataset(
+    model: h5py.Dataset, product: h5py.File, path: str, shape: tuple[int, ...] | None
+) -> h5py.Dataset:
+    """Make a dataset with the model's type, filters, chunks and attributes."""
+    import h5py
+
+    settings = model.id.get_create_plist().copy()
+    settings.set_obj_track_times(False)
+    if shape is None:
+        space = h5py.h5s.create(h5py.h5s.NULL)
+    elif not shape:
+        space = h5py.h5s.create(h5py.h5s.SCALAR)
+    else:
+        limits = tuple(
+            None if limit is None or (place == 0 and not shape[0]) else length
+            for place, (limit, length) in enumerate(zip(model.maxshape, shape, strict=True))
+        )
+        if model.chunks is None:
+            limits = shape
+        else:
+            # A chunk must not be longer than a dimension that cannot grow.
+            chunks = tuple(
+                chunk if limit is None else max(1, min(chunk, limit))
+                for chunk, limit in zip(model.chunks, limits, strict=True)
+            )
+            settings.set_chunk(chunks)
+        unlimited = tuple(h5py.h5s.UNLIMITED if limit is None else limit for limit in limits)
+        space = h5py.h5s.create_simple(shape, unlimited)
+    kind = model.id.get_type().copy()
+    number = h5py.h5d.create(product.id, path.encode(), kind, space, settings)
+    made = h5py.Dataset(number)
+    _copy_attributes(model, made)
+    return made
+
+
+def _copy_groups(file: h5py.File, product: h5py.File, path: str) -> None:
+    """Make the groups above a dataset, with their attributes."""
+    import h5py
+
+    parts = path.split("/")[:-1]
+    for depth in range(len(parts)):
+        name = "/".join(parts[: depth + 1])
+        if name not in product:
+            settings = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+            settings.set_obj_track_times(False)
+            made = h5py.Group(h5py.h5g.create(product.id, name.encode(), gcpl=settings))
+            _copy_attributes(file[name], made)
+
+
+def _copy_attributes(model: Any, made: Any) -> None:
+    """Copy what can be: references would point into another file."""
+    for name in sorted(model.attrs):
+        kind = model.attrs.get_id(name)
+        if holds_references(kind.dtype):
+            continue
+        made.attrs.create(name, model.attrs[name], dtype=kind.dtype)
+
+
+@contextmanager
+def _made(out: BinaryIO) -> Iterator[h5py.File]:
+    """Make a file by the library's own driver, then copy it to where it goes."""
+    import h5py
+
+    with tempfile.NamedTemporaryFile(suffix=".h5") as scratch:
+        with _translated(), h5py.File(scratch.name, "w", libver="earliest") as product:
+            yield product
+        with Path(scratch.name).open("rb") as whole:
+            while block := whole.read(BLOCK_BYTES):
+                out.write(block)
+
+
+@contextmanager
+def _opened(source: ByteSource) -> Iterator[h5py.File]:
+    import h5py
+
+    with _translated():
+        file = h5py.File(SourceFile(source), "r")
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn h5py's errors into ours."""
+    try:
+        yield
+    except EvstreamError:
+        raise
+    except _SYMPTOMS as error:
+        line = str(error).split("\n", 1)[0][:200]
+        raise CorruptFileError(
+            f"h5py cannot read it: {line}",
+            hint="compare its size and checksum with the original's",
+        ) from error
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise not_installed("HDF5", "hdf5", error) from error
+    return h5py

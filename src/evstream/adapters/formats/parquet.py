@@ -1,0 +1,419 @@
+"""Parquet files, by pyarrow.
+
+pyarrow cannot copy column chunks as they are stored, so products are written anew, with
+the source's schema, metadata, codecs, dictionaries and statistics, and with row groups
+where the source has them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from evstream.adapters.formats.arrow_storage import stored_schema, stored_table
+from evstream.adapters.formats.source_file import SourceFile
+from evstream.adapters.formats.spooled import SpooledCut
+from evstream.adapters.formats.tables import (
+    EVENTS,
+    Index,
+    Joined,
+    Tree,
+    check_range,
+    kept_branches,
+    load,
+    not_installed,
+    runs_of,
+    select,
+)
+from evstream.domain.errors import EvstreamError
+from evstream.domain.intervals import Interval
+from evstream.ports import ByteSource
+from evstream.ports.format import FileIndex
+from evstream.rootio import (
+    CorruptFileError,
+    FileSource,
+    SchemaMismatchError,
+    UnsupportedFeatureError,
+)
+from evstream.rootio.spool import spooled
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+WRITER_VERSION = 1
+MAGIC = b"PAR1"
+_DICTIONARY = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
+_CODECS = {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}
+# What Parquet puts between a list's name and those of its items.
+_WRAPPERS = {"list", "key_value", "map", "bag", "array"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A leaf of the schema; sizes are added up when somebody asks.
+
+    Attributes
+    ----------
+    path : str
+        As Parquet writes it: ``Muon_pt.list.element`` for the branch ``Muon_pt``.
+    """
+
+    name: str
+    type: str
+    path: str
+    number: int
+    metadata: Any
+    title: str = ""
+
+    @property
+    def compressed_bytes(self) -> int:
+        """As stored, in all row groups."""
+        groups = range(self.metadata.num_row_groups)
+        return sum(
+            self.metadata.row_group(group).column(self.number).total_compressed_size
+            for group in groups
+        )
+
+    @property
+    def baskets(self) -> int:
+        """Number of its column chunks."""
+        return int(self.metadata.num_row_groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetIndex(Index):
+    """The footer, and the leaves by the names of branches."""
+
+    metadata: pq.FileMetaData
+    paths: dict[str, str]
+
+
+class ParquetCut(SpooledCut):
+    """Row groups with some of their columns, clipped to the wanted entries."""
+
+    def __init__(
+        self, index: ParquetIndex, runs: Sequence[Interval], branches: Sequence[str] | None
+    ) -> None:
+        super().__init__(sum(stop - start for start, stop in runs))
+        self._index = index
+        self._runs = runs
+        self._columns = None if branches is None else [index.paths[name] for name in branches]
+
+    def make(self, source: ByteSource, out: BinaryIO) -> None:
+        """Write the product."""
+        with _opened(source, self._index.metadata) as file, _Writer(file, out) as writer:
+            writer.begin(file, self._columns)
+            writer.copy(file, self._columns, self._runs)
+
+
+class ParquetFormat:
+    """The `Format` port on pyarrow."""
+
+    name = "parquet"
+    suffixes = (".parquet", ".pq")
+
+    @property
+    def encoder_id(self) -> str:
+        """The codecs come with pyarrow."""
+        return f"evstream-parquet-{WRITER_VERSION};pyarrow={_pyarrow().__version__};levels=default"
+
+    def recognises(self, head: bytes) -> bool:
+        """Look for Parquet's first four bytes."""
+        return head.startswith(MAGIC)
+
+    def inspect(self, source: ByteSource) -> ParquetIndex:
+        """Read the footer."""
+        _pyarrow()
+        footer = _footer(source)
+        with _opened(source) as file:
+            metadata, schema = file.metadata, file.schema_arrow
+        rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
+            raise CorruptFileError(
+                f"its row groups have {sum(rows)} rows, the file says {metadata.num_rows}",
+                hint="compare its size and checksum with the original's",
+            )
+        columns = _columns(metadata, schema)
+        starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).tolist()
+        return ParquetIndex(
+            size=source.size,
+            fingerprint=hashlib.sha256(footer).hexdigest(),
+            trees={EVENTS: Tree(EVENTS, tuple(starts), columns)},
+            metadata=metadata,
+            paths={column.name: column.path for column in columns},
+        )
+
+    def load(self, data: bytes) -> Index:
+        """Return what is known without the file."""
+        return load(data)
+
+    def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
+        """List columns; ``jet`` stands for all of its fields."""
+        assert isinstance(index, Index)
+        return select(index.tree(tree), globs, self.name)
+
+    def plan_cut(
+        self,
+        index: FileIndex,
+        *,
+        tree: str,
+        entry_start: int,
+        entry_stop: int,
+        branches: Sequence[str] | None = None,
+        identity: bytes = b"",
+    ) -> ParquetCut:
+        """Plan rows ``[entry_start, entry_stop)`` of some columns."""
+        assert isinstance(index, ParquetIndex)
+        found = index.tree(tree)
+        runs = check_range(found, entry_start, entry_stop)
+        return ParquetCut(index, runs, kept_branches(found, branches))
+
+    def plan_select(
+        self,
+        index: FileIndex,
+        *,
+        tree: str,
+        entries: npt.ArrayLike,
+        branches: Sequence[str] | None = None,
+        identity: bytes = b"",
+    ) -> ParquetCut:
+        """Plan scattered rows of some columns."""
+        assert isinstance(index, ParquetIndex)
+        found = index.tree(tree)
+        return ParquetCut(index, runs_of(found, entries), kept_branches(found, branches))
+
+    def join(self, inputs: Sequence[Path], output: Path, *, identity: bytes = b"") -> Joined:
+        """Put row groups behind each other; the schema's metadata are the first file's.
+
+        Raises
+        ------
+        SchemaMismatchError
+            Columns or their types differ; the error names them.
+        """
+        if not inputs:
+            raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
+        _pyarrow()
+        rows = 0
+        with (
+            FileSource(inputs[0]) as first,
+            _opened(first) as model,
+            spooled(output) as out,
+            _Writer(model, out) as writer,
+        ):
+            writer.begin(model, None)
+            for path in inputs:
+                with FileSource(path) as source, _opened(source) as file:
+                    _refuse_differences(inputs[0], model.schema_arrow, path, file.schema_arrow)
+                    writer.copy(file, None, [(0, file.metadata.num_rows)])
+                    rows += file.metadata.num_rows
+        return Joined({EVENTS: rows}, output.stat().st_size)
+
+
+class _Writer:
+    """Writes tables as a model file was written."""
+
+    def __init__(self, model: pq.ParquetFile, out: BinaryIO) -> None:
+        self._out = out
+        self._schema: pa.Schema
+        self._writer: pq.ParquetWriter | None = None
+
+    def begin(self, model: pq.ParquetFile, columns: list[str] | None) -> None:
+        """Write the head, with the model's schema or some of its columns."""
+        from pyarrow import parquet as pq
+
+        with _translated():
+            schema = model.schema_arrow
+            if columns is not None:
+                schema = model.read_row_groups([], columns=columns).schema
+            words = (model.metadata.metadata or {}).get(b"ARROW:schema", b"")
+            self._schema = stored_schema(schema, words)
+            self._writer = pq.ParquetWriter(self._out, self._schema, **_settings(model))
+
+    def copy(
+        self, file: pq.ParquetFile, columns: list[str] | None, runs: Sequence[Interval]
+    ) -> None:
+        """Write the rows of some runs, row group by row group."""
+        import pyarrow as pa
+
+        assert self._writer is not None
+        begin = 0
+        at = 0
+        for group in range(file.metadata.num_row_groups):
+            end = begin + file.metadata.row_group(group).num_rows
+            pieces = []
+            while at < len(runs) and runs[at][0] < end:
+                start, stop = max(runs[at][0], begin), min(runs[at][1], end)
+                if start < stop:
+                    pieces.append((start - begin, stop - start))
+                if runs[at][1] > end:
+                    break
+                at += 1
+            if pieces:
+                with _translated():
+                    table = file.read_row_group(group, columns=columns)
+                    if table.num_rows != end - begin:
+                        raise CorruptFileError(f"row group {group} has {table.num_rows} rows")
+                    chosen = pa.concat_tables([table.slice(*piece) for piece in pieces])
+                    chosen = stored_table(chosen, self._schema)
+                    self._writer.write_table(chosen, row_group_size=max(1, chosen.num_rows))
+            begin = end
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._writer is not None:
+            with _translated():
+                self._writer.close()
+
+
+def _settings(model: pq.ParquetFile) -> dict[str, Any]:
+    """Return how to write so that the file is like the model."""
+    metadata = model.metadata
+    settings: dict[str, Any] = {
+        "version": metadata.format_version if metadata.format_version in _VERSIONS else "2.6",
+        "store_schema": b"ARROW:schema" in (metadata.metadata or {}),
+    }
+    paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    settings["use_compliant_nested_type"] = not any(".list.item" in path for path in paths)
+    if not metadata.num_row_groups:
+        return settings
+    group = metadata.row_group(0)
+    chunks = [group.column(i) for i in range(metadata.num_columns)]
+    settings["compression"] = {
+        path: _CODECS.get(chunk.compression, chunk.compression)
+        for path, chunk in zip(paths, chunks, strict=True)
+    }
+    settings["use_dictionary"] = [
+        path for path, c in zip(paths, chunks, strict=True) if _DICTIONARY & set(c.encodings)
+    ]
+    settings["write_statistics"] = [
+        path for path, c in zip(paths, chunks, strict=True) if c.is_stats_set
+    ]
+    settings["write_page_index"] = any(chunk.has_column_index for chunk in chunks)
+    if any(chunk.physical_type == "INT96" for chunk in chunks):
+        settings["use_deprecated_int96_timestamps"] = True
+    if group.sorting_columns:
+        settings["sorting_columns"] = group.sorting_columns
+    return settings
+
+
+_VERSIONS = ("1.0", "2.4", "2.6")
+
+
+def _columns(metadata: pq.FileMetaData, schema: pa.Schema) -> tuple[Column, ...]:
+    """Return the leaves with the names that people use."""
+    leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
+    names = [".".join(_without_wrappers(leaf.path.split("."))) for leaf in leaves]
+    shared = Counter(names)
+    below = Counter(leaf.path.split(".")[0] for leaf in leaves)
+    columns = []
+    for number, (leaf, short) in enumerate(zip(leaves, names, strict=True)):
+        name = leaf.path if shared[short] > 1 else short
+        top = leaf.path.split(".")[0]
+        position = schema.get_field_index(top)
+        alone = below[top] == 1 and position >= 0
+        kind = str(schema.field(position).type) if alone else leaf.physical_type.lower()
+        columns.append(Column(name, kind, leaf.path, number, metadata))
+    return tuple(columns)
+
+
+def _without_wrappers(parts: list[str]) -> Iterator[str]:
+    place = 0
+    while place < len(parts):
+        if place and parts[place] in _WRAPPERS and place + 1 < len(parts):
+            # list.element is nothing but the list; key_value.key is the key.
+            place += 1
+            if parts[place] in ("key", "value"):
+                yield parts[place]
+        else:
+            yield parts[place]
+        place += 1
+
+
+def _refuse_differences(one: Path, model: pa.Schema, other: Path, found: pa.Schema) -> None:
+    if found.equals(model, check_metadata=False):
+        return
+    ours = {field.name: field.type for field in model}
+    theirs = {field.name: field.type for field in found}
+    names = [n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)] or ["their order"]
+    shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    raise SchemaMismatchError(
+        f"{other} and {one} differ in {shown}",
+        hint="join files with the same columns",
+        names=names,
+    )
+
+
+def _footer(source: ByteSource) -> bytes:
+    """Return the footer with the file's last eight bytes.
+
+    Raises
+    ------
+    CorruptFileError
+    """
+    size = source.size
+    if size < 12:
+        raise CorruptFileError(f"{size} bytes are no Parquet file", hint="fetch the file again")
+    (end,) = source.read_ranges([(size - 8, 8)])
+    tail = bytes(end)
+    if tail[4:] == b"PARE":
+        raise UnsupportedFeatureError("its footer is encrypted", hint="give it without encryption")
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != MAGIC or length > size - 12:
+        raise CorruptFileError(
+            "the Parquet footer is missing or damaged", hint="the file may be cut short"
+        )
+    (footer,) = source.read_ranges([(size - 8 - length, length + 8)])
+    return bytes(footer)
+
+
+@contextmanager
+def _opened(
+    source: ByteSource, metadata: pq.FileMetaData | None = None
+) -> Iterator[pq.ParquetFile]:
+    from pyarrow import parquet as pq
+
+    with _translated():
+        file = pq.ParquetFile(SourceFile(source), metadata=metadata, pre_buffer=True)
+    try:
+        yield file
+    finally:
+        file.close(force=True)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn pyarrow's errors into ours; those of the source come through as they are."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except EvstreamError:
+        raise
+    except pa.ArrowNotImplementedError as error:
+        raise UnsupportedFeatureError(f"pyarrow cannot do this: {error}") from error
+    except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError) as error:
+        line = str(error).split("\n", 1)[0][:200]
+        raise CorruptFileError(
+            f"pyarrow cannot read it: {line}",
+            hint="compare its size and checksum with the original's",
+        ) from error
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError as error:
+        raise not_installed("Parquet", "parquet", error) from error
+    return pa
