@@ -7,10 +7,13 @@ import json
 import sys
 from pathlib import Path
 
+import awkward as ak
+import h5py
 import pytest
 
 from evstream.client.verification import verify_receipt
-from tests.spine.commands import CommandLine
+from tests.contract.test_formats import write_hdf5
+from tests.spine.commands import CommandLine, wait_until
 
 pytestmark = pytest.mark.server
 
@@ -76,3 +79,51 @@ def test_what_is_not_supported_is_refused_by_name(command: CommandLine, tmp_path
         done = command.run(*words, tmp_path / "sim.slcio", status=None)
         assert done.returncode == 1
         assert "an LCIO file (slcio), which is not supported" in done.stderr
+
+
+def test_tables_are_processed_and_merged_in_parquet(
+    command: CommandLine, tmp_path: Path, shared_data: Path
+) -> None:
+    source = shared_data / "nano_dy.parquet"
+    words = ["--payload", COPY, "--events-per-range", 15, "--output-suffix", ".parquet", "--merge"]
+    words += ["--branches", "run", "event", "Muon_*"]
+    done = command.run("run", source, *words, "--output", "out", "--json")
+    assert json.loads(done.stdout)["task"]["state"] == "done"
+    columns = ["run", "event", "Muon_pt", "Muon_charge"]
+    merged = ak.from_parquet(tmp_path / "out/merged.parquet")
+    assert set(merged.fields) > set(columns)
+    assert "Jet_pt" not in merged.fields
+    expected = ak.from_parquet(source, columns=columns)
+    assert ak.array_equal(merged[columns], expected[columns], equal_nan=True)
+    assert verify_receipt(tmp_path / "out/receipt.json")[1].holds
+
+
+def test_arrays_are_processed_and_merged_in_hdf5(command: CommandLine, tmp_path: Path) -> None:
+    write_hdf5(tmp_path / "in.h5", 50)
+    words = ["--payload", COPY, "--events-per-range", 20, "--output-suffix", ".h5", "--merge"]
+    done = command.run("run", "in.h5", *words, "--output", "out", "--json")
+    assert json.loads(done.stdout)["task"]["state"] == "done"
+    with h5py.File(tmp_path / "in.h5") as source, h5py.File(tmp_path / "out/merged.h5") as merged:
+        assert sorted(source["events"]) == sorted(merged["events"])
+        for name in ("run", "name", "image", "jet_pt", "jet_pt_offsets", "inner/met"):
+            assert source["events"][name][()].tolist() == merged["events"][name][()].tolist()
+
+
+def test_registered_files_are_cut_in_their_format(
+    command: CommandLine, tmp_path: Path, shared_data: Path
+) -> None:
+    command.start("serve", "--data", "service")
+    wait_until((tmp_path / "service/address.json").exists, "the service")
+    door = ["--data", "service"]
+    for name in ("nano_dy.parquet", "inputThreads1.hepmc"):
+        command.run("dataset", "add", f"user:{name}", shared_data / name, *door)
+    shown = command.json("dataset", "show", "user:nano_dy.parquet", *door)
+    assert shown["files"][0]["format"] == "parquet"
+    words = ["--entries", "5:9", "--branches", "Muon_pt"]
+    command.run("get", "user:nano_dy.parquet", "a.parquet", *words, *door)
+    found = ak.from_parquet(tmp_path / "a.parquet")
+    assert found.fields == ["Muon_pt"]
+    expected = ak.from_parquet(shared_data / "nano_dy.parquet", columns=["Muon_pt"])[5:9]
+    assert ak.array_equal(found, expected)
+    command.run("get", "user:inputThreads1.hepmc", "a.hepmc", "--entries", "5:9", *door)
+    assert (tmp_path / "a.hepmc").read_bytes().count(b"\nE ") == 4

@@ -11,7 +11,7 @@ from typing import Any
 
 from evstream.domain.errors import AccessError, NotFoundError, RequestError
 from evstream.domain.names import without_secrets
-from evstream.domain.task import split_command
+from evstream.domain.task import MERGEABLE_SUFFIXES, split_command
 from evstream.wire.messages import NewFile
 
 SUFFIX = ".root"
@@ -26,8 +26,8 @@ def expand_inputs(
     Parameters
     ----------
     inputs : list of str
-        Files, globs, folders (searched for ``*.root``), URLs that fsspec opens, and
-        coffea fileset JSON files.
+        Files, globs, folders, URLs that fsspec opens, and coffea fileset JSON files.
+        Folders are searched for ``*.root``, and for other formats if they hold none.
     dataset : str
         Which dataset of a fileset to take, where it has several.
     besides : Path, optional
@@ -67,7 +67,7 @@ def _expand(text: str, dataset: str, besides: Path | None) -> list[NewFile]:
     if path.is_dir():
         files = _search(path, besides)
         if not files:
-            raise NotFoundError(f"{text} holds no {SUFFIX} file", hint="give another folder")
+            raise NotFoundError(f"{text} holds no file of events", hint="give another folder")
         return [NewFile(_absolute(file)) for file in files]
     if _is_fileset(text):
         return _fileset(path, dataset)
@@ -87,7 +87,7 @@ def _is_fileset(text: str) -> bool:
 
 
 def _search(top: Path, besides: Path | None) -> list[Path]:
-    """Return the files below a folder, hidden ones and those besides left out.
+    """Return the files of events below a folder, hidden ones and those besides left out.
 
     Raises
     ------
@@ -101,8 +101,9 @@ def _search(top: Path, besides: Path | None) -> list[Path]:
             continue
         inner[:] = [name for name in inner if not name.startswith(".")]
         paths = [Path(folder, name) for name in names if not name.startswith(".")]
-        found += [path for path in paths if path.suffix == SUFFIX and path.is_file()]
-    return sorted(found)
+        events = [path for path in paths if path.name.endswith(MERGEABLE_SUFFIXES)]
+        found += [path for path in events if path.is_file()]
+    return sorted([path for path in found if path.suffix == SUFFIX] or found)
 
 
 def _refuse_folder(error: OSError) -> None:

@@ -140,3 +140,13 @@ def test_steps_are_whole_numbers_of_entries(folder: Path, steps: Any) -> None:
     (folder / "f.json").write_text(json.dumps({"ds": {"files": {"a.root": about}}}))
     with pytest.raises(RequestError, match="no coffea fileset"):
         expand_inputs(["f.json"])
+
+
+def test_folders_without_root_files_are_searched_for_other_formats(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("b.lhe.gz", "a.parquet", "notes.txt"):
+        (other / name).touch()
+    assert _names(str(other)) == ["a.parquet", "b.lhe.gz"]
+    (other / "c.root").touch()
+    assert _names(str(other)) == ["c.root"]
