@@ -20,6 +20,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from evstream import daemons
+from evstream.adapters.catalogue.data_directory import refuse_network_file_system
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.adapters.clock import SystemClock
 from evstream.adapters.formats import KnownFormats, RootFormat
@@ -114,6 +115,7 @@ class Application:
             store=parts.store,
             ids=parts.ids,
             receipt_key=receipt_signer.public_key,
+            output_bytes_max=settings.output_bytes_max,
         )
         self.app: Starlette = make_app(services, token, signer, parts.clock)
 
@@ -205,15 +207,15 @@ async def listen(
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(server.serve(sockets=[door]))
         loops = [group.create_task(loop) for loop in application.loops()]
-        address.write(data_dir)
-        try:
-            yield
-        finally:
-            for loop in loops:
-                loop.cancel()
-            server.should_exit = True
-            await serving
-            _withdraw(address, data_dir)
+        with address.published(data_dir):
+            try:
+                yield
+            finally:
+                for loop in loops:
+                    loop.cancel()
+                server.should_exit = True
+                await serving
+                _withdraw(address, data_dir)
 
 
 class _Server(uvicorn.Server):
@@ -225,7 +227,6 @@ class _Server(uvicorn.Server):
 
 
 def _withdraw(address: Address, data_dir: Path) -> None:
-    (data_dir / "address.json").unlink(missing_ok=True)
     if address.url.startswith("unix:"):
         path = Path(address.url.removeprefix("unix:"))
         path.unlink(missing_ok=True)
@@ -250,7 +251,7 @@ def unix_door(data_dir: Path) -> tuple[socket.socket, Address]:
     finally:
         os.umask(before)
     door.listen(256)
-    return door, Address(f"unix:{path}", pid=os.getpid())
+    return door, Address(f"unix:{path}")
 
 
 def tcp_door(data_dir: Path, port: int, token: str) -> tuple[socket.socket, Address]:
@@ -275,11 +276,18 @@ def tcp_door(data_dir: Path, port: int, token: str) -> tuple[socket.socket, Addr
         ) from error
     door.listen(256)
     url = f"http://127.0.0.1:{door.getsockname()[1]}"
-    return door, Address(url, token, os.getpid())
+    return door, Address(url, token)
 
 
 def door_token(data_dir: Path) -> str:
-    """Return the token of a data directory's TCP door, made on first use."""
+    """Return the token of a data directory's TCP door, made on first use.
+
+    Raises
+    ------
+    ConfigError
+        The directory is on a network file system: nothing is made there.
+    """
+    refuse_network_file_system(data_dir)
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     return _secret(data_dir / TOKEN_FILE, lambda: secrets.token_urlsafe(32).encode()).decode()
 

@@ -165,12 +165,18 @@ class TestWebServers(SourceOpenerContract):
             source.read_ranges([(0, 10), (100_000, 10), (20, 10), (100_010, 5)])
         assert sorted(handler.requests) == ["bytes=0-29", "bytes=100000-100014"]
 
-    def test_a_server_without_ranges_still_serves(
-        self, opener: SourceOpener, put: Callable[[bytes], str], handler: type[Handler]
+    def test_a_server_without_ranges_still_serves_and_is_told_of_once(
+        self,
+        opener: SourceOpener,
+        put: Callable[[bytes], str],
+        handler: type[Handler],
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         handler.knows_ranges = False
         with opener.open(put(b"0123456789")) as source:
-            assert [bytes(data) for data in source.read_ranges([(3, 4)])] == [b"3456"]
+            for _ in range(2):
+                assert [bytes(data) for data in source.read_ranges([(3, 4)])] == [b"3456"]
+        assert sum("knows no byte ranges" in message for message in caplog.messages) == 1
 
     def test_short_answers_are_bad_data(
         self, opener: SourceOpener, put: Callable[[bytes], str], handler: type[Handler]

@@ -122,8 +122,9 @@ def test_each_limit_is_the_codes() -> None:
     rows = table((REFERENCE / "settings.md").read_text(encoding="utf-8"), "limit")
     from evstream.adapters.catalogue.owner import OPERATIONS_WAITING_MAX
     from evstream.domain.splitting import EVENTS_PER_RANGE_MAX
-    from evstream.edge.products import DESCRIPTORS_MAX, PREPARED_MAX
+    from evstream.edge.products import DESCRIPTORS_BYTES_MAX, DESCRIPTORS_MAX, PREPARED_MAX
     from evstream.edge.sources import OPEN_FILES_MAX
+    from evstream.web.content_routes import DESCRIPTOR_BYTES_MAX
     from evstream.web.replies import BODY_BYTES_MAX
     from evstream.web.work_routes import LEASE_ID_MAX
 
@@ -137,6 +138,8 @@ def test_each_limit_is_the_codes() -> None:
         int(messages.LEASE_S_MAX),
         LEASE_ID_MAX,
         DESCRIPTORS_MAX,
+        DESCRIPTOR_BYTES_MAX,
+        DESCRIPTORS_BYTES_MAX,
         PREPARED_MAX,
         OPEN_FILES_MAX,
         OPERATIONS_WAITING_MAX,

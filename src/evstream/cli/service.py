@@ -68,7 +68,7 @@ def find_service(settings: Settings) -> Address:
     if settings.url:
         return Address(settings.url, settings.token)
     found = Address.read(Path(settings.data_dir))
-    return Address(found.url, settings.token or found.token, found.pid)
+    return Address(found.url, settings.token or found.token)
 
 
 def run_async(main: Callable[[], Awaitable[T]]) -> T:

@@ -6,13 +6,15 @@ by its owner alone.
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import msgspec
-import psutil
 
 from evstream.domain.errors import ConfigError, NotFoundError, RequestError
 
@@ -34,7 +36,6 @@ class Address:
 
     url: str
     token: str = ""
-    pid: int = 0
 
     @property
     def base_url(self) -> str:
@@ -61,13 +62,24 @@ class Address:
             hint="give http://HOST:PORT, https://HOST or unix:/PATH",
         )
 
-    def write(self, data_dir: Path) -> None:
-        """Leave the address in a data directory, for its owner's eyes only."""
-        partial = data_dir / f".{ADDRESS_FILE}.{os.getpid()}"
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    @contextmanager
+    def published(self, data_dir: Path) -> Iterator[None]:
+        """Leave the address in a data directory while the context lasts.
+
+        For its owner's eyes only, and locked: the lock dies with this process, however
+        that dies, and with the lock all trust in the address.
+        """
+        path, partial = data_dir / ADDRESS_FILE, data_dir / f".{ADDRESS_FILE}.{os.getpid()}"
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(self))
-        partial.replace(data_dir / ADDRESS_FILE)
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial.replace(path)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, data_dir: Path) -> Address:
@@ -76,7 +88,7 @@ class Address:
         Raises
         ------
         NotFoundError
-            None has left its address there.
+            None runs there: it has left no address, or has died without taking it away.
         ConfigError
             The file may not be read, or is none of ours.
         """
@@ -86,7 +98,9 @@ class Address:
             hint=f"start one with 'evstream serve --data {data_dir}' or give --url",
         )
         try:
-            found = msgspec.json.decode(path.read_bytes(), type=cls)
+            with path.open("rb") as file:
+                found = msgspec.json.decode(file.read(), type=cls)
+                alive = _is_locked(file.fileno())
         except FileNotFoundError:
             raise nobody from None
         except (OSError, msgspec.DecodeError) as error:
@@ -94,7 +108,16 @@ class Address:
                 f"cannot read {path}: {error}",
                 hint="ask its owner, or give --url and --token",
             ) from error
-        if not psutil.pid_exists(found.pid):
+        if not alive:
             # Killed; whoever has its port now must not be shown the token.
             raise nobody
         return found
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        # Nobody else ever waits for this lock: a service locks a file of its own making.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

@@ -7,6 +7,7 @@
     │   ├── NotFoundError        no such dataset, task, product or output
     │   │   └── DescriptorUnknownError   register the descriptor, then ask again
     │   ├── LimitError           a number outside its stated bounds
+    │   │   └── TooLargeError        more bytes than a body may have
     │   └── AccessError          not allowed: credentials missing or wrong
     ├── ConflictError        someone else holds it, or it changed meanwhile
     ├── TransientError       the same again, later
@@ -84,6 +85,12 @@ class LimitError(RequestError):
     """A number lies outside its bounds; the fields name it and them."""
 
     code = "out_of_limits"
+
+
+class TooLargeError(LimitError):
+    """A body has more bytes than are taken; ``bytes_max`` among the fields says how many."""
+
+    code = "too_large"
 
 
 class AccessError(RequestError):

@@ -116,13 +116,10 @@ def split_command(payload: str) -> list[str]:
 
 def fill_command(words: list[str], values: dict[str, str]) -> list[str]:
     """Put values in the place of ``{name}``; other braces stay as they are."""
-    filled: list[str] = []
-    for word in words:
-        text = word
-        for name, value in values.items():
-            text = text.replace("{" + name + "}", value)
-        filled.append(text)
-    return filled
+    # In one pass: a value that holds braces is no placeholder.
+    return [
+        re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), word) for word in words
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ WHOLE_BYTES_MAX = 256 << 10
 PREPARED_MAX = 256
 PREPARED_BYTES_MAX = 512 << 20
 DESCRIPTORS_MAX = 100_000
+DESCRIPTORS_BYTES_MAX = 256 << 20
 FILES_MAX = 10_000
 
 
@@ -60,6 +61,7 @@ class Products:
         self._sources = sources
         self._offload = offload
         self._descriptors: OrderedDict[ProductKey, Descriptor] = OrderedDict()
+        self._descriptors_bytes = 0
         self._files: OrderedDict[Fingerprint, SourceFile] = OrderedDict()
         self._weights: dict[ProductKey, int] = {}
         self._prepared: OrderedDict[ProductKey, asyncio.Task[Product]] = OrderedDict()
@@ -67,10 +69,16 @@ class Products:
     def register(self, descriptor: Descriptor) -> ProductKey:
         """Remember a descriptor for a while; return its key."""
         key = descriptor.key
-        self._descriptors[key] = descriptor
+        if key not in self._descriptors:
+            self._descriptors[key] = descriptor
+            self._descriptors_bytes += len(descriptor.canonical_bytes)
         self._descriptors.move_to_end(key)
-        while len(self._descriptors) > DESCRIPTORS_MAX:
-            self._descriptors.popitem(last=False)
+        while (
+            len(self._descriptors) > DESCRIPTORS_MAX
+            or self._descriptors_bytes > DESCRIPTORS_BYTES_MAX
+        ):
+            _, forgotten = self._descriptors.popitem(last=False)
+            self._descriptors_bytes -= len(forgotten.canonical_bytes)
         return key
 
     def descriptor(self, key: ProductKey) -> Descriptor:

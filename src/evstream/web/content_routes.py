@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from evstream.domain.descriptor import Descriptor
-from evstream.domain.errors import RequestError, TransientError
+from evstream.domain.errors import RequestError
 from evstream.domain.names import ProductKey
 from evstream.domain.outputs import OutputName
 from evstream.web.byte_ranges import parse_range
-from evstream.web.replies import read, reply
+from evstream.web.replies import pieces, read, refuse_declared, reply
 from evstream.web.services import Services
 from evstream.wire import messages as m
 from evstream.wire.signed_urls import descriptor_from_query
 
 OCTETS = "application/octet-stream"
+DESCRIPTOR_BYTES_MAX = 1 << 20
+"""A descriptor that is registered; some ten thousand names of branches."""
 WHOLE_BYTES_MAX = 1 << 20
 """Up to this size a body is sent at once: a stream costs more than it saves."""
 
@@ -34,7 +36,7 @@ def content_routes(services: Services) -> list[Route]:
         return reply(await services.slices.plan(descriptor))
 
     async def register_product(request: Request) -> Response:
-        new = await read(request, m.NewProduct)
+        new = await read(request, m.NewProduct, DESCRIPTOR_BYTES_MAX)
         descriptor = Descriptor.from_wire(new.descriptor)
         services.products.register(descriptor)
         return reply(await services.slices.plan(descriptor))
@@ -57,7 +59,9 @@ def content_routes(services: Services) -> list[Route]:
 
     async def put_output(request: Request) -> Response:
         name = str(OutputName.parse(request.path_params["name"]))
-        stored = await services.store.put(name, _pieces(request))
+        bytes_max = services.output_bytes_max
+        refuse_declared(request, bytes_max)
+        stored = await services.store.put(name, pieces(request, bytes_max))
         return reply(m.StoredAnswer(stored.name, stored.size, stored.sha256, stored.adler32))
 
     async def get_output(request: Request) -> Response:
@@ -76,16 +80,6 @@ def content_routes(services: Services) -> list[Route]:
         Route("/v1/outputs/{name:path}", put_output, methods=["PUT"]),
         Route("/v1/outputs/{name:path}", get_output, methods=["GET"]),
     ]
-
-
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for piece in request.stream():
-            if piece:
-                yield piece
-    except ClientDisconnect as error:
-        # What came so far must not pass for the whole.
-        raise TransientError("the upload broke off") from error
 
 
 async def ranged(request: Request, size: int, etag: str, body: _Body) -> Response:
@@ -110,10 +104,10 @@ async def ranged(request: Request, size: int, etag: str, body: _Body) -> Respons
     if stop - start <= WHOLE_BYTES_MAX:
         content = b"".join([piece async for piece in body(start, stop)])
         return Response(content, status, headers, media_type=OCTETS)
-    pieces = body(start, stop)
+    rest = body(start, stop)
     # Whatever is wrong with the source is told while there still is a status to tell it.
-    first = await anext(pieces)
-    return StreamingResponse(_chain(first, pieces), status, headers, media_type=OCTETS)
+    first = await anext(rest)
+    return StreamingResponse(_chain(first, rest), status, headers, media_type=OCTETS)
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

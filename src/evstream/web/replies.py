@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from evstream.domain.errors import EvstreamError, LimitError, TransientError
+from evstream.domain.errors import EvstreamError, TooLargeError, TransientError
 from evstream.wire.messages import decode, encode
 from evstream.wire.problems import MEDIA_TYPE, status_of, to_problem
 
@@ -16,27 +17,62 @@ T = TypeVar("T")
 BODY_BYTES_MAX = 64 << 20
 
 
-async def read(request: Request, kind: type[T]) -> T:
+def refuse_declared(request: Request, bytes_max: int) -> None:
+    """Refuse a body by the length that it declares, before a byte of it is read.
+
+    Raises
+    ------
+    TooLargeError
+    """
+    declared = request.headers.get("Content-Length", "")
+    if declared.isascii() and declared.isdecimal() and int(declared) > bytes_max:
+        raise _too_large(bytes_max)
+
+
+async def pieces(request: Request, bytes_max: int) -> AsyncIterator[bytes]:
+    """Yield a request's body as it comes, none of it empty.
+
+    Raises
+    ------
+    TooLargeError
+        It is, or says that it is, larger than it may be.
+    TransientError
+        The client went away: what came so far must not pass for the whole.
+    """
+    refuse_declared(request, bytes_max)
+    left = bytes_max
+    try:
+        async for piece in request.stream():
+            left -= len(piece)
+            if left < 0:
+                raise _too_large(bytes_max)
+            if piece:
+                yield piece
+    except ClientDisconnect as error:
+        raise TransientError("the client went away") from error
+
+
+def _too_large(bytes_max: int) -> TooLargeError:
+    return TooLargeError(
+        f"the body exceeds {bytes_max} bytes",
+        hint="send less at once",
+        bytes_max=bytes_max,
+    )
+
+
+async def read(request: Request, kind: type[T], bytes_max: int = BODY_BYTES_MAX) -> T:
     """Read a request's message.
 
     Raises
     ------
-    LimitError
-        The body is larger than any message should be.
+    TooLargeError
+        The body is larger than any message of the kind should be.
     RequestError
         It is not a message of this kind.
     """
     body = bytearray()
-    try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > BODY_BYTES_MAX:
-                raise LimitError(
-                    f"the body exceeds {BODY_BYTES_MAX} bytes",
-                    hint="send it in several requests",
-                )
-    except ClientDisconnect as error:
-        raise TransientError("the client went away") from error
+    async for piece in pieces(request, bytes_max):
+        body += piece
     return decode(bytes(body), kind)
 
 

@@ -24,3 +24,4 @@ class Services:
     store: OutputStore
     ids: Ids
     receipt_key: str
+    output_bytes_max: int

@@ -13,6 +13,7 @@ from evstream.domain.errors import (
     EvstreamError,
     NotFoundError,
     RequestError,
+    TooLargeError,
     TransientError,
     error_class,
 )
@@ -23,6 +24,7 @@ MEDIA_TYPE = "application/problem+json"
 _STATUS: list[tuple[type[EvstreamError], int]] = [
     (NotFoundError, 404),
     (AccessError, 403),
+    (TooLargeError, 413),
     (RequestError, 400),
     (ConflictError, 409),
     (TransientError, 503),

@@ -76,3 +76,8 @@ def test_books_belong_to_their_tasks(number: int) -> None:
     assert task_of(process_book(task)) == task_of(merge_book(task)) == task
     assert (is_merge(process_book(task)), is_merge(merge_book(task))) == (False, True)
     assert merge_book(task) != process_book(TaskId(number + 1))
+
+
+def test_a_value_that_holds_braces_is_no_placeholder() -> None:
+    values = {"input": "/tmp/{output}/in.root", "output": "out.root"}
+    assert fill_command(["{input}", "{output}{x}"], values) == [values["input"], "out.root{x}"]

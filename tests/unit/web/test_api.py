@@ -24,12 +24,14 @@ TOKEN = "secret"
 DOOR = {"Authorization": f"Bearer {TOKEN}"}
 FILES = sample_files(files=1, entries=100)
 PFN = next(iter(FILES))
+SETTINGS = Settings()
+OUTPUT = "tasks/1/output/2-0-0-1.a1.l.root"
 TASK = {"name": "t", "dataset": "user:x", "payload": "cp {input} {output}"}
 
 Work = Callable[[httpx2.AsyncClient], Awaitable[None]]
 
 
-def _with_api(work: Work, files: dict[str, bytes] = FILES) -> None:
+def _with_api(work: Work, files: dict[str, bytes] = FILES, settings: Settings = SETTINGS) -> None:
     """Run some work against an API in memory that has one dataset."""
 
     async def main() -> None:
@@ -46,7 +48,7 @@ def _with_api(work: Work, files: dict[str, bytes] = FILES) -> None:
             opener,
             KnownFormats(),
         )
-        application = Application(parts, Keys(b"u" * 32, b"r" * 32), Settings(), TOKEN)
+        application = Application(parts, Keys(b"u" * 32, b"r" * 32), settings, TOKEN)
         transport = httpx2.ASGITransport(application.app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
             body = {"name": "user:x", "files": [{"pfn": next(iter(files))}]}
@@ -239,6 +241,51 @@ def test_secrets_of_sources_are_shown_to_nobody() -> None:
             assert "abcdef" not in answer.text
 
     _with_api(work, {pfn: FILES[PFN]})
+
+
+PRODUCT = b'{"descriptor":{"a":"' + b"x" * (1 << 20) + b'"}}'
+TOO_LARGE: list[tuple[str, str, Any, dict[str, str]]] = [
+    ("POST", "/v1/tasks", b"{}", {"Content-Length": "99999999999999"}),
+    ("POST", "/v1/products", PRODUCT, {}),
+    ("PUT", f"/v1/outputs/{OUTPUT}", b"x" * 1025, {}),
+    ("PUT", f"/v1/outputs/{OUTPUT}", b"x", {"Content-Length": "1025"}),
+    ("PUT", f"/v1/outputs/{OUTPUT}", [b"x" * 1000, b"x" * 25], {}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "more"), TOO_LARGE)
+def test_a_body_has_a_limit(method: str, path: str, body: Any, more: dict[str, str]) -> None:
+    async def piecewise() -> AsyncIterator[bytes]:
+        for piece in body:
+            yield piece
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        content = piecewise() if isinstance(body, list) else body
+        answer = await client.request(method, path, content=content, headers={**DOOR, **more})
+        assert answer.status_code == 413
+        assert answer.json()["code"] == "too_large"
+        assert (await client.get(f"/v1/outputs/{OUTPUT}", headers=DOOR)).status_code == 404
+        fits = await client.put(f"/v1/outputs/{OUTPUT}", content=b"x" * 1024, headers=DOOR)
+        assert fits.status_code == 200
+
+    _with_api(work, settings=Settings(output_bytes_max=1024))
+
+
+def test_remembered_descriptors_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        plan = await _plan(client)
+        monkeypatch.setattr("evstream.edge.products.DESCRIPTORS_BYTES_MAX", 1000)
+        keys = []
+        for stop in range(20, 30):
+            descriptor = {**plan["descriptor"]}
+            source = {**descriptor["sources"][0], "entries": [[0, stop]]}
+            body = {"descriptor": {**descriptor, "sources": [source]}}
+            made = await client.post("/v1/products", json=body, headers=DOOR)
+            keys.append(made.json()["key"])
+        found = [await client.get(f"/v1/products/{key}", headers=DOOR) for key in keys]
+        assert (found[0].status_code, found[-1].status_code) == (404, 200)
+
+    _with_api(work)
 
 
 def test_a_cancelled_task_that_never_merged_can_be_looked_at_and_swept() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import stat
 import threading
@@ -31,12 +32,17 @@ from evstream.domain.errors import (
 from evstream.domain.names import text_without_secrets, without_secrets
 from evstream.ports.source import ByteSource
 
+_LOG = logging.getLogger(__name__)
+
 CONNECT_S_MAX = 30.0
 PROGRESS_S_MAX = 60.0
 """A store that sends nothing for so long is taken for dead; totals have no limit."""
 
 GAP_BYTES_MAX = 32 << 10
 SPAN_BYTES_MAX = 16 << 20
+
+_WHOLE_FILES: set[str] = set()
+_WHOLE_FILES_LOCK = threading.Lock()
 
 _NOT_FOUND = {errno.ENOENT, errno.ENOTDIR}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
@@ -239,10 +245,26 @@ class RemoteSource:
         """Return what was asked for, or say that it is not there."""
         if len(content) == self._size > stop - start:
             # A web server that knows no ranges sends the whole file.
+            _warn_of_whole_files(self._pfn)
             content = content[start:stop]
         if len(content) != stop - start:
             raise truncated(without_secrets(self._pfn), start, stop - start, start + len(content))
         return content
+
+
+def _warn_of_whole_files(pfn: str) -> None:
+    """Say once of each server what every read from it costs."""
+    server = without_secrets(pfn).partition("://")[2].partition("/")[0]
+    with _WHOLE_FILES_LOCK:
+        known = server in _WHOLE_FILES
+        _WHOLE_FILES.add(server)
+    if not known:
+        _LOG.warning(
+            "evstream: %s knows no byte ranges and sends the whole file for each part of it "
+            "(first seen: %s); copy the files to a disk, or use another server",
+            server,
+            without_secrets(pfn),
+        )
 
 
 def _info(file_system: Any, path: str, pfn: str) -> Mapping[str, Any]:
