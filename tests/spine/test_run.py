@@ -143,7 +143,7 @@ FAULTS = [
     ("sys.exit(7)", "exited with status 7"),
     ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
     ("pass", "output"),
-    ("open(sys.argv[2], 'wb').write(b'no ROOT file')", "ROOT"),
+    ("open(sys.argv[2], 'wb').write(b'no ROOT file')", "the payload's output cannot be read: "),
     ("import threading; threading.Event().wait()", "hung"),
 ]
 

@@ -105,6 +105,13 @@ def count_entries(path: Path, formats: Formats) -> dict[str, int]:
             index = file_format.inspect(source)
         except ConfigError:
             return {}
+        except DataError as error:
+            # The hints that come with it are for inputs.
+            raise type(error)(
+                f"the payload's output cannot be read: {error.message}",
+                hint=f"have it write {path.suffix} whole, or say what it writes: --output-suffix",
+                **error.fields,
+            ) from error
     return {name: tree.entries for name, tree in index.trees.items()}
 
 
