@@ -93,7 +93,7 @@ def outputs(
 
     For example:
 
-        evstream task outputs 1 results/
+        evstream task outputs 1 task1/
     """
     paths = door.ask(lambda service: fetch_results(service, task, folder))
     if door.json:
