@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,14 @@ class Pair:
     product_first: int
     entries: int
 
+    @property
+    def bytes_only(self) -> bool:
+        """Whether ROOT cannot read the source's own tree into objects."""
+        return (self.source.name, self.tree) in BYTES_ONLY
+
     def line(self) -> str:
         """Spell it for compare_trees.C."""
-        depth = "bytes" if (self.source.name, self.tree) in BYTES_ONLY else "objects"
+        depth = "bytes" if self.bytes_only else "objects"
         words = (
             self.source, self.tree, self.source_first, self.product, self.tree,
             self.product_first, self.entries, depth,
@@ -57,6 +63,67 @@ class Pair:
 
 
 Compare = Callable[..., list[tuple[int, int, int, int]]]
+
+
+@dataclass
+class Judged:
+    """What ROOT and uproot compared in this session, for those who cite it."""
+
+    products: int = 0
+    entries: int = 0
+    stored: int = 0
+    read: int = 0
+    irreproducible: int = 0
+    by_uproot: int = 0
+    trees: set[tuple[str, str]] = field(default_factory=set)
+    bytes_only: set[str] = field(default_factory=set)
+    uproot_cannot: set[str] = field(default_factory=set)
+
+    def add(self, pair: Pair, verdict: Sequence[int]) -> None:
+        """Count one comparison by ROOT that came out equal."""
+        stored, read, irreproducible, entries = verdict
+        self.products += 1
+        self.entries += entries
+        self.stored += stored
+        self.read += read
+        self.irreproducible += irreproducible
+        self.trees.add((pair.source.name, pair.tree))
+        if pair.bytes_only:
+            self.bytes_only.add(f"{pair.source.name}: {pair.tree}")
+
+    def summary(self) -> dict[str, object]:
+        """Return the counts as plain values."""
+        return {
+            "source_files": len({name for name, _ in self.trees}),
+            "trees": len(self.trees),
+            "comparisons_of_trees": self.products,
+            "entries": self.entries,
+            "branches_as_stored": self.stored,
+            "branches_as_read": self.read,
+            "objects_that_root_reads_differently_each_time": self.irreproducible,
+            "branches_by_uproot": self.by_uproot,
+            "trees_that_root_cannot_read_into_objects": sorted(self.bytes_only),
+            "branches_that_uproot_cannot_read_in_the_source": sorted(self.uproot_cannot),
+        }
+
+
+JUDGED = Judged()
+SUMMARY = HERE.parents[2] / "build" / "conformance-rootio.json"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was compared with ROOT, and what could not be; keep it in build/."""
+    if not JUDGED.products:
+        return
+    found = JUDGED.summary()
+    # What passed was equal; a session with failures has no figures to cite.
+    found["failures"] = len(terminalreporter.stats.get("failed", ()))
+    SUMMARY.parent.mkdir(exist_ok=True)
+    SUMMARY.write_text(json.dumps(found, indent=2) + "\n")
+    terminalreporter.section(f"compared with ROOT ({SUMMARY})")
+    for name, value in found.items():
+        text = f"{len(value)}: {', '.join(value[:5])}" if isinstance(value, list) else value
+        terminalreporter.line(f"{name.replace('_', ' ')}: {text}")
 
 
 @pytest.fixture
@@ -83,7 +150,10 @@ def equal_by_root(root_bin: Path, tmp_path: Path) -> Compare:
         for pair, verdict in zip(pairs, verdicts, strict=False):
             assert verdict.startswith("EQUAL"), f"{verdict}: {pair.line()}"
         assert len(verdicts) == len(pairs), run.stdout[-2000:] + run.stderr[-2000:]
-        return [tuple(map(int, verdict.split()[1:])) for verdict in verdicts]
+        counts = [tuple(map(int, verdict.split()[1:])) for verdict in verdicts]
+        for pair, count in zip(pairs, counts, strict=True):
+            JUDGED.add(pair, count)
+        return counts
 
     return compare
 

@@ -35,7 +35,7 @@ def test_slices_join_to_the_whole(
             parts.append(part)
         joined = tmp_path / f"{number}.root"
         result = rootio.join(parts, joined)
-        assert result.entries == {tree.path: entries}
+        assert result.entries[tree.path] == entries
         pairs.append(Pair(source, tree.path, 0, joined, 0, entries))
     equal_by_root(pairs)
     for pair in pairs:

@@ -9,6 +9,8 @@ import awkward as ak
 import numpy as np
 import uproot
 
+from tests.conformance.rootio.conftest import JUDGED
+
 # Streamed member by member, which uproot takes for entry by entry: its numbers are
 # those of neighbouring bytes, and depend on what else is in the basket.
 MISREAD_BY_UPROOT = ("METAssoc_AnalysisMETAux.jetLink",)
@@ -64,6 +66,8 @@ def equal_by_uproot(
             else:
                 different.append(name)
     assert not different, f"{product} differs from {source} in {different[:20]}"
+    JUDGED.by_uproot += compared
+    JUDGED.uproot_cannot.update(f"{source.name}: {tree}/{name}" for name in unreadable)
     return compared, unreadable
 
 
