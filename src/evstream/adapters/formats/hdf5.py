@@ -7,33 +7,21 @@ attributes, and datasets without dimensions.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evstream.adapters.formats.hdf5_layout import Layout, Member, Table, holds_references, layout_of
+from evstream.adapters.formats.hdf5_layout import Layout, Member, holds_references, layout_of
+from evstream.adapters.formats.library import Backend
 from evstream.adapters.formats.source_file import SourceFile
-from evstream.adapters.formats.spooled import SpooledCut
-from evstream.adapters.formats.tables import (
-    Index,
-    Joined,
-    check_range,
-    kept_branches,
-    load,
-    not_installed,
-    runs_of,
-    select,
-)
+from evstream.adapters.formats.tables import LeftObject, Tree
 from evstream.domain.errors import EvstreamError
 from evstream.domain.intervals import Interval
 from evstream.ports import ByteSource
-from evstream.ports.format import FileIndex
 from evstream.rootio import (
     CorruptFileError,
     FileSource,
@@ -58,146 +46,84 @@ _SYMPTOMS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hdf5Index(Index):
-    """The tables, and where their datasets are."""
-
-    layout: Layout
+def recognises(head: bytes) -> bool:
+    """Look for HDF5's signature, at the beginning or behind a user block."""
+    return any(head[at : at + 8] == MAGIC for at in (0, 512, 1024, 2048))
 
 
-class Hdf5Cut(SpooledCut):
-    """Rows of a table's datasets."""
+def fingerprint(source: ByteSource) -> str:
+    """Return the digest of the whole file: its structure is spread all over it."""
+    digest = hashlib.sha256()
+    for offset in range(0, source.size, BLOCK_BYTES):
+        size = min(BLOCK_BYTES, source.size - offset)
+        digest.update(source.read_ranges([(offset, size)])[0])
+    return digest.hexdigest()
 
-    def __init__(
-        self, table: Table, runs: Sequence[Interval], branches: Sequence[str] | None
-    ) -> None:
-        super().__init__(sum(stop - start for start, stop in runs))
-        self._table = table
-        self._runs = runs
-        self._members = [
-            member
-            for member in table.members
-            if branches is None or member.entries < 0 or member.name in branches
-        ]
 
-    def make(self, source: ByteSource, out: BinaryIO) -> None:
-        """Write the product."""
-        with _opened(source) as file, _made(out) as product:
-            _copy_attributes(file, product)
-            for member in self._members:
+BACKEND = Backend(
+    name="hdf5",
+    title="HDF5",
+    suffixes=(".hdf5", ".h5"),
+    module="h5py",
+    extra="hdf5",
+    recognises=recognises,
+    fingerprint=fingerprint,
+)
+
+
+def encoder_id() -> str:
+    """Name the writer; the library and its deflate come with h5py."""
+    from h5py import version
+
+    return f"evstream-hdf5-{WRITER_VERSION};h5py={version.version};hdf5={version.hdf5_version}"
+
+
+def inspect(source: ByteSource) -> tuple[list[Tree], list[LeftObject]]:
+    """Look through the groups."""
+    with _opened(source) as file, _translated():
+        layout = layout_of(file)
+    return [table.as_tree() for table in layout.tables.values()], list(layout.objects)
+
+
+def cut(
+    source: ByteSource, out: str, tree: str, runs: Sequence[Interval], branches: list[str] | None
+) -> None:
+    """Write some entries of a table's datasets."""
+    with _opened(source) as file, _translated(), _made(out) as product:
+        table = layout_of(file).tables[tree]
+        _copy_attributes(file, product)
+        for member in table.members:
+            if branches is None or member.entries < 0 or member.name in branches:
                 _copy_groups(file, product, member.path)
-                with _translated():
-                    _copy_member(member, [(file, self._runs)], product)
+                _copy_member(member, [(file, runs)], product)
 
 
-class Hdf5Format:
-    """The `Format` port on h5py."""
+def join(out: str, inputs: Sequence[str]) -> dict[str, int]:
+    """Put the entries of each tree behind each other; attributes are the first file's.
 
-    name = "hdf5"
-    suffixes = (".hdf5", ".h5")
-
-    @property
-    def encoder_id(self) -> str:
-        """The library and its deflate come with h5py."""
-        versions = _h5py().version
-        return (
-            f"evstream-hdf5-{WRITER_VERSION};h5py={versions.version};hdf5={versions.hdf5_version}"
-        )
-
-    def recognises(self, head: bytes) -> bool:
-        """Look for HDF5's signature, at the beginning or behind a user block."""
-        return any(head[at : at + 8] == MAGIC for at in (0, 512, 1024, 2048))
-
-    def inspect(self, source: ByteSource) -> Hdf5Index:
-        """Read the file once for its digest, then its groups."""
-        _h5py()
-        digest = hashlib.sha256()
-        for offset in range(0, source.size, BLOCK_BYTES):
-            size = min(BLOCK_BYTES, source.size - offset)
-            digest.update(source.read_ranges([(offset, size)])[0])
-        with _opened(source) as file, _translated():
-            layout = layout_of(file)
-        return Hdf5Index(
-            size=source.size,
-            fingerprint=digest.hexdigest(),
-            trees={path: table.as_tree() for path, table in layout.tables.items()},
-            objects=layout.objects,
-            layout=layout,
-        )
-
-    def load(self, data: bytes) -> Index:
-        """Return what is known without the file."""
-        return load(data)
-
-    def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
-        """List datasets; ``jets`` stands for all that is below it."""
-        assert isinstance(index, Index)
-        return select(index.tree(tree), globs, self.name)
-
-    def plan_cut(
-        self,
-        index: FileIndex,
-        *,
-        tree: str,
-        entry_start: int,
-        entry_stop: int,
-        branches: Sequence[str] | None = None,
-        identity: bytes = b"",
-    ) -> Hdf5Cut:
-        """Plan entries ``[entry_start, entry_stop)`` of some datasets."""
-        assert isinstance(index, Hdf5Index)
-        found = index.tree(tree)
-        runs = check_range(found, entry_start, entry_stop)
-        return Hdf5Cut(index.layout.tables[tree], runs, kept_branches(found, branches))
-
-    def plan_select(
-        self,
-        index: FileIndex,
-        *,
-        tree: str,
-        entries: npt.ArrayLike,
-        branches: Sequence[str] | None = None,
-        identity: bytes = b"",
-    ) -> Hdf5Cut:
-        """Plan scattered entries of some datasets."""
-        assert isinstance(index, Hdf5Index)
-        found = index.tree(tree)
-        runs = runs_of(found, entries)
-        return Hdf5Cut(index.layout.tables[tree], runs, kept_branches(found, branches))
-
-    def join(self, inputs: Sequence[Path], output: Path, *, identity: bytes = b"") -> Joined:
-        """Put the entries of each tree behind each other; attributes are the first file's.
-
-        Raises
-        ------
-        SchemaMismatchError
-            Datasets, types or values without entries differ.
-        UnsupportedFeatureError
-            A group's datasets differ in length, so that it is not known which have entries.
-        """
-        from evstream.rootio.spool import spooled
-
-        if not inputs:
-            raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
-        _h5py()
-        with ExitStack() as stack:
-            files = [
-                stack.enter_context(_opened(stack.enter_context(FileSource(path))))
-                for path in inputs
-            ]
-            with _translated():
-                layouts = [layout_of(file) for file in files]
-                members = _joinable(inputs, files, layouts)
-            with spooled(output) as out, _made(out) as product, _translated():
+    Raises
+    ------
+    SchemaMismatchError
+        Datasets, types or values without entries differ.
+    UnsupportedFeatureError
+        A group's datasets differ in length, so that it is not known which have entries.
+    """
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(_opened(stack.enter_context(FileSource(path)))) for path in inputs
+        ]
+        with _translated():
+            layouts = [layout_of(file) for file in files]
+            members = _joinable(inputs, files, layouts)
+            with _made(out) as product:
                 _copy_attributes(files[0], product)
                 for member in members:
                     _copy_groups(files[0], product, member.path)
                     _copy_member(member, _whole(files, layouts, member), product)
-            counts = {
-                name: sum(layout.tables[name].entries for layout in layouts)
-                for name in layouts[0].tables
-            }
-        return Joined(counts, output.stat().st_size)
+        return {
+            name: sum(layout.tables[name].entries for layout in layouts)
+            for name in layouts[0].tables
+        }
 
 
 def _whole(
@@ -212,9 +138,7 @@ def _whole(
     return parts
 
 
-def _joinable(
-    inputs: Sequence[Path], files: list[h5py.File], layouts: list[Layout]
-) -> list[Member]:
+def _joinable(inputs: Sequence[str], files: list[h5py.File], layouts: list[Layout]) -> list[Member]:
     """Return the datasets of a join, the same in all files."""
     shapes = []
     for path, file, layout in zip(inputs, files, layouts, strict=True):
@@ -371,16 +295,13 @@ def _copy_attributes(model: Any, made: Any) -> None:
 
 
 @contextmanager
-def _made(out: BinaryIO) -> Iterator[h5py.File]:
-    """Make a file by the library's own driver, then copy it to where it goes."""
+def _made(out: str) -> Iterator[h5py.File]:
+    """Make a file as old readers know it, without dates."""
     import h5py
 
-    with tempfile.NamedTemporaryFile(suffix=".h5") as scratch:
-        with _translated(), h5py.File(scratch.name, "w", libver="earliest") as product:
-            yield product
-        with Path(scratch.name).open("rb") as whole:
-            while block := whole.read(BLOCK_BYTES):
-                out.write(block)
+    # The library itself cannot write to a file that has no name any more.
+    with Path(out).open("w+b") as opened, h5py.File(opened, "w", libver="earliest") as product:
+        yield product
 
 
 @contextmanager
@@ -408,11 +329,3 @@ def _translated() -> Iterator[None]:
             f"h5py cannot read it: {line}",
             hint="compare its size and checksum with the original's",
         ) from error
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise not_installed("HDF5", "hdf5", error) from error
-    return h5py

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evstream.adapters.formats.hdf5 import Hdf5Format
+from evstream.adapters.formats import hdf5, parquet
 from evstream.adapters.formats.hepmc import hepmc_formats
 from evstream.adapters.formats.lhe import lhe_formats
-from evstream.adapters.formats.parquet import ParquetFormat
+from evstream.adapters.formats.library import LibraryFormat
 from evstream.adapters.formats.root import RootFormat
 from evstream.domain.errors import RequestError, UnsupportedFormatError
 from evstream.ports import ByteSource
@@ -42,8 +42,8 @@ class KnownFormats:
     def __init__(self) -> None:
         self._formats: tuple[Format, ...] = (
             RootFormat(),
-            ParquetFormat(),
-            Hdf5Format(),
+            LibraryFormat(parquet.BACKEND),
+            LibraryFormat(hdf5.BACKEND),
             *lhe_formats(),
             *hepmc_formats(),
         )

@@ -12,38 +12,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
-from evstream.adapters.formats.arrow_storage import stored_schema, stored_table
+from evstream.adapters.formats.library import Backend
 from evstream.adapters.formats.source_file import SourceFile
-from evstream.adapters.formats.spooled import SpooledCut
-from evstream.adapters.formats.tables import (
-    EVENTS,
-    Index,
-    Joined,
-    Tree,
-    check_range,
-    kept_branches,
-    load,
-    not_installed,
-    runs_of,
-    select,
-)
+from evstream.adapters.formats.tables import EVENTS, Branch, LeftObject, Tree
 from evstream.domain.errors import EvstreamError
 from evstream.domain.intervals import Interval
 from evstream.ports import ByteSource
-from evstream.ports.format import FileIndex
 from evstream.rootio import (
     CorruptFileError,
     FileSource,
     SchemaMismatchError,
     UnsupportedFeatureError,
 )
-from evstream.rootio.spool import spooled
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,6 +35,17 @@ if TYPE_CHECKING:
 
 WRITER_VERSION = 1
 MAGIC = b"PAR1"
+_VERSIONS = ("1.0", "2.4", "2.6")
+_SYMPTOMS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
 _DICTIONARY = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
 _CODECS = {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}
 # What Parquet puts between a list's name and those of its items.
@@ -58,8 +53,8 @@ _WRAPPERS = {"list", "key_value", "map", "bag", "array"}
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A leaf of the schema; sizes are added up when somebody asks.
+class _Column:
+    """A leaf of the schema.
 
     Attributes
     ----------
@@ -71,151 +66,84 @@ class Column:
     type: str
     path: str
     number: int
-    metadata: Any
-    title: str = ""
-
-    @property
-    def compressed_bytes(self) -> int:
-        """As stored, in all row groups."""
-        groups = range(self.metadata.num_row_groups)
-        return sum(
-            self.metadata.row_group(group).column(self.number).total_compressed_size
-            for group in groups
-        )
-
-    @property
-    def baskets(self) -> int:
-        """Number of its column chunks."""
-        return int(self.metadata.num_row_groups)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ParquetIndex(Index):
-    """The footer, and the leaves by the names of branches."""
-
-    metadata: pq.FileMetaData
-    paths: dict[str, str]
+def fingerprint(source: ByteSource) -> str:
+    """Return the digest of the footer, which says where everything is and how long."""
+    return hashlib.sha256(_footer(source)).hexdigest()
 
 
-class ParquetCut(SpooledCut):
-    """Row groups with some of their columns, clipped to the wanted entries."""
-
-    def __init__(
-        self, index: ParquetIndex, runs: Sequence[Interval], branches: Sequence[str] | None
-    ) -> None:
-        super().__init__(sum(stop - start for start, stop in runs))
-        self._index = index
-        self._runs = runs
-        self._columns = None if branches is None else [index.paths[name] for name in branches]
-
-    def make(self, source: ByteSource, out: BinaryIO) -> None:
-        """Write the product."""
-        with _opened(source, self._index.metadata) as file, _Writer(file, out) as writer:
-            writer.begin(file, self._columns)
-            writer.copy(file, self._columns, self._runs)
+BACKEND = Backend(
+    name="parquet",
+    title="Parquet",
+    suffixes=(".parquet", ".pq"),
+    module="pyarrow",
+    extra="parquet",
+    recognises=lambda head: head.startswith(MAGIC),
+    fingerprint=fingerprint,
+)
 
 
-class ParquetFormat:
-    """The `Format` port on pyarrow."""
+def encoder_id() -> str:
+    """Name the writer; the codecs come with pyarrow."""
+    import pyarrow as pa
 
-    name = "parquet"
-    suffixes = (".parquet", ".pq")
+    return f"evstream-parquet-{WRITER_VERSION};pyarrow={pa.__version__};levels=default"
 
-    @property
-    def encoder_id(self) -> str:
-        """The codecs come with pyarrow."""
-        return f"evstream-parquet-{WRITER_VERSION};pyarrow={_pyarrow().__version__};levels=default"
 
-    def recognises(self, head: bytes) -> bool:
-        """Look for Parquet's first four bytes."""
-        return head.startswith(MAGIC)
-
-    def inspect(self, source: ByteSource) -> ParquetIndex:
-        """Read the footer."""
-        _pyarrow()
-        footer = _footer(source)
-        with _opened(source) as file:
-            metadata, schema = file.metadata, file.schema_arrow
+def inspect(source: ByteSource) -> tuple[list[Tree], list[LeftObject]]:
+    """Read the footer's tables."""
+    with _opened(source) as file, _translated():
+        metadata = file.metadata
         rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
             raise CorruptFileError(
                 f"its row groups have {sum(rows)} rows, the file says {metadata.num_rows}",
                 hint="compare its size and checksum with the original's",
             )
-        columns = _columns(metadata, schema)
-        starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).tolist()
-        return ParquetIndex(
-            size=source.size,
-            fingerprint=hashlib.sha256(footer).hexdigest(),
-            trees={EVENTS: Tree(EVENTS, tuple(starts), columns)},
-            metadata=metadata,
-            paths={column.name: column.path for column in columns},
+        columns = tuple(
+            Branch(c.name, c.type, _compressed_bytes(metadata, c.number), len(rows))
+            for c in _columns(metadata, file.schema_arrow)
         )
+    return [Tree(EVENTS, tuple(accumulate(rows, initial=0)), columns)], []
 
-    def load(self, data: bytes) -> Index:
-        """Return what is known without the file."""
-        return load(data)
 
-    def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
-        """List columns; ``jet`` stands for all of its fields."""
-        assert isinstance(index, Index)
-        return select(index.tree(tree), globs, self.name)
+def cut(
+    source: ByteSource, out: str, tree: str, runs: Sequence[Interval], branches: list[str] | None
+) -> None:
+    """Write row groups with some of their columns, clipped to the wanted rows."""
+    with Path(out).open("wb") as opened, _opened(source) as file:
+        paths = None
+        if branches is not None:
+            names = {c.name: c.path for c in _columns(file.metadata, file.schema_arrow)}
+            paths = [names[name] for name in branches]
+        with _Writer(file, opened) as writer:
+            writer.begin(file, paths)
+            writer.copy(file, paths, runs)
 
-    def plan_cut(
-        self,
-        index: FileIndex,
-        *,
-        tree: str,
-        entry_start: int,
-        entry_stop: int,
-        branches: Sequence[str] | None = None,
-        identity: bytes = b"",
-    ) -> ParquetCut:
-        """Plan rows ``[entry_start, entry_stop)`` of some columns."""
-        assert isinstance(index, ParquetIndex)
-        found = index.tree(tree)
-        runs = check_range(found, entry_start, entry_stop)
-        return ParquetCut(index, runs, kept_branches(found, branches))
 
-    def plan_select(
-        self,
-        index: FileIndex,
-        *,
-        tree: str,
-        entries: npt.ArrayLike,
-        branches: Sequence[str] | None = None,
-        identity: bytes = b"",
-    ) -> ParquetCut:
-        """Plan scattered rows of some columns."""
-        assert isinstance(index, ParquetIndex)
-        found = index.tree(tree)
-        return ParquetCut(index, runs_of(found, entries), kept_branches(found, branches))
+def join(out: str, inputs: Sequence[str]) -> dict[str, int]:
+    """Put row groups behind each other; the schema's metadata are the first file's.
 
-    def join(self, inputs: Sequence[Path], output: Path, *, identity: bytes = b"") -> Joined:
-        """Put row groups behind each other; the schema's metadata are the first file's.
-
-        Raises
-        ------
-        SchemaMismatchError
-            Columns or their types differ; the error names them.
-        """
-        if not inputs:
-            raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
-        _pyarrow()
-        rows = 0
-        with (
-            FileSource(inputs[0]) as first,
-            _opened(first) as model,
-            spooled(output) as out,
-            _Writer(model, out) as writer,
-        ):
-            writer.begin(model, None)
-            for path in inputs:
-                with FileSource(path) as source, _opened(source) as file:
-                    _refuse_differences(inputs[0], model.schema_arrow, path, file.schema_arrow)
-                    writer.copy(file, None, [(0, file.metadata.num_rows)])
-                    rows += file.metadata.num_rows
-        return Joined({EVENTS: rows}, output.stat().st_size)
+    Raises
+    ------
+    SchemaMismatchError
+        Columns or their types differ; the error names them.
+    """
+    rows = 0
+    with (
+        FileSource(inputs[0]) as first,
+        _opened(first) as model,
+        Path(out).open("wb") as opened,
+        _Writer(model, opened) as writer,
+    ):
+        writer.begin(model, None)
+        for path in inputs:
+            with FileSource(path) as source, _opened(source) as file:
+                _refuse_differences(inputs[0], model.schema_arrow, path, file.schema_arrow)
+                writer.copy(file, None, [(0, file.metadata.num_rows)])
+                rows += file.metadata.num_rows
+    return {EVENTS: rows}
 
 
 class _Writer:
@@ -223,7 +151,6 @@ class _Writer:
 
     def __init__(self, model: pq.ParquetFile, out: BinaryIO) -> None:
         self._out = out
-        self._schema: pa.Schema
         self._writer: pq.ParquetWriter | None = None
 
     def begin(self, model: pq.ParquetFile, columns: list[str] | None) -> None:
@@ -234,9 +161,7 @@ class _Writer:
             schema = model.schema_arrow
             if columns is not None:
                 schema = model.read_row_groups([], columns=columns).schema
-            words = (model.metadata.metadata or {}).get(b"ARROW:schema", b"")
-            self._schema = stored_schema(schema, words)
-            self._writer = pq.ParquetWriter(self._out, self._schema, **_settings(model))
+            self._writer = pq.ParquetWriter(self._out, schema, **_settings(model))
 
     def copy(
         self, file: pq.ParquetFile, columns: list[str] | None, runs: Sequence[Interval]
@@ -263,7 +188,6 @@ class _Writer:
                     if table.num_rows != end - begin:
                         raise CorruptFileError(f"row group {group} has {table.num_rows} rows")
                     chosen = pa.concat_tables([table.slice(*piece) for piece in pieces])
-                    chosen = stored_table(chosen, self._schema)
                     self._writer.write_table(chosen, row_group_size=max(1, chosen.num_rows))
             begin = end
 
@@ -307,10 +231,12 @@ def _settings(model: pq.ParquetFile) -> dict[str, Any]:
     return settings
 
 
-_VERSIONS = ("1.0", "2.4", "2.6")
+def _compressed_bytes(metadata: pq.FileMetaData, column: int) -> int:
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    return sum(group.column(column).total_compressed_size for group in groups)
 
 
-def _columns(metadata: pq.FileMetaData, schema: pa.Schema) -> tuple[Column, ...]:
+def _columns(metadata: pq.FileMetaData, schema: pa.Schema) -> tuple[_Column, ...]:
     """Return the leaves with the names that people use."""
     leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
     names = [".".join(_without_wrappers(leaf.path.split("."))) for leaf in leaves]
@@ -323,7 +249,7 @@ def _columns(metadata: pq.FileMetaData, schema: pa.Schema) -> tuple[Column, ...]
         position = schema.get_field_index(top)
         alone = below[top] == 1 and position >= 0
         kind = str(schema.field(position).type) if alone else leaf.physical_type.lower()
-        columns.append(Column(name, kind, leaf.path, number, metadata))
+        columns.append(_Column(name, kind, leaf.path, number))
     return tuple(columns)
 
 
@@ -340,7 +266,7 @@ def _without_wrappers(parts: list[str]) -> Iterator[str]:
         place += 1
 
 
-def _refuse_differences(one: Path, model: pa.Schema, other: Path, found: pa.Schema) -> None:
+def _refuse_differences(one: str, model: pa.Schema, other: str, found: pa.Schema) -> None:
     if found.equals(model, check_metadata=False):
         return
     ours = {field.name: field.type for field in model}
@@ -402,18 +328,9 @@ def _translated() -> Iterator[None]:
         raise
     except pa.ArrowNotImplementedError as error:
         raise UnsupportedFeatureError(f"pyarrow cannot do this: {error}") from error
-    except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, OverflowError) as error:
+    except (pa.ArrowException, *_SYMPTOMS) as error:
         line = str(error).split("\n", 1)[0][:200]
         raise CorruptFileError(
             f"pyarrow cannot read it: {line}",
             hint="compare its size and checksum with the original's",
         ) from error
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet
-    except ImportError as error:
-        raise not_installed("Parquet", "parquet", error) from error
-    return pa
