@@ -93,6 +93,7 @@ class ObjectSum:
         graph.walk(class_name)
         self._part.add(graph, 0)
 
+    @corrupt_if_broken
     def record(self, key_bytes: int) -> bytes:
         """Write the sum in the first object's layout."""
         writing = Rewriting(self._graph)

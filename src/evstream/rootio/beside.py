@@ -95,7 +95,6 @@ HANDLES = frozenset({"ROOT::RNTuple", "ROOT::Experimental::RNTuple"})
 
 # ATLAS's persistency: its tokens name containers and entries within them.
 _POOL_TREES = ("##Params", "##Links", "##Shapes", "POOLContainer*", "MetaDataHdr*")
-_POOL_BRANCHES = ("index_ref", "DataHeader*")
 NOT_FOR_ATHENA = "evstream_not_for_athena"
 NOT_FOR_ATHENA_TITLE = (
     "POOL's tokens name entries as they were numbered before this file was cut or joined: "
@@ -210,8 +209,6 @@ def is_pool(index: SourceIndex) -> bool:
         return True
     tree = index.trees.get("CollectionTree")
     return tree is not None and any(
-        fnmatch.fnmatchcase(b.name, glob)
-        for b in tree.branches
-        if b.is_top_level
-        for glob in _POOL_BRANCHES
+        branch.name == "index_ref" or branch.name.startswith("DataHeader")
+        for branch in tree.branches
     )

@@ -8,6 +8,7 @@ Source: TH1::Add, TH1::GetStats, TH1Merger and TProfileHelper::Add of ROOT 6.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -30,6 +31,7 @@ _AXES = ("fXaxis", "fYaxis", "fZaxis")
 _CONTENTS = ("TArrayC", "TArrayS", "TArrayI", "TArrayL64", "TArrayF", "TArrayD")
 # TH1::kAutoBinPTwo: limits are powers of two, found from the first entries.
 _AUTO_LIMITS = 1 << 20
+_CELLS_MAX = 1 << 26
 
 
 def is_histogram(class_name: str) -> bool:
@@ -175,7 +177,7 @@ class HistogramSum:
         shapes = []
         for axes, values in ((self._axes, self._content), (theirs, content)):
             shape = tuple(axis.bins + 2 for axis in reversed(axes))
-            if int(np.prod(shape)) != len(values):
+            if math.prod(shape) != len(values):
                 raise self._mismatch("has another number of bins than its axes")
             shapes.append(shape)
         if [a.limits for a in self._axes] == [a.limits for a in theirs] and [
@@ -192,6 +194,9 @@ class HistogramSum:
                 merged.append(merge_axes(one, two, mine[k], filled[k]))
             except AxisMismatch as reason:
                 raise self._mismatch(f"{reason} ({'xyz'[k]} axis)") from reason
+        cells = math.prod(m.axis.bins + 2 for m in merged)
+        if cells > _CELLS_MAX:
+            raise self._mismatch(f"would have {cells} bins")
         old = self._axes
         self._axes = [m.axis for m in merged]
         if [a.limits for a in old] != [a.limits for a in self._axes]:

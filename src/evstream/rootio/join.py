@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from evstream.rootio.assembly import FileAssembly
 from evstream.rootio.beside import HANDLES, NOT_FOR_ATHENA, Rule, Rules, is_pool
-from evstream.rootio.companions import NO_ATHENA, mark
+from evstream.rootio.companions import NO_ATHENA, listed, mark
 from evstream.rootio.compression import decompress
 from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
 from evstream.rootio.index import Folder, Record, SourceIndex, inspect
@@ -124,9 +124,10 @@ def assemble(
     first = indices[0]
     pids, shifts = _united_pids(indices)
     outcomes: dict[str, list[str]] = {}
+    notes: list[str] = []
     splices: dict[str, Splice] = {}
     for path in dict.fromkeys(p for index in indices for p in index.trees):
-        chosen = _chosen(path, sources, indices, beside, outcomes)
+        chosen = _chosen(path, sources, indices, beside, outcomes, notes)
         if chosen:
             splices[path] = _splice(chosen, shifts)
     date = max((t.key.date for i in indices for t in i.trees.values()), default=0)
@@ -142,7 +143,7 @@ def assemble(
         )  # fmt: skip
     JoinedObjects(sources, indices, infos, beside).add_to(assembly, outcomes)
     outcomes["united"] = [*pids]
-    notes = _marked(assembly, indices)
+    notes += _marked(assembly, indices)
     for path, splice in splices.items():
         for number in {piece.source for piece in splice.pieces}:
             source = sources[number]
@@ -153,7 +154,7 @@ def assemble(
         MappingProxyType({path: splice.entries for path, splice in splices.items()}),
         MappingProxyType({what: tuple(paths) for what, paths in outcomes.items() if paths}),
         product.size,
-        notes,
+        tuple(notes),
     )
 
 
@@ -189,6 +190,7 @@ def _chosen(
     indices: Sequence[SourceIndex],
     beside: Rules,
     outcomes: dict[str, list[str]],
+    notes: list[str],
 ) -> list[tuple[int, TreeIndex]]:
     """Decide which files' trees of a path are kept, with the numbers of the files."""
     holders = [(n, i.trees[path]) for n, i in enumerate(indices) if path in i.trees]
@@ -200,7 +202,12 @@ def _chosen(
         outcomes.setdefault("first", []).append(path)
         return holders[:1]
     if rule == Rule.ALL and len(holders) > 1:
-        holders = distinct_trees(holders, sources)
+        holders, left = distinct_trees(holders, sources)
+        if left:
+            notes.append(
+                f"{path} of files {listed([str(n) for n in left])} differs and has fewer"
+                " branches than that of others: it is left out"
+            )
         outcomes.setdefault("once" if len(holders) == 1 else "all", []).append(path)
     return holders
 

@@ -16,6 +16,7 @@ from evstream.rootio.compression import decompress
 from evstream.rootio.container import Window, read_record
 from evstream.rootio.index import CARRIED_CLASSES, ObjectInfo, Record, SourceIndex
 from evstream.rootio.source import ByteSource, Steps, drive, fetch
+from evstream.rootio.splice import batches
 from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_index import TreeIndex
 
@@ -109,7 +110,7 @@ class JoinedObjects:
 
 def distinct_trees(
     holders: Sequence[tuple[int, TreeIndex]], sources: Sequence[ByteSource]
-) -> list[tuple[int, TreeIndex]]:
+) -> tuple[list[tuple[int, TreeIndex]], list[int]]:
     """Keep each of some trees once; a tree with only some branches of another is that one.
 
     Parameters
@@ -118,7 +119,10 @@ def distinct_trees(
 
     Returns
     -------
-    list of the same, at least one, in their order
+    kept : list of the same, at least one, in their order
+    left : list of int
+        Sources whose trees say something else and lack branches that others have, as
+        slices do that lead nothing: they cannot stand in one tree with those.
     """
     kept: list[tuple[int, TreeIndex, set[tuple[str, str]]]] = []
     for number, tree in holders:
@@ -132,28 +136,33 @@ def distinct_trees(
             kept[within[0]] = (number, tree, content)
         else:
             kept.append((number, tree, content))
-    return [(number, tree) for number, tree, _ in kept]
+    names = [{branch.name for branch in tree.branches} for _, tree, _ in kept]
+    fullest = max(names, key=len)
+    left = [kept[k][0] for k, mine in enumerate(names) if mine < fullest]
+    return [(number, tree) for number, tree, _ in kept if number not in left], left
 
 
 def _content(tree: TreeIndex, size: int) -> Steps[dict[str, str]]:
-    """Digest what each branch of a small tree holds."""
+    """Digest what each branch of a tree holds."""
     table = tree.baskets
-    on_file = np.flatnonzero(table.seek > 0)
-    ranges = [(int(table.seek[n]), int(table.nbytes[n])) for n in on_file]
-    records = dict(zip(on_file.tolist(), (yield from fetch(ranges, size)), strict=True))
-    found = {"": str(tree.entries)}
-    for i, branch in enumerate(tree.branches):
-        digest = hashlib.sha256(tree.table.signatures[i].encode("utf-8", "surrogateescape"))
-        for n in range(int(table.first[i]), int(table.first[i + 1])):
-            record = records.get(n)
+    signatures = tree.table.signatures
+    digests = [hashlib.sha256(s.encode("utf-8", "surrogateescape")) for s in signatures]
+    for batch in batches(np.arange(len(table.seek)), table.nbytes):
+        on_file = [n for n in batch.tolist() if table.seek[n] > 0]
+        ranges = [(int(table.seek[n]), int(table.nbytes[n])) for n in on_file]
+        records = dict(zip(on_file, (yield from fetch(ranges, size)), strict=True))
+        for n in batch.tolist():
             basket = (
-                decode_embedded(tree.embedded[n])
-                if record is None
-                else decode_basket(record, int(table.nbytes[n]))
+                decode_basket(records[n], int(table.nbytes[n]))
+                if n in records
+                else decode_embedded(tree.embedded[n])
             )
+            digest = digests[int(table.branch[n])]
             digest.update(f"{table.start[n]} {table.stop[n]} {len(basket.data)} ".encode())
             digest.update(basket.data)
             if basket.offsets is not None:
                 digest.update(basket.offsets.tobytes())
+    found = {"": str(tree.entries)}
+    for branch, digest in zip(tree.branches, digests, strict=False):
         found[branch.name] = digest.hexdigest()
     return found

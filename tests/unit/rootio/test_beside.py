@@ -149,6 +149,19 @@ def test_pool_files_are_marked_and_bookkeepers_counted_once(tmp_path: Path) -> N
         with uproot.open(joined) as file:
             assert file["MetaData"]["CutBookkeepers"].array().tolist() == [1000.0]
             assert file.keys(filter_name="evstream*") == ["evstream_not_for_athena;1"]
+    # A later slice of another file says little, but its sums are elsewhere: nothing fails.
+    third = _write(tmp_path / "third.root", 1, flavour="daod")
+    with uproot.update(third) as file:
+        del file["MetaData"]
+        file.mktree("MetaData", {"EventFormat": "i4", "CutBookkeepers": "f8"}).extend(
+            {"EventFormat": [2], "CutBookkeepers": [3.0]}
+        )
+    later = _slices(third, "CollectionTree", [0, 40, 100], tmp_path)[1]
+    result = rootio.join([later, first], joined)
+    assert "MetaData of files 0 differs and has fewer branches" in result.notes[0]
+    assert result.entries["MetaData"] == 1
+    with uproot.open(joined) as file:
+        assert file["MetaData"]["CutBookkeepers"].array().tolist() == [1000.0]
     # Joined without a cut their tokens are as wrong.
     other = _write(tmp_path / "other.root", 1, flavour="daod")
     result = rootio.join([source, other], joined)

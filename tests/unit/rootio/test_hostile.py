@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
+import numpy as np
 import pytest
+import uproot
 
 from evstream import rootio
 from evstream.domain.errors import EvstreamError
@@ -13,6 +16,7 @@ from evstream.rootio.source import BytesSource, drive
 
 SEED = 20_260_101
 FLIPS = 1500
+OBJECT_FLIPS = 300
 VALUES = (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x40\0\0\0", b"\x80\0\0\1")
 
 
@@ -88,3 +92,37 @@ def test_wild_numbers_in_a_trees_record_give_our_errors_only(
 def test_other_things_are_no_root_files(data: bytes) -> None:
     with pytest.raises((rootio.NotARootFileError, rootio.CorruptFileError)):
         rootio.inspect(BytesSource(data))
+
+
+@pytest.fixture(scope="session")
+def objects_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return an uncompressed file with histograms, which a join has to take apart."""
+    path = tmp_path_factory.mktemp("objects") / "objects.root"
+    with uproot.recreate(path, compression=None) as file:
+        file["plain"] = np.histogram(np.arange(30), bins=5)
+        file["plane"] = np.histogram2d(np.arange(30), np.arange(30), bins=(4, 3))
+        file["text"] = "some text"
+    return path.read_bytes()
+
+
+def test_damaged_objects_give_our_errors_only(objects_bytes: bytes, tmp_path: Path) -> None:
+    print("seed", SEED)
+    rng = random.Random(SEED)
+    sound = BytesSource(objects_bytes)
+    index = rootio.inspect(sound)
+    spans = [(o.key.seek + o.key.key_bytes, o.key.seek + o.nbytes) for o in index.objects]
+    assert len(spans) == 3
+    told = 0
+    for _ in range(OBJECT_FLIPS):
+        data = bytearray(objects_bytes)
+        begin, end = rng.choice(spans)
+        at = rng.randrange(begin, end - 4)
+        data[at : at + 4] = rng.choice([*VALUES, rng.randbytes(4)])
+        inputs = [sound, BytesSource(bytes(data))]
+        rng.shuffle(inputs)
+        try:
+            rootio.join(inputs, tmp_path / "joined.root")
+        except EvstreamError:
+            told += 1
+    # Most of the bytes are numbers, which nothing contradicts.
+    assert 0 < told < OBJECT_FLIPS
