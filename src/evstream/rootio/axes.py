@@ -36,6 +36,8 @@ class Axis:
         In the order of bins.
     movable : bool
         Whether ROOT lets its limits be computed anew.
+    bits : int
+        TAxis::fBits2, which says that labels name the bins and that it may be extended.
     """
 
     bins: int
@@ -44,6 +46,7 @@ class Axis:
     edges: bytes
     labels: tuple[tuple[str, int], ...] = ()
     movable: bool = True
+    bits: int = 0
 
     @property
     def limits(self) -> tuple[int, float, float, bytes]:
@@ -81,7 +84,8 @@ def merge_axes(mine: Axis, other: Axis, my_filled: Bins, other_filled: Bins) -> 
         labels = dict(mine.labels) | dict(other.labels)
         ordered = tuple(sorted(labels.items(), key=lambda label: label[1]))
         same = np.arange(mine.bins + 2)
-        return Merged(replace(mine, labels=ordered), same, same)
+        bits = mine.bits if mine.labels else mine.bits | other.bits
+        return Merged(replace(mine, labels=ordered, bits=bits), same, same)
     if mine.labels or other.labels:
         return _by_label(mine, other, my_filled, other_filled)
     return _by_position(mine, other, my_filled, other_filled)

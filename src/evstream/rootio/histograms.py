@@ -82,6 +82,7 @@ class _Histogram:
                 self.array(f"{name}.fXbins").tobytes(),
                 self._labels(name),
                 movable,
+                int(self.number(f"{name}.fBits2")),
             )
             for name in _AXES[: self.dimensions]
         ]
@@ -252,6 +253,7 @@ class HistogramSum:
             fresh = [label for label in new.labels if label[0] not in known_labels]
             if fresh:
                 writing.add_labels(node, f"{name}.fLabels", fresh)
+                writing.number(node, f"{name}.fBits2", new.bits)
         writing.array(node, self._first.content_name, self._content)
         writing.array(node, "fSumw2", self._sumw2)
         writing.array(node, "fBinEntries", self._bin_entries)

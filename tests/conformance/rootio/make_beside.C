@@ -115,7 +115,7 @@ void make_beside(const char *path, int k)
    file.Close();
 }
 
-// What hadd adds and this engine does not, and what holds entry numbers.
+// What hadd adds otherwise or not at all: entry numbers, maps, labels by bin numbers.
 void make_odd(const char *path, int k)
 {
    TFile file(path, "recreate");
@@ -125,5 +125,17 @@ void make_odd(const char *path, int k)
    TMap map;
    map.Add(new TObjString("key"), new TObjString(Form("value %d", k)));
    map.Write("map", TObject::kSingleKey);
+   const char *steps[] = {"all", "muon", "mass", "tight"};
+   TH1D named("named", "labels in one file only", 3, 0, 3);
+   TH1D steps_of("steps", "other steps under the same numbers", 3, 0, 3);
+   for (int bin = 1; bin <= 3; ++bin) {
+      if (k)
+         named.GetXaxis()->SetBinLabel(bin, steps[bin - 1]);
+      steps_of.GetXaxis()->SetBinLabel(bin, steps[bin - 1 + (k && bin > 1)]);
+      named.SetBinContent(bin, bin * (1 + k));
+      steps_of.SetBinContent(bin, bin + 10 * k);
+   }
+   named.Write();
+   steps_of.Write();
    file.Close();
 }

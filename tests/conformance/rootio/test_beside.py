@@ -34,11 +34,11 @@ def _compare_objects(root_bin: Path, expected: Path, found: Path) -> str:
     return _root(root_bin, f'{HERE / "compare_objects.C"}("{expected}", "{found}")')
 
 
-def _by_label(path: Path) -> dict[str, float]:
+def _by_label(path: Path, name: str = "cutflow") -> dict[str, float]:
     with uproot.open(path) as file:
         # They come in the order of their bins, which may be fewer than there are.
-        labels = file["cutflow"].axis().member("fLabels")
-        return {str(k): float(v) for k, v in zip(labels, file["cutflow"].values(), strict=False)}
+        labels = file[name].axis().member("fLabels")
+        return {str(k): float(v) for k, v in zip(labels, file[name].values(), strict=False)}
 
 
 @pytest.mark.slow
@@ -92,9 +92,21 @@ def test_what_is_not_added_is_refused_or_kept_by_rule(root_bin: Path, tmp_path: 
     joined = tmp_path / "joined.root"
     result = rootio.join(inputs, joined)
     # Entry numbers of one file say nothing of the joined one; maps that differ all stay.
-    assert result.objects == {"left": ("events",), "all": ("map",)}
+    assert result.objects == {
+        "left": ("events",), "all": ("map",), "added": ("named", "steps"),
+    }  # fmt: skip
     with uproot.open(joined) as file:
-        assert file.keys() == ["map;2", "map;1"]
+        assert file.keys() == ["map;2", "map;1", "named;1", "steps;1"]
+        assert file["named"].axis().labels() == ["all", "muon", "mass"]
+    # hadd adds "mass" to "muon" here, since they have one number; labels decide with us.
+    assert _by_label(joined, "steps") == {"all": 12, "muon": 2, "mass": 3 + 12, "tight": 13}
+    # ROOT finds the list of labels that was made for the first file's histogram.
+    turned = tmp_path / "turned.root"
+    rules = rootio.Rules.of({"map": "none", "steps": "none"})
+    rootio.join(inputs[::-1], turned, beside=rules)
+    rootio.join(inputs, joined, beside=rules)
+    said = _compare_objects(root_bin, turned, joined)
+    assert "EQUAL 1" in said, said
 
 
 @pytest.mark.slow
