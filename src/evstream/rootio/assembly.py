@@ -47,6 +47,11 @@ class FileAssembly:
         self._segments: list[Segment] = []
         self._at = 0
 
+    @property
+    def setting(self) -> Setting:
+        """How the file's own records are compressed."""
+        return self._setting
+
     def begin(self, folders: Sequence[Folder]) -> None:
         """Make room for the header and the directories, parents before children."""
         for folder in folders:
@@ -114,6 +119,26 @@ class FileAssembly:
         stored = bytes(compress(data, setting_like(like.payload, self._setting)))
         key = replace(like.key, nbytes=like.key.key_bytes + len(stored), object_bytes=len(data))
         self.copy_record(Record(key, stored), None)
+
+    def add_blob(self, path: str, segments: Sequence[Segment], object_bytes: int, date: int) -> int:
+        """Write a record that no directory lists; return where its contents begin."""
+        size = sum(segment.size for segment in segments)
+        key = make_key(
+            "RBlob",
+            "",
+            "",
+            payload_bytes=size,
+            # What it would be without compression is a hint, in a field of four bytes.
+            object_bytes=object_bytes if object_bytes < 1 << 31 else size,
+            seek=self._at,
+            seek_directory=self._layout.folders[path].seek,
+            date=date,
+        )
+        self._append(in_memory(write_key(key)))
+        begin = self._at
+        for segment in segments:
+            self._append(segment)
+        return begin
 
     def add_tree(self, baskets: Baskets, path: str) -> None:
         """Lay out a tree's baskets and its record behind them."""

@@ -1,4 +1,4 @@
-"""Cut: some entries and some branches of one tree, as a file of its own."""
+"""Cut: some entries and some branches of one tree or RNTuple, as a file of its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from evstream.rootio.errors import EntryRangeError
 from evstream.rootio.gathering import Gathering
 from evstream.rootio.index import SourceIndex, inspect
 from evstream.rootio.product import Product
+from evstream.rootio.rntuple.ntuple_cut import cut_pages, gathered_pages
+from evstream.rootio.rntuple.ntuple_index import NTupleIndex
+from evstream.rootio.rntuple.ntuple_pages import NTuplePages
+from evstream.rootio.rntuple.ntuple_writing import add_ntuple
+from evstream.rootio.rntuple.subset import kept_fields
 from evstream.rootio.selection import chosen_entries, kept_branches, select_branches
 from evstream.rootio.source import ByteSource, FileSource, Steps, drive
 from evstream.rootio.splice import Baskets, Piece, Splice
@@ -27,10 +32,11 @@ DEFAULTS = Rules()
 
 
 class Cut:
-    """Some entries of a tree, as the bytes of a ROOT file.
+    """Some entries of a tree or an RNTuple, as the bytes of a ROOT file.
 
     Made by `plan_cut` or `plan_select`. First `prepare` reads and encodes anew the
-    baskets of which only a part is wanted; then `size` is known and `read` gives any bytes.
+    baskets, or pages, of which only a part is wanted; then `size` is known and `read` gives
+    any bytes.
     One object serves one thread; several may share a `SourceIndex`.
 
     Attributes
@@ -49,7 +55,7 @@ class Cut:
     def __init__(
         self,
         index: SourceIndex,
-        baskets: Baskets,
+        baskets: Baskets | NTuplePages,
         entry_start: int,
         entry_stop: int,
         identity: bytes,
@@ -64,9 +70,7 @@ class Cut:
         self.tree = self._tree.path
         self.entry_start = entry_start
         self.entry_stop = entry_stop
-        self.branches = tuple(
-            self._tree.branches[i].name for i in baskets.kept if i < len(self._tree.branches)
-        )
+        self.branches = _branches(baskets)
         self.beside = beside.paths
         self.left_behind = self._tree.notes + beside.left_behind
 
@@ -117,7 +121,10 @@ class Cut:
         for record in index.carried:
             assembly.copy_record(record, "")
         beside.add_to(assembly, records)
-        assembly.add_tree(self._baskets, self._tree.path)
+        if isinstance(self._baskets, NTuplePages):
+            add_ntuple(assembly, self._baskets, self._tree.path, [index.size])
+        else:
+            assembly.add_tree(self._baskets, self._tree.path)
         self._product = assembly.finish([index.size])
 
     def read(self, offset: int, size: int, source: ByteSource) -> bytes:
@@ -139,6 +146,14 @@ class Cut:
                 out.write(self.read(offset, CHUNK_BYTES, source))
 
 
+def _branches(held: Baskets | NTuplePages) -> tuple[str, ...]:
+    if isinstance(held, NTuplePages):
+        names = dict.fromkeys(held.schema.short_names)
+        return tuple(b.name for b in held.index.branches if b.name in names)
+    known = held.index.branches
+    return tuple(known[i].name for i in held.kept if i < len(known))
+
+
 def plan_cut(
     index: SourceIndex,
     *,
@@ -155,11 +170,12 @@ def plan_cut(
     Parameters
     ----------
     tree : str
-        Path within the file: "Events", "events/events".
+        Path of a tree or an RNTuple within the file: "Events", "events/events".
     entry_start, entry_stop : int
         Half-open; equal for an empty product.
     branches : sequence of str, optional
-        Full names; counting branches come along. All by default.
+        Full names; counting branches come along. Of an RNTuple the names of fields, those
+        below others as "muons.pt". All by default.
     beside : Rules
         What comes along of the file's other trees and objects.
     leads : bool, optional
@@ -183,18 +199,32 @@ def plan_cut(
             entry_stop=entry_stop,
             entries=found.entries,
         )
-    kept = kept_branches(found, branches)
+    kept = _kept(found, branches)
     if leads is None:
         # An empty slice leads nothing, unless there is no other.
         leads = entry_start == 0 and (entry_stop > 0 or found.entries == 0)
     along = companions(index, found.path, beside, leads=leads)
     identity = identity or _identity(index, found, kept, beside, leads, entry_start, entry_stop)
-    splice = Splice([Piece(0, found, kept, entry_start, entry_stop)])
-    return Cut(index, splice, entry_start, entry_stop, identity, along)
+    held: Baskets | NTuplePages
+    if isinstance(found, NTupleIndex):
+        held = cut_pages(found, kept, entry_start, entry_stop)
+    else:
+        held = Splice([Piece(0, found, kept, entry_start, entry_stop)])
+    return Cut(index, held, entry_start, entry_stop, identity, along)
+
+
+def _kept(found: TreeIndex | NTupleIndex, branches: Sequence[str] | None) -> tuple[int, ...]:
+    if isinstance(found, NTupleIndex):
+        return kept_fields(found, branches)
+    return kept_branches(found, branches)
 
 
 def _identity(
-    index: SourceIndex, tree: TreeIndex, kept: tuple[int, ...], beside: Rules, *words: object
+    index: SourceIndex,
+    tree: TreeIndex | NTupleIndex,
+    kept: tuple[int, ...],
+    beside: Rules,
+    *words: object,
 ) -> bytes:
     said = [index.fingerprint, tree.path, beside.canonical(), *words, *kept]
     return "\0".join(map(str, said)).encode("utf-8", "surrogateescape")
@@ -229,13 +259,17 @@ def plan_select(
     """
     found = index.tree(tree)
     chosen = chosen_entries(entries, found)
-    kept = kept_branches(found, branches)
+    kept = _kept(found, branches)
     along = companions(index, found.path, beside, leads=leads)
     if not identity:
         digest = hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()
         identity = _identity(index, found, kept, beside, leads, digest)
-    gathering = Gathering(found, kept, chosen)
-    return Cut(index, gathering, int(chosen[0]), int(chosen[-1]) + 1, identity, along)
+    held: Baskets | NTuplePages
+    if isinstance(found, NTupleIndex):
+        held = gathered_pages(found, kept, chosen)
+    else:
+        held = Gathering(found, kept, chosen)
+    return Cut(index, held, int(chosen[0]), int(chosen[-1]) + 1, identity, along)
 
 
 def cut(  # noqa: PLR0913 - what people may say about a cut

@@ -18,6 +18,9 @@ from evstream.rootio.errors import (
 )
 from evstream.rootio.keys import Key, read_key
 from evstream.rootio.primitives import uuid_text
+from evstream.rootio.rntuple.anchor import CLASS as NTUPLE_CLASS
+from evstream.rootio.rntuple.anchor import OLD_CLASSES
+from evstream.rootio.rntuple.ntuple_index import NTupleIndex, read_ntuple
 from evstream.rootio.source import ByteSource, Steps, drive
 from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_index import TreeIndex
@@ -32,7 +35,7 @@ _TREE_CLASSES = frozenset({"TTree", "TNtuple", "TNtupleD"})
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object of the file that is no tree: of each name the newest cycle, texts in all."""
+    """An object that holds no entries: of each name the newest cycle, texts in all."""
 
     path: str
     class_name: str
@@ -69,12 +72,14 @@ class SourceIndex:
     uuid : str
         Of the file's header.
     fingerprint : str
-        SHA-256, hexadecimal, of header, key lists, class descriptions and trees'
-        records as stored: a file that changed has another.
+        SHA-256, hexadecimal, of header, key lists, class descriptions, trees' records
+        and RNTuples' envelopes as stored: a file that changed has another.
     trees : mapping of path to TreeIndex
         Newest cycle of each name.
+    ntuples : mapping of path to NTupleIndex
+        RNTuples, likewise.
     unreadable : mapping of path to reason
-        Trees that this version cannot cut, and why.
+        Trees and RNTuples that this version cannot cut, and why.
     objects : tuple of ObjectInfo
         Everything else that the directories list.
     """
@@ -90,9 +95,15 @@ class SourceIndex:
     folders: tuple[Folder, ...]
     streamers: Record | None
     carried: tuple[Record, ...]
+    ntuples: Mapping[str, NTupleIndex]
 
-    def tree(self, path: str) -> TreeIndex:
-        """Return a tree's index.
+    @property
+    def tables(self) -> Mapping[str, TreeIndex | NTupleIndex]:
+        """What holds entries: trees, then RNTuples."""
+        return MappingProxyType({**self.trees, **self.ntuples})
+
+    def tree(self, path: str) -> TreeIndex | NTupleIndex:
+        """Return the index of a tree or an RNTuple.
 
         Raises
         ------
@@ -104,11 +115,13 @@ class SourceIndex:
         name = path.split(";", maxsplit=1)[0].strip("/")
         if name in self.trees:
             return self.trees[name]
+        if name in self.ntuples:
+            return self.ntuples[name]
         if name in self.unreadable:
             raise UnsupportedFeatureError(
-                f"tree {name!r} cannot be cut: {self.unreadable[name]}", tree=name
+                f"{name!r} cannot be cut: {self.unreadable[name]}", tree=name
             )
-        known = sorted(self.trees)
+        known = sorted(self.tables)
         raise NoSuchTreeError(
             f"the file has no tree {path!r}",
             hint=f"it has {', '.join(known)}" if known else "it has no tree at all",
@@ -167,7 +180,7 @@ def inspect_steps(size: int) -> Steps[SourceIndex]:
             decompress(streamers.payload, streamers.key.object_bytes), streamers.key.key_bytes
         )
     plans = Plans(infos)
-    tree_keys, objects, carried_keys = _sorted_out(container, plans)
+    tree_keys, ntuple_keys, objects, carried_keys = _sorted_out(container, plans)
     records = yield from read_record(window, [key for _, key in tree_keys] + carried_keys)
     trees: dict[str, TreeIndex] = {}
     unreadable: dict[str, str] = {}
@@ -182,6 +195,15 @@ def inspect_steps(size: int) -> Steps[SourceIndex]:
     for key, payload in records[len(tree_keys) :]:
         digest.update(payload)
         carried.append(Record(key, bytes(payload)))
+    ntuples = {}
+    for path, key in ntuple_keys:
+        try:
+            ntuples[path], envelopes = yield from _read_ntuple(window, path, key)
+        except (UnsupportedFeatureError, CorruptFileError) as problem:
+            unreadable[path] = str(problem)
+        else:
+            for part in envelopes:
+                digest.update(part)
     return SourceIndex(
         size=size,
         uuid=uuid_text(container.header.uuid),
@@ -194,7 +216,17 @@ def inspect_steps(size: int) -> Steps[SourceIndex]:
         folders=tuple(Folder(d.path, d.class_name, d.title) for d in container.directories[1:]),
         streamers=streamers,
         carried=tuple(carried),
+        ntuples=MappingProxyType(ntuples),
     )
+
+
+def _read_ntuple(window: Window, path: str, key: Key) -> Steps[tuple[NTupleIndex, list[bytes]]]:
+    if key.class_name in OLD_CLASSES:
+        raise UnsupportedFeatureError("it is of a time before RNTuple's format was fixed")
+    ((key, payload),) = yield from read_record(window, [key])
+    record = decompress(payload, key.object_bytes)
+    index, raw = yield from read_ntuple(path, key, record, window.size)
+    return index, [bytes(payload), *raw]
 
 
 def _read_streamers(window: Window, container: Container) -> Steps[Record | None]:
@@ -210,9 +242,10 @@ def _read_streamers(window: Window, container: Container) -> Steps[Record | None
 
 def _sorted_out(
     container: Container, plans: Plans
-) -> tuple[list[tuple[str, Key]], list[ObjectInfo], list[Key]]:
-    """Separate trees, other objects, and those that baskets refer to."""
+) -> tuple[list[tuple[str, Key]], list[tuple[str, Key]], list[ObjectInfo], list[Key]]:
+    """Separate trees, RNTuples, other objects, and those that baskets refer to."""
     trees: list[tuple[str, Key]] = []
+    ntuples: list[tuple[str, Key]] = []
     objects: list[ObjectInfo] = []
     carried: list[Key] = []
     is_tree: dict[str, bool] = dict.fromkeys(_TREE_CLASSES, True)
@@ -226,6 +259,9 @@ def _sorted_out(
             path = f"{directory.path}/{key.name}" if directory.path else key.name
             if path in inner:
                 continue
+            if key.class_name == NTUPLE_CLASS or key.class_name in OLD_CLASSES:
+                ntuples.append((path, key))
+                continue
             if key.class_name not in is_tree:
                 is_tree[key.class_name] = "TTree" in plans.bases(key.class_name)
             if is_tree[key.class_name]:
@@ -234,4 +270,4 @@ def _sorted_out(
             objects.append(ObjectInfo(path, key.class_name, key.cycle, key.nbytes, key))
             if key.class_name in CARRIED_CLASSES and not directory.path:
                 carried.append(key)
-    return trees, objects, carried
+    return trees, ntuples, objects, carried

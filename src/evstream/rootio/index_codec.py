@@ -20,6 +20,7 @@ from evstream.rootio.errors import CorruptFileError, corrupt_if_broken
 from evstream.rootio.index import Folder, ObjectInfo, Record, SourceIndex
 from evstream.rootio.keys import Key
 from evstream.rootio.object_graph import Array, Items, Op
+from evstream.rootio.rntuple.ntuple_codec import decode_ntuple, encode_ntuple
 from evstream.rootio.tree_index import (
     BasketTable,
     BranchInfo,
@@ -31,7 +32,7 @@ from evstream.rootio.tree_index import (
 from evstream.rootio.tree_template import Skeleton
 
 MAGIC = b"EVSINDEX"
-VERSION = 1
+VERSION = 2
 _HEAD = Struct(">8sHQI")
 _BYTES_MAX = 1 << 31
 _ZSTD_LEVEL = 3
@@ -94,6 +95,7 @@ def encode_index(index: SourceIndex) -> bytes:
             "folders": [astuple(f) for f in index.folders],
             "streamers": None if index.streamers is None else _record(index.streamers, out),
             "carried": [_record(r, out) for r in index.carried],
+            "ntuples": [encode_ntuple(one, out) for one in index.ntuples.values()],
         },
         separators=(",", ":"),
     ).encode()
@@ -135,6 +137,7 @@ def decode_index(data: bytes) -> SourceIndex:
 def _index(text: Json, blobs: _Reader) -> SourceIndex:
     try:
         trees = [_tree_from(t, blobs) for t in text["trees"]]
+        ntuples = [decode_ntuple(t, blobs) for t in text["ntuples"]]
         return SourceIndex(
             size=text["size"],
             uuid=text["uuid"],
@@ -150,6 +153,7 @@ def _index(text: Json, blobs: _Reader) -> SourceIndex:
             folders=tuple(Folder(*f) for f in text["folders"]),
             streamers=None if text["streamers"] is None else _record_from(text["streamers"], blobs),
             carried=tuple(_record_from(r, blobs) for r in text["carried"]),
+            ntuples=MappingProxyType({one.path: one for one in ntuples}),
         )
     except (TypeError, AttributeError) as problem:
         raise CorruptFileError(

@@ -5,24 +5,46 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from evstream.rootio.errors import EntryRangeError, UnknownBranchError
-from evstream.rootio.tree_index import TreeIndex
+from evstream.rootio.tree_index import BranchInfo, TreeIndex
 
 _NEAREST = 5
+# Within a tree's names and within an RNTuple's.
+_MARKS = "/."
 
 
-def select_branches(tree: TreeIndex, globs: Sequence[str]) -> list[str]:
+class Table(Protocol):
+    """What holds entries: a tree, or an RNTuple."""
+
+    @property
+    def path(self) -> str:
+        """Path within the file."""
+        ...
+
+    @property
+    def entries(self) -> int:
+        """Number of entries."""
+        ...
+
+    @property
+    def branches(self) -> tuple[BranchInfo, ...]:
+        """Branches or fields, each before those below it."""
+        ...
+
+
+def select_branches(tree: Table, globs: Sequence[str]) -> list[str]:
     """List the branches that match any of some patterns, in the tree's order.
 
     Parameters
     ----------
-    tree : TreeIndex
+    tree : TreeIndex or NTupleIndex
     globs : sequence of str
-        Names or patterns such as ``Muon_*``. Those without "/" look at top-level
+        Names or patterns such as ``Muon_*``. Those without "/" or "." look at top-level
         branches first, and at the last part of deeper names if none matches.
 
     Raises
@@ -37,15 +59,17 @@ def select_branches(tree: TreeIndex, globs: Sequence[str]) -> list[str]:
         found = set(fnmatch.filter(top, glob)) | ({glob} & set(names))
         if not found:
             found = set(fnmatch.filter(names, glob))
-        if not found and "/" not in glob:
-            found = {n for n in names if fnmatch.fnmatchcase(n.rpartition("/")[2], glob)}
+        for mark in _MARKS:
+            if not found and mark not in glob:
+                found = {n for n in names if fnmatch.fnmatchcase(n.rpartition(mark)[2], glob)}
         if not found:
-            raise _unknown(glob, names)
+            raise unknown_branch(glob, names)
         chosen |= found
     return [name for name in dict.fromkeys(names) if name in chosen]
 
 
-def _unknown(name: str, names: Sequence[str]) -> UnknownBranchError:
+def unknown_branch(name: str, names: Sequence[str]) -> UnknownBranchError:
+    """Say that there is no branch of a name, and suggest others."""
     folded = {n.casefold(): n for n in names}
     close = difflib.get_close_matches(name.casefold().strip("*"), folded, _NEAREST, 0.5)
     nearest = [folded[c] for c in close]
@@ -81,7 +105,7 @@ def kept_branches(tree: TreeIndex, names: Sequence[str] | None) -> tuple[int, ..
     pending = []
     for name in names:
         if name not in numbers:
-            raise _unknown(name, list(numbers))
+            raise unknown_branch(name, list(numbers))
         pending.append(numbers[name])
     below: dict[int, list[int]] = {}
     for i, parent in enumerate(table.parents):
@@ -107,7 +131,7 @@ def kept_branches(tree: TreeIndex, names: Sequence[str] | None) -> tuple[int, ..
     return tuple(sorted(kept))
 
 
-def chosen_entries(entries: npt.ArrayLike, tree: TreeIndex) -> npt.NDArray[np.int64]:
+def chosen_entries(entries: npt.ArrayLike, tree: Table) -> npt.NDArray[np.int64]:
     """Return the entries that a mask or a list means, ascending.
 
     Raises

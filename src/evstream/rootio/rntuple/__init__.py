@@ -1,0 +1,1 @@
+"""RNTuple, ROOT's columnar format: its metadata, and products made by copying its pages."""
