@@ -1,8 +1,8 @@
-"""ROOT bytes in, ROOT bytes out: inspect, cut and join files by copying baskets.
+"""ROOT bytes in, ROOT bytes out: inspect, cut and join files by copying baskets and pages.
 
-Everyone else decompresses, rebuilds and recompresses. Here compressed baskets are
-copied as they are, the few that straddle a cut's ends are cut byte-wise, and only
-the tree's own record is written anew; all C++ types survive.
+Everyone else decompresses, rebuilds and recompresses. Here the compressed baskets of
+trees and pages of RNTuples are copied as they are, the few that straddle a cut's ends
+are cut byte-wise, and only what describes them is written anew; all C++ types survive.
 
 The core does no I/O: see `evstream.rootio.source`.
 """
@@ -24,6 +24,7 @@ from evstream.rootio.errors import (
 )
 from evstream.rootio.index import ObjectInfo, SourceIndex, inspect, inspect_steps
 from evstream.rootio.join import JoinResult, join
+from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.selection import select_branches
 from evstream.rootio.source import (
     AsyncByteSource,
@@ -46,6 +47,7 @@ __all__ = [
     "EntryRangeError",
     "FileSource",
     "JoinResult",
+    "NTupleIndex",
     "NoSuchTreeError",
     "NotARootFileError",
     "ObjectInfo",

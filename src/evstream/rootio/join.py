@@ -173,12 +173,10 @@ def _refuse_what_cannot_be_joined(indices: Sequence[SourceIndex]) -> None:
             raise UnsupportedFeatureError(
                 f"tree {path!r} of file {number} cannot be joined: {why}", tree=path
             )
-        for info in index.objects:
-            if info.class_name in HANDLES:
-                raise UnsupportedFeatureError(
-                    f"{info.path!r} is an RNTuple, which this join does not copy",
-                    path=info.path,
-                )
+        for path in index.ntuples:
+            raise UnsupportedFeatureError(
+                f"{path!r} is an RNTuple, which this join does not copy", path=path
+            )
 
 
 # --- trees ----------------------------------------------------------------------

@@ -159,6 +159,67 @@ def equal_by_root(root_bin: Path, tmp_path: Path) -> Compare:
 
 
 @dataclass(frozen=True)
+class NTuplePair:
+    """Entries of a source's RNTuple and the product that shall have them, from its first on.
+
+    ``source_first`` as in `Pair`; ``fields`` are qualified names, None for all.
+    """
+
+    source: Path
+    ntuple: str
+    source_first: int | str
+    product: Path
+    entries: int
+    fields: tuple[str, ...] | None = None
+    product_first: int = 0
+
+    def line(self) -> str:
+        """Spell it for compare_ntuples.C."""
+        fields = "*" if self.fields is None else ",".join(self.fields)
+        words = (
+            self.source, self.ntuple, self.source_first, self.product, self.ntuple,
+            self.product_first, self.entries, fields,
+        )  # fmt: skip
+        return "\t".join(map(str, words))
+
+
+@pytest.fixture
+def equal_ntuples_by_root(root_bin: Path, tmp_path: Path) -> Compare:
+    """Return a function that has ROOT compare pairs and fails at the first difference.
+
+    It returns, for each pair: top-level fields, values compared, entries.
+    """
+
+    def compare(
+        pairs: Sequence[NTuplePair], library: Path | None = None
+    ) -> list[tuple[int, int, int]]:
+        verdicts = compare_ntuples(root_bin, tmp_path, pairs, library)
+        for pair, verdict in zip(pairs, verdicts, strict=True):
+            assert verdict.startswith("EQUAL"), f"{verdict}: {pair.line()}"
+        counts = [tuple(map(int, verdict.split()[1:])) for verdict in verdicts]
+        assert [c[2] for c in counts] == [pair.entries for pair in pairs]
+        return counts
+
+    return compare
+
+
+def compare_ntuples(
+    root_bin: Path, where: Path, pairs: Sequence[NTuplePair], library: Path | None
+) -> list[str]:
+    """Return ROOT's verdict on each pair: EQUAL and counts, or DIFFERENT and why."""
+    listing = where / "ntuple_pairs.txt"
+    listing.write_text("".join(pair.line() + "\n" for pair in pairs))
+    macro = f'{HERE / "compare_ntuples.C"}("{listing}", "{library or ""}")'
+    run = subprocess.run(
+        [root_bin / "root.exe", "-b", "-q", "-l", macro],
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    verdicts = [line for line in run.stdout.splitlines() if line.startswith(("EQUAL", "DIFFERENT"))]
+    assert len(verdicts) == len(pairs), run.stdout[-2000:] + run.stderr[-2000:]
+    return verdicts
+
+
+@dataclass(frozen=True)
 class Zoo:
     """Files with every kind of branch, and the library with their classes."""
 
@@ -199,3 +260,41 @@ def zoo(root_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
         )  # fmt: skip
         assert files[name].exists(), run.stdout[-2000:] + run.stderr[-2000:]
     return Zoo(where / "make_zoo_C.so", files)
+
+
+# name: compression, seed, entries, entries per cluster, clusters per group, bits as
+# make_ntuple_zoo.C explains them
+NTUPLE_ZOO = {
+    "zlib": (101, 1, 600, 100, 3, 0),
+    "zlib_b": (101, 12, 300, 70, 2, 0),
+    "zstd": (505, 2, 700, 150, 2, 1),
+    "lz4": (404, 3, 500, 100, 3, 2),
+    "lzma": (207, 4, 300, 100, 3, 4),
+    "plain": (0, 5, 600, 100, 3, 64),
+    "turns": (505, 6, 900, 100, 3, 73),
+    "late": (505, 7, 900, 100, 2, 80),
+    "late_plain": (0, 8, 600, 90, 2, 22),
+    "split": (0, 9, 6000, 3000, 1, 32),
+    "second": (101, 10, 300, 100, 3, 128),
+    "all": (505, 11, 800, 100, 3, 89),
+}
+
+
+@pytest.fixture(scope="session")
+def ntuple_zoo(root_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    """Build the zoo of RNTuples with ROOT; skip where no compiler makes dictionaries."""
+    where = tmp_path_factory.mktemp("ntuple_zoo")
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler to make ROOT dictionaries")
+    shutil.copy(HERE / "make_ntuple_zoo.C", where)
+    files = {}
+    for name, numbers in NTUPLE_ZOO.items():
+        files[name] = where / f"{name}.root"
+        arguments = ",".join([f'"{files[name]}"', *map(str, numbers)])
+        run = subprocess.run(
+            [root_bin / "root.exe", "-b", "-q", "-l", f"make_ntuple_zoo.C+({arguments})"],
+            cwd=where, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+        assert files[name].exists(), run.stdout[-2000:] + run.stderr[-2000:]
+        assert "terminate" not in run.stderr, run.stderr[-2000:]
+    return Zoo(where / "make_ntuple_zoo_C.so", files)

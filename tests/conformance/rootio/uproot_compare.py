@@ -61,7 +61,7 @@ def equal_by_uproot(
                 unreadable.append(name)
                 continue
             found = _array(made[name], first, first + entries)
-            if found is not None and _same(expected, found):
+            if found is not None and same_arrays(expected, found):
                 compared += 1
             else:
                 different.append(name)
@@ -81,7 +81,7 @@ def _array(branch: Any, start: int, stop: int | None) -> Any:
             return None
 
 
-def _same(one: Any, other: Any) -> bool:
+def same_arrays(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return len(one) == len(other) and all(
             repr(_plain(x)) == repr(_plain(y)) for x, y in zip(one, other, strict=True)
