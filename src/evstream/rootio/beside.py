@@ -16,7 +16,7 @@ from typing import Self
 
 from evstream.domain.errors import RequestError
 from evstream.rootio.index import DESCRIPTIONS, SourceIndex
-from evstream.rootio.tree_index import TreeIndex
+from evstream.rootio.selection import Table
 
 
 class Rule(StrEnum):
@@ -90,8 +90,6 @@ _ADDED = re.compile(
 )
 # They hold entry numbers of the file as it was.
 _ENTRY_NUMBERS = frozenset({"TEventList", "TEntryList", "TEntryListBlock", "TTreeIndex"})
-# Objects that are only a handle on records elsewhere in the file.
-HANDLES = frozenset({"ROOT::RNTuple", "ROOT::Experimental::RNTuple"})
 
 # ATLAS's persistency: its tokens name containers and entries within them.
 _POOL_TREES = ("##Params", "##Links", "##Shapes", "POOLContainer*", "MetaDataHdr*")
@@ -132,7 +130,7 @@ class Rules:
                 f"{error}", hint=f"the rules are {', '.join(Rule)}", rules=dict(rules)
             ) from error
 
-    def of_tree(self, tree: TreeIndex) -> Rule:
+    def of_tree(self, tree: Table) -> Rule:
         """Return the rule of a tree."""
         given = self._given(tree.path)
         if given is not None:
@@ -149,11 +147,11 @@ class Rules:
             return Rule.ADD
         if class_name in DESCRIPTIONS:
             return Rule.ALL
-        if class_name in _ENTRY_NUMBERS or class_name in HANDLES:
+        if class_name in _ENTRY_NUMBERS:
             return Rule.NONE
         return Rule.CONCATENATE
 
-    def branches(self, tree: TreeIndex, *, leads: bool) -> list[str] | None:
+    def branches(self, tree: Table, *, leads: bool) -> list[str] | None:
         """List the branches of a metadata tree that a slice holds; None for all.
 
         Parameters
@@ -188,7 +186,7 @@ class Rules:
         return None
 
 
-def _known(tree: TreeIndex) -> Known | None:
+def _known(tree: Table) -> Known | None:
     name = tree.path.rpartition("/")[2]
     for known in KNOWN:
         if fnmatch.fnmatchcase(name, known.tree) and (

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from evstream.rootio.assembly import FileAssembly
 from evstream.rootio.beside import (
     COUNTED_ONCE,
-    HANDLES,
     NOT_FOR_ATHENA,
     NOT_FOR_ATHENA_TITLE,
     Rule,
@@ -20,6 +19,11 @@ from evstream.rootio.errors import UnsupportedFeatureError
 from evstream.rootio.index import CARRIED_CLASSES, ObjectInfo, Record, SourceIndex
 from evstream.rootio.primitives import I2, U4, write_string
 from evstream.rootio.rewriting import object_header
+from evstream.rootio.rntuple.ntuple_cut import cut_pages
+from evstream.rootio.rntuple.ntuple_index import NTupleIndex
+from evstream.rootio.rntuple.ntuple_pages import NTuplePages
+from evstream.rootio.rntuple.ntuple_writing import add_entries
+from evstream.rootio.rntuple.subset import kept_fields
 from evstream.rootio.selection import kept_branches
 from evstream.rootio.source import Steps
 from evstream.rootio.splice import Piece, Splice
@@ -44,7 +48,7 @@ class Companions:
     paths: tuple[str, ...]
     left_behind: tuple[str, ...]
     _index: SourceIndex
-    _trees: tuple[tuple[str, Splice], ...]
+    _trees: tuple[tuple[str, Splice | NTuplePages], ...]
     _objects: tuple[ObjectInfo, ...]
     _marked: bool
 
@@ -70,7 +74,7 @@ class Companions:
         if self._marked:
             mark(assembly)
         for path, splice in self._trees:
-            assembly.add_tree(splice, path)
+            add_entries(assembly, splice, path, [self._index.size])
 
 
 def companions(index: SourceIndex, tree: str, rules: Rules, *, leads: bool) -> Companions:
@@ -83,7 +87,7 @@ def companions(index: SourceIndex, tree: str, rules: Rules, *, leads: bool) -> C
     leads : bool
         Whether the product holds what is counted once.
     """
-    trees: list[tuple[str, Splice]] = []
+    trees: list[tuple[str, Splice | NTuplePages]] = []
     objects: list[ObjectInfo] = []
     elsewhere: list[str] = []
     left = list(index.unreadable)
@@ -104,7 +108,7 @@ def companions(index: SourceIndex, tree: str, rules: Rules, *, leads: bool) -> C
         if info.class_name in CARRIED_CLASSES:
             continue
         rule = rules.of_object(info.path, info.class_name)
-        if rule in (Rule.EVENTS, Rule.NONE) or info.class_name in HANDLES:
+        if rule in (Rule.EVENTS, Rule.NONE):
             left.append(info.path)
         elif rule in COUNTED_ONCE and not leads:
             elsewhere.append(info.path)
@@ -129,8 +133,10 @@ def file_notes(index: SourceIndex) -> tuple[str, ...]:
     return (NO_ATHENA,) if is_pool(index) else ()
 
 
-def _whole(tree: TreeIndex, names: list[str] | None) -> Splice:
+def _whole(tree: TreeIndex | NTupleIndex, names: list[str] | None) -> Splice | NTuplePages:
     try:
+        if isinstance(tree, NTupleIndex):
+            return cut_pages(tree, kept_fields(tree, names), 0, tree.entries)
         return Splice([Piece(0, tree, kept_branches(tree, names), 0, tree.entries)])
     except UnsupportedFeatureError as error:
         raise UnsupportedFeatureError(

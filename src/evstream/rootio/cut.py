@@ -19,7 +19,7 @@ from evstream.rootio.product import Product
 from evstream.rootio.rntuple.ntuple_cut import cut_pages, gathered_pages
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.rntuple.ntuple_pages import NTuplePages
-from evstream.rootio.rntuple.ntuple_writing import add_ntuple
+from evstream.rootio.rntuple.ntuple_writing import add_entries
 from evstream.rootio.rntuple.subset import kept_fields
 from evstream.rootio.selection import chosen_entries, kept_branches, select_branches
 from evstream.rootio.source import ByteSource, FileSource, Steps, drive
@@ -121,10 +121,7 @@ class Cut:
         for record in index.carried:
             assembly.copy_record(record, "")
         beside.add_to(assembly, records)
-        if isinstance(self._baskets, NTuplePages):
-            add_ntuple(assembly, self._baskets, self._tree.path, [index.size])
-        else:
-            assembly.add_tree(self._baskets, self._tree.path)
+        add_entries(assembly, self._baskets, self._tree.path, [index.size])
         self._product = assembly.finish([index.size])
 
     def read(self, offset: int, size: int, source: ByteSource) -> bytes:

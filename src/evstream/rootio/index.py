@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeAlias
 
 from evstream.rootio.class_plan import Plans
 from evstream.rootio.compression import decompress
@@ -31,6 +32,9 @@ CARRIED_CLASSES = frozenset({"TProcessID"})
 # Texts that say how a file came to be.
 DESCRIPTIONS = frozenset({"TNamed", "TObjString", "TMacro"})
 _TREE_CLASSES = frozenset({"TTree", "TNtuple", "TNtupleD"})
+
+
+AnyTree: TypeAlias = TreeIndex | NTupleIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,10 @@ class SourceIndex:
     fingerprint : str
         SHA-256, hexadecimal, of header, key lists, class descriptions, trees' records
         and RNTuples' envelopes as stored: a file that changed has another.
-    trees : mapping of path to TreeIndex
-        Newest cycle of each name.
-    ntuples : mapping of path to NTupleIndex
-        RNTuples, likewise.
+    trees : mapping of path to TreeIndex or NTupleIndex
+        Trees, then RNTuples; the newest cycle of each name.
     unreadable : mapping of path to reason
-        Trees and RNTuples that this version cannot cut, and why.
+        Those that this version cannot cut, and why.
     objects : tuple of ObjectInfo
         Everything else that the directories list.
     """
@@ -89,20 +91,26 @@ class SourceIndex:
     fingerprint: str
     root_version: int
     compression: int
-    trees: Mapping[str, TreeIndex]
+    trees: Mapping[str, AnyTree]
     unreadable: Mapping[str, str]
     objects: tuple[ObjectInfo, ...]
     folders: tuple[Folder, ...]
     streamers: Record | None
     carried: tuple[Record, ...]
-    ntuples: Mapping[str, NTupleIndex]
 
     @property
-    def tables(self) -> Mapping[str, TreeIndex | NTupleIndex]:
-        """What holds entries: trees, then RNTuples."""
-        return MappingProxyType({**self.trees, **self.ntuples})
+    def ttrees(self) -> Mapping[str, TreeIndex]:
+        """The trees that are no RNTuples."""
+        found = {p: t for p, t in self.trees.items() if isinstance(t, TreeIndex)}
+        return MappingProxyType(found)
 
-    def tree(self, path: str) -> TreeIndex | NTupleIndex:
+    @property
+    def ntuples(self) -> Mapping[str, NTupleIndex]:
+        """The RNTuples."""
+        found = {p: t for p, t in self.trees.items() if isinstance(t, NTupleIndex)}
+        return MappingProxyType(found)
+
+    def tree(self, path: str) -> AnyTree:
         """Return the index of a tree or an RNTuple.
 
         Raises
@@ -115,13 +123,11 @@ class SourceIndex:
         name = path.split(";", maxsplit=1)[0].strip("/")
         if name in self.trees:
             return self.trees[name]
-        if name in self.ntuples:
-            return self.ntuples[name]
         if name in self.unreadable:
             raise UnsupportedFeatureError(
                 f"{name!r} cannot be cut: {self.unreadable[name]}", tree=name
             )
-        known = sorted(self.tables)
+        known = sorted(self.trees)
         raise NoSuchTreeError(
             f"the file has no tree {path!r}",
             hint=f"it has {', '.join(known)}" if known else "it has no tree at all",
@@ -182,7 +188,7 @@ def inspect_steps(size: int) -> Steps[SourceIndex]:
     plans = Plans(infos)
     tree_keys, ntuple_keys, objects, carried_keys = _sorted_out(container, plans)
     records = yield from read_record(window, [key for _, key in tree_keys] + carried_keys)
-    trees: dict[str, TreeIndex] = {}
+    trees: dict[str, AnyTree] = {}
     unreadable: dict[str, str] = {}
     for (path, _), (key, payload) in zip(tree_keys, records, strict=False):
         digest.update(payload)
@@ -195,10 +201,9 @@ def inspect_steps(size: int) -> Steps[SourceIndex]:
     for key, payload in records[len(tree_keys) :]:
         digest.update(payload)
         carried.append(Record(key, bytes(payload)))
-    ntuples = {}
     for path, key in ntuple_keys:
         try:
-            ntuples[path], envelopes = yield from _read_ntuple(window, path, key)
+            trees[path], envelopes = yield from _read_ntuple(window, path, key)
         except (UnsupportedFeatureError, CorruptFileError) as problem:
             unreadable[path] = str(problem)
         else:
@@ -216,7 +221,6 @@ def inspect_steps(size: int) -> Steps[SourceIndex]:
         folders=tuple(Folder(d.path, d.class_name, d.title) for d in container.directories[1:]),
         streamers=streamers,
         carried=tuple(carried),
-        ntuples=MappingProxyType(ntuples),
     )
 
 

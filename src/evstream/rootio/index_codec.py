@@ -21,6 +21,7 @@ from evstream.rootio.index import Folder, ObjectInfo, Record, SourceIndex
 from evstream.rootio.keys import Key
 from evstream.rootio.object_graph import Array, Items, Op
 from evstream.rootio.rntuple.ntuple_codec import decode_ntuple, encode_ntuple
+from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.tree_index import (
     BasketTable,
     BranchInfo,
@@ -87,7 +88,7 @@ def encode_index(index: SourceIndex) -> bytes:
             "fingerprint": index.fingerprint,
             "root_version": index.root_version,
             "compression": index.compression,
-            "trees": [_tree(tree, out) for tree in index.trees.values()],
+            "trees": [_tree(tree, out) for tree in index.ttrees.values()],
             "unreadable": dict(index.unreadable),
             "objects": [
                 [o.path, o.class_name, o.cycle, o.nbytes, astuple(o.key)] for o in index.objects
@@ -138,13 +139,14 @@ def _index(text: Json, blobs: _Reader) -> SourceIndex:
     try:
         trees = [_tree_from(t, blobs) for t in text["trees"]]
         ntuples = [decode_ntuple(t, blobs) for t in text["ntuples"]]
+        held: list[TreeIndex | NTupleIndex] = [*trees, *ntuples]
         return SourceIndex(
             size=text["size"],
             uuid=text["uuid"],
             fingerprint=text["fingerprint"],
             root_version=text["root_version"],
             compression=text["compression"],
-            trees=MappingProxyType({t.path: t for t in trees}),
+            trees=MappingProxyType({t.path: t for t in held}),
             unreadable=MappingProxyType(text["unreadable"]),
             objects=tuple(
                 ObjectInfo(path, class_name, cycle, nbytes, Key(*key))
@@ -153,7 +155,6 @@ def _index(text: Json, blobs: _Reader) -> SourceIndex:
             folders=tuple(Folder(*f) for f in text["folders"]),
             streamers=None if text["streamers"] is None else _record_from(text["streamers"], blobs),
             carried=tuple(_record_from(r, blobs) for r in text["carried"]),
-            ntuples=MappingProxyType({one.path: one for one in ntuples}),
         )
     except (TypeError, AttributeError) as problem:
         raise CorruptFileError(

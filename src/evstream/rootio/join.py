@@ -1,7 +1,7 @@
-"""Join: many files into one, in the given order, by copying baskets.
+"""Join: many files into one, in the given order, by copying baskets and pages.
 
-Trees of one path are concatenated, histograms added, process ids united; all else goes by
-`evstream.rootio.beside`. docs/explanation/rootio.md has the rules.
+Trees and RNTuples of one path are concatenated, histograms added, process ids united; all
+else goes by `evstream.rootio.beside`. docs/explanation/rootio.md has the rules.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 from evstream.rootio.assembly import FileAssembly
-from evstream.rootio.beside import HANDLES, NOT_FOR_ATHENA, Rule, Rules, is_pool
+from evstream.rootio.beside import NOT_FOR_ATHENA, Rule, Rules, is_pool
 from evstream.rootio.companions import NO_ATHENA, listed, mark
 from evstream.rootio.compression import decompress
 from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
-from evstream.rootio.index import Folder, Record, SourceIndex, inspect
+from evstream.rootio.index import AnyTree, Folder, Record, SourceIndex, inspect
 from evstream.rootio.joined_objects import JoinedObjects, distinct_trees
 from evstream.rootio.primitives import read_string
 from evstream.rootio.product import Product
+from evstream.rootio.rntuple.ntuple_index import NTupleIndex
+from evstream.rootio.rntuple.ntuple_join import joined_pages
+from evstream.rootio.rntuple.ntuple_pages import NTuplePages
+from evstream.rootio.rntuple.ntuple_writing import add_entries
 from evstream.rootio.source import ByteSource, FileSource, drive
 from evstream.rootio.splice import Piece, Splice
 from evstream.rootio.spool import spooled
@@ -125,11 +129,11 @@ def assemble(
     pids, shifts = _united_pids(indices)
     outcomes: dict[str, list[str]] = {}
     notes: list[str] = []
-    splices: dict[str, Splice] = {}
+    splices: dict[str, Splice | NTuplePages] = {}
     for path in dict.fromkeys(p for index in indices for p in index.trees):
         chosen = _chosen(path, sources, indices, beside, outcomes, notes)
         if chosen:
-            splices[path] = _splice(chosen, shifts)
+            splices[path] = _joined(chosen, shifts)
     date = max((t.key.date for i in indices for t in i.trees.values()), default=0)
     date = max([date, *(o.key.date for i in indices for o in i.objects)])
     assembly = FileAssembly(first, identity, date)
@@ -145,10 +149,10 @@ def assemble(
     outcomes["united"] = [*pids]
     notes += _marked(assembly, indices)
     for path, splice in splices.items():
-        for number in {piece.source for piece in splice.pieces}:
+        for number in splice.sources:
             source = sources[number]
             drive(splice.prepare_steps(number, source.size), source)
-        assembly.add_tree(splice, path)
+        add_entries(assembly, splice, path, [index.size for index in indices])
     product = assembly.finish([index.size for index in indices])
     return product, JoinResult(
         MappingProxyType({path: splice.entries for path, splice in splices.items()}),
@@ -173,10 +177,6 @@ def _refuse_what_cannot_be_joined(indices: Sequence[SourceIndex]) -> None:
             raise UnsupportedFeatureError(
                 f"tree {path!r} of file {number} cannot be joined: {why}", tree=path
             )
-        for path in index.ntuples:
-            raise UnsupportedFeatureError(
-                f"{path!r} is an RNTuple, which this join does not copy", path=path
-            )
 
 
 # --- trees ----------------------------------------------------------------------
@@ -189,7 +189,7 @@ def _chosen(
     beside: Rules,
     outcomes: dict[str, list[str]],
     notes: list[str],
-) -> list[tuple[int, TreeIndex]]:
+) -> list[tuple[int, AnyTree]]:
     """Decide which files' trees of a path are kept, with the numbers of the files."""
     holders = [(n, i.trees[path]) for n, i in enumerate(indices) if path in i.trees]
     rule = beside.of_tree(holders[0][1])
@@ -208,6 +208,19 @@ def _chosen(
             )
         outcomes.setdefault("once" if len(holders) == 1 else "all", []).append(path)
     return holders
+
+
+def _joined(holders: Sequence[tuple[int, AnyTree]], shifts: Sequence[int]) -> Splice | NTuplePages:
+    trees = [(n, tree) for n, tree in holders if isinstance(tree, TreeIndex)]
+    ntuples = [(n, tree) for n, tree in holders if isinstance(tree, NTupleIndex)]
+    if trees and ntuples:
+        path = holders[0][1].path
+        raise SchemaMismatchError(
+            f"{path!r} is a TTree in file {trees[0][0]} and an RNTuple in file {ntuples[0][0]}",
+            hint="join files of one kind only",
+            names=[path],
+        )
+    return joined_pages(ntuples) if ntuples else _splice(trees, shifts)
 
 
 def _splice(holders: Sequence[tuple[int, TreeIndex]], shifts: Sequence[int]) -> Splice:

@@ -14,7 +14,9 @@ from evstream.rootio.beside import Rule, Rules
 from evstream.rootio.class_plan import Plans
 from evstream.rootio.compression import decompress
 from evstream.rootio.container import Window, read_record
-from evstream.rootio.index import CARRIED_CLASSES, ObjectInfo, Record, SourceIndex
+from evstream.rootio.index import CARRIED_CLASSES, AnyTree, ObjectInfo, Record, SourceIndex
+from evstream.rootio.rntuple.ntuple_index import NTupleIndex
+from evstream.rootio.rntuple.ntuple_join import content_steps
 from evstream.rootio.source import ByteSource, Steps, drive, fetch
 from evstream.rootio.splice import batches
 from evstream.rootio.streamer_info import StreamerInfos
@@ -109,8 +111,8 @@ class JoinedObjects:
 
 
 def distinct_trees(
-    holders: Sequence[tuple[int, TreeIndex]], sources: Sequence[ByteSource]
-) -> tuple[list[tuple[int, TreeIndex]], list[int]]:
+    holders: Sequence[tuple[int, AnyTree]], sources: Sequence[ByteSource]
+) -> tuple[list[tuple[int, AnyTree]], list[int]]:
     """Keep each of some trees once; a tree with only some branches of another is that one.
 
     Parameters
@@ -124,10 +126,14 @@ def distinct_trees(
         Sources whose trees say something else and lack branches that others have, as
         slices do that lead nothing: they cannot stand in one tree with those.
     """
-    kept: list[tuple[int, TreeIndex, set[tuple[str, str]]]] = []
+    kept: list[tuple[int, AnyTree, set[tuple[str, str]]]] = []
     for number, tree in holders:
         source = sources[number]
-        content = set(drive(_content(tree, source.size), source).items())
+        if isinstance(tree, NTupleIndex):
+            steps = content_steps(tree, source.size)
+        else:
+            steps = _content(tree, source.size)
+        content = set(drive(steps, source).items())
         if any(content <= other for _, _, other in kept):
             continue
         within = [k for k, (_, _, other) in enumerate(kept) if other <= content]

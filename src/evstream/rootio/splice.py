@@ -129,6 +129,11 @@ class Splice:
         self._plans = [_plan(p) for p in pieces]
 
     @property
+    def sources(self) -> list[int]:
+        """The sources that something of it lies in."""
+        return sorted({piece.source for piece in self.pieces})
+
+    @property
     def index(self) -> TreeIndex:
         """The first piece's tree, whose record the product's follows."""
         return self.pieces[0].index

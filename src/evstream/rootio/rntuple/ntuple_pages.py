@@ -86,6 +86,11 @@ class NTuplePages:
         return self._origins[0].index
 
     @property
+    def sources(self) -> list[int]:
+        """The sources that something of it lies in."""
+        return sorted({origin.source for origin in self._origins})
+
+    @property
     def entries(self) -> int:
         """Number of entries in the product."""
         return int(self._entries().sum())

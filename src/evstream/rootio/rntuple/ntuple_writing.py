@@ -17,6 +17,7 @@ from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.rntuple.ntuple_pages import NTuplePages, ProductTable, Stored
 from evstream.rootio.rntuple.page_list import Group, write_page_list
 from evstream.rootio.rntuple.schema import Schema
+from evstream.rootio.splice import Baskets
 
 Int64 = npt.NDArray[np.int64]
 # A key's length is a number of four bytes; no page is longer than half of what it says.
@@ -64,6 +65,16 @@ def add_ntuple(
     footer = _add_envelope(assembly, folder, footer_raw, like.key.date)
     anchor = Anchor(like.anchor.version, header, footer, KEY_BYTES_MAX).to_bytes()
     assembly.add_object(folder, CLASS, name, like.key.title, anchor, len(anchor), like.key.date)
+
+
+def add_entries(
+    assembly: FileAssembly, held: Baskets | NTuplePages, path: str, source_sizes: Sequence[int]
+) -> None:
+    """Add a tree or an RNTuple, prepared, to a file that is being put together."""
+    if isinstance(held, NTuplePages):
+        add_ntuple(assembly, held, path, source_sizes)
+    else:
+        assembly.add_tree(held, path)
 
 
 def _header(like: NTupleIndex, schema: Schema) -> bytes:

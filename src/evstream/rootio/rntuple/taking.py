@@ -411,28 +411,36 @@ def _batches(level: Sequence[_Column]) -> Iterator[list[_Column]]:
 
 def together(index: NTupleIndex, takings: Sequence[Taking], source_size: int) -> Steps[int]:
     """Run several takings side by side, so that they share requests; return bytes read."""
-    pages = index.tables.pages
     pending: list[tuple[Wanted, list[int]]] = []
     nbytes = 0
     for taking in takings:
         steps = taking.steps()
         pending += [(steps, rows) for rows in _next(steps, None)]
     while pending:
-        pieces = {
-            row: index.pieces.get(int(pages.seek[row]))
-            or [(int(pages.seek[row]), int(pages.nbytes[row]))]
-            for _, rows in pending
-            for row in rows
-        }
-        views = yield from fetch([r for held in pieces.values() for r in held], source_size)
-        answers = iter(views)
-        found = {}
-        for row, held in pieces.items():
-            own = [next(answers) for _ in held]
-            found[row] = own[0] if len(own) == 1 else memoryview(b"".join(own))
-            nbytes += len(found[row])
+        rows = [row for _, wanted in pending for row in wanted]
+        found, read = yield from pages_of(index, rows, source_size)
+        nbytes += read
         pending = [(steps, rows) for steps, _ in pending for rows in _next(steps, found)]
     return nbytes
+
+
+def pages_of(
+    index: NTupleIndex, rows: Sequence[int], source_size: int
+) -> Steps[tuple[dict[int, memoryview], int]]:
+    """Read pages, wherever their pieces lie; return them by row, and how many bytes."""
+    pages = index.tables.pages
+    pieces = {
+        row: index.pieces.get(int(pages.seek[row]))
+        or [(int(pages.seek[row]), int(pages.nbytes[row]))]
+        for row in rows
+    }
+    views = yield from fetch([r for held in pieces.values() for r in held], source_size)
+    answers = iter(views)
+    found = {}
+    for row, held in pieces.items():
+        own = [next(answers) for _ in held]
+        found[row] = own[0] if len(own) == 1 else memoryview(b"".join(own))
+    return found, sum(len(data) for data in found.values())
 
 
 def _next(steps: Wanted, answer: dict[int, memoryview] | None) -> list[list[int]]:

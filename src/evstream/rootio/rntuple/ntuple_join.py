@@ -1,0 +1,219 @@
+"""Join RNTuples: one schema for all, and every cluster as it is.
+
+Files may store a field in different ways, as ROOT does with and without compression:
+the product's field then has all of their representations, and each cluster says which
+is its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from struct import Struct
+
+import numpy as np
+
+from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
+from evstream.rootio.rntuple.elements import open_page
+from evstream.rootio.rntuple.ntuple_index import NTupleIndex
+from evstream.rootio.rntuple.ntuple_pages import Cluster, NTuplePages, Origin
+from evstream.rootio.rntuple.schema import Alias, Column, Field, Flag, Schema, TypeInfo
+from evstream.rootio.rntuple.subset import kept_fields, subset
+from evstream.rootio.rntuple.taking import pages_of
+from evstream.rootio.source import Data, Steps
+from evstream.rootio.streamer_info import BYTE_COUNT, NEW_CLASS, StreamerInfos
+from evstream.rootio.streamer_union import unite
+
+_U4 = Struct(">I")
+_LIST_CLASS = _U4.pack(NEW_CLASS) + b"TList\0"
+# Byte count and class in front of the list of class descriptions.
+_LIST_HEAD_BYTES = 4 + len(_LIST_CLASS)
+_SHOWN = 10
+Kinds = tuple[tuple[int, int, bytes], ...]
+
+
+def joined_pages(holders: Sequence[tuple[int, NTupleIndex]]) -> NTuplePages:
+    """Plan an RNTuple of the clusters of several.
+
+    Parameters
+    ----------
+    holders : sequence of (number of the source, NTupleIndex)
+
+    Raises
+    ------
+    SchemaMismatchError
+        Other fields, or other types; the error names them.
+    UnsupportedFeatureError
+        A field that this version does not understand.
+    """
+    model = holders[0][1]
+    sides = [_Side(number, index) for number, index in holders]
+    for side in sides[1:]:
+        _compare(sides[0], side)
+    # Representations by field, in the order in which files bring them.
+    known: dict[str, list[Kinds]] = {name: [] for name in sides[0].names}
+    for side in sides:
+        for name, kinds in side.kinds.items():
+            known[name] += [one for one in kinds if one not in known[name]]
+    schema = _schema(sides[0], known, _types([index for _, index in holders], model.path))
+    origins, clusters = [], []
+    for place, side in enumerate(sides):
+        origins.append(_origin(side, schema, known))
+        entries = np.diff(side.index.tables.edges)
+        clusters += [Cluster(place, number) for number in np.flatnonzero(entries).tolist()]
+    return NTuplePages(schema, origins, clusters)
+
+
+@dataclass
+class _Side:
+    """One file's RNTuple, its schema in the order of a product's."""
+
+    source: int
+    index: NTupleIndex
+
+    def __post_init__(self) -> None:
+        self.kept = kept_fields(self.index, None)
+        self.schema, self.slots = subset(self.index.schema, self.kept)
+        self.names = self.schema.names
+        self.fields = dict(zip(self.names, self.schema.fields, strict=True))
+        self.kinds: dict[str, list[Kinds]] = {}
+        for number, slots in self.schema.slots_of.items():
+            columns = [self.schema.slots[slot].columns for slot in slots]
+            self.kinds[self.names[number]] = [
+                tuple(self.schema.columns[c].kind for c in one)
+                for one in zip(*columns, strict=True)
+            ]
+
+    def shape(self, name: str) -> tuple[object, ...]:
+        """List what must agree of a field."""
+        one: Field = self.fields[name]
+        origin = self.names[one.origin] if one.flags & Flag.PROJECTED else ""
+        width = len(self.kinds[name][0]) if self.kinds.get(name) else 0
+        versions = one.field_version, one.type_version, one.checksum
+        return one.type_name, one.role, one.flags, one.array_size, origin, width, versions
+
+
+def _compare(model: _Side, other: _Side) -> None:
+    path = model.index.path
+    different = sorted(set(model.names) ^ set(other.names))
+    if different or len(other.fields) != len(other.names):
+        raise SchemaMismatchError(
+            f"RNTuple {path!r} of file {other.source} has other fields: "
+            f"{', '.join(different[:_SHOWN]) or 'names that occur twice'}",
+            hint="join files of one kind only, or select the fields they share",
+            names=different,
+        )
+    changed = [name for name in model.names if model.shape(name) != other.shape(name)]
+    if changed:
+        raise SchemaMismatchError(
+            f"fields of RNTuple {path!r} have another type in file {other.source}: "
+            f"{', '.join(changed[:_SHOWN])}",
+            hint="join files of one kind only",
+            names=changed,
+        )
+
+
+def _schema(model: _Side, known: dict[str, list[Kinds]], types: tuple[TypeInfo, ...]) -> Schema:
+    """Write the model's schema with all representations, and projections of all of them."""
+    columns: list[Column] = []
+    of_field: dict[int, list[list[int]]] = {}  # by position: numbers of columns
+    for number, name in enumerate(model.names):
+        for representation, kinds in enumerate(known[name]):
+            for position, (type_, bits, limits) in enumerate(kinds):
+                like = model.schema.columns[model.schema.slots[
+                    model.schema.slots_of[number][position]].columns[0]]  # fmt: skip
+                flags = (like.flags & ~_RANGED) | (_RANGED if limits else 0)
+                own = of_field.setdefault(number, [[] for _ in kinds])
+                own[position].append(len(columns))
+                columns.append(Column(type_, bits, number, flags, representation, 0, limits))
+    shown: dict[int, set[int]] = {}
+    positions = {c: slot.position for slot in model.schema.slots for c in slot.columns}
+    for alias in model.schema.aliases:
+        shown.setdefault(alias.field, set()).add(positions[alias.column])
+    aliases = []
+    for number in sorted(shown):
+        own = of_field.get(model.schema.fields[number].origin, [])
+        chosen = [own[position] for position in sorted(shown[number])]
+        aliases += [Alias(c, number) for one in zip(*chosen, strict=True) for c in one]
+    return Schema(model.schema.fields, tuple(columns), tuple(aliases), types)
+
+
+_RANGED = 2
+
+
+def _origin(side: _Side, schema: Schema, known: dict[str, list[Kinds]]) -> Origin:
+    own = {
+        (side.names[slot.field], slot.position): number
+        for number, slot in enumerate(side.schema.slots)
+    }
+    slots, representations = [], []
+    width = max((len(slot.columns) for slot in side.schema.slots), default=1)
+    names = schema.names
+    for slot in schema.slots:
+        name = names[slot.field]
+        slots.append(side.slots[own[name, slot.position]])
+        found = [known[name].index(kinds) for kinds in side.kinds[name]]
+        representations.append(found + [0] * (width - len(found)))
+    table = np.array(representations, np.int64).reshape(len(slots), width)
+    return Origin(side.source, side.index, frozenset(side.kept), np.array(slots, np.int64), table)
+
+
+# --- class descriptions of streamed fields --------------------------------------------
+
+
+def _types(indices: Sequence[NTupleIndex], path: str) -> tuple[TypeInfo, ...]:
+    """Unite what the files say of types."""
+    first = indices[0].schema.types
+    distinct = list(dict.fromkeys(one for index in indices for one in index.schema.types))
+    if len(distinct) == len(first):
+        return first
+    described = [one for one in distinct if one.content_id == 0]
+    rest = [one for one in distinct if one.content_id != 0]
+    if len({(one.content_id, one.type_version, one.type_name) for one in rest}) != len(rest):
+        raise UnsupportedFeatureError(
+            f"files disagree on the types of RNTuple {path!r}",
+            hint="join files of one kind only",
+        )
+    infos = [StreamerInfos(_listed(one.content, path), _LIST_HEAD_BYTES) for one in described]
+    united = unite(infos, _LIST_HEAD_BYTES)
+    head = _U4.pack(BYTE_COUNT | (len(_LIST_CLASS) + len(united)))
+    content = head + _LIST_CLASS + united
+    return (replace(described[0], content=content), *rest)
+
+
+def _listed(content: bytes, path: str) -> Data:
+    """Return the list within a buffer of class descriptions."""
+    if content[4:_LIST_HEAD_BYTES] != _LIST_CLASS:
+        raise UnsupportedFeatureError(
+            f"class descriptions of RNTuple {path!r} are in a form that cannot be united",
+            hint="join files of one kind only",
+        )
+    return content[_LIST_HEAD_BYTES:]
+
+
+# --- comparison -----------------------------------------------------------------------
+
+
+def content_steps(index: NTupleIndex, source_size: int) -> Steps[dict[str, str]]:
+    """Digest what each slot of a small RNTuple holds, by the name of its field."""
+    tables, schema = index.tables, index.schema
+    found = {"": str(index.entries)}
+    stored = np.flatnonzero(tables.pages.seek >= 0).tolist()
+    pages, _ = yield from pages_of(index, stored, source_size)
+    for number, slot in enumerate(schema.slots):
+        one = schema.fields[slot.field]
+        digest = hashlib.sha256(f"{one.type_name} {one.role} {one.array_size}".encode())
+        for cluster in range(len(tables.edges) - 1):
+            column = schema.columns[slot.columns[int(tables.representation[cluster, number])]]
+            digest.update(f"{column.kind} {tables.elements[cluster, number]} ".encode())
+            rows = tables.rows(cluster, number)
+            for row in range(rows.start, rows.stop):
+                if row in pages:
+                    count = int(tables.pages.elements[row])
+                    checked = bool(tables.pages.checked[row])
+                    elements = open_page(pages[row], column, count, checked=checked)
+                    # Split or not, elements of a kind have the same bytes here.
+                    digest.update(elements.tobytes())
+        found[f"{schema.names[slot.field]} {slot.position}"] = digest.hexdigest()
+    return found
