@@ -8,7 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from evstream.domain.dataset import Fingerprint, SourceFile
-from evstream.domain.errors import EvstreamError, NotFoundError, SourceChangedError
+from evstream.domain.errors import (
+    EvstreamError,
+    NotFoundError,
+    SourceChangedError,
+    TransientError,
+)
 from evstream.domain.names import without_secrets
 from evstream.ports import ByteSource, FileIndex, Format, Formats, SourceOpener
 
@@ -60,8 +65,11 @@ class Sources:
                 found.users += 1
                 self._open.move_to_end(file.fingerprint)
         if found is not None:
-            if self._opener_signature(found) == found.signature:
-                return found
+            try:
+                if self._opener.signature(found.pfn) == found.signature:
+                    return found
+            except EvstreamError:
+                pass  # Opening it again tells what is the matter, or finds another replica.
             self._forget(file.fingerprint, found)
             self.release(found)
         return self._open_first(file)
@@ -80,8 +88,10 @@ class Sources:
         Raises
         ------
         SourceChangedError
+        EvstreamError
+            It cannot be told now, for the file is away.
         """
-        if self._opener_signature(used) != used.signature:
+        if self._opener.signature(used.pfn) != used.signature:
             raise SourceChangedError(
                 f"{without_secrets(used.pfn)} changed while it was read",
                 hint="restore it, or register the dataset again under a new name",
@@ -96,28 +106,23 @@ class Sources:
         for source in idle:
             source.stack.close()
 
-    def _opener_signature(self, found: OpenSource) -> str:
-        try:
-            return self._opener.signature(found.pfn)
-        except EvstreamError:
-            return ""
-
     def _forget(self, fingerprint: Fingerprint, found: OpenSource) -> None:
         with self._lock:
             if self._open.get(fingerprint) is found:
                 del self._open[fingerprint]
 
     def _open_first(self, file: SourceFile) -> OpenSource:
-        error: EvstreamError = NotFoundError(f"{file.lfn} has no replica")
+        errors: list[EvstreamError] = [NotFoundError(f"{file.lfn} has no replica")]
         for pfn in file.pfns:
             try:
                 opened = self._open_one(pfn, file)
             except EvstreamError as failed:
-                error = failed
+                errors.append(failed)
                 continue
             self._keep(file.fingerprint, opened)
             return opened
-        raise error
+        # While one replica may come back, nothing is lost yet.
+        raise next((error for error in errors if isinstance(error, TransientError)), errors[-1])
 
     def _open_one(self, pfn: str, file: SourceFile) -> OpenSource:
         file_format = self._formats.named(file.format)

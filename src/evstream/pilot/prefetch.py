@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from evstream.client import Service
-from evstream.domain.errors import AccessError, DataError
+from evstream.domain.errors import AccessError, DataError, NotFoundError
 from evstream.pilot.concurrency import for_each, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
@@ -215,7 +215,12 @@ class Prefetcher:
             async with self._transfers:
                 return await transfer()
 
-        # Credentials run out and are renewed; whoever failed at once would only spin.
+        # Credentials run out and are renewed, disks are mounted again: a file that was
+        # there when it was registered is given time, and nobody spins meanwhile.
         return await patiently(
-            self._clock, self._ids, self._settings.lease_s, attempt, passing=(AccessError,)
+            self._clock,
+            self._ids,
+            self._settings.lease_s,
+            attempt,
+            passing=(AccessError, NotFoundError),
         )
