@@ -61,7 +61,7 @@ SUCCESSES = st.builds(Success, st.sampled_from([(), (OUTPUT,)]), SECONDS, SECOND
 FAILURES = st.builds(
     Failure,
     st.sampled_from(["payload", "input", "output", "internal", "node", "lost"]),
-    st.sampled_from(["exit 1", "disk full"]),
+    st.sampled_from(["exit 1", "disk full", ""]),
     st.sampled_from(["", "log"]),
     SECONDS,
     SECONDS,

@@ -185,7 +185,9 @@ def test_a_range_that_kills_its_worker_is_set_aside_and_the_rest_done(
     done = command.run("run", events[0], *words, status=3)
     assert "100 events were set aside" in done.stderr
     receipt = json.loads((tmp_path / "out/receipt.json").read_text())
-    assert receipt["set_aside"] == [["a.root", 200, 300, "worker lost"]]
+    ((lfn, *interval, error),) = receipt["set_aside"]
+    assert (lfn, interval) == ("a.root", [200, 300])
+    assert "8 workers were lost while they ran it" in error
     assert receipt["counts"]["committed"] == 500
     assert receipt["counts"]["failed_attempts"] >= 8
 
@@ -226,6 +228,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     process = command.start(*words, "--output", "out")
     wait_until(lambda: any((tmp_path / "out").rglob("begun")), "a payload")
     assert command.end(process, signal.SIGINT) == 130
+    assert "0/1000 events" in (tmp_path / "process0.log").read_text()
     assert "the same command goes on" in (tmp_path / "process0.log").read_text()
 
 

@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        _complain(str(error), "see 'evstream --help' or 'evstream COMMAND --help'")
+        _complain(str(error).rstrip("."), "see 'evstream --help' or 'evstream COMMAND --help'")
         sys.exit(EXIT_REQUEST)
     except EvstreamError as error:
         _complain(error.message, error.hint)

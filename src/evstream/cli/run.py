@@ -17,9 +17,10 @@ from typing import Annotated, Any, NoReturn
 
 from cyclopts import Parameter
 
-from evstream.cli.main import EXIT_INCOMPLETE, EXIT_INTERRUPTED
+from evstream.cli.main import EXIT_INCOMPLETE
 from evstream.cli.payload_checks import check_program, warn_of_shell_words
 from evstream.cli.printing import print_json, print_pairs
+from evstream.cli.progress import describe
 from evstream.cli.service import Json, run_async, settings_of
 from evstream.cli.status import watch_task
 from evstream.cli.summary import Summary, summarize
@@ -44,6 +45,14 @@ WORKERS_MAX = 1024
 REASONS_MAX = 3
 FREE_BYTES_MIN = 64 << 10
 GUARD_EVERY_S = 1.0
+
+
+class _InterruptedJobError(Exception):
+    """A signal came while the job was at work; the text says how far it was."""
+
+    def __init__(self, number: int, where: str) -> None:
+        super().__init__(where)
+        self.number = number
 
 
 @dataclass
@@ -98,9 +107,10 @@ def run(
     job = _Job(files, task, folder, count)
     try:
         view, report, reasons = run_async(lambda: _run(job))
-    except KeyboardInterrupt:
-        print("evstream: interrupted; the same command goes on where it was", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except _InterruptedJobError as interrupt:
+        print(f"evstream: interrupted: {interrupt}", file=sys.stderr)
+        print("evstream: the same command goes on where it was", file=sys.stderr)
+        sys.exit(128 + interrupt.number)
     except EvstreamError as error:
         # Nothing was begun: leave the place as it was found, unless somebody else has it.
         taken = isinstance(error, ConflictError) and not job.opened
@@ -245,17 +255,17 @@ async def _work(job: _Job, service: Service, url: str, state: Path, task: int) -
     keeping = loop.create_task(workers.keep_alive())
     guarding = loop.create_task(_guard_space(job.output))
     watching = loop.create_task(watch_task(service, task))
-    interrupted = asyncio.Event()
+    signals: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupted.set)
-    waiting = loop.create_task(interrupted.wait())
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    waiting = loop.create_task(signals.get())
     everything: set[asyncio.Task[Any]] = {keeping, guarding, watching, waiting}
     try:
         done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
         if watching not in done:
             for failed in done & {keeping, guarding}:
                 await failed
-            raise KeyboardInterrupt
+            raise _InterruptedJobError(waiting.result(), describe(await service.task(task)))
         return watching.result()
     finally:
         for one in everything:

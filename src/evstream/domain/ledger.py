@@ -127,6 +127,35 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What becomes of an interval whose attempt came to nothing.
+
+    Attributes
+    ----------
+    failures, losses : int
+        Of all its attempts so far.
+    error : str
+        Why it is set aside; empty if it goes out again.
+    """
+
+    failures: int
+    losses: int
+    error: str = ""
+
+
+def aftermath(row: LeasedInterval, failure: Failure, rules: BookRules) -> Aftermath:
+    """Decide whether an interval goes out again. What never began cannot have killed anyone."""
+    failures = row.failures + (failure.kind in COUNTED_KINDS)
+    losses = row.losses + (failure.kind == "lost" and row.running)
+    error = ""
+    if failures >= rules.failures_max:
+        error = failure.error or f"a failure of kind {failure.kind}"
+    elif losses >= rules.losses_max:
+        error = f"{losses} workers were lost while they ran it; it may need more memory or time"
+    return Aftermath(failures, losses, error)
+
+
+@dataclass(frozen=True, slots=True)
 class RangeReport:
     """A worker's word on one unit."""
 

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
-    COUNTED_KINDS,
     SUSPECT_LOSSES,
     BookRules,
     ClosedInterval,
@@ -24,6 +23,7 @@ from evstream.domain.ledger import (
     RangeReport,
     RunningUnit,
     Success,
+    aftermath,
 )
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.splitting import Chunk, count_units, units_end
@@ -301,10 +301,8 @@ class LedgerModel:
                 failure,
             )
         )
-        failures = row.failures + (failure.kind in COUNTED_KINDS)
-        # What never began cannot have killed its worker.
-        losses = row.losses + (failure.kind == "lost" and row.running)
-        if failures >= book.rules.failures_max or losses >= book.rules.losses_max:
+        after = aftermath(row, failure, book.rules)
+        if after.error:
             book.closed.append(
                 ClosedInterval(
                     row.book,
@@ -312,13 +310,19 @@ class LedgerModel:
                     row.entry_start,
                     row.entry_stop,
                     RangeState.FATAL,
-                    failure.error,
+                    after.error,
                 )
             )
         else:
             self._give_back(
                 book.chunks[row.chunk],
-                _Free(row.entry_start, row.entry_stop, row.attempt + 1, failures, losses),
+                _Free(
+                    row.entry_start,
+                    row.entry_stop,
+                    row.attempt + 1,
+                    after.failures,
+                    after.losses,
+                ),
             )
 
     def _lose(self, lost: list[LeasedInterval], reason: str) -> list[LeasedInterval]:

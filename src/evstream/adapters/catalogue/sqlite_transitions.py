@@ -18,7 +18,6 @@ import msgspec
 
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
-    COUNTED_KINDS,
     SUSPECT_LOSSES,
     BookRules,
     Failure,
@@ -26,6 +25,7 @@ from evstream.domain.ledger import (
     RangeReport,
     RunningUnit,
     Success,
+    aftermath,
 )
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.splitting import Chunk, count_units, units_end
@@ -175,14 +175,14 @@ def _in_entry_order(rows: Iterable[tuple[Any, ...]]) -> list[LeasedInterval]:
     return sorted(intervals, key=lambda held: (held.book, held.chunk, held.entry_start))
 
 
-def require_book(db: sqlite3.Connection, book: int) -> tuple[int, int]:
-    """Return a book's (failures_max, losses_max), or raise `NotFoundError`."""
-    row: tuple[int, int] | None = db.execute(
-        "SELECT failures_max, losses_max FROM book WHERE book = ?", (book,)
+def require_book(db: sqlite3.Connection, book: int) -> BookRules:
+    """Return a book's rules, or raise `NotFoundError`."""
+    row: tuple[int, int, int] | None = db.execute(
+        "SELECT events_per_range, failures_max, losses_max FROM book WHERE book = ?", (book,)
     ).fetchone()
     if row is None:
         raise NotFoundError(f"there is no book {book}", book=book)
-    return row
+    return BookRules(*row)
 
 
 def claim(
@@ -366,19 +366,16 @@ def _answer_late(db: sqlite3.Connection, word: RangeReport) -> Answer:
 
 def _fail(db: sqlite3.Connection, ended: Sequence[tuple[LeasedInterval, Failure]]) -> None:
     """Write down attempts that ended, and what becomes of their entries."""
-    limits = {book: require_book(db, book) for book in {row.book for row, _ in ended}}
+    rules = {book: require_book(db, book) for book in {row.book for row, _ in ended}}
     free: list[tuple[Any, ...]] = []
     closed: list[tuple[Any, ...]] = []
     for row, failure in ended:
-        failures_max, losses_max = limits[row.book]
-        failures = row.failures + (failure.kind in COUNTED_KINDS)
+        after = aftermath(row, failure, rules[row.book])
         place = (row.book, row.chunk, row.entry_start, row.entry_stop)
-        # What never began cannot have killed its worker.
-        losses = row.losses + (failure.kind == "lost" and row.running)
-        if failures >= failures_max or losses >= losses_max:
-            closed.append((*place, int(RangeState.FATAL), failure.error))
+        if after.error:
+            closed.append((*place, int(RangeState.FATAL), after.error))
         else:
-            free.append((*place, row.attempt + 1, failures, losses))
+            free.append((*place, row.attempt + 1, after.failures, after.losses))
     db.executemany(_INSERT_FAILED, (_to_failed_row(row, failure) for row, failure in ended))
     db.executemany(_INSERT_CLOSED, closed)
     db.executemany(_INSERT_FREE, free)

@@ -245,7 +245,11 @@ class LedgerContract(Suite):
             await ledger.renew_lease(lease, ANNE, DURATION, [running_unit(held)])
             await ledger.forget_worker(ANNE)
         assert [(c.entry_start, c.state, c.error) for c in await ledger.closed(BOOK)] == [
-            (0, RangeState.FATAL, "worker lost")
+            (
+                0,
+                RangeState.FATAL,
+                "4 workers were lost while they ran it; it may need more memory or time",
+            )
         ]
 
     async def test_no_worker_holds_two_suspects_at_once(self, ledger: Ledger) -> None:
