@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from struct import Struct
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +20,17 @@ import numpy.typing as npt
 from evstream.rootio.compression import Setting, algorithm_of, compress, decompress
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
 from evstream.rootio.keys import (
+    BIG_KEY_VERSION,
+    KEY_HEAD,
     KEY_VERSION,
     PDIR_MASK,
     PID_SHIFT,
-    Key,
-    key_size,
+    SEEKS_AT,
+    SEEKS_BIG,
+    SEEKS_SMALL,
     read_key,
-    write_key,
 )
+from evstream.rootio.primitives import I2, skip_string
 from evstream.rootio.source import Data
 
 Int64 = npt.NDArray[np.int64]
@@ -47,13 +51,67 @@ NEW_CLASS = re.compile(rb"\xff{4}[A-Za-z_][\x20-\x7e]*\0")
 _DISPLACEMENT_MASK = 0xFF000000
 
 
-@dataclass(frozen=True, slots=True)
+class BasketKey(NamedTuple):
+    """What of a basket's key its successor repeats; a cut decodes hundreds of them.
+
+    Attributes
+    ----------
+    nbytes, object_bytes, key_bytes, date, cycle : int
+        As in `Key`.
+    big : bool
+        Whether positions take eight bytes.
+    pids : int
+        The upper bits of a big key's directory position: which process ids the
+        basket's references mean.
+    strings : bytes
+        Class, name and title, as stored.
+    """
+
+    nbytes: int
+    object_bytes: int
+    key_bytes: int
+    date: int
+    cycle: int
+    big: bool
+    pids: int
+    strings: bytes
+
+    @property
+    def name(self) -> str:
+        """The branch's name, for messages."""
+        at = skip_string(self.strings, 0)
+        return str(self.strings[at : skip_string(self.strings, at)][1:], "utf-8", "replace")
+
+
+def read_basket_key(record: Data) -> tuple[BasketKey, int]:
+    """Decode a basket's key and return it with the position behind its title.
+
+    Raises
+    ------
+    CorruptFileError
+        Lengths that no record can have.
+    """
+    nbytes, version, object_bytes, date, key_bytes, cycle = KEY_HEAD.unpack_from(record, 0)
+    big = version > BIG_KEY_VERSION
+    seeks = SEEKS_BIG if big else SEEKS_SMALL
+    _, directory = seeks.unpack_from(record, SEEKS_AT)
+    start = SEEKS_AT + seeks.size
+    behind = skip_string(record, skip_string(record, skip_string(record, start)))
+    if object_bytes < 0 or not behind <= key_bytes <= len(record) or 0 < nbytes < key_bytes:
+        read_key(record)  # says what is wrong with most of them
+        raise CorruptFileError("a basket's key has impossible lengths")
+    pids = directory & ~PDIR_MASK if big else 0
+    strings = bytes(record[start:behind])
+    return BasketKey(nbytes, object_bytes, key_bytes, date, cycle, big, pids, strings), behind
+
+
+@dataclass(slots=True)
 class Basket:
     """One basket, decoded.
 
     Attributes
     ----------
-    key : Key
+    key : BasketKey
     buffer_bytes : int
         What ROOT allocates for it.
     entry_bytes : int
@@ -66,11 +124,11 @@ class Basket:
     displacements : int64, shape (entries,), or None
     generated : bool
         Offsets are not stored but follow from the branch's counter.
-    setting : Setting or None
+    algorithm : int or None
         How the payload was compressed, if it was.
     """
 
-    key: Key
+    key: BasketKey
     buffer_bytes: int
     entry_bytes: int
     entries: int
@@ -80,9 +138,21 @@ class Basket:
     generated: bool = False
     algorithm: int | None = None
 
+    def part(
+        self,
+        entries: int,
+        data: Data,
+        offsets: Int64 | None = None,
+        displacements: Int64 | None = None,
+    ) -> Basket:
+        """Return a basket of the same kind with other entries."""
+        return Basket(
+            self.key, self.buffer_bytes, self.entry_bytes, entries, data, offsets, displacements,
+            self.generated, self.algorithm,
+        )  # fmt: skip
 
-@dataclass(frozen=True, slots=True)
-class _Counters:
+
+class _Counters(NamedTuple):
     buffer_bytes: int
     entry_bytes: int
     entries: int
@@ -123,7 +193,7 @@ def decode_basket(record: Data, expected_bytes: int) -> Basket:
     expected_bytes : int
         Length that the branch's table gives.
     """
-    key, at = read_key(record)
+    key, at = read_basket_key(record)
     if key.nbytes != expected_bytes or len(record) != expected_bytes:
         raise CorruptFileError(
             f"a basket of {key.name!r} is not where its branch says",
@@ -156,7 +226,7 @@ def decode_basket(record: Data, expected_bytes: int) -> Basket:
 
 def decode_embedded(record: Data) -> Basket:
     """Decode a basket as streamed within a tree's record."""
-    key, at = read_key(record)
+    key, at = read_basket_key(record)
     counters, at = _read_counters(record, at)
     view = memoryview(record)
     offsets: Int64 | None = None
@@ -187,7 +257,7 @@ def decode_embedded(record: Data) -> Basket:
     return basket if offsets is not None or counters.generated else _with_entry_bytes(basket)
 
 
-def _positions(table: memoryview, entries: int, key: Key) -> tuple[Int64, int]:
+def _positions(table: memoryview, entries: int, key: BasketKey) -> tuple[Int64, int]:
     """Read a counted table of at least one position an entry; return the bytes it took."""
     count = int.from_bytes(table[:4], "big", signed=True)
     if count < entries or 4 + 4 * count > len(table):
@@ -196,7 +266,7 @@ def _positions(table: memoryview, entries: int, key: Key) -> tuple[Int64, int]:
     return values, 4 + 4 * count
 
 
-def _closed(positions: Int64, key_bytes: int, border: int, key: Key) -> Int64:
+def _closed(positions: Int64, key_bytes: int, border: int, key: BasketKey) -> Int64:
     offsets = np.empty(len(positions) + 1, np.int64)
     np.subtract(positions, key_bytes, out=offsets[:-1])
     offsets[-1] = border
@@ -253,7 +323,7 @@ def slice_basket(basket: Basket, start: int, stop: int, *, pinned: bool) -> Bask
         )
     if basket.offsets is None:
         size = basket.entry_bytes
-        return replace(basket, entries=stop - start, data=basket.data[start * size : stop * size])
+        return basket.part(stop - start, basket.data[start * size : stop * size])
     begin, end = int(basket.offsets[start]), int(basket.offsets[stop])
     offsets = basket.offsets[start : stop + 1]
     displacements = None if basket.displacements is None else basket.displacements[start:stop]
@@ -263,9 +333,7 @@ def slice_basket(basket: Basket, start: int, stop: int, *, pinned: bool) -> Bask
         data, offsets = basket.data[begin:end], offsets - begin
         if displacements is not None:
             displacements = displacements - begin
-    return replace(
-        basket, entries=stop - start, data=data, offsets=offsets, displacements=displacements
-    )
+    return basket.part(stop - start, data, offsets, displacements)
 
 
 def encode_basket(basket: Basket, setting: Setting, *, big: bool) -> bytes:
@@ -279,50 +347,64 @@ def encode_basket(basket: Basket, setting: Setting, *, big: bool) -> bytes:
         Eight-byte positions in the key.
     """
     key = basket.key
-    # A big key's upper bits say which process ids its references mean; they stay.
-    pids = key.seek_directory & ~PDIR_MASK if key.big else 0
-    big = big or pids != 0
-    key_bytes = key_size(key.class_name, key.name, key.title, big=big) + _COUNTERS_BYTES
-    parts = [basket.data]
+    # Only a big key can say which process ids its references mean.
+    big = big or key.pids != 0
+    seeks = SEEKS_BIG if big else SEEKS_SMALL
+    key_bytes = SEEKS_AT + seeks.size + len(key.strings) + _COUNTERS_BYTES
+    payload = basket.data
     entry_bytes = basket.entry_bytes
     if basket.offsets is not None:
-        parts.append(_table(basket.offsets[:-1] + key_bytes))
+        parts = [payload, _table(basket.offsets[:-1], key_bytes)]
         entry_bytes = max(entry_bytes, basket.entries + 1)
         if basket.displacements is not None:
-            parts.append(_table(basket.displacements))
-    payload = b"".join(parts)
+            parts.append(_table(basket.displacements, 0))
+        payload = b"".join(parts)
     stored = compress(payload, setting)
     last = key_bytes + len(basket.data)
-    head = Key(
-        key_bytes + len(stored), KEY_VERSION + (1000 if big else 0), len(payload), key.date,
-        key_bytes, key.cycle, 0, pids, key.class_name, key.name, key.title,
-    )  # fmt: skip
-    counters = _HEAD.pack(_BASKET_VERSION, max(basket.buffer_bytes, last), entry_bytes)
-    counters += _TAIL.pack(basket.entries, last, 0)
-    return b"".join((write_key(head), counters, stored))
+    version = KEY_VERSION + BIG_KEY_VERSION if big else KEY_VERSION
+    return b"".join(
+        (
+            KEY_HEAD.pack(
+                key_bytes + len(stored), version, len(payload), key.date, key_bytes, key.cycle
+            ),
+            seeks.pack(0, key.pids),
+            key.strings,
+            _HEAD.pack(_BASKET_VERSION, max(basket.buffer_bytes, last), entry_bytes),
+            _TAIL.pack(basket.entries, last, 0),
+            stored,
+        )
+    )
 
 
-def with_position(record: bytes, seek: int, directory: int, pid_shift: int = 0) -> bytes:
+def put_position(into: bytearray, at: int, seek: int, directory: int, pid_shift: int = 0) -> None:
     """Write a basket's position and its directory's into its key.
 
     Parameters
     ----------
+    into : bytearray
+    at : int
+        Where the basket, as `encode_basket` made it, begins there.
     pid_shift : int
         Added to the number of process ids that its references skip.
     """
-    key, behind = read_key(record)
-    if not key.big and seek > 0x7FFFFFFF:
+    (version,) = I2.unpack_from(into, at + 4)
+    where = at + SEEKS_AT
+    if version > BIG_KEY_VERSION:
+        _, pids = SEEKS_BIG.unpack_from(into, where)
+        SEEKS_BIG.pack_into(into, where, seek, directory | pids + (pid_shift << PID_SHIFT))
+        return
+    if seek > 0x7FFFFFFF:
+        name = read_basket_key(memoryview(into)[at:])[0].name
         raise UnsupportedFeatureError(
-            f"a basket of {key.name!r} with a four-byte position lies beyond 2 GB",
+            f"a basket of {name!r} with a four-byte position lies beyond 2 GB",
             hint="ask for fewer entries, so that the product stays below 2 GB",
         )
-    pids = (key.seek_directory & ~PDIR_MASK) + (pid_shift << PID_SHIFT) if key.big else 0
-    return write_key(replace(key, seek=seek, seek_directory=directory | pids)) + record[behind:]
+    SEEKS_SMALL.pack_into(into, where, seek, directory)
 
 
-def _table(values: Int64) -> bytes:
+def _table(values: Int64, base: int) -> bytes:
     # As ROOT does, one more than there are entries.
     table = np.zeros(len(values) + 2, _OFFSET)
     table[0] = len(values) + 1
-    table[1:-1] = values
+    np.add(values, base, out=table[1:-1], casting="unsafe")
     return table.tobytes()

@@ -10,13 +10,16 @@ Source: R__zipMultipleAlgorithm and R__unzip in ROOT's core/zip.
 from __future__ import annotations
 
 import lzma
-import zlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 
 import cramjam
+import deflate
 import xxhash
+import zstandard
 
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
 from evstream.rootio.source import Data
@@ -41,12 +44,7 @@ class Setting:
     @classmethod
     def from_root(cls, number: int) -> Setting:
         """Read TFile's or TBranch's fCompress; a bare level means zlib."""
-        if number < 0:
-            return cls(ZLIB, 1)
-        algorithm, level = divmod(number, 100)
-        if algorithm not in (ZLIB, LZMA, LZ4, ZSTD):
-            algorithm = ZLIB
-        return cls(algorithm, min(level, 9))
+        return _setting(number)
 
     @classmethod
     def like(cls, algorithm: int, level: int) -> Setting:
@@ -57,6 +55,16 @@ class Setting:
     def to_root(self) -> int:
         """Give the number that ROOT stores in fCompress."""
         return 100 * self.algorithm + self.level if self.level else 0
+
+
+@cache
+def _setting(number: int) -> Setting:
+    if number < 0:
+        return Setting(ZLIB, 1)
+    algorithm, level = divmod(number, 100)
+    if algorithm not in (ZLIB, LZMA, LZ4, ZSTD):
+        algorithm = ZLIB
+    return Setting(algorithm, min(level, 9))
 
 
 def algorithm_of(payload: Data) -> int | None:
@@ -78,6 +86,13 @@ def decompress(payload: Data, size: int) -> Data:
     """
     if len(payload) == size:
         return payload
+    if size <= BLOCK_BYTES_MAX:
+        # Nearly all records are one block.
+        head = bytes(payload[:BLOCK_HEADER_BYTES])
+        if head[6:] == size.to_bytes(3, "little") and size:
+            packed = BLOCK_HEADER_BYTES + int.from_bytes(head[3:6], "little")
+            if packed <= len(payload):
+                return _decode(head[:2], memoryview(payload)[BLOCK_HEADER_BYTES:packed], size)
     blocks = _walk(memoryview(payload), size)
     if len(blocks) == 1:
         return _decode(*blocks[0])
@@ -115,7 +130,7 @@ def _decode(tag: bytes, body: memoryview, size: int) -> Data:
         )
     try:
         data = decoder(body, size)
-    except (zlib.error, lzma.LZMAError, cramjam.DecompressionError, ValueError) as problem:
+    except _DECODER_ERRORS as problem:
         raise CorruptFileError(
             f"a {tag.decode('ascii')} block does not decode: {problem}",
             hint="compare the file's checksum with the catalogue's",
@@ -125,18 +140,16 @@ def _decode(tag: bytes, body: memoryview, size: int) -> Data:
     return data
 
 
-def _bounded_zlib(body: memoryview, size: int, wbits: int = zlib.MAX_WBITS) -> bytes:
-    # One byte more than promised shows that a block would go on; a bomb stops here.
-    return zlib.decompressobj(wbits).decompress(body, size + 1)
+# None of the decoders writes more than it was promised: a bomb stops there.
 
 
 def _decode_zlib(body: memoryview, size: int) -> Data:
-    return _bounded_zlib(body, size)
+    return memoryview(deflate.zlib_decompress(body, size))
 
 
 def _decode_old(body: memoryview, size: int) -> Data:
     # "CS", of ROOT before 2000, is deflate without zlib's header and checksum.
-    return _bounded_zlib(body, size, -zlib.MAX_WBITS)
+    return memoryview(deflate.deflate_decompress(body, size))
 
 
 def _decode_lzma(body: memoryview, size: int) -> Data:
@@ -154,10 +167,28 @@ def _decode_lz4(body: memoryview, size: int) -> Data:
     return memoryview(cramjam.lz4.decompress_block(body[8:], output_len=size))
 
 
+class _ZstdContexts(threading.local):
+    """Contexts are dear to make and serve one thread at a time."""
+
+    def __init__(self) -> None:
+        self.decoder = zstandard.ZstdDecompressor()
+        self.encoders: dict[int, zstandard.ZstdCompressor] = {}
+
+    def encoder(self, level: int) -> zstandard.ZstdCompressor:
+        known = self.encoders.get(level)
+        if known is None:
+            known = self.encoders[level] = zstandard.ZstdCompressor(level=level)
+        return known
+
+
+_ZSTD = _ZstdContexts()
+
+
 def _decode_zstd(body: memoryview, size: int) -> Data:
-    into = bytearray(size)
-    written = cramjam.zstd.decompress_into(body, into)
-    return memoryview(into)[:written]
+    # A frame that states its size has that much allocated for it, whatever we allow.
+    if zstandard.frame_content_size(body) not in (size, -1):
+        raise CorruptFileError(f"a ZSTD block does not have the {size} bytes it should")
+    return _ZSTD.decoder.decompress(body, max_output_size=size)
 
 
 _DECODERS: dict[bytes, Callable[[memoryview, int], Data]] = {
@@ -167,6 +198,15 @@ _DECODERS: dict[bytes, Callable[[memoryview, int], Data]] = {
     b"L4": _decode_lz4,
     b"ZS": _decode_zstd,
 }
+
+
+_DECODER_ERRORS = (
+    deflate.DeflateError,
+    lzma.LZMAError,
+    cramjam.DecompressionError,
+    zstandard.ZstdError,
+    ValueError,
+)
 
 
 def compress(data: Data, setting: Setting) -> Data:
@@ -192,7 +232,8 @@ def compress(data: Data, setting: Setting) -> Data:
 
 
 def _encode_zlib(block: memoryview, level: int) -> tuple[bytes, Data]:
-    return b"ZL\x08", memoryview(cramjam.zlib.compress(block, level=level))
+    # libdeflate gives the same bytes whatever the processor can do; ISA-L and zlib-ng do not.
+    return b"ZL\x08", memoryview(deflate.zlib_compress(block, level))
 
 
 def _encode_lzma(block: memoryview, level: int) -> tuple[bytes, Data]:
@@ -218,7 +259,7 @@ def _encode_lz4(block: memoryview, level: int) -> tuple[bytes, Data]:
 
 def _encode_zstd(block: memoryview, level: int) -> tuple[bytes, Data]:
     # ROOT doubles its level for zstd, whose scale goes to 22.
-    return b"ZS\x01", memoryview(cramjam.zstd.compress(block, level=2 * level))
+    return b"ZS\x01", _ZSTD.encoder(2 * level).compress(block)
 
 
 _ENCODERS: dict[int, Callable[[memoryview, int], tuple[bytes, Data]]] = {
@@ -233,4 +274,5 @@ def codec_versions() -> str:
     """Name what decides the bytes of a compressed block, for encoder ids."""
     # liblzma's version cannot be asked for; its encoder has been stable since 5.2, and
     # Python's own version stands for the library it was built with.
-    return f"cramjam-{version('cramjam')},xxhash-{version('xxhash')}"
+    names = ("cramjam", "deflate", "xxhash", "zstandard")
+    return ",".join(f"{name}-{version(name)}" for name in names)

@@ -16,20 +16,22 @@ from evstream.rootio.baskets import (
     decode_basket,
     decode_embedded,
     encode_basket,
-    with_position,
 )
 from evstream.rootio.clusters import Int64
 from evstream.rootio.errors import corrupt_if_broken, corrupt_steps_if_broken
-from evstream.rootio.product import Segment, in_memory
+from evstream.rootio.product import Segment
 from evstream.rootio.source import Steps, fetch
 from evstream.rootio.splice import (
     batches,
+    check_entries,
+    positioned,
     refuse_baskets_elsewhere,
     runs,
     setting_of,
-    settled_basket,
+    with_offsets,
 )
 from evstream.rootio.take import alike, take_entries, together
+from evstream.rootio.threads import map_in_threads
 from evstream.rootio.tree_index import TreeIndex
 from evstream.rootio.tree_record import TreeNumbers
 
@@ -114,7 +116,7 @@ class Gathering:
         rows = np.flatnonzero(plan.again)
         rows = rows[np.argsort(plan.rank[rows])]
         groups: dict[int, _Group] = {}
-        targets = self._targets()
+        targets = self._targets().tolist()
         self._made = []
         for batch in batches(rows, table.nbytes[plan.basket[rows]]):
             numbers = plan.basket[batch].tolist()
@@ -122,19 +124,14 @@ class Gathering:
             ranges = [(int(table.seek[n]), int(table.nbytes[n])) for n in stored]
             found = yield from fetch(ranges, source_size)
             records = dict(zip(stored, found, strict=True))
-            for row, number in zip(batch.tolist(), numbers, strict=True):
-                branch = int(plan.branch[row])
-                basket = (
-                    decode_basket(records[number], int(table.nbytes[number]))
-                    if number in records
-                    else decode_embedded(self.index.embedded[number])
-                )
-                basket = yield from settled_basket(
-                    self.index, self.kept[branch], number, basket, source_size
-                )
-                self._take(row, basket, groups, int(targets[branch]))
-        for branch, group in groups.items():
-            self._close(branch, group)
+            jobs = [(row, records.get(n)) for row, n in zip(batch.tolist(), numbers, strict=True)]
+            size = sum(size for _, size in ranges)
+            closed: list[tuple[int, _Group]] = []
+            for job, done in zip(jobs, map_in_threads(self._take, jobs, size), strict=True):
+                taken = done or (yield from self._take_counted(*job, source_size))
+                self._add(job[0], taken, groups, targets, closed)
+            self._close(closed)
+        self._close(list(groups.items()))
 
     def _targets(self) -> Int64:
         """Up to which size baskets are put together: the average of the branch's own."""
@@ -143,41 +140,73 @@ class Gathering:
         targets: Int64 = self.index.table.tot_bytes[rows] // np.maximum(counts, 1)
         return targets
 
-    def _take(self, row: int, basket: Basket, groups: dict[int, _Group], target: int) -> None:
+    def _decoded(self, row: int, record: memoryview | None) -> Basket:
+        if record is None:
+            return decode_embedded(self.index.embedded[int(self._plan.basket[row])])
+        return decode_basket(record, len(record))
+
+    def _take(self, job: tuple[int, memoryview | None]) -> tuple[Basket, bool] | None:
+        basket = self._decoded(*job)
+        # Offsets that follow from a counter take baskets of the counter's branch.
+        return None if basket.generated else self._taken(job[0], basket)
+
+    def _take_counted(
+        self, row: int, record: memoryview | None, source_size: int
+    ) -> Steps[tuple[Basket, bool]]:
         plan = self._plan
-        branch, start = int(plan.branch[row]), int(plan.start[row])
-        local = self._chosen[start : int(plan.stop[row])]
-        local = local - int(self.index.baskets.start[plan.basket[row]])
-        pinned = bool(self.index.table.pinned[self.kept[branch]])
-        part, movable = take_entries(basket, local, pinned=pinned)
+        branch, number = self.kept[int(plan.branch[row])], int(plan.basket[row])
+        basket = yield from with_offsets(
+            self.index, branch, number, self._decoded(row, record), source_size
+        )
+        return self._taken(row, basket)
+
+    def _taken(self, row: int, basket: Basket) -> tuple[Basket, bool]:
+        plan, number = self._plan, int(self._plan.basket[row])
+        check_entries(self.index, number, basket)
+        local = self._chosen[int(plan.start[row]) : int(plan.stop[row])]
+        local = local - int(self.index.baskets.start[number])
+        pinned = bool(self.index.table.pinned[self.kept[int(plan.branch[row])]])
+        return take_entries(basket, local, pinned=pinned)
+
+    def _add(
+        self, row: int, taken: tuple[Basket, bool], groups: dict[int, _Group],
+        targets: list[int], closed: list[tuple[int, _Group]],
+    ) -> None:  # fmt: skip
+        """Put entries to those of their branch's basket, or begin another."""
+        plan, (part, movable) = self._plan, taken
+        branch, run = int(plan.branch[row]), int(plan.run[row])
         group = groups.get(branch)
         if group is not None and (
             not movable
-            or group.run != int(plan.run[row])
-            or group.nbytes + len(part.data) > target
+            or group.run != run
+            or group.nbytes + len(part.data) > targets[branch]
             or not alike(group.parts[0], part)
         ):
-            self._close(branch, groups.pop(branch))
+            closed.append((branch, groups.pop(branch)))
             group = None
         if group is None:
-            group = _Group(int(plan.run[row]), start=start)
+            group = _Group(run, start=int(plan.start[row]))
             groups[branch] = group
         group.parts.append(part)
         group.nbytes += len(part.data)
         group.rank = int(plan.rank[row])
         if not movable:
-            self._close(branch, groups.pop(branch))
+            closed.append((branch, groups.pop(branch)))
 
-    def _close(self, branch: int, group: _Group) -> None:
-        basket = together(group.parts)
-        number = self.kept[branch]
-        setting = setting_of(self.index, number, basket)
-        # A key of another length would move entries that may hold positions.
-        big = basket.key.big or not bool(self.index.table.pinned[number])
-        record = encode_basket(basket, setting, big=big)
-        self._made.append(
-            (branch, group.start, basket.entries, group.rank, record, len(basket.data))
-        )
+    def _close(self, closed: list[tuple[int, _Group]]) -> None:
+        """Encode baskets that are complete."""
+
+        def encode(one: tuple[int, _Group]) -> tuple[int, int, int, int, bytes, int]:
+            branch, group = one
+            basket = together(group.parts)
+            number = self.kept[branch]
+            setting = setting_of(self.index, number, basket)
+            # A key of another length would move entries that may hold positions.
+            big = basket.key.big or not bool(self.index.table.pinned[number])
+            record = encode_basket(basket, setting, big=big)
+            return branch, group.start, basket.entries, group.rank, record, len(basket.data)
+
+        self._made += map_in_threads(encode, closed, sum(group.nbytes for _, group in closed))
 
     # --- layout -----------------------------------------------------------------
 
@@ -204,13 +233,8 @@ class Gathering:
                 old = table.seek[plan.basket[copied[stretch]]]
                 segments += runs(old, nbytes[stretch], directory, 0)
                 continue
-            blob = b"".join(
-                [
-                    with_position(self._made[i - len(copied)][4], int(seek[i]), directory)
-                    for i in stretch.tolist()
-                ]
-            )
-            segments.append(in_memory(blob))
+            records = [self._made[i - len(copied)][4] for i in stretch.tolist()]
+            segments.append(positioned(records, int(seek[stretch[0]]), directory))
         by_branch = np.lexsort((start, branch))
         return segments, self._numbers(
             branch[by_branch], start[by_branch], stop[by_branch], nbytes[by_branch],

@@ -22,15 +22,18 @@ from evstream.rootio.primitives import uuid_text
 from evstream.rootio.rntuple.anchor import CLASS as NTUPLE_CLASS
 from evstream.rootio.rntuple.anchor import OLD_CLASSES
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex, read_ntuple
-from evstream.rootio.source import ByteSource, Steps, drive
+from evstream.rootio.source import ByteSource, Data, Steps, drive
 from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_index import TreeIndex
 from evstream.rootio.tree_reader import read_tree
+from evstream.rootio.tree_shape import TreeShape
 
 # Objects that baskets may refer to, so that products carry them.
 CARRIED_CLASSES = frozenset({"TProcessID"})
 # Texts that say how a file came to be.
 DESCRIPTIONS = frozenset({"TNamed", "TObjString", "TMacro"})
+# Hostile or motley files must not fill the memory with shapes.
+SHAPES_MAX = 64
 _TREE_CLASSES = frozenset({"TTree", "TNtuple", "TNtupleD"})
 
 
@@ -154,24 +157,74 @@ class SourceIndex:
         return decode_index(data)
 
 
-def inspect(source: ByteSource) -> SourceIndex:
+class KnownShapes:
+    """What files inspected before looked like, so that their like are read faster.
+
+    The files of a dataset differ in numbers and baskets alone. What is remembered
+    changes how long `inspect` takes, never what it returns. Not for several threads.
+    """
+
+    def __init__(self) -> None:
+        self._plans: dict[tuple[bytes, int], Plans] = {}
+        self._shapes: dict[tuple[Plans, str, str], TreeShape] = {}
+
+    def plans(self, streamers: Record | None) -> Plans:
+        """Return plans of the classes that a file describes."""
+        known = (b"", 0) if streamers is None else (streamers.payload, streamers.key.key_bytes)
+        if known not in self._plans:
+            if len(self._plans) >= SHAPES_MAX:
+                self._plans.clear()
+                self._shapes.clear()
+            self._plans[known] = _plans(streamers)
+        return self._plans[known]
+
+    def tree(self, path: str, key: Key, data: Data, plans: Plans) -> TreeIndex:
+        """Read a tree, by its shape if that is known."""
+        place = (plans, path, key.class_name)
+        shape = self._shapes.get(place)
+        index = None if shape is None else shape.read(path, key, data)
+        if index is not None:
+            return index
+        index, graph = read_tree(path, key, data, plans)
+        if len(self._shapes) >= SHAPES_MAX:
+            self._shapes.clear()
+        shape = TreeShape(graph, index)
+        if shape.usable:
+            self._shapes[place] = shape
+        return index
+
+
+def _plans(streamers: Record | None) -> Plans:
+    if streamers is None:
+        return Plans(StreamerInfos(b"", 0))
+    data = decompress(streamers.payload, streamers.key.object_bytes)
+    return Plans(StreamerInfos(data, streamers.key.key_bytes))
+
+
+def inspect(source: ByteSource, known: KnownShapes | None = None) -> SourceIndex:
     """Read what cutting needs to know of a file: a few reads at its ends.
+
+    Parameters
+    ----------
+    known : KnownShapes, optional
+        Shared by the inspections of several files that may be alike.
 
     Raises
     ------
     NotARootFileError, CorruptFileError
     """
-    return drive(inspect_steps(source.size), source)
+    return drive(inspect_steps(source.size, known), source)
 
 
 @corrupt_steps_if_broken
-def inspect_steps(size: int) -> Steps[SourceIndex]:
+def inspect_steps(size: int, known: KnownShapes | None = None) -> Steps[SourceIndex]:
     """Do what `inspect` does, without I/O of its own.
 
     Parameters
     ----------
     size : int
         Length of the file in bytes.
+    known : KnownShapes, optional
     """
     window = Window(size)
     container = yield from read_container(window)
@@ -179,13 +232,9 @@ def inspect_steps(size: int) -> Steps[SourceIndex]:
     for raw in container.raw:
         digest.update(raw)
     streamers = yield from _read_streamers(window, container)
-    infos = StreamerInfos(b"", 0)
     if streamers is not None:
         digest.update(streamers.payload)
-        infos = StreamerInfos(
-            decompress(streamers.payload, streamers.key.object_bytes), streamers.key.key_bytes
-        )
-    plans = Plans(infos)
+    plans = _plans(streamers) if known is None else known.plans(streamers)
     tree_keys, ntuple_keys, objects, carried_keys = _sorted_out(container, plans)
     records = yield from read_record(window, [key for _, key in tree_keys] + carried_keys)
     trees: dict[str, AnyTree] = {}
@@ -193,7 +242,12 @@ def inspect_steps(size: int) -> Steps[SourceIndex]:
     for (path, _), (key, payload) in zip(tree_keys, records, strict=False):
         digest.update(payload)
         try:
-            trees[path] = read_tree(path, key, decompress(payload, key.object_bytes), plans)
+            data = decompress(payload, key.object_bytes)
+            trees[path] = (
+                read_tree(path, key, data, plans)[0]
+                if known is None
+                else known.tree(path, key, data, plans)
+            )
         except (UnsupportedFeatureError, CorruptFileError) as problem:
             # The other trees may be sound; this one is refused when it is asked for.
             unreadable[path] = str(problem)

@@ -18,7 +18,7 @@ from evstream.rootio.beside import NOT_FOR_ATHENA, Rule, Rules, is_pool
 from evstream.rootio.companions import NO_ATHENA, listed, mark
 from evstream.rootio.compression import decompress
 from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
-from evstream.rootio.index import AnyTree, Folder, Record, SourceIndex, inspect
+from evstream.rootio.index import AnyTree, Folder, KnownShapes, Record, SourceIndex, inspect
 from evstream.rootio.joined_objects import JoinedObjects, distinct_trees
 from evstream.rootio.primitives import read_string
 from evstream.rootio.product import Product
@@ -32,7 +32,7 @@ from evstream.rootio.spool import spooled
 from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_index import TreeIndex
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 4 << 20
 DEFAULTS = Rules()
 
 
@@ -93,23 +93,14 @@ def join(
             stack.enter_context(FileSource(one)) if isinstance(one, (str, os.PathLike)) else one
             for one in inputs
         ]
-        known = [inspect(s) for s in sources] if indices is None else list(indices)
+        shapes = KnownShapes()
+        known = [inspect(s, shapes) for s in sources] if indices is None else list(indices)
         product, result = assemble(sources, known, identity, beside)
+        buffer = memoryview(bytearray(CHUNK_BYTES))
         with spooled(Path(out_path)) as out:
             for offset in range(0, product.size, CHUNK_BYTES):
-                out.write(read_product(product, offset, CHUNK_BYTES, sources))
+                out.write(product.read_into(offset, buffer, sources))
     return result
-
-
-def read_product(
-    product: Product, offset: int, size: int, sources: Sequence[ByteSource]
-) -> memoryview:
-    """Read bytes of a product made of several sources."""
-    size = min(size, product.size - offset)
-    buffer = memoryview(bytearray(size))
-    for number in product.sources_of(offset, size) or [0]:
-        drive(product.read_steps(offset, size, number, buffer), sources[number])
-    return buffer
 
 
 def assemble(

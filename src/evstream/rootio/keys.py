@@ -13,11 +13,11 @@ from evstream.rootio.primitives import BIG_FILE_START, read_string, write_string
 from evstream.rootio.source import Data
 
 # nbytes, version, object length, date, key length, cycle
-_HEAD = Struct(">ihiIhh")
-_SEEKS_SMALL = Struct(">ii")
-_SEEKS_BIG = Struct(">qq")
+KEY_HEAD = Struct(">ihiIhh")
+SEEKS_SMALL = Struct(">ii")
+SEEKS_BIG = Struct(">qq")
 
-SEEKS_AT = _HEAD.size
+SEEKS_AT = KEY_HEAD.size
 # A key with eight-byte positions adds this to its version.
 BIG_KEY_VERSION = 1000
 KEY_VERSION = 4
@@ -76,8 +76,8 @@ def read_key(data: Data, at: int = 0) -> tuple[Key, int]:
     """
     if at + SEEKS_AT + 8 > len(data):
         raise CorruptFileError("a key's header is cut off", offset=at)
-    nbytes, version, object_bytes, date, key_bytes, cycle = _HEAD.unpack_from(data, at)
-    seeks = _SEEKS_BIG if version > BIG_KEY_VERSION else _SEEKS_SMALL
+    nbytes, version, object_bytes, date, key_bytes, cycle = KEY_HEAD.unpack_from(data, at)
+    seeks = SEEKS_BIG if version > BIG_KEY_VERSION else SEEKS_SMALL
     seek, directory = seeks.unpack_from(data, at + SEEKS_AT)
     behind = at + SEEKS_AT + seeks.size
     class_name, behind = read_string(data, behind)
@@ -107,10 +107,10 @@ def needs_big(seek: int) -> bool:
 
 def write_key(key: Key) -> bytes:
     """Encode a key; the caller appends a basket's own counters if there are any."""
-    seeks = _SEEKS_BIG if key.big else _SEEKS_SMALL
+    seeks = SEEKS_BIG if key.big else SEEKS_SMALL
     return b"".join(
         (
-            _HEAD.pack(
+            KEY_HEAD.pack(
                 key.nbytes, key.version, key.object_bytes, key.date, key.key_bytes, key.cycle
             ),
             seeks.pack(key.seek, key.seek_directory),

@@ -404,13 +404,16 @@ class ObjectGraph:
         first = body + 8
         if not 0 <= count <= (stop - first) // 4 or stop > len(self.data):
             raise CorruptFileError(f"an array of {count} objects does not fit its record")
-        if not count:
+        if not count and member != "fBaskets":
             _raw(tokens, at, stop)
             return stop
         tokens += (Op.OPEN, 0, 0)
         _raw(tokens, at + 4, body)
         items = self._items(member, number)
         at = first
+        if member == "fBaskets" and not any(self.data[first:stop]):
+            # Places of baskets that were written long ago, dozens a branch.
+            at, count = stop, 0
         self._depth += 1
         for _ in range(count):
             target, at = self._pointer(at)

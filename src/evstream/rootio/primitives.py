@@ -36,6 +36,15 @@ def read_string(data: Data, at: int) -> tuple[str, int]:
     return str(data[at:stop], "utf-8", "surrogateescape"), stop
 
 
+def skip_string(data: Data, at: int) -> int:
+    """Return the position behind a TString; whether it fits is the caller's to check."""
+    length: int = data[at]
+    if length < 255:
+        return at + 1 + length
+    (length,) = I4.unpack_from(data, at + 1)
+    return at + 5 + max(0, length)
+
+
 def write_string(text: str) -> bytes:
     """Encode a TString."""
     raw = text.encode("utf-8", "surrogateescape")

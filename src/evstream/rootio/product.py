@@ -6,8 +6,11 @@ are patched as they pass: eight or sixteen bytes a basket.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +25,27 @@ from evstream.rootio.keys import (
     read_key,
     write_key,
 )
-from evstream.rootio.source import Data, Range, Steps, fetch
+from evstream.rootio.source import ByteSource, Data, Range, Steps, direct, drive, fetch
 
 Int64 = npt.NDArray[np.int64]
 MEMORY = -1
 # As far into a key as patches reach: fixed part and two eight-byte positions.
 HEAD_BYTES = SEEKS_AT + 16
 _SMALL_SEEK_MAX = 0x7FFFFFFF
+# Of a key's positions, both widths begin at the same byte. The upper 16 bits of a big
+# key's directory say which process ids are meant.
+_HEAD = np.dtype(
+    {
+        "names": [
+            "nbytes", "version", "seek", "pids", "directory_high", "directory_low",
+            "small_seek", "small_directory",
+        ],
+        "formats": [">i4", ">i2", ">i8", ">u2", ">u2", ">u4", ">i4", ">i4"],
+        "offsets": [0, 4, *(SEEKS_AT + at for at in (0, 8, 10, 12, 0, 4))],
+        "itemsize": HEAD_BYTES,
+    }
+)  # fmt: skip
+_WITHIN_HEAD = np.arange(HEAD_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +95,19 @@ class Product:
     def __init__(self, segments: Sequence[Segment], source_sizes: Sequence[int]) -> None:
         self._segments = [s for s in segments if s.size]
         self._source_sizes = list(source_sizes)
-        sizes = np.array([s.size for s in self._segments], np.int64)
-        self._ends = np.cumsum(sizes)
-        self._starts = self._ends - sizes
-        self.size = int(self._ends[-1]) if len(sizes) else 0
+        self._ends = list(accumulate(s.size for s in self._segments))
+        self.size = self._ends[-1] if self._ends else 0
 
     def sources_of(self, offset: int, size: int) -> list[int]:
         """List the sources that a range is made of."""
         return sorted({s.source for s, _ in self._within(offset, size) if s.source != MEMORY})
 
     def _within(self, offset: int, size: int) -> list[tuple[Segment, int]]:
-        first = int(np.searchsorted(self._ends, offset, side="right"))
-        last = int(np.searchsorted(self._starts, offset + size, side="left"))
-        return [(self._segments[i], int(self._starts[i])) for i in range(first, last)]
+        first, stop = bisect_right(self._ends, offset), offset + size
+        last = bisect_left(self._ends, stop, lo=first) + 1 if size else first
+        segments = self._segments[first:last]
+        ends = self._ends[first:last]
+        return [(s, end - s.size) for s, end in zip(segments, ends, strict=True)]
 
     def read_steps(
         self, offset: int, size: int, source: int, into: memoryview | None = None
@@ -112,57 +129,113 @@ class Product:
         """
         size = max(0, min(size, self.size - offset))
         out = memoryview(bytearray(size)) if into is None else into
-        copies: list[tuple[Segment, int, int, int]] = []  # segment, its start, from, to
-        for segment, start in self._within(offset, size):
-            begin, end = max(offset, start), min(offset + size, start + segment.size)
-            if segment.source == MEMORY:
-                out[begin - offset : end - offset] = memoryview(segment.data)[
-                    begin - start : end - start
-                ]
-            elif segment.source == source:
-                copies.append((segment, start, begin, end))
+        copies = self._put_memory(offset, out).get(source)
         if copies:
-            yield from self._copy(copies, offset, out, self._source_sizes[source])
+            heads = _cut_by_edges(copies)
+            ranges = [(c.segment.offset + c.begin - c.start, len(c)) for c in copies]
+            ranges += _head_ranges(heads)
+            views = yield from fetch(ranges, self._source_sizes[source])
+            for copy, view in zip(copies, views, strict=False):
+                out[copy.begin - offset : copy.end - offset] = view
+            yield from self._patch(copies, heads, views[len(copies) :], offset, out, source)
         return out
 
-    def _copy(
-        self,
-        copies: Sequence[tuple[Segment, int, int, int]],
-        offset: int,
-        out: memoryview,
-        source_size: int,
-    ) -> Steps[None]:
-        ranges: list[Range] = []
-        edges: list[tuple[Segment, int, int]] = []  # segment, its start, head
-        for segment, start, begin, end in copies:
-            ranges.append((segment.offset + begin - start, end - begin))
-            far = end > _SMALL_SEEK_MAX
-            heads = _cut_heads(segment, begin - start, end - start, far=far)
-            edges += [(segment, start, head) for head in heads]
-        ranges += [(segment.offset + head, HEAD_BYTES) for segment, _, head in edges]
-        views = yield from fetch(ranges, source_size)
-        buffer = np.frombuffer(out, np.uint8)
-        late: list[tuple[Segment, int, int]] = []
-        for (segment, start, begin, end), view in zip(copies, views, strict=False):
-            out[begin - offset : end - offset] = view
-            late += _patch(segment, start, begin, end, buffer[begin - offset : end - offset])
-        for (segment, start, head), view in zip(edges, views[len(copies) :], strict=True):
-            one = np.frombuffer(bytearray(view), np.uint8)
-            at = start + head
-            if _patch(segment, start, at, at + HEAD_BYTES, one):
-                late.append((segment, start, head))
+    def read_into(self, offset: int, out: memoryview, sources: Sequence[ByteSource]) -> memoryview:
+        """Fill a buffer from all sources; those that are direct have their bytes copied once.
+
+        Returns
+        -------
+        memoryview
+            The part of ``out`` that was filled; less than all at the product's end.
+        """
+        out = out[: max(0, min(len(out), self.size - offset))]
+        for number, copies in self._put_memory(offset, out).items():
+            reader = direct(sources[number])
+            if reader is None:
+                drive(self.read_steps(offset, len(out), number, out), sources[number])
+                continue
+            for copy in copies:
+                target = out[copy.begin - offset : copy.end - offset]
+                reader.read_into(copy.segment.offset + copy.begin - copy.start, target)
+            heads = _cut_by_edges(copies)
+            views = drive(fetch(_head_ranges(heads), self._source_sizes[number]), reader)
+            drive(self._patch(copies, heads, views, offset, out, number), reader)
+        return out
+
+    def _put_memory(self, offset: int, out: memoryview) -> dict[int, list[_Copy]]:
+        """Put in what is in memory; list what each source has to give."""
+        wanted: dict[int, list[_Copy]] = {}
+        stop = offset + len(out)
+        for segment, start in self._within(offset, len(out)):
+            begin, end = max(offset, start), min(stop, start + segment.size)
+            if segment.source == MEMORY:
+                data = memoryview(segment.data)[begin - start : end - start]
+                out[begin - offset : end - offset] = data
             else:
-                _overlay(out, offset, at, one.tobytes(), segment, start)
+                copy = _Copy(segment, start, begin, end)
+                wanted.setdefault(segment.source, []).append(copy)
+        return wanted
+
+    def _patch(
+        self, copies: Sequence[_Copy], heads: Sequence[_Head], views: Sequence[Data],
+        offset: int, out: memoryview, source: int,
+    ) -> Steps[None]:  # fmt: skip
+        """Write new positions into copied baskets; ``views`` are those heads' own bytes."""
+        buffer = np.frombuffer(out, np.uint8)
+        late: list[_Head] = []
+        for copy in copies:
+            late += _patch(copy, buffer[copy.begin - offset : copy.end - offset])
+        for head, view in zip(heads, views, strict=True):
+            one = np.frombuffer(bytearray(view), np.uint8)
+            at = head.start + head.at
+            if _patch(_Copy(head.segment, head.start, at, at + HEAD_BYTES), one):
+                late.append(head)
+            else:
+                _overlay(out, offset, one.tobytes(), head)
         if late:
-            yield from _widen(late, offset, out, source_size)
+            yield from _widen(late, offset, out, self._source_sizes[source])
+
+
+class _Copy(NamedTuple):
+    """A stretch of a segment: the product's bytes ``[begin, end)``, the segment's at start."""
+
+    segment: Segment
+    start: int
+    begin: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+
+class _Head(NamedTuple):
+    """A basket's beginning, ``at`` bytes into a segment that itself begins at ``start``."""
+
+    segment: Segment
+    start: int
+    at: int
+
+
+def _cut_by_edges(copies: Sequence[_Copy]) -> list[_Head]:
+    """List the heads of which a stretch holds only a part."""
+    return [
+        _Head(c.segment, c.start, at)
+        for c in copies
+        for at in _cut_heads(
+            c.segment, c.begin - c.start, c.end - c.start, far=c.end > _SMALL_SEEK_MAX
+        )
+    ]
+
+
+def _head_ranges(heads: Sequence[_Head]) -> list[Range]:
+    return [(head.segment.offset + head.at, HEAD_BYTES) for head in heads]
 
 
 def _heads_between(segment: Segment, begin: int, end: int) -> slice:
     if segment.heads is None:
         return slice(0, 0)
-    first = int(np.searchsorted(segment.heads, begin, side="left"))
-    last = int(np.searchsorted(segment.heads, end, side="left"))
-    return slice(first, last)
+    first, last = segment.heads.searchsorted((begin, end))
+    return slice(int(first), int(last))
 
 
 def _cut_heads(segment: Segment, begin: int, end: int, *, far: bool) -> list[int]:
@@ -175,84 +248,74 @@ def _cut_heads(segment: Segment, begin: int, end: int, *, far: bool) -> list[int
         return []
     near = segment.heads[_heads_between(segment, begin - HEAD_BYTES + 1, end)]
     cut: list[int] = near[(near < begin) | (near + HEAD_BYTES > end)].tolist()
-    before = int(np.searchsorted(segment.heads, begin, side="left")) - 1
-    if far and before >= 0 and int(segment.heads[before]) not in cut:
-        cut.append(int(segment.heads[before]))
+    if far:
+        before = int(segment.heads.searchsorted(begin)) - 1
+        if before >= 0 and int(segment.heads[before]) not in cut:
+            cut.append(int(segment.heads[before]))
     return cut
 
 
-def _patch(
-    segment: Segment, start: int, begin: int, end: int, buffer: npt.NDArray[np.uint8]
-) -> list[tuple[Segment, int, int]]:
+def _patch(copy: _Copy, buffer: npt.NDArray[np.uint8]) -> list[_Head]:
     """Write the new positions into all whole heads of a stretch.
 
     Returns
     -------
-    list of (segment, start, head)
-        Heads with four-byte positions that lie beyond what those can say.
+    list of _Head
+        Those with four-byte positions that lie beyond what these can say.
     """
+    segment, start, begin, end = copy
     which = _heads_between(segment, begin - start, end - start - HEAD_BYTES + 1)
     if segment.heads is None or segment.nbytes is None or which.start >= which.stop:
         return []
     heads = segment.heads[which]
-    at = heads - (begin - start)
-    found = _number(buffer, at, 0, 4)
-    if (found != segment.nbytes[which]).any():
+    where = (heads - (begin - start))[:, None] + _WITHIN_HEAD
+    rows = buffer[where]
+    head = rows.view(_HEAD)[:, 0]
+    if (head["nbytes"] != segment.nbytes[which]).any():
         raise CorruptFileError(
             "a basket is not where its branch says",
             hint="the source changed after it was inspected, or is damaged",
         )
     seeks = heads + start
-    big = _number(buffer, at, 4, 2) > BIG_KEY_VERSION
-    _put(buffer, at[big], SEEKS_AT, 8, seeks[big])
-    _put(buffer, at[big], SEEKS_AT + 10, 6, np.full(int(big.sum()), segment.directory))
-    if segment.pid_shift:
-        shifted = _number(buffer, at[big], SEEKS_AT + 8, 2) + segment.pid_shift
-        _put(buffer, at[big], SEEKS_AT + 8, 2, shifted)
+    big = head["version"] > BIG_KEY_VERSION
     small = ~big & (seeks <= _SMALL_SEEK_MAX)
-    _put(buffer, at[small], SEEKS_AT, 4, seeks[small])
-    _put(buffer, at[small], SEEKS_AT + 4, 4, np.full(int(small.sum()), segment.directory))
-    return [(segment, start, int(h)) for h in heads[~big & ~small]]
+    if big.any():
+        head["seek"][big] = seeks[big]
+        head["directory_high"][big] = segment.directory >> 32
+        head["directory_low"][big] = segment.directory & 0xFFFFFFFF
+        if segment.pid_shift:
+            head["pids"][big] += segment.pid_shift
+    if small.any():
+        head["small_seek"][small] = seeks[small]
+        head["small_directory"][small] = segment.directory
+    buffer[where] = rows
+    return [_Head(segment, start, int(h)) for h in heads[~big & ~small]]
 
 
-def _number(buffer: npt.NDArray[np.uint8], at: Int64, shift: int, width: int) -> Int64:
-    columns = buffer[(at + shift)[:, None] + np.arange(width)].astype(np.int64)
-    values: Int64 = (columns << (8 * np.arange(width - 1, -1, -1))).sum(axis=1)
-    return values
-
-
-def _put(buffer: npt.NDArray[np.uint8], at: Int64, shift: int, width: int, values: Int64) -> None:
-    raw = np.ascontiguousarray(values.astype(">i8")).view(np.uint8).reshape(-1, 8)
-    buffer[(at + shift)[:, None] + np.arange(width)] = raw[:, 8 - width :]
-
-
-def _overlay(
-    out: memoryview, offset: int, at: int, data: bytes, segment: Segment, start: int
-) -> None:
+def _overlay(out: memoryview, offset: int, data: bytes, head: _Head) -> None:
     """Lay patched bytes over the part of the buffer that they belong to."""
-    begin = max(at, offset, start)
-    end = min(at + len(data), offset + len(out), start + segment.size)
+    at = head.start + head.at
+    begin = max(at, offset, head.start)
+    end = min(at + len(data), offset + len(out), head.start + head.segment.size)
     if end > begin:
         out[begin - offset : end - offset] = data[begin - at : end - at]
 
 
-def _widen(
-    late: Sequence[tuple[Segment, int, int]], offset: int, out: memoryview, source_size: int
-) -> Steps[None]:
+def _widen(late: Sequence[_Head], offset: int, out: memoryview, source_size: int) -> Steps[None]:
     """Give keys with four-byte positions eight-byte ones, at the same length.
 
     Baskets' offsets count from the key's first byte, so the key may not grow: its
     title, the tree's name, which nobody reads from there, is shortened instead.
     """
     ranges = []
-    for segment, _, head in late:
-        where = segment.offset + head
+    for head in late:
+        where = head.segment.offset + head.at
         ranges.append((where, min(65_536, source_size - where)))
     views = yield from fetch(ranges, source_size)
-    for (segment, start, head), view in zip(late, views, strict=True):
+    for head, view in zip(late, views, strict=True):
         key, behind = read_key(view)
-        data = _wide_key(key, start + head, segment.directory) + bytes(view[behind : key.key_bytes])
-        _overlay(out, offset, start + head, data, segment, start)
+        data = _wide_key(key, head.start + head.at, head.segment.directory)
+        _overlay(out, offset, data + bytes(view[behind : key.key_bytes]), head)
 
 
 def _wide_key(key: Key, seek: int, directory: int) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Generator, Sequence
 from pathlib import Path
-from typing import Protocol, Self, TypeAlias, TypeVar
+from typing import Protocol, Self, TypeAlias, TypeVar, cast
 
 from evstream.rootio.errors import CorruptFileError
 
@@ -52,6 +52,19 @@ class AsyncByteSource(Protocol):
         ...
 
 
+class DirectSource(ByteSource, Protocol):
+    """A source that can put bytes where they are wanted, which saves copying them."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer from a position on; `CorruptFileError` if the file ends before."""
+        ...
+
+
+def direct(source: ByteSource) -> DirectSource | None:
+    """Return a source as a direct one, if it is one."""
+    return cast("DirectSource", source) if hasattr(source, "read_into") else None
+
+
 class BytesSource:
     """A file that is in memory already."""
 
@@ -66,6 +79,13 @@ class BytesSource:
     def read_ranges(self, ranges: Sequence[Range]) -> Sequence[Data]:
         """Return views, without copying."""
         return [self._data[offset : offset + size] for offset, size in ranges]
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer."""
+        found = self._data[offset : offset + len(buffer)]
+        if len(found) != len(buffer):
+            raise _too_short(offset, len(buffer), len(found))
+        buffer[:] = found
 
 
 class FileSource:
@@ -102,6 +122,15 @@ class FileSource:
             got += len(data)
         return b"".join(parts)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer."""
+        done = 0
+        while done < len(buffer):
+            got = os.preadv(self._fd, [buffer[done:]], offset + done)
+            if not got:
+                raise _too_short(offset, len(buffer), done)
+            done += got
+
     def close(self) -> None:
         """Give the descriptor back."""
         if self._fd >= 0:
@@ -116,6 +145,15 @@ class FileSource:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _too_short(offset: int, size: int, got: int) -> CorruptFileError:
+    return CorruptFileError(
+        f"asked for {size} bytes at {offset}, got {got}",
+        hint="the file became shorter, or the transfer broke",
+        offset=offset,
+        size=size,
+    )
 
 
 def drive(steps: Steps[_T], source: ByteSource) -> _T:
@@ -185,12 +223,7 @@ def fetch(ranges: Sequence[Range], size: int) -> Steps[list[memoryview]]:
         answer = yield request
         for (start, length), data in zip(request, answer, strict=True):
             if len(data) != length:
-                raise CorruptFileError(
-                    f"asked for {length} bytes at {start}, got {len(data)}",
-                    hint="the file became shorter, or the transfer broke",
-                    offset=start,
-                    size=length,
-                )
+                raise _too_short(start, length, len(data))
             views.append(memoryview(data))
     out = []
     for i, (offset, length) in enumerate(ranges):

@@ -19,9 +19,9 @@ from evstream.rootio.baskets import (
     decode_basket,
     decode_embedded,
     encode_basket,
+    put_position,
     slice_basket,
     with_counts,
-    with_position,
 )
 from evstream.rootio.clusters import Int64, cut_clusters
 from evstream.rootio.compression import Setting
@@ -33,6 +33,7 @@ from evstream.rootio.errors import (
 )
 from evstream.rootio.product import Segment, in_memory
 from evstream.rootio.source import Steps, fetch
+from evstream.rootio.threads import map_in_threads
 from evstream.rootio.tree_index import TreeIndex
 from evstream.rootio.tree_record import TreeNumbers
 
@@ -166,39 +167,39 @@ class Splice:
                 yield from self._encode_piece(piece, plan, source_size)
 
     def _encode_piece(self, piece: Piece, plan: _Plan, source_size: int) -> Steps[None]:
-        table = piece.index.baskets
+        index, table = piece.index, piece.index.baskets
         again = np.flatnonzero(plan.again)
-        on_file = again[table.seek[plan.basket[again]] > 0]
-        for row in np.setdiff1d(again, on_file).tolist():
-            number = int(plan.basket[row])
-            basket = decode_embedded(piece.index.embedded[number])
-            yield from self._encode(piece, plan, row, basket, source_size)
-        for batch in batches(on_file, table.nbytes[plan.basket[on_file]]):
+        on_file = table.seek[plan.basket[again]] > 0
+        for row in again[~on_file].tolist():
+            basket = decode_embedded(index.embedded[int(plan.basket[row])])
+            yield from self._encode_alone(piece, plan, row, basket, source_size)
+
+        def encode(job: tuple[int, memoryview]) -> tuple[bytes, int] | None:
+            row, record = job
+            basket = decode_basket(record, len(record))
+            # Offsets that follow from a counter take baskets of the counter's branch.
+            return None if basket.generated else _encoded(piece, plan, row, basket)
+
+        for batch in batches(again[on_file], table.nbytes[plan.basket[again[on_file]]]):
             numbers = plan.basket[batch]
             seeks, sizes = table.seek[numbers].tolist(), table.nbytes[numbers].tolist()
             records = yield from fetch(list(zip(seeks, sizes, strict=True)), source_size)
-            for row, size, record in zip(batch.tolist(), sizes, records, strict=True):
-                basket = decode_basket(record, size)
-                yield from self._encode(piece, plan, row, basket, source_size)
+            jobs = list(zip(batch.tolist(), records, strict=True))
+            for job, done in zip(jobs, map_in_threads(encode, jobs, sum(sizes)), strict=True):
+                row, record = job
+                if done is None:
+                    basket = decode_basket(record, len(record))
+                    yield from self._encode_alone(piece, plan, row, basket, source_size)
+                else:
+                    plan.encoded[row], plan.unpacked_bytes[row] = done
 
-    def _encode(
+    def _encode_alone(
         self, piece: Piece, plan: _Plan, row: int, basket: Basket, source_size: int
     ) -> Steps[None]:
-        index = piece.index
-        number = int(plan.basket[row])
-        branch = piece.kept[int(plan.branch[row])]
-        basket = yield from settled_basket(index, branch, number, basket, source_size)
-        first = int(index.baskets.start[number])
-        pinned = bool(index.table.pinned[branch])
-        part = slice_basket(
-            basket, int(plan.start[row]) - first, int(plan.stop[row]) - first, pinned=pinned
-        )
-        setting = setting_of(index, branch, basket)
-        # A key of another length would move entries that may hold positions.
-        big = basket.key.big or not pinned
-        record = encode_basket(part, setting, big=big)
-        plan.encoded[row] = record
-        plan.unpacked_bytes[row] = len(part.data)
+        if basket.generated:
+            branch, number = piece.kept[int(plan.branch[row])], int(plan.basket[row])
+            basket = yield from with_offsets(piece.index, branch, number, basket, source_size)
+        plan.encoded[row], plan.unpacked_bytes[row] = _encoded(piece, plan, row, basket)
 
     # --- layout -----------------------------------------------------------------
 
@@ -380,33 +381,51 @@ def setting_of(index: TreeIndex, branch: int, basket: Basket) -> Setting:
     return Setting.like(basket.algorithm, stated.level)
 
 
-def settled_basket(
+def check_entries(index: TreeIndex, number: int, basket: Basket) -> None:
+    """Refuse a basket with fewer entries than its branch says."""
+    expected = int(index.baskets.stop[number] - index.baskets.start[number])
+    if basket.entries < expected:
+        raise UnsupportedFeatureError(
+            f"a basket of {basket.key.name!r} has {basket.entries} entries,"
+            f" its branch says {expected}",
+            branch=basket.key.name,
+        )
+
+
+def with_offsets(
     index: TreeIndex, branch: int, number: int, basket: Basket, source_size: int
 ) -> Steps[Basket]:
-    """Check a decoded basket against its branch; make offsets that are left to a counter.
+    """Make the offsets of a basket that leaves them to a counter.
 
     Parameters
     ----------
     branch, number : int
         In the index's tables.
     """
-    first, behind = int(index.baskets.start[number]), int(index.baskets.stop[number])
-    if basket.entries < behind - first:
+    check_entries(index, number, basket)
+    layout = index.table.layouts[branch]
+    if layout.counter < 0:
         raise UnsupportedFeatureError(
-            f"a basket of {basket.key.name!r} has {basket.entries} entries,"
-            f" its branch says {behind - first}",
-            branch=basket.key.name,
+            f"offsets of {basket.key.name!r} follow from a counter that it does not have"
         )
-    if basket.generated:
-        layout = index.table.layouts[branch]
-        if layout.counter < 0:
-            raise UnsupportedFeatureError(
-                f"offsets of {basket.key.name!r} follow from a counter that it does not have"
-            )
-        stop = first + basket.entries
-        counts = yield from _counter_values(index, layout.counter, first, stop, source_size)
-        basket = with_counts(basket, counts, layout.item_bytes, layout.header_bytes)
-    return basket
+    first = int(index.baskets.start[number])
+    stop = first + basket.entries
+    counts = yield from _counter_values(index, layout.counter, first, stop, source_size)
+    return with_counts(basket, counts, layout.item_bytes, layout.header_bytes)
+
+
+def _encoded(piece: Piece, plan: _Plan, row: int, basket: Basket) -> tuple[bytes, int]:
+    """Encode the wanted entries of a basket; also say how many bytes they have."""
+    index, number = piece.index, int(plan.basket[row])
+    check_entries(index, number, basket)
+    branch, first = int(index.baskets.branch[number]), int(index.baskets.start[number])
+    pinned = bool(index.table.pinned[branch])
+    part = slice_basket(
+        basket, int(plan.start[row]) - first, int(plan.stop[row]) - first, pinned=pinned
+    )
+    # A key of another length would move entries that may hold positions.
+    big = basket.key.big or not pinned
+    return encode_basket(part, setting_of(index, branch, basket), big=big), len(part.data)
 
 
 def _counter_values(
@@ -456,10 +475,8 @@ def _place_piece(
         behind = at + np.cumsum(nbytes[rows])
         seek[rows] = behind - nbytes[rows]
         if again:
-            blob = bytearray()
-            for row in rows.tolist():
-                blob += with_position(plan.encoded[row], int(seek[row]), directory, piece.pid_shift)
-            segments.append(in_memory(bytes(blob)))
+            records = [plan.encoded[row] for row in rows.tolist()]
+            segments.append(positioned(records, at, directory, piece.pid_shift))
         else:
             segments += runs(
                 table.seek[plan.basket[rows]], nbytes[rows], directory, piece.source,
@@ -467,6 +484,16 @@ def _place_piece(
             )  # fmt: skip
         at = int(behind[-1]) if len(rows) else at
     return seek, nbytes, segments, at
+
+
+def positioned(records: Sequence[bytes], at: int, directory: int, pid_shift: int = 0) -> Segment:
+    """Put baskets made anew behind each other, and each one's position into it."""
+    blob = bytearray(b"".join(records))
+    begin = 0
+    for record in records:
+        put_position(blob, begin, at + begin, directory, pid_shift)
+        begin += len(record)
+    return in_memory(memoryview(blob))
 
 
 def runs(

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from evstream.rootio.baskets import NEW_CLASS, Basket
 from evstream.rootio.errors import CorruptFileError
-from evstream.rootio.keys import PDIR_MASK
 from evstream.rootio.source import Data
 
 Int64 = npt.NDArray[np.int64]
@@ -38,7 +37,7 @@ def take_entries(basket: Basket, chosen: Int64, *, pinned: bool) -> tuple[Basket
             f"a basket of {basket.key.name!r} has fewer entries than its branch says"
         )
     if basket.offsets is None:
-        return replace(basket, entries=len(chosen), data=_take_rows(basket, chosen)), True
+        return basket.part(len(chosen), _take_rows(basket, chosen)), True
     begin, size = basket.offsets[chosen], basket.offsets[chosen + 1] - basket.offsets[chosen]
     offsets = np.zeros(len(chosen) + 1, np.int64)
     np.cumsum(size, out=offsets[1:])
@@ -56,10 +55,7 @@ def take_entries(basket: Basket, chosen: Int64, *, pinned: bool) -> tuple[Basket
     displacements = basket.displacements
     if displacements is not None:
         displacements = displacements[chosen] + (offsets[:-1] - begin)
-    taken = replace(
-        basket, entries=len(chosen), data=data, offsets=offsets, displacements=displacements
-    )
-    return taken, movable
+    return basket.part(len(chosen), data, offsets, displacements), movable
 
 
 def _take_rows(basket: Basket, chosen: Int64) -> bytes:
@@ -88,15 +84,10 @@ def alike(one: Basket, other: Basket) -> bool:
         and (one.offsets is None) == (other.offsets is None)
         and (one.displacements is None) == (other.displacements is None)
         and (one.algorithm == other.algorithm or None in (one.algorithm, other.algorithm))
-        and _head(one) == _head(other)
+        # The upper bits of the position say which process ids its references mean.
+        and one.key.strings == other.key.strings
+        and (one.key.big, one.key.pids) == (other.key.big, other.key.pids)
     )
-
-
-def _head(basket: Basket) -> tuple[str, str, str, bool, int]:
-    key = basket.key
-    # The upper bits say which process ids its references mean.
-    pids = key.seek_directory & ~PDIR_MASK if key.big else 0
-    return key.class_name, key.name, key.title, key.big, pids
 
 
 def together(parts: Sequence[Basket]) -> Basket:

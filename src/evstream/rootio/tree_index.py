@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from evstream.rootio.clusters import common_boundaries
 from evstream.rootio.keys import Key
 from evstream.rootio.tree_template import Skeleton
 
@@ -147,6 +149,47 @@ class BasketTable:
     stop: Int64
     seek: Int64
     nbytes: Int64
+
+    @classmethod
+    def of_slots(
+        cls, nbytes: Int64, start: Int64, seek: Int64, slots: Int64, counts: Int64, ends: Int64
+    ) -> BasketTable:
+        """Join the tables of all branches, which have more slots than baskets.
+
+        Parameters
+        ----------
+        nbytes, start, seek : int64, shape (slots.sum(),)
+        slots, counts : int64, shape (n_branches,)
+            Length of each branch's tables, and how many baskets it has.
+        ends : int64, shape (n_branches,)
+            The entry behind each branch's last one.
+        """
+        first = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+        branch = np.repeat(np.arange(len(counts)), counts)
+        where = np.arange(len(branch)) + np.repeat(np.cumsum(slots) - slots - first[:-1], counts)
+        nbytes, start, seek = nbytes[where], start[where], seek[where]
+        stop = np.append(start[1:], 0)
+        filled = counts > 0
+        stop[first[1:][filled] - 1] = ends[filled]
+        return cls(first, branch, start, stop, seek, nbytes)
+
+    @property
+    def disordered(self) -> Int64:
+        """Baskets that end before they begin, or have no place or length that could be."""
+        return np.flatnonzero((self.stop < self.start) | (self.nbytes < 0) | (self.seek < 0))
+
+
+def joined_values(parts: Sequence[npt.NDArray[np.generic]]) -> Int64:
+    """Put numbers as stored, of any types, behind each other."""
+    if len({part.dtype for part in parts}) == 1:
+        return np.concatenate(parts).astype(np.int64)
+    return np.concatenate([np.zeros(0, np.int64), *(part.astype(np.int64) for part in parts)])
+
+
+def visible_boundaries(baskets: BasketTable, branches: int, entries: int) -> Int64:
+    """Find where the first so many branches, hidden ones left out, all begin a basket."""
+    own = baskets.start[: int(baskets.first[branches])]
+    return common_boundaries(baskets.first[: branches + 1], own, entries)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from evstream.rootio.class_plan import BASIC_DTYPES, Plans, holds_plain_values
-from evstream.rootio.clusters import ClusterRanges, Int64, boundaries, common_boundaries
+from evstream.rootio.clusters import ClusterRanges, Int64, boundaries
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError, corrupt_if_broken
 from evstream.rootio.keys import Key
 from evstream.rootio.object_graph import IO_BITS, NULL, ObjectGraph, Op
@@ -19,6 +21,8 @@ from evstream.rootio.tree_index import (
     FieldPlaces,
     LeafLayout,
     TreeIndex,
+    joined_values,
+    visible_boundaries,
 )
 from evstream.rootio.tree_template import Skeleton
 
@@ -40,6 +44,7 @@ _LEAF_TYPES = {
 }  # fmt: skip
 _COLLECTION_COUNTS = (3, 4)
 _TOP_OF_CLASS = 0
+Stored: TypeAlias = npt.NDArray[np.generic]
 
 
 class _Reader:
@@ -198,16 +203,17 @@ class _Reader:
             ) from None
         return a, b, c
 
-    def array(self, number: int) -> Int64:
+    def stored(self, number: int) -> Stored:
         array = self.graph.arrays[number]
-        dtype = BASIC_DTYPES[array.type]
-        values = np.frombuffer(self.graph.data, dtype, array.count, array.start)
-        return values.astype(np.int64)
+        return np.frombuffer(self.graph.data, BASIC_DTYPES[array.type], array.count, array.start)
+
+    def array(self, number: int) -> Int64:
+        return self.stored(number).astype(np.int64)
 
 
 @corrupt_if_broken
-def read_tree(path: str, key: Key, data: Data, plans: Plans) -> TreeIndex:
-    """Read a tree.
+def read_tree(path: str, key: Key, data: Data, plans: Plans) -> tuple[TreeIndex, ObjectGraph]:
+    """Read a tree; return its index, and the walk that found it.
 
     Parameters
     ----------
@@ -247,14 +253,13 @@ def read_tree(path: str, key: Key, data: Data, plans: Plans) -> TreeIndex:
     cluster_arrays = (arrays.get("fClusterRangeEnd", NULL), arrays.get("fClusterSize", NULL))
     numbers = {name: graph.number(0, name) for name in graph.nodes[0].fields}
     maxima = [[graph.value(*spot) for spot in spots] for spots in table.maxima]
-    visible = len(infos)
-    own = baskets.start[: int(baskets.first[visible])]
-    clusters = common_boundaries(baskets.first[: visible + 1], own, entries)
+    clusters = visible_boundaries(baskets, len(infos), entries)
     stated = _stated_clusters(reader, cluster_arrays, numbers.get("fAutoFlush", 0), entries)
-    return TreeIndex(
+    index = TreeIndex(
         path, key, entries, clusters, stated, tuple(infos), tuple(notes), table, baskets, embedded,
         Skeleton.of(graph), dict(graph.nodes[0].fields), numbers, maxima,
     )  # fmt: skip
+    return index, graph
 
 
 def _walk(key: Key, data: Data, plans: Plans) -> tuple[ObjectGraph, list[str]]:
@@ -323,42 +328,38 @@ def _table(reader: _Reader) -> BranchTable:
 def _baskets(reader: _Reader) -> tuple[BasketTable, dict[int, bytes]]:
     """Join the tables of all branches; find the baskets that are within the record."""
     graph = reader.graph
-    parts: list[tuple[Int64, Int64, Int64]] = []
-    edges: list[Int64] = []
-    embedded: dict[int, bytes] = {}
-    total = 0
+    columns: tuple[list[Stored], list[Stored], list[Stored]] = ([], [], [])
+    counts: list[int] = []
+    ends: list[int] = []
+    inside: list[dict[int, bytes]] = []
     for i, node in enumerate(reader.nodes):
-        nbytes, start, seek = (reader.array(number) for number in reader.array_numbers(i))
-        inside = dict(_resident(reader, node))
+        tables = [reader.stored(number) for number in reader.array_numbers(i)]
         count = graph.number(node, "fWriteBasket")
-        if not 0 <= count <= len(start):
+        inside.append(dict(_resident(reader, node)))
+        count += count in inside[i] and count < len(tables[1])
+        if not 0 <= count <= min(map(len, tables)):
             raise CorruptFileError(f"branch {reader.names[i]!r} claims {count} baskets")
-        end = graph.number(node, "fFirstEntry") + graph.number(node, "fEntries")
-        if count in inside and count < len(start):
-            count += 1
-        stop = np.append(start[1:count], end)[:count]
-        # Only a basket with bytes has a place; one that was never flushed is in the record.
-        for b in np.flatnonzero(seek[:count] == 0).tolist():
-            if b not in inside:
-                raise CorruptFileError(f"basket {b} of branch {reader.names[i]!r} is nowhere")
-            embedded[total + b] = inside[b]
-        nbytes, start, seek = nbytes[:count], start[:count], seek[:count]
-        if (stop < start).any() or (nbytes < 0).any() or (seek < 0).any():
-            raise CorruptFileError(f"the baskets of branch {reader.names[i]!r} are not in order")
-        parts.append((nbytes, start, seek))
-        edges.append(stop)
-        total += count
-    sizes = [len(part[0]) for part in parts]
-    zero = np.zeros(0, np.int64)
-    nbytes, start, seek = (np.concatenate([zero, *(p[k] for p in parts)]) for k in range(3))
-    return BasketTable(
-        np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)]),
-        np.repeat(np.arange(len(sizes)), sizes),
-        start,
-        np.concatenate([zero, *edges]),
-        seek,
-        nbytes,
-    ), embedded
+        for column, part in zip(columns, tables, strict=True):
+            column.append(part[:count])
+        counts.append(count)
+        ends.append(graph.number(node, "fFirstEntry") + graph.number(node, "fEntries"))
+    all_counts = np.array(counts, np.int64)
+    nbytes, start, seek = (joined_values(column) for column in columns)
+    table = BasketTable.of_slots(
+        nbytes, start, seek, all_counts, all_counts, np.array(ends, np.int64)
+    )
+    if len(table.disordered):
+        name = reader.names[int(table.branch[table.disordered[0]])]
+        raise CorruptFileError(f"the baskets of branch {name!r} are not in order")
+    embedded: dict[int, bytes] = {}
+    # Only a basket with bytes has a place; one that was never flushed is in the record.
+    for number in np.flatnonzero(table.seek == 0).tolist():
+        branch = int(table.branch[number])
+        place = number - int(table.first[branch])
+        if place not in inside[branch]:
+            raise CorruptFileError(f"basket {place} of branch {reader.names[branch]!r} is nowhere")
+        embedded[number] = inside[branch][place]
+    return table, embedded
 
 
 def _resident(reader: _Reader, node: int) -> Iterator[tuple[int, bytes]]:

@@ -24,6 +24,7 @@ Int64 = npt.NDArray[np.int64]
 # A position in the template, and how many gaps lie before it.
 _Place: TypeAlias = tuple[int, int]
 _GAP = b"\0\0\0\0"
+LIST = -1
 _NEW = NEW_CLASS.to_bytes(4, "big")
 
 
@@ -68,6 +69,12 @@ class Spots:
     at: Int64
     type: int
 
+    def get(self, base: npt.NDArray[np.uint8]) -> Int64:
+        """Read the value at each spot, as an integer."""
+        dtype = np.dtype(BASIC_DTYPES[self.type])
+        raw = np.ascontiguousarray(base[self.at[:, None] + np.arange(dtype.itemsize)])
+        return raw.view(dtype).reshape(-1).astype(np.int64)
+
     def put(self, into: npt.NDArray[np.uint8], values: npt.ArrayLike) -> None:
         """Write one value at each spot."""
         dtype = np.dtype(BASIC_DTYPES[self.type])
@@ -87,11 +94,13 @@ class Template:
         Which items of a list are written; ``written`` says that the node already is.
     dropped : set of nodes
         Pointers to these become null.
+    open_lists : set of str
+        Members whose lists are gaps too, behind a count of zero and a lower bound.
 
     Attributes
     ----------
     arrays : list of int
-        Array numbers (of the skeleton) in the order of their gaps.
+        Array numbers (of the skeleton) in the order of their gaps; `LIST` for a list's.
     """
 
     def __init__(
@@ -99,10 +108,12 @@ class Template:
         skeleton: Skeleton,
         keep: Callable[[Items, int, bool], bool],
         dropped: Container[int] = (),
+        open_lists: Container[str] = (),
     ) -> None:
         self._skeleton = skeleton
         self._keep = keep
         self._dropped = dropped
+        self._open_lists = open_lists
         self._pieces: list[bytes] = []
         self._length = 0
         self._class_at: dict[str, _Place] = {}
@@ -185,6 +196,11 @@ class Template:
         self._put(_GAP)
 
     def _items(self, items: Items) -> None:
+        if items.name in self._open_lists:
+            self._put(_GAP + _GAP)
+            self._gap_at.append(self._length)
+            self.arrays.append(LIST)
+            return
         written = self._node_at
         kept = [i for i, node in enumerate(items.nodes) if self._keep(items, node, node in written)]
         self._put(len(kept).to_bytes(4, "big"))
@@ -206,6 +222,11 @@ class Template:
         order = np.argsort(np.array(self._raw_from, np.int64), kind="stable")
         self._from = np.array(self._raw_from, np.int64)[order]
         self._to = np.array(self._raw_to, np.int64)[order]
+
+    @property
+    def gaps(self) -> Sequence[int]:
+        """Where arrays are inserted, in the order of `arrays`."""
+        return self._gap_at
 
     # --- using ------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from evstream.rootio.baskets import Basket, decode_basket, encode_basket
+from evstream.rootio.baskets import Basket, decode_basket, encode_basket, read_basket_key
 from evstream.rootio.compression import Setting
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
-from evstream.rootio.keys import make_key, read_key
+from evstream.rootio.keys import make_key, read_key, write_key
 from evstream.rootio.layout import Layout
 from evstream.rootio.product import Product, Segment, in_memory
 from evstream.rootio.source import Range, drive
@@ -34,7 +34,8 @@ def _basket(name: str, title: str, *, big: bool) -> bytes:
         "TBasket", name, title, payload_bytes=0, object_bytes=0, seek=0, seek_directory=0, date=1
     )
     data = np.arange(10, dtype=">i4").tobytes()
-    basket = Basket(key, 100, 4, 4, data, np.array([0, 8, 8, 20, 40]))
+    own, _ = read_basket_key(write_key(key))
+    basket = Basket(own, 100, 4, 4, data, np.array([0, 8, 8, 20, 40]))
     return encode_basket(basket, Setting(1, 0), big=big)
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from evstream import rootio
 from evstream.domain.errors import RequestError
-from evstream.rootio.baskets import Basket
-from evstream.rootio.keys import make_key
+from evstream.rootio.baskets import Basket, read_basket_key
+from evstream.rootio.keys import make_key, write_key
 from evstream.rootio.take import take_entries, together
 
 ENTRIES = 500
@@ -156,7 +156,16 @@ def _basket(parts: list[bytes]) -> Basket:
         "TBasket", "b", "t", payload_bytes=0, object_bytes=0, seek=0, seek_directory=0, date=0
     )
     offsets = np.cumsum([0, *map(len, parts)])
-    return Basket(key, 100, 1, len(parts), b"".join(parts), offsets, offsets[:-1].copy())
+    own, _ = read_basket_key(write_key(key))
+    return Basket(
+        own,
+        100,
+        1,
+        len(parts),
+        b"".join(parts),
+        offsets,
+        offsets[:-1].copy(),
+    )
 
 
 @given(

@@ -1,0 +1,211 @@
+"""Cut, select and join ROOT files, against ROOT, uproot and a plain copy.
+
+All work on the same files in the page cache, with the file's codec and level, in turn,
+each in a process of its own whose start and loading of libraries are not counted: what it
+does on first use is. The full run also has each do it once more, and notes what that took.
+Limits are held by the clock; ratios of CPU seconds are noted beside.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bench.harness import Bench
+from bench.rootio_parts.ground import Ground, Medians, Turn, in_turn
+from bench.rootio_parts.inputs import CannotMeasureError, Kind, Workshop
+from evstream import rootio
+
+EXIT_CANNOT_MEASURE = 2
+COUNTS = (100, 10_000, 100_000)
+# Ranges begin where no basket does.
+FIRST_ENTRY, SMALL_FIRST_ENTRY = 34_321, 4_321
+SELECT_ENTRIES = 100_000
+SHARES = {"1 %": 0.01, "20 %": 0.20}
+MASK_SEED = 3
+STREAM_BYTES_MAX = 200_000_000
+
+
+def hold(
+    bench: Bench, what: str, found: tuple[Medians, Medians | None], ours: str, peer: str,
+    least: float,
+) -> None:  # fmt: skip
+    """Hold how many times faster than a peer we are to a limit; note what is not held."""
+    first, again = found
+    wall, cpu = first.ratios(peer, ours)
+    bench.measure(f"{what}: {ours}, times faster than {peer}, by CPU", cpu, "")
+    if again is not None:
+        wall_again, cpu_again = again.ratios(peer, ours)
+        bench.measure(f"{what}, repeated: {ours}, times faster than {peer}", wall_again, "")
+        bench.measure(f"{what}, repeated: {ours}, times faster than {peer}, by CPU", cpu_again, "")
+    bench.ask(f"{what}: {ours}, times faster than {peer}", wall, ">=", least)
+
+
+def measure_exact_cuts(ground: Ground) -> None:
+    """Cut at entries where no basket begins."""
+    bench, kind = ground.bench, ground.kind
+    for count in COUNTS:
+        span = FIRST_ENTRY, FIRST_ENTRY + count
+        if span[1] > kind.entries:
+            continue
+        subjects: dict[str, Callable[[], Turn]] = {
+            "evstream": partial(ground.cut, "evstream", "cut", *span),
+            "evstream with its index": partial(ground.cut, "evstream", "cut_indexed", *span),
+            "CloneTree": partial(ground.cut, "root", "clone", *span),
+            "Snapshot": partial(ground.cut, "root", "snapshot", *span),
+        }
+        least = {"CloneTree": 4.0, "Snapshot": 4.0}
+        if kind.name == "nano":
+            # uproot writes no objects, and vectors as counted arrays.
+            subjects["uproot"] = partial(ground.cut, "uproot", "uproot", *span)
+            least["uproot"] = 5.0
+        what = f"{kind.name}, exact cut of {count}"
+        found = in_turn(bench, what, subjects, 1 if bench.quick else 5 if count < 100_000 else 3)
+        for peer, limit in least.items():
+            hold(bench, what, found, "evstream", peer, 15.0 if count == 100_000 else limit)
+            if count == 10_000 and peer != "uproot":
+                hold(bench, what, found, "evstream with its index", peer, 8.0)
+
+
+def measure_aligned_cuts(ground: Ground) -> None:
+    """Cut at clusters, against a plain copy of as many bytes."""
+    bench, kind = ground.bench, ground.kind
+    with rootio.FileSource(ground.path) as source:
+        index = rootio.inspect(source)
+        clusters = index.tree(kind.tree).clusters
+        for entries in COUNTS[1:]:
+            begin = int(clusters[1])
+            if begin + entries > kind.entries:
+                continue
+            stop = int(clusters[np.searchsorted(clusters, begin + entries)])
+            cut = rootio.plan_cut(index, tree=kind.tree, entry_start=begin, entry_stop=stop)
+            cut.prepare(source)
+            subjects: dict[str, Callable[[], Turn]] = {
+                "evstream with its index": partial(ground.cut_here, index, begin, stop),
+                "first bytes": partial(ground.first_bytes, index, begin, stop),
+                "copy": partial(ground.copy, cut.size),
+            }
+            what = f"{kind.name}, aligned cut of {stop - begin}"
+            medians, _ = in_turn(bench, what, subjects, 5 if bench.quick else 15)
+            bench.measure(f"{what}: size", cut.size, "B")
+            wall, cpu = medians.ratios("evstream with its index", "copy")
+            bench.measure(f"{what}: times what copying takes, by CPU", cpu, "")
+            bench.ask(f"{what}: times what copying as many bytes takes", wall, "<=", 1.3)
+            first = medians.wall["first bytes"].median
+            bench.ask(f"{what}: seconds to its first bytes", first, "<=", 0.010)
+
+
+def measure_small_clusters(ground: Ground) -> None:
+    """Cut as many entries as a small cluster has, across two of them."""
+    bench, kind = ground.bench, ground.kind
+    with rootio.FileSource(ground.path) as source:
+        index = rootio.inspect(source)
+    begin, stop = SMALL_FIRST_ENTRY, SMALL_FIRST_ENTRY + kind.cluster_entries
+    what = f"zstd level {kind.compression % 100}, clusters of 1000, exact cut of 1000"
+    subjects = {"evstream with its index": partial(ground.cut_here, index, begin, stop)}
+    medians, _ = in_turn(bench, what, subjects, 21)
+    used = medians.cpu["evstream with its index"].median
+    bench.ask(f"{what}, with its index: CPU seconds", used, "<=", 0.015)
+
+
+def measure_selections(ground: Ground) -> None:
+    """Select scattered entries."""
+    bench, kind = ground.bench, ground.kind
+    rng = np.random.default_rng(MASK_SEED)
+    entries = min(SELECT_ENTRIES, kind.entries)
+    for share, probability in SHARES.items():
+        mask = rng.random(entries) < probability
+        subjects: dict[str, Callable[[], Turn]] = {
+            "evstream": partial(ground.select, "evstream", mask),
+            "Snapshot": partial(ground.select, "root", mask),
+        }
+        what = f"{kind.name}, {share} of {entries}"
+        found = in_turn(bench, what, subjects, 1 if bench.quick else 3)
+        hold(bench, what, found, "evstream", "Snapshot", 3.0)
+
+
+def measure_joins(ground: Ground, parts: list[Path]) -> None:
+    """Join files, against what `hadd` does once it has started."""
+    bench, kind = ground.bench, ground.kind
+    subjects: dict[str, Callable[[], Turn]] = {
+        "evstream": partial(ground.join, "evstream", "join", parts),
+        "evstream with its indices": partial(ground.join, "evstream", "join_indexed", parts),
+        "hadd": partial(ground.join, "root", "merge", parts),
+    }
+    what = f"{kind.name}, join of {len(parts)} files"
+    first, again = in_turn(bench, what, subjects, 1 if bench.quick else 5)
+    for ours, most in (("evstream with its indices", 1.0), ("evstream", 1.3)):
+        wall, cpu = first.ratios(ours, "hadd")
+        bench.measure(f"{what}: {ours}, times what hadd takes, by CPU", cpu, "")
+        if again is not None:
+            wall_again, cpu_again = again.ratios(ours, "hadd")
+            bench.measure(f"{what}, repeated: {ours}, times what hadd takes", wall_again, "")
+            bench.measure(f"{what}, repeated: {ours}, times what hadd takes, by CPU", cpu_again, "")
+        bench.ask(f"{what}: {ours}, times what hadd takes", wall, "<=", most)
+
+
+def measure_memory(bench: Bench, source: Path) -> None:
+    """Stream a product that is larger than memory should have to be."""
+    wanted = bench.choose("streamed product, bytes", full=10_000_000_000, quick=1_000_000_000)
+    command = [sys.executable, "-m", "bench.rootio_parts.memory", str(wanted), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    bench.measure("streamed product", said["bytes"], "B")
+    peak = bench.measure("streamed product: peak of resident memory", said["peak"], "B")
+    bench.ask("streamed product: peak of resident memory, bytes", peak, "<=", STREAM_BYTES_MAX)
+
+
+def measure_all(bench: Bench, workshop: Workshop, folder: Path) -> None:
+    """Make the inputs, then measure on each."""
+    nano = Kind("nano", 101, bench.choose("nano entries", full=1_250_000, quick=140_000), 10_000)
+    objects = Kind(
+        "objects", 505, bench.choose("objects entries", full=140_000, quick=16_000), 3000
+    )
+    small = [Kind("nano", compression, 20_000, 1000, 2) for compression in (501, 505)]
+    counts = bench.choose("files joined", full=[20, 200], quick=[20])
+    parts = [
+        (count, Kind(name, compression, entries // count, 10_000, 10))
+        for name, compression, entries in (("nano", 101, 240_000), ("objects", 505, 40_000))
+        for count in counts
+    ]
+    files = {kind: workshop.one(kind) for kind in (nano, objects, *small)}
+    joined = [(kind, workshop.several(kind, count)) for count, kind in parts]
+    for kind, path in files.items():
+        bench.input(path.name, {"bytes": path.stat().st_size, "compression": kind.compression})
+    for kind, paths in joined:
+        size = sum(path.stat().st_size for path in paths)
+        bench.input(f"{len(paths)} files of {kind.name}", {"bytes": size})
+    for kind in (nano, objects):
+        ground = Ground(bench, workshop, kind, files[kind], folder)
+        measure_exact_cuts(ground)
+        measure_aligned_cuts(ground)
+        measure_selections(ground)
+    for kind in small:
+        measure_small_clusters(Ground(bench, workshop, kind, files[kind], folder))
+    for kind, paths in joined:
+        measure_joins(Ground(bench, workshop, kind, paths[0], folder), paths)
+    measure_memory(bench, files[nano])
+
+
+def main() -> int:
+    """Measure, print, write, and return the exit status."""
+    bench = Bench.from_command_line("rootio", __doc__)
+    try:
+        workshop = Workshop()
+        with tempfile.TemporaryDirectory(dir=workshop.build, prefix="products-") as folder:
+            measure_all(bench, workshop, Path(folder))
+    except CannotMeasureError as problem:
+        print(f"cannot measure: {problem}", file=sys.stderr)
+        return EXIT_CANNOT_MEASURE
+    return bench.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

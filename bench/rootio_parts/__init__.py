@@ -1,0 +1,1 @@
+"""Parts of the benchmark of `evstream.rootio`: its inputs, its peers, and what is timed."""
