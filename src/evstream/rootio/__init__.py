@@ -22,7 +22,7 @@ from evstream.rootio.errors import (
     UnknownBranchError,
     UnsupportedFeatureError,
 )
-from evstream.rootio.index import ObjectInfo, SourceIndex, inspect, inspect_steps
+from evstream.rootio.index import KnownShapes, ObjectInfo, SourceIndex, inspect, inspect_steps
 from evstream.rootio.join import JoinResult, join
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.selection import select_branches
@@ -49,6 +49,7 @@ __all__ = [
     "EntryRangeError",
     "FileSource",
     "JoinResult",
+    "KnownShapes",
     "NTupleIndex",
     "NoSuchTreeError",
     "NotARootFileError",

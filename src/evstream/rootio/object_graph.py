@@ -135,6 +135,8 @@ class ObjectGraph:
         self.nodes: list[Node] = []
         self.lists: list[Items] = []
         self.arrays: list[Array] = []
+        # Nodes whose class is spelled out; ROOT does so once a class, uproot each time.
+        self.spelled: set[int] = set()
         self._keep = keep
         self._opaque = opaque
         self._by_position: dict[int, int] = {}
@@ -356,6 +358,8 @@ class ObjectGraph:
             raise CorruptFileError("an object runs past its record", offset=at)
         name, body = self._class(at + 4)
         number = len(self.nodes)
+        if body > at + 8:
+            self.spelled.add(number)
         node = Node(name)
         self.nodes.append(node)
         self._by_position[start] = number

@@ -89,7 +89,10 @@ class TreeShape:
         self._index = index
         # How many empty places a branch's list of baskets has depends on how it was filled.
         self._template = Template(
-            index.skeleton, lambda _items, _node, _written: True, open_lists={"fBaskets"}
+            index.skeleton,
+            lambda _items, _node, _written: True,
+            open_lists={"fBaskets"},
+            spelled=graph.spelled,
         )
         self._gap_at = np.array(self._template.gaps, np.int64)
         gaps = [self._gap(graph, *pair) for pair in enumerate(self._template.arrays)]

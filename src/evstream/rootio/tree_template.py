@@ -96,6 +96,8 @@ class Template:
         Pointers to these become null.
     open_lists : set of str
         Members whose lists are gaps too, behind a count of zero and a lower bound.
+    spelled : set of nodes
+        Those whose class is spelled out though it was before.
 
     Attributes
     ----------
@@ -109,11 +111,13 @@ class Template:
         keep: Callable[[Items, int, bool], bool],
         dropped: Container[int] = (),
         open_lists: Container[str] = (),
+        spelled: Container[int] = (),
     ) -> None:
         self._skeleton = skeleton
         self._keep = keep
         self._dropped = dropped
         self._open_lists = open_lists
+        self._spelled = spelled
         self._pieces: list[bytes] = []
         self._length = 0
         self._class_at: dict[str, _Place] = {}
@@ -181,7 +185,7 @@ class Template:
         opened = self._open()
         name = self._skeleton.class_names[target]
         tagged = self._class_at.get(name)
-        if tagged is not None:
+        if tagged is not None and target not in self._spelled:
             self._reference(tagged, CLASS_MASK)
         else:
             self._class_at[name] = self._here()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,14 @@ def test_a_bomb_is_not_unpacked() -> None:
         decompress(b"ZL\x08" + sizes + body, 5)
     with pytest.raises(CorruptFileError):
         decompress(b"ZL\x08" + sizes + body, RECORD_BYTES_MAX + 1)
+
+
+def test_a_frame_that_claims_more_is_not_unpacked() -> None:
+    # The block promises five bytes, the frame inside it states sixteen million.
+    body = zstandard.ZstdCompressor().compress(bytes(1 << 24))
+    sizes = len(body).to_bytes(3, "little") + (5).to_bytes(3, "little")
+    with pytest.raises(CorruptFileError, match="5 bytes"):
+        decompress(b"ZS\x01" + sizes + body, 5)
 
 
 def test_settings_read_as_root_reads_them() -> None:

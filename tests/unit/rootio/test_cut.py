@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,6 +62,17 @@ def test_a_cut_holds_what_was_asked_for(
             assert found[tree][name].array().tolist() == mine.tolist()
 
 
+class _Indirect:
+    """A source as storage adapters are: it answers ranges, and that is all."""
+
+    def __init__(self, data: bytes) -> None:
+        self.size = len(data)
+        self._data = data
+
+    def read_ranges(self, ranges: Sequence[rootio.source.Range]) -> list[bytes]:
+        return [self._data[offset : offset + size] for offset, size in ranges]
+
+
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=30))
 @RELAXED
 def test_bytes_are_the_same_in_whatever_steps_they_are_read(
@@ -70,12 +82,16 @@ def test_bytes_are_the_same_in_whatever_steps_they_are_read(
     cut = rootio.plan_cut(rootio.inspect(source), tree="Events", entry_start=3, entry_stop=490)
     cut.prepare(source)
     whole = cut.read(0, cut.size + 100, source)
-    parts, at = [], 0
+    parts, filled, at = [], [], 0
     while at < cut.size:
         step = steps[len(parts) % len(steps)]
         parts.append(cut.read(at, step, source))
+        filled.append(bytes(cut.read_into(at, memoryview(bytearray(step)), source)))
         at += step
-    assert b"".join(parts) == whole
+    assert b"".join(parts) == b"".join(filled) == whole
+    # A source that cannot read into a buffer gives the same.
+    buffer = memoryview(bytearray(cut.size))
+    assert cut.read_into(0, buffer, _Indirect(small_bytes)) == whole
 
 
 def test_an_index_survives_its_bytes(small_bytes: bytes) -> None:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evstream.rootio.errors import CorruptFileError
-from evstream.rootio.source import GAP_BYTES_MAX, RANGES_MAX, BytesSource, Range, drive, fetch
+from evstream.rootio.source import (
+    GAP_BYTES_MAX,
+    RANGES_MAX,
+    BytesSource,
+    FileSource,
+    Range,
+    direct,
+    drive,
+    fetch,
+)
 
 DATA = bytes(i * 7 % 251 for i in range(100_000))
 
@@ -55,3 +65,16 @@ def test_ranges_outside_the_file_are_refused(wrong: Range) -> None:
 def test_short_answers_are_told() -> None:
     with pytest.raises(CorruptFileError, match="got"):
         drive(fetch([(0, 50_000)], len(DATA)), BytesSource(DATA[:100]))
+
+
+def test_direct_sources_fill_buffers_or_say_that_they_cannot(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(DATA)
+    with FileSource(path) as file:
+        for source in (BytesSource(DATA), file):
+            assert direct(source) is source
+            buffer = bytearray(100)
+            source.read_into(500, memoryview(buffer))
+            assert bytes(buffer) == DATA[500:600]
+            with pytest.raises(CorruptFileError, match="got 50"):
+                source.read_into(len(DATA) - 50, memoryview(buffer))
