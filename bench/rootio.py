@@ -25,8 +25,6 @@ from evstream import rootio
 
 EXIT_CANNOT_MEASURE = 2
 COUNTS = (100, 10_000, 100_000)
-# Ranges begin where no basket does.
-FIRST_ENTRY, SMALL_FIRST_ENTRY = 34_321, 4_321
 SELECT_ENTRIES = 100_000
 SHARES = {"1 %": 0.01, "20 %": 0.20}
 MASK_SEED = 3
@@ -48,11 +46,17 @@ def hold(
     bench.ask(f"{what}: {ours}, times faster than {peer}", wall, ">=", least)
 
 
+def first_entry(kind: Kind) -> int:
+    """Choose where a range begins: well inside the file, where no basket does."""
+    return kind.entries // 4 + 321
+
+
 def measure_exact_cuts(ground: Ground) -> None:
     """Cut at entries where no basket begins."""
     bench, kind = ground.bench, ground.kind
+    begin = first_entry(kind)
     for count in COUNTS:
-        span = FIRST_ENTRY, FIRST_ENTRY + count
+        span = begin, begin + count
         if span[1] > kind.entries:
             continue
         subjects: dict[str, Callable[[], Turn]] = {
@@ -66,8 +70,8 @@ def measure_exact_cuts(ground: Ground) -> None:
             # uproot writes no objects, and vectors as counted arrays.
             subjects["uproot"] = partial(ground.cut, "uproot", "uproot", *span)
             least["uproot"] = 5.0
-        what = f"{kind.name}, exact cut of {count}"
-        found = in_turn(bench, what, subjects, 1 if bench.quick else 5 if count < 100_000 else 3)
+        what = f"{kind.label}, exact cut of {count}"
+        found = in_turn(bench, what, subjects, 1 if bench.quick else 5 if count == 100 else 3)
         for peer, limit in least.items():
             hold(bench, what, found, "evstream", peer, 15.0 if count == 100_000 else limit)
             if count == 10_000 and peer != "uproot":
@@ -92,7 +96,7 @@ def measure_aligned_cuts(ground: Ground) -> None:
                 "first bytes": partial(ground.first_bytes, index, begin, stop),
                 "copy": partial(ground.copy, cut.size),
             }
-            what = f"{kind.name}, aligned cut of {stop - begin}"
+            what = f"{kind.label}, aligned cut of {stop - begin}"
             medians, _ = in_turn(bench, what, subjects, 5 if bench.quick else 15)
             bench.measure(f"{what}: size", cut.size, "B")
             wall, cpu = medians.ratios("evstream with its index", "copy")
@@ -107,7 +111,8 @@ def measure_small_clusters(ground: Ground) -> None:
     bench, kind = ground.bench, ground.kind
     with rootio.FileSource(ground.path) as source:
         index = rootio.inspect(source)
-    begin, stop = SMALL_FIRST_ENTRY, SMALL_FIRST_ENTRY + kind.cluster_entries
+    begin = first_entry(kind)
+    stop = begin + kind.cluster_entries
     what = f"zstd level {kind.compression % 100}, clusters of 1000, exact cut of 1000"
     subjects = {"evstream with its index": partial(ground.cut_here, index, begin, stop)}
     medians, _ = in_turn(bench, what, subjects, 21)
@@ -140,7 +145,7 @@ def measure_joins(ground: Ground, parts: list[Path]) -> None:
         "hadd": partial(ground.join, "root", "merge", parts),
     }
     what = f"{kind.name}, join of {len(parts)} files"
-    first, again = in_turn(bench, what, subjects, 1 if bench.quick else 5)
+    first, again = in_turn(bench, what, subjects, 1 if bench.quick else 3)
     for ours, most in (("evstream with its indices", 1.0), ("evstream", 1.3)):
         wall, cpu = first.ratios(ours, "hadd")
         bench.measure(f"{what}: {ours}, times what hadd takes, by CPU", cpu, "")
@@ -164,9 +169,11 @@ def measure_memory(bench: Bench, source: Path) -> None:
 
 def measure_all(bench: Bench, workshop: Workshop, folder: Path) -> None:
     """Make the inputs, then measure on each."""
-    nano = Kind("nano", 101, bench.choose("nano entries", full=1_250_000, quick=140_000), 10_000)
+    entries = bench.choose("entries of nano", full=1_250_000, quick=140_000)
+    nano = Kind("nano", 101, entries, 10_000)
+    fine = Kind("nano", 101, entries, 1000)
     objects = Kind(
-        "objects", 505, bench.choose("objects entries", full=140_000, quick=16_000), 3000
+        "objects", 505, bench.choose("entries of objects", full=140_000, quick=16_000), 3000
     )
     small = [Kind("nano", compression, 20_000, 1000, 2) for compression in (501, 505)]
     counts = bench.choose("files joined", full=[20, 200], quick=[20])
@@ -175,20 +182,23 @@ def measure_all(bench: Bench, workshop: Workshop, folder: Path) -> None:
         for name, compression, entries in (("nano", 101, 240_000), ("objects", 505, 40_000))
         for count in counts
     ]
-    files = {kind: workshop.one(kind) for kind in (nano, objects, *small)}
+    kinds = [nano, objects, *small] if bench.quick else [nano, fine, objects, *small]
+    files = {kind: workshop.one(kind) for kind in kinds}
     joined = [(kind, workshop.several(kind, count)) for count, kind in parts]
     for kind, path in files.items():
         bench.input(path.name, {"bytes": path.stat().st_size, "compression": kind.compression})
     for kind, paths in joined:
         size = sum(path.stat().st_size for path in paths)
         bench.input(f"{len(paths)} files of {kind.name}", {"bytes": size})
-    for kind in (nano, objects):
+    for kind in kinds:
         ground = Ground(bench, workshop, kind, files[kind], folder)
+        if kind in small:
+            measure_small_clusters(ground)
+            continue
         measure_exact_cuts(ground)
-        measure_aligned_cuts(ground)
-        measure_selections(ground)
-    for kind in small:
-        measure_small_clusters(Ground(bench, workshop, kind, files[kind], folder))
+        if kind != fine:
+            measure_aligned_cuts(ground)
+            measure_selections(ground)
     for kind, paths in joined:
         measure_joins(Ground(bench, workshop, kind, paths[0], folder), paths)
     measure_memory(bench, files[nano])

@@ -18,6 +18,8 @@ from evstream import rootio
 
 COPY_BYTES = 1 << 20
 FIRST_BYTES = 65_536
+# What takes seconds is not repeated in its process: its first use is a small part of it.
+LONG_ENTRIES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,10 @@ class Ground:
     def _in_process(
         self, who: str, words: Callable[[Path], Sequence[str | int | Path]], entries: int | None
     ) -> Turn:
-        """Have a request done in a process of its own, and once more unless in a hurry."""
+        """Have a request done in a process of its own, and once more unless that takes long."""
         with start(who, self.workshop) as peer:
             first = peer.ask(*words(self._out()), entries=entries)
-            if self.bench.quick:
+            if self.bench.quick or (entries or 0) >= LONG_ENTRIES:
                 return Turn(first)
             return Turn(first, peer.ask(*words(self._out()), entries=entries))
 

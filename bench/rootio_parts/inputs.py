@@ -44,6 +44,11 @@ class Kind:
         """Name of its tree."""
         return TREES[self.name]
 
+    @property
+    def label(self) -> str:
+        """What tells it from other kinds in a table."""
+        return f"{self.name} in clusters of {self.cluster_entries}"
+
     def file_name(self, count: int) -> str:
         """Tell what it is made of; of several files, with a place for the number."""
         words = [self.name, self.compression, self.entries, self.cluster_entries, self.seed]
