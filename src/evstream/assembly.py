@@ -254,7 +254,7 @@ def unix_door(data_dir: Path) -> tuple[socket.socket, Address]:
     return door, Address(f"unix:{path}")
 
 
-def tcp_door(data_dir: Path, port: int, token: str) -> tuple[socket.socket, Address]:
+def tcp_door(port: int, token: str) -> tuple[socket.socket, Address]:
     """Return a TCP socket on the loopback interface, and its address.
 
     Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -67,12 +68,9 @@ def get(
 
 def parse_entries(text: str) -> tuple[int, int]:
     """Read ``START:STOP``; a missing stop is -1, the end."""
-    start, colon, stop = text.partition(":")
-    try:
-        if not colon:
-            raise ValueError("no colon")
-        return int(start or 0), int(stop or -1)
-    except ValueError as error:
+    found = re.fullmatch(r"([0-9]*):([0-9]*)", text)
+    if found is None:
         raise RequestError(
             f"{text!r} is no range of entries", hint="give START:STOP, as in 100:200"
-        ) from error
+        )
+    return int(found[1] or 0), int(found[2] or -1)

@@ -39,6 +39,7 @@ class ProgressDisplay:
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._last_line = ""
+        self._last_note = ""
         self._last_time = 0.0
         if self._console.is_terminal:
             self._bar = Progress(
@@ -63,6 +64,12 @@ class ProgressDisplay:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def note(self, line: str) -> None:
+        """Say something beside the progress, once."""
+        if line != self._last_note:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._last_note = line
 
     def show(self, view: TaskView) -> None:
         """Show where the task is now; lines come at most every few seconds."""

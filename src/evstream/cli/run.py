@@ -108,8 +108,7 @@ def run(
     try:
         view, report, reasons = run_async(lambda: _run(job))
     except _InterruptedJobError as interrupt:
-        print(f"evstream: interrupted: {interrupt}", file=sys.stderr)
-        print("evstream: the same command goes on where it was", file=sys.stderr)
+        _say([f"interrupted: {interrupt}", "the same command goes on where it was"])
         sys.exit(128 + interrupt.number)
     except EvstreamError as error:
         # Nothing was begun: leave the place as it was found, unless somebody else has it.
@@ -125,12 +124,9 @@ def run(
     else:
         print_pairs([*report.rows(), ("results", job.output)])
     if job.done_before:
-        print(
-            f"evstream: task {view.id} ended as {view.state.value} on "
-            f"{view.ended:%Y-%m-%d at %H:%M:%S} UTC; nothing was computed anew. For another "
-            "result, of a script that was changed, say, give another --output",
-            file=sys.stderr,
-        )
+        ended = f"task {view.id} ended as {view.state.value} on {view.ended:%Y-%m-%d at %H:%M:%S}"
+        remedy = "for another result, of a script that was changed, say, give another --output"
+        _say([f"{ended} UTC; nothing was computed anew; {remedy}"])
     if view.state is not TaskState.DONE:
         _say_what_is_missing(view, reasons)
         sys.exit(EXIT_INCOMPLETE)
@@ -154,13 +150,13 @@ def _in_use(output: str, error: EvstreamError) -> ConflictError:
 
 
 def _say_what_is_missing(view: TaskView, reasons: list[str]) -> None:
-    print(f"evstream: task {view.state.value}: {view.reason}", file=sys.stderr)
-    for line in reasons:
+    next_step = "a task that has ended stays so; mend the cause and give another --output"
+    _say([f"task {view.state.value}: {view.reason}", *reasons, next_step])
+
+
+def _say(texts: list[str]) -> None:
+    for line in "\n".join(texts).splitlines():
         print(f"evstream: {line}", file=sys.stderr)
-    print(
-        "evstream: a task that has ended stays so; mend the cause and give another --output",
-        file=sys.stderr,
-    )
 
 
 def _make_folder(output: Path) -> None:
@@ -186,10 +182,12 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
         service = application.client()
         registered = await service.add_dataset(job.files)
         new = NewTask(**{**_fields(job.task), "dataset": registered.name})
-        task = await service.submit(new, job.request_id(registered.name))
-        job.done_before = task.state.final
+        request_id = job.request_id(registered.name)
+        ended = {view.request_id for view in await service.tasks() if view.state.final}
+        job.done_before = request_id in ended
         if not job.done_before:
             _refuse_results_of_others(job)
+        task = await service.submit(new, request_id)
         job.begun = True
         # More workers than ranges would only start and leave.
         job.workers = min(job.workers, max(1, task.process.ranges))
@@ -265,7 +263,9 @@ async def _work(job: _Job, service: Service, url: str, state: Path, task: int) -
         if watching not in done:
             for failed in done & {keeping, guarding}:
                 await failed
-            raise _InterruptedJobError(waiting.result(), describe(await service.task(task)))
+            where = [describe(await service.task(task))]
+            where += _reasons(await service.failures(task), state / "outputs")
+            raise _InterruptedJobError(waiting.result(), "\n".join(where))
         return watching.result()
     finally:
         for one in everything:

@@ -41,9 +41,7 @@ def serve(
     async def main() -> None:
         async with assembly.open_embedded(settings, token=token) as application:
             door, address = (
-                assembly.unix_door(directory)
-                if port is None
-                else assembly.tcp_door(directory, port, token)
+                assembly.unix_door(directory) if port is None else assembly.tcp_door(port, token)
             )
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):

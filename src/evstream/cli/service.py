@@ -33,8 +33,11 @@ class Door:
 
     def settings(self, **flags: object) -> Settings:
         """Return the settings, these flags and others first."""
-        data = self.data.absolute() if self.data else None
-        return settings_of(data_dir=data, url=self.url, token=self.token, **flags)
+        url, token, data = self.url, self.token, None
+        if self.data is not None:
+            # A folder that is named outweighs an address that stands in the environment.
+            url, token, data = url or "", token or "", self.data.absolute()
+        return settings_of(data_dir=data, url=url, token=token, **flags)
 
     def ask(self, work: Callable[[Service], Awaitable[T]]) -> T:
         """Connect to the service, do some work, and close the connection."""

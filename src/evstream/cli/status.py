@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,6 +15,7 @@ from evstream.client import Service
 from evstream.wire.messages import TaskView
 
 WATCH_EVERY_S = 0.5
+WHY_EVERY_S = 15.0
 
 
 def status(
@@ -70,11 +72,17 @@ def status(
 
 
 async def watch_task(service: Service, task: int) -> TaskView:
-    """Show a task live until it has ended; return its last state."""
+    """Show a task live until it has ended, with why attempts fail; return its last state."""
+    failed, looked = 0, -WHY_EVERY_S
     with ProgressDisplay() as display:
         while True:
             view = await service.task(task)
             display.show(view)
             if view.state.final:
                 return view
+            now = time.monotonic()
+            if view.process.failed_attempts > failed and now - looked >= WHY_EVERY_S:
+                failed, looked = view.process.failed_attempts, now
+                last = (await service.failures(task))[-1]
+                display.note(f"the last failure: {last.kind}: {last.error}")
             await asyncio.sleep(WATCH_EVERY_S)

@@ -68,7 +68,6 @@ class Connection:
         *,
         key: str = "",
         answer_s_max: float = PROGRESS_S_MAX,
-        params: dict[str, str | int] | None = None,
     ) -> T:
         """Send a message and read the answer.
 
@@ -96,7 +95,6 @@ class Connection:
                     path,
                     content=content,
                     headers=headers,
-                    params=params,
                     timeout=httpx2.Timeout(answer_s_max, connect=CONNECT_S_MAX),
                 )
                 _raise_for(response.status_code, response.content)

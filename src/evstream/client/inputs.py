@@ -67,7 +67,11 @@ def _expand(text: str, dataset: str, besides: Path | None) -> list[NewFile]:
     if path.is_dir():
         files = _search(path, besides)
         if not files:
-            raise NotFoundError(f"{text} holds no file of events", hint="give another folder")
+            left_out = besides is not None and path.resolve().is_relative_to(besides.resolve())
+            hint = "it is the output folder: give another --output" if left_out else ""
+            raise NotFoundError(
+                f"{text} holds no file of events", hint=hint or "give another folder"
+            )
         return [NewFile(_absolute(file)) for file in files]
     if _is_fileset(text):
         return _fileset(path, dataset)

@@ -141,7 +141,8 @@ class Service:
                 try:
                     await download.go_on(self._connection, url)
                     return received + download.received
-                except DescriptorUnknownError:
+                except DescriptorUnknownError as unknown:
+                    error = unknown
                     plan = await self.register_product(plan.descriptor)
                 except TransientError as transient:
                     error = transient

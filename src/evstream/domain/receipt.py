@@ -251,6 +251,9 @@ def _entries(rows: Iterable[Sequence[Any]]) -> int:
 def _check_outputs(receipt: dict[str, Any]) -> None:
     """Every range has outputs of its own, and a merge holds what its parts held."""
     outputs = receipt["outputs"]
+    for field in ("name", "file"):
+        if len({output[field] for output in outputs}) != len(outputs):
+            raise VerificationError(f"two outputs have one {field}")
     named = [index for row in receipt["commits"] for index in row[4]]
     if len(named) != len(set(named)):
         raise VerificationError("two ranges claim one output")

@@ -9,7 +9,6 @@ from datetime import datetime
 
 from evstream.domain.errors import LimitError, RequestError
 from evstream.domain.names import DatasetName, TaskId
-from evstream.domain.outputs import check_stream_name
 from evstream.domain.splitting import check_events_per_range
 from evstream.domain.states import TaskState
 
@@ -68,7 +67,6 @@ class TaskSpec:
         LimitError, RequestError
         """
         check_events_per_range(self.events_per_range)
-        check_stream_name(OUTPUT_STREAM)
         split_command(self.payload)
         for name in ("payload_s_max", "failures_max", "losses_max"):
             if getattr(self, name) <= 0:

@@ -67,7 +67,14 @@ class Products:
         self._prepared: OrderedDict[ProductKey, asyncio.Task[Product]] = OrderedDict()
 
     def register(self, descriptor: Descriptor) -> ProductKey:
-        """Remember a descriptor for a while; return its key."""
+        """Remember a descriptor for a while; return its key.
+
+        Raises
+        ------
+        RequestError
+            It describes nothing that is made here.
+        """
+        _parameters(descriptor)
         key = descriptor.key
         if key not in self._descriptors:
             self._descriptors[key] = descriptor
@@ -140,17 +147,7 @@ class Products:
             self._weights.pop(oldest, None)
 
     async def _make(self, key: ProductKey, descriptor: Descriptor) -> Product:
-        if (descriptor.recipe, descriptor.recipe_version) != (SLICE, 1):
-            raise RequestError(
-                f"recipe {descriptor.recipe} version {descriptor.recipe_version} is not known",
-                hint="this service makes 'slice' version 1",
-            )
-        if len(descriptor.sources) != 1 or len(descriptor.sources[0].entries) != 1:
-            raise RequestError("a slice has one source and one interval of entries")
-        tree, branches = descriptor.parameter("tree"), descriptor.parameter("branches")
-        listed = branches is None or isinstance(branches, list)
-        if not listed or not all(isinstance(name, str) for name in (tree, *(branches or ()))):
-            raise RequestError("a slice has the name of a tree and a list of names of branches")
+        tree, branches = _parameters(descriptor)
         piece = descriptor.sources[0]
         file = await self._file(piece.fingerprint)
         if descriptor.format != file.format:
@@ -226,3 +223,19 @@ class Products:
             making.cancel()
         await asyncio.gather(*self._prepared.values(), return_exceptions=True)
         self._sources.close()
+
+
+def _parameters(descriptor: Descriptor) -> tuple[str, list[str] | None]:
+    """Return tree and branches of a slice; refuse what is none."""
+    if (descriptor.recipe, descriptor.recipe_version) != (SLICE, 1):
+        raise RequestError(
+            f"recipe {descriptor.recipe} version {descriptor.recipe_version} is not known",
+            hint="this service makes 'slice' version 1",
+        )
+    if len(descriptor.sources) != 1 or len(descriptor.sources[0].entries) != 1:
+        raise RequestError("a slice has one source and one interval of entries")
+    tree, branches = descriptor.parameter("tree"), descriptor.parameter("branches")
+    listed = branches is None or isinstance(branches, list)
+    if not listed or not all(isinstance(name, str) for name in (tree, *(branches or ()))):
+        raise RequestError("a slice has the name of a tree and a list of names of branches")
+    return tree, branches

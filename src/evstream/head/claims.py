@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import slice_of
+from evstream.domain.errors import RequestError
 from evstream.domain.intervals import Interval
 from evstream.domain.ledger import Commit, LeasedInterval
 from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
@@ -26,6 +27,7 @@ from evstream.wire import messages as m
 from evstream.wire.range_id import range_id
 
 POLL_S = 0.5
+CPU_S_MAX = 1 << 50
 
 
 class Claims:
@@ -71,7 +73,15 @@ class Claims:
         )
 
     async def renew(self, lease: LeaseId, request: m.RenewRequest) -> list[LeasedInterval]:
-        """Extend a lease; return what it still holds."""
+        """Extend a lease; return what it still holds.
+
+        Raises
+        ------
+        RequestError
+            CPU seconds that would falsify the sums.
+        """
+        if not all(0 <= unit.cpu_s <= CPU_S_MAX for unit in request.running):
+            raise RequestError(f"CPU seconds lie outside 0 to {CPU_S_MAX}", lease=lease)
         return await self._ledger.renew_lease(
             lease,
             WorkerId(request.worker),

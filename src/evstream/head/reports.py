@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,9 @@ from evstream.domain.task import OUTPUT_STREAM, is_merge, process_book, task_of
 from evstream.head.claims import merge_inputs
 from evstream.ports import Ledger, OutputStore
 from evstream.wire.messages import UnitReport
+
+NUMBER_MAX = 1 << 50
+"""Seconds or bytes of one unit; sums of millions of them are still exact."""
 
 
 class Reports:
@@ -139,7 +141,7 @@ def _check_numbers(report: UnitReport) -> None:
                 f"{report.failure.kind!r} is no kind of failure",
                 hint=f"give one of {', '.join(sorted(FAILURE_KINDS))}",
             )
-    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+    if not all(0 <= number <= NUMBER_MAX for number in numbers):
         raise RequestError(
-            "a report's numbers are below 0", hint="give seconds and bytes from 0 up"
+            f"a report's numbers lie outside 0 to {NUMBER_MAX}", hint="give seconds and bytes"
         )

@@ -81,9 +81,12 @@ def choose_tree(dataset: Dataset, tree: str) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
+        names_of = {file.lfn: ", ".join(sorted(file.trees)) or "none" for file in dataset.files}
+        told = [f"{lfn}: {trees}" for lfn, trees in names_of.items()][:3]
+        alone = len(told) == 1
         raise RequestError(
-            "the files have no tree in common",
-            hint="give files of one kind with trees in them",
+            f"{dataset.files[0].lfn} has no tree" if alone else "the files have no tree in common",
+            hint=f"give files of one kind with trees in them (trees of {'; '.join(told)})",
         )
     raise RequestError(
         f"the files have several trees: {', '.join(names)}",

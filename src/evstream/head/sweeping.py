@@ -9,7 +9,7 @@ from evstream.domain.errors import DataError, NotFoundError, RequestError
 from evstream.domain.names import TaskId
 from evstream.domain.outputs import OutputName
 from evstream.domain.states import TaskState
-from evstream.domain.task import process_book
+from evstream.domain.task import Task, process_book
 from evstream.head.books import books_of
 from evstream.ports import Catalogue, Ledger, OutputStore
 
@@ -26,6 +26,9 @@ class Sweeping:
         self._catalogue = catalogue
         self._ledger = ledger
         self._store = store
+        # The names that an ended task was found to keep, hashed: as long as they are the
+        # same, its commits need not be read again.
+        self._settled: dict[TaskId, int] = {}
 
     async def sweep(self) -> int:
         """Remove what may go; return how many objects went.
@@ -42,28 +45,32 @@ class Sweeping:
             by_task[parsed.task].append(parsed)
         leases = {lease.lease for lease in await self._ledger.leases()}
         removed = 0
-        for task, names in by_task.items():
+        self._settled = {task: kept for task, kept in self._settled.items() if task in by_task}
+        for task_id, names in by_task.items():
+            content = hash(tuple(names))
+            if self._settled.get(task_id) == content:
+                continue
             try:
+                task = await self._catalogue.task(task_id)
                 keep = await self._keep(task)
+            except NotFoundError:
+                # A ledger restored from an older copy may not know it: keep everything.
+                continue
             except DataError as error:
                 # Unreadable: what belongs to it stays, and others are swept all the same.
-                log.warning("outputs of task %s are not swept: %s", task, error)
+                log.warning("outputs of task %s are not swept: %s", task_id, error)
                 continue
-            if keep is None:
-                continue
-            for parsed in names:
-                if parsed.lease not in leases and str(parsed) not in keep:
-                    await self._store.delete(str(parsed))
+            surplus = [name for name in names if str(name) not in keep]
+            for output in surplus:
+                if output.lease not in leases:
+                    await self._store.delete(str(output))
                     removed += 1
+            if task.state.final and not surplus:
+                self._settled[task_id] = content
         return removed
 
-    async def _keep(self, task_id: TaskId) -> set[str] | None:
+    async def _keep(self, task: Task) -> set[str]:
         """Return the names that are committed and not replaced, and the logs of failures."""
-        try:
-            task = await self._catalogue.task(task_id)
-        except NotFoundError:
-            # A ledger restored from an older copy may not know it: keep everything.
-            return None
         replaced = task.spec.merge and task.state in (
             TaskState.DONE,
             TaskState.FINISHED,
@@ -72,7 +79,7 @@ class Sweeping:
         for book in await books_of(self._ledger, task):
             for attempt in await self._ledger.failed_attempts(book):
                 keep.add(attempt.failure.log)
-            if replaced and book == process_book(task_id):
+            if replaced and book == process_book(task.id):
                 continue
             for commit in await self._ledger.commits(book):
                 keep.update(output.name for output in commit.success.outputs)

@@ -97,6 +97,7 @@ class Tasks:
         process = await self._ledger.progress(process_book(task.id))
         return m.TaskView(
             id=task.id,
+            request_id=task.request_id,
             spec=task.spec,
             state=task.state,
             created=task.created,

@@ -123,9 +123,10 @@ class NewTask(Message, frozen=True):
 
 
 class TaskView(Message, frozen=True):
-    """GET /v1/tasks/ID."""
+    """GET /v1/tasks/ID; ``request_id`` is the Idempotency-Key that made the task."""
 
     id: int
+    request_id: str
     spec: TaskSpec
     state: TaskState
     created: datetime

@@ -39,7 +39,7 @@ def output(path: Path, merged_into: int | None = None) -> dict[str, Any]:
     return {
         "stream": "output",
         "file": path.name,
-        "name": "tasks/1/output/x",
+        "name": f"tasks/1/output/{path.name}",
         "size": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "adler32": "0" * 8,

@@ -77,6 +77,11 @@ def set_at(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def repeat_a_name(receipt: dict[str, Any]) -> None:
+    """List one file of the store as the output of two ranges."""
+    receipt["outputs"][1]["name"] = receipt["outputs"][0]["name"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -92,6 +97,7 @@ def set_at(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
         (set_at("files", 0, "asked", to=[[0, 19]]), "not asked"),
         (set_at("files", to=[]), "does not list"),
         (set_at("commits", 0, 4, to=[1]), "two ranges claim one output"),
+        (repeat_a_name, "two outputs have one name"),
         (set_at("commits", 0, 4, to=[99]), "not listed"),
         (set_at("commits", 0, 4, to=[-1]), "not listed"),
         (set_at("commits", 0, to=None), "damaged"),

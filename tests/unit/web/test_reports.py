@@ -52,6 +52,8 @@ BAD_NUMBERS: list[dict[str, Any]] = [
     {"failure": {"kind": "payload", "error": "e", "cpu_s": -1.0}},
     {"failure": {"kind": "bogus", "error": "e"}},
     {"success": {"outputs": [], "bytes_in": -5}},
+    {"success": {"outputs": [], "bytes_in": 2**62}},
+    {"success": {"outputs": [], "cpu_s": 1.7e308}},
 ]
 
 

@@ -1,0 +1,55 @@
+"""Leases run out by the service's time, but not by time that it slept through."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from evstream.adapters.catalogue.memory import MemoryLedger
+from evstream.daemons import expire_leases
+from evstream.domain.ledger import BookRules
+from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
+from evstream.domain.splitting import Chunk
+from evstream.testing.manual_clock import ManualClock
+
+LEASE_S = 10.0
+
+
+class PausedClock(ManualClock):
+    """Each sleep lasts as long as it should, and a pause longer; then the loop is ended."""
+
+    def __init__(self, pauses: list[float]) -> None:
+        super().__init__()
+        self._pauses = pauses
+
+    async def sleep(self, seconds: float) -> None:
+        if not self._pauses:
+            raise asyncio.CancelledError
+        self.advance(seconds + self._pauses.pop(0))
+
+
+@pytest.mark.parametrize(
+    ("pauses", "lost"),
+    [
+        ([0.0] * 8, False),
+        ([0.0] * 12, True),
+        # The head itself was paused for longer than a lease: nobody could renew.
+        ([0.0, 0.0, 60.0, 0.0, 0.0], False),
+        ([0.0, 0.0, 60.0, *[0.0] * 12], True),
+    ],
+)
+def test_a_pause_costs_no_lease(pauses: list[float], lost: bool) -> None:
+    clock = PausedClock(pauses)
+    ledger = MemoryLedger(clock)
+    touched: list[TaskId] = []
+
+    async def main() -> None:
+        await ledger.open_book(2, BookRules(10), [Chunk(0, Lfn("a"), 0, 10)])
+        await ledger.claim_ranges(LeaseId("l"), WorkerId("w"), 1, timedelta(seconds=LEASE_S))
+        await expire_leases(ledger, touched.append, clock, every_s=1.0)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert bool(touched) == lost
