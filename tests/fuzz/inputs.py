@@ -1,0 +1,164 @@
+"""Small sound files for the fuzzer to begin with, made when it runs.
+
+``python -m tests.fuzz.inputs FOLDER`` writes them: a folder a target, and ``base``, what
+targets build upon.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import uproot
+
+from evstream import rootio
+from evstream.adapters.formats import KnownFormats
+from evstream.domain.dataset import Fingerprint
+from evstream.domain.descriptor import slice_of
+from evstream.rootio.compression import decompress
+from evstream.rootio.container import Window, read_record
+from evstream.rootio.source import BytesSource, drive
+from evstream.wire.receipt_signature import ReceiptSigner
+
+ENTRIES = 24
+
+LHE = b"""<LesHouchesEvents version="3.0">
+<!-- <event> -->
+<header><initrwgt><weight id='1'>up</weight></initrwgt><![CDATA[ <event> ]]></header>
+<init>
+ 2212 2212 6.5E+03 6.5E+03 0 0 7 7 3 1
+</init>
+<event npLO=" -1 ">
+ 1 1 1. 1. 1. 1.
+<rwgt><wgt id='1'>1.0</wgt></rwgt>
+</event>
+<!-- between -->
+<event>
+</event></LesHouchesEvents>
+#end
+"""
+HEPMC3 = b"""HepMC::Version 3.02.05
+HepMC::Asciiv3-START_EVENT_LISTING
+W 1
+N name
+T tool\\|1\\|words
+E 0 0 0
+U GEV MM
+E 1 0 0
+U GEV MM
+HepMC::Asciiv3-END_EVENT_LISTING
+
+"""
+HEPMC2 = b"""
+HepMC::Version 2.06.09
+HepMC::IO_GenEvent-START_EVENT_LISTING
+E 0 0 9.1e+01 1.2e-01 7.8e-03 221 0 0 0 0 0 1 1.0
+N 1 "0"
+U GEV MM
+HepMC::IO_GenEvent-END_EVENT_LISTING
+"""
+RECEIPT = {
+    "evstream": 1,
+    "task": {"id": 1, "tree": "Events"},
+    "files": [{"lfn": "a.root", "entries": 30, "asked": [[0, 20]]}],
+    "commits": [["a.root", 0, 10, 1, [0]], ["a.root", 10, 15, 1, [1]]],
+    "set_aside": [["a.root", 15, 18, "bad"]],
+    "cancelled": [["a.root", 18, 20]],
+    "outputs": [
+        {"file": "x.root", "size": 1, "sha256": "ab", "entries": {"Events": 10}, "merged_into": 2},
+        {"file": "y.root", "size": 1, "sha256": "ab", "entries": {"Events": 5}, "merged_into": 2},
+        {"file": "z.root", "size": 1, "sha256": "ab", "entries": {"Events": 15}, "merged_into": None},
+    ],
+    "counts": {
+        "events": 20, "committed": 15, "ranges_committed": 2, "set_aside": 3, "cancelled": 2,
+        "attempts": 2, "failed_attempts": 0,
+    },
+}  # fmt: skip
+
+
+def root_file(compression: object = None) -> bytes:
+    """Return a ROOT file with a jagged tree, a tree in a directory and a histogram."""
+    rng = np.random.default_rng(1)
+    with (
+        tempfile.NamedTemporaryFile(suffix=".root") as out,
+        uproot.recreate(out.name, compression=compression) as file,
+    ):
+        for name in ("Events", "deep/er/other"):
+            file.mktree(name, {"x": "f8", "jet": "var * float32", "fixed": ("i2", (3,))})
+            for _ in range(3):
+                sizes = rng.integers(0, 4, ENTRIES // 3)
+                jets = ak.unflatten(np.arange(sizes.sum(), dtype=np.float32), sizes)
+                fixed = np.ones((len(sizes), 3), np.int16)
+                file[name].extend(
+                    {
+                        "x": np.arange(len(sizes)) * 0.5,
+                        "njet": sizes.astype("i4"),
+                        "jet": jets,
+                        "fixed": fixed,
+                    }
+                )
+        file["histogram"] = np.histogram(rng.normal(size=100), bins=4)
+        file.file.sink.flush()
+        return Path(out.name).read_bytes()
+
+
+def _root_records(content: bytes) -> tuple[bytes, bytes]:
+    """Return a file's class descriptions and one tree's record, decompressed."""
+    source = BytesSource(content)
+    index = rootio.inspect(source)
+    assert index.streamers is not None
+    streamers = decompress(index.streamers.payload, index.streamers.key.object_bytes)
+    ((key, payload),) = drive(read_record(Window(len(content)), [index.trees["Events"].key]), source)
+    return bytes(streamers), bytes(decompress(payload, key.object_bytes))
+
+
+def _index_body(content: bytes) -> bytes:
+    """Return a source index as the codec packs it: the text's length, then text and arrays."""
+    import cramjam
+
+    from evstream.rootio.index_codec import _HEAD
+
+    packed = rootio.inspect(BytesSource(content)).to_bytes()
+    *_, text_bytes = _HEAD.unpack_from(packed)
+    body = bytes(cramjam.zstd.decompress(packed[_HEAD.size :]))
+    return text_bytes.to_bytes(4, "big") + body
+
+
+def write(folder: Path) -> None:
+    """Write the inputs of all targets."""
+    plain, packed = root_file(), root_file(uproot.ZLIB(1))
+    streamers, tree = _root_records(plain)
+    lhe = KnownFormats().named("lhe")
+    kept = lhe.inspect(BytesSource(LHE)).to_bytes()
+    descriptor = slice_of(Fingerprint(10, "uuid", "ab" * 32), "Events", (0, 5), ("x",))
+    receipt = ReceiptSigner(b"k" * 32).sign(RECEIPT)
+    files = {
+        "base": [plain],
+        "root_file": [plain, packed],
+        "root_join": [plain],
+        "root_streamers": [streamers],
+        "root_tree": [tree],
+        "root_baskets": [bytes(64)],
+        "root_index": [_index_body(plain)],
+        "lhe": [LHE],
+        "hepmc": [HEPMC3, HEPMC2],
+        "gzip_text": [bytes(range(64))],
+        "parquet_columns": [bytes(range(1, 40))],
+        "hdf5_layout": [bytes(range(1, 40))],
+        "kept_index": [kept],
+        "descriptor": [descriptor.canonical_bytes],
+        "receipt": [json.dumps(receipt).encode()],
+        "messages": [b'{"name": "user:x", "files": [{"pfn": "a.root"}]}', b"bytes=0-5"],
+    }
+    for name, contents in files.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number, content in enumerate(contents):
+            (folder / name / f"seed{number}").write_bytes(content)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,403 @@
+"""What is fuzzed: each target takes any bytes to a result or to an error of our tree.
+
+Errors of ours are caught by `attempt`; whatever else comes out of a target is a finding,
+and so is a product that is not what it should be.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import io
+import json
+import os
+import random
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cramjam
+import numpy as np
+
+from evstream import rootio
+from evstream.adapters.formats import KnownFormats, tables
+from evstream.adapters.formats.text_stream import Search
+from evstream.domain.descriptor import Descriptor
+from evstream.domain.errors import EvstreamError
+from evstream.domain.receipt import check_ledger
+from evstream.rootio.class_plan import Plans
+from evstream.rootio.index_codec import _HEAD, MAGIC, VERSION
+from evstream.rootio.source import BytesSource
+from evstream.rootio.streamer_info import StreamerInfos
+from evstream.rootio.tree_reader import read_tree
+from evstream.web.byte_ranges import parse_range
+from evstream.wire import messages
+from evstream.wire.receipt_signature import check_signature
+from evstream.wire.signed_urls import descriptor_from_query
+
+INPUTS_VARIABLE = "EVSTREAM_FUZZ_INPUTS"
+PIECE_BYTES = 1 << 16
+
+Target = Callable[[bytes], None]
+TARGETS: dict[str, Target] = {}
+FORMATS = KnownFormats()
+
+
+def target(run: Target) -> Target:
+    """Enter a function into the list of targets; errors of our tree are good answers."""
+
+    def attempt(data: bytes) -> None:
+        with contextlib.suppress(EvstreamError):
+            run(data)
+
+    TARGETS[run.__name__] = attempt
+    return attempt
+
+
+@cache
+def base() -> bytes:
+    """Return the sound ROOT file that targets build upon."""
+    return Path(os.environ[INPUTS_VARIABLE], "base", "seed0").read_bytes()
+
+
+@cache
+def base_index() -> rootio.SourceIndex:
+    """Return its index."""
+    return rootio.inspect(BytesSource(base()))
+
+
+def use(index: rootio.SourceIndex, content: bytes) -> None:
+    """Cut a piece of each tree and read it; a product of ours is one that we read."""
+    source = BytesSource(content)
+    for tree in list(index.trees.values())[:3]:
+        stop = min(tree.entries, 17)
+        start = min(3, stop)
+        with contextlib.suppress(EvstreamError):
+            cut = rootio.plan_cut(index, tree=tree.path, entry_start=start, entry_stop=stop)
+            cut.prepare(source)
+            product = cut.read(0, min(cut.size, 8 << 20), source)
+            assert len(product) == min(cut.size, 8 << 20)
+
+
+@target
+def root_file(data: bytes) -> None:
+    """Header, directories, keys, all records, then cuts."""
+    index = rootio.inspect(BytesSource(data))
+    use(index, data)
+    rootio.SourceIndex.from_bytes(index.to_bytes())
+
+
+@target
+def root_join(data: bytes) -> None:
+    """A sound file with another one: trees, histograms and objects that are added."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        rootio.join([BytesSource(base()), BytesSource(data)], Path(folder, "out.root"))
+
+
+@target
+def root_streamers(data: bytes) -> None:
+    """Class descriptions, and the sound tree read by them."""
+    plans = Plans(StreamerInfos(data, 64))
+    for name in ("TTree", "TBranch", "TH1D", "TLeafF"):
+        with contextlib.suppress(EvstreamError):
+            plans.bases(name)
+    tree = base_index().trees["Events"]
+    at = tree.key.seek + tree.key.key_bytes
+    read_tree("Events", tree.key, base()[at : at + tree.key.object_bytes], plans)
+
+
+@cache
+def _plans() -> Plans:
+    streamers = base_index().streamers
+    assert streamers is not None
+    return Plans(StreamerInfos(streamers.payload, streamers.key.key_bytes))
+
+
+@target
+def root_tree(data: bytes) -> None:
+    """A tree's record."""
+    tree = read_tree("Events", base_index().trees["Events"].key, data, _plans())
+    assert tree.entries >= 0
+    assert (np.diff(tree.clusters) >= 0).all()
+
+
+@target
+def root_baskets(data: bytes) -> None:
+    """Cuts of a sound index from a file whose baskets are not sound."""
+    content = bytearray(base())
+    seeks = base_index().trees["Events"].baskets
+    places = sorted(zip(seeks.seek.tolist(), seeks.nbytes.tolist(), strict=True))
+    for at in range(0, len(data) - 3, 4):
+        (place, change) = struct.unpack_from("<HH", data, at)
+        seek, nbytes = places[place % len(places)]
+        if seek > 0 and nbytes > 0:
+            content[seek + (change >> 8) % nbytes] ^= change & 0xFF
+    use(base_index(), bytes(content))
+
+
+@target
+def root_index(data: bytes) -> None:
+    """A kept source index, packed as the codec does, then a cut by it."""
+    text_bytes = int.from_bytes(data[:4], "big")
+    body = data[4:]
+    head = _HEAD.pack(MAGIC, VERSION, len(body), text_bytes)
+    index = rootio.SourceIndex.from_bytes(head + bytes(cramjam.zstd.compress(body)))
+    use(index, base())
+
+
+def _cut_text(name: str, content: bytes) -> None:
+    """Cut a text in two: header, all its events and the end must be there again."""
+    source = BytesSource(content)
+    text = FORMATS.named(name)
+    index = text.inspect(source)
+    entries = index.trees["events"].entries
+    parts = []
+    for start, stop in ((0, 0), (0, entries // 2), (entries // 2, entries), (0, entries)):
+        cut = text.plan_cut(index, tree="events", entry_start=start, entry_stop=stop)
+        cut.prepare(source)
+        parts.append(cut.read(0, cut.size, source))
+    empty, first, second, whole = parts
+    assert whole == content
+    assert len(first) + len(second) == len(whole) + len(empty)
+    again = BytesSource(second)
+    assert text.inspect(again).trees["events"].entries == entries - entries // 2
+
+
+@target
+def lhe(data: bytes) -> None:
+    """Tags, comments and CDATA sections."""
+    _search_in_pieces("lhe", data)
+    _cut_text("lhe", data)
+
+
+@target
+def hepmc(data: bytes) -> None:
+    """Lines."""
+    _search_in_pieces("hepmc", data)
+    _cut_text("hepmc", data)
+
+
+def _search_in_pieces(name: str, data: bytes) -> None:
+    """Find the same events whatever the pieces that the text comes in."""
+    grammar: Any = FORMATS.named(name)._grammar  # type: ignore[attr-defined]
+    found = []
+    for size in (len(data) or 1, 7):
+        pieces = (data[at : at + size] for at in range(0, len(data), size))
+        try:
+            found.append(grammar.event_starts(Search(pieces)))
+        except EvstreamError as error:
+            found.append(type(error))
+    assert found[0] == found[1], found
+
+
+@target
+def gzip_text(data: bytes) -> None:
+    """Gzip members, whole and broken, with text in them."""
+    rng = random.Random(data)
+    lines = b"".join(b"E %d\n" % n * rng.randrange(1, 60) for n in range(rng.randrange(60)))
+    head = b"HepMC::Version 3\nHepMC::Asciiv3-START_EVENT_LISTING\n"
+    text = head + lines + b"HepMC::Asciiv3-END_EVENT_LISTING\n"
+    at = rng.randrange(len(text))
+    packed = bytearray(gzip.compress(text[:at]) + gzip.compress(text[at:]))
+    for number in range(0, len(data) - 1, 2):
+        packed[(data[number] * 257 + number) % len(packed)] ^= data[number + 1]
+    content = bytes(packed)
+    source = BytesSource(content)
+    index = FORMATS.named("hepmc.gz").inspect(source)
+    entries = index.trees["events"].entries
+    cut = FORMATS.named("hepmc.gz").plan_cut(
+        index, tree="events", entry_start=entries // 3, entry_stop=entries
+    )
+    cut.prepare(source)
+    zlib.decompress(cut.read(0, cut.size, source), 31)
+
+
+@target
+def kept_index(data: bytes) -> None:
+    """The index that other formats keep."""
+    index = tables.load(data)
+    for tree in index.trees.values():
+        tables.select(tree, ["*"], "any")
+
+
+@target
+def descriptor(data: bytes) -> None:
+    """Descriptors as JSON, and packed into a URL."""
+    text = data.decode("utf-8", "replace")
+    with contextlib.suppress(EvstreamError):
+        descriptor_from_query(text)
+    with contextlib.suppress(EvstreamError):
+        packed = base64.urlsafe_b64encode(zlib.compress(data)).decode().rstrip("=")
+        descriptor_from_query(packed)
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    found = Descriptor.from_wire(plain)
+    assert Descriptor.from_wire(found.to_wire()).key == found.key
+
+
+@target
+def receipt(data: bytes) -> None:
+    """Receipts, with whatever signature."""
+    try:
+        plain = json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return
+    with contextlib.suppress(EvstreamError):
+        check_signature(plain)
+    check_ledger(plain)
+
+
+KINDS = (
+    messages.NewDataset,
+    messages.NewTask,
+    messages.NewSlice,
+    messages.NewProduct,
+    messages.ClaimRequest,
+    messages.ClaimAnswer,
+    messages.RenewRequest,
+    messages.ReportRequest,
+)
+
+
+@target
+def messages_(data: bytes) -> None:
+    """Messages of the API, and the Range header."""
+    found = parse_range(data.decode("latin-1"), 1000)
+    assert found is None or 0 <= found[0] <= found[1] <= 1000
+    for kind in KINDS:
+        with contextlib.suppress(EvstreamError):
+            messages.decode(messages.encode(messages.decode(data, kind)), kind)
+
+
+@target
+def parquet_columns(data: bytes) -> None:
+    """Tables of any shape: our names for columns, and cuts of some of them."""
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    from evstream.adapters.formats import parquet
+
+    rng = random.Random(data)
+    schema = pa.schema([_field(pa, rng, data, depth=0) for _ in range(1 + len(data) % 4)])
+    if len(set(schema.names)) < len(schema.names):
+        return
+    rows = [{f.name: _value(pa, rng, f) for f in schema} for _ in range(rng.randrange(9))]
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema), out, row_group_size=3)
+    source = BytesSource(out.getvalue())
+    parquet.fingerprint(source)
+    ((tree,), _) = parquet.inspect(source)
+    names = [branch.name for branch in tree.branches]
+    assert len(set(names)) == len(names)
+    assert tree.entries == len(rows)
+    start = rng.randrange(len(rows) + 1)
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as product:
+        parquet.cut(source, product.name, "events", [(start, len(rows))], None)
+        whole = pq.read_table(io.BytesIO(out.getvalue()))
+        assert pq.read_table(product.name).to_pylist() == whole.to_pylist()[start:]
+        parquet.cut(source, product.name, "events", [(start, len(rows))], names[:1])
+        found = pq.read_table(product.name)
+        assert found.num_rows == len(rows) - start
+        assert len(found.schema.names) == 1
+
+
+def _field(pa: Any, rng: random.Random, data: bytes, depth: int) -> Any:
+    """Return a field of a type that follows from the data."""
+    name = rng.choice(["a", "b", "c", "list", "element", "item", "key_value", "a.b", "x y", "é"])
+    nullable = rng.random() < 0.5
+    choice = rng.randrange(8 if depth < 3 else 4)
+    if choice < 4:
+        return pa.field(name, [pa.int32(), pa.float64(), pa.string(), pa.bool_()][choice], nullable)
+    inner = _field(pa, rng, data, depth + 1)
+    if choice == 4:
+        return pa.field(name, pa.list_(inner), nullable)
+    if choice == 5:
+        return pa.field(name, pa.large_list(inner), nullable)
+    if choice == 6:
+        other = _field(pa, rng, data, depth + 1)
+        members = [inner] if other.name == inner.name else [inner, other]
+        return pa.field(name, pa.struct(members), nullable)
+    return pa.field(name, pa.map_(pa.string(), inner.type), nullable)
+
+
+def _value(pa: Any, rng: random.Random, field: Any) -> Any:
+    if field.nullable and rng.random() < 0.2:
+        return None
+    kind = field.type
+    if pa.types.is_map(kind):
+        return [(f"k{i}", _value(pa, rng, kind.item_field)) for i in range(rng.randrange(3))]
+    if pa.types.is_struct(kind):
+        return {
+            kind.field(i).name: _value(pa, rng, kind.field(i)) for i in range(kind.num_fields)
+        }
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [_value(pa, rng, kind.value_field) for _ in range(rng.randrange(3))]
+    if pa.types.is_boolean(kind):
+        return rng.random() < 0.5
+    return f"s{rng.randrange(5)}" if pa.types.is_string(kind) else rng.randrange(100)
+
+
+@target
+def hdf5_layout(data: bytes) -> None:
+    """Files of any structure: which datasets have entries, and cuts of them."""
+    import h5py
+
+    from evstream.adapters.formats import hdf5
+
+    rng = random.Random(data)
+    out = io.BytesIO()
+    with h5py.File(out, "w") as file:
+        groups = [file["/"]]
+        for _ in range(len(data) % 12):
+            _grow(h5py, rng, groups)
+    source = BytesSource(out.getvalue())
+    trees, _ = hdf5.inspect(source)
+    for tree in trees[:3]:
+        start = rng.randrange(tree.entries + 1)
+        with tempfile.NamedTemporaryFile(dir="/dev/shm") as product:
+            hdf5.cut(source, product.name, tree.path, [(start, tree.entries)], None)
+            with h5py.File(product.name) as made, h5py.File(out) as given:
+                group = "" if tree.path == "/" else tree.path
+                for branch in tree.branches:
+                    path = branch.name if not group else f"{group}/{branch.name}"
+                    path = path if path in made else f"{group.rpartition('/')[0]}/{branch.name}"
+                    if path + "_offsets" not in made:
+                        found, expected = made[path][()], given[path][start:]
+                        assert found.dtype == expected.dtype
+                        assert found.tolist() == expected.tolist()
+
+
+def _grow(h5py: Any, rng: random.Random, groups: list[Any]) -> None:
+    """Add something to a file."""
+    group = rng.choice(groups)
+    name = rng.choice(["a", "b", "c", "a_offsets", "b_offsets", "jets"])
+    if name in group:
+        return
+    choice = rng.randrange(7)
+    length = rng.choice([0, 1, 4, 4, 4, 9])
+    if choice == 0:
+        groups.append(group.create_group(name))
+    elif choice == 1:
+        group[name] = rng.choice([h5py.SoftLink("/a"), h5py.ExternalLink("x.h5", "/a")])
+    elif choice == 2:
+        group[name] = rng.choice([1.5, "text", b"raw", h5py.Empty("f4")])
+    elif choice == 3:
+        group[name] = rng.choice(groups)
+    elif choice == 4:
+        offsets = np.sort(np.array([rng.randrange(length + 1) for _ in range(5)]))
+        offsets[0], offsets[-1] = 0, length
+        group[name] = offsets
+    else:
+        chunks = rng.choice([None, (3,)]) if length else None
+        values = np.array([rng.randrange(100) for _ in range(length)], rng.choice(["i2", ">f8"]))
+        group.create_dataset(name, data=values, chunks=chunks, maxshape=(None,) if chunks else None)
+
+
+TARGETS["messages"] = TARGETS.pop("messages_")
