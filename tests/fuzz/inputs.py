@@ -62,7 +62,7 @@ U GEV MM
 HepMC::IO_GenEvent-END_EVENT_LISTING
 """
 RECEIPT = {
-    "evstream": 1,
+    "evstream_receipt": 1,
     "task": {"id": 1, "tree": "Events"},
     "files": [{"lfn": "a.root", "entries": 30, "asked": [[0, 20]]}],
     "commits": [["a.root", 0, 10, 1, [0]], ["a.root", 10, 15, 1, [1]]],
@@ -71,7 +71,7 @@ RECEIPT = {
     "outputs": [
         {"file": "x.root", "size": 1, "sha256": "ab", "entries": {"Events": 10}, "merged_into": 2},
         {"file": "y.root", "size": 1, "sha256": "ab", "entries": {"Events": 5}, "merged_into": 2},
-        {"file": "z.root", "size": 1, "sha256": "ab", "entries": {"Events": 15}, "merged_into": None},
+        {"file": "z.root", "size": 1, "sha256": "", "entries": {"Events": 15}, "merged_into": None},
     ],
     "counts": {
         "events": 20, "committed": 15, "ranges_committed": 2, "set_aside": 3, "cancelled": 2,
@@ -106,26 +106,27 @@ def root_file(compression: object = None) -> bytes:
         return Path(out.name).read_bytes()
 
 
+def rntuple_file() -> bytes:
+    """Return a ROOT file with an RNTuple in two clusters."""
+    with tempfile.NamedTemporaryFile(suffix=".root") as out:
+        with uproot.recreate(out.name, compression=None) as file:
+            jets = ak.Array([[1.0, 2.0], [], [3.0], []])
+            content = {"x": np.arange(4) * 0.5, "jet": jets, "n": np.arange(4, dtype=np.int16)}
+            ntuple = file.mkrntuple("Events", content)
+            ntuple.extend(content)
+        return Path(out.name).read_bytes()
+
+
 def _root_records(content: bytes) -> tuple[bytes, bytes]:
     """Return a file's class descriptions and one tree's record, decompressed."""
     source = BytesSource(content)
     index = rootio.inspect(source)
     assert index.streamers is not None
     streamers = decompress(index.streamers.payload, index.streamers.key.object_bytes)
-    ((key, payload),) = drive(read_record(Window(len(content)), [index.trees["Events"].key]), source)
+    ((key, payload),) = drive(
+        read_record(Window(len(content)), [index.trees["Events"].key]), source
+    )
     return bytes(streamers), bytes(decompress(payload, key.object_bytes))
-
-
-def _index_body(content: bytes) -> bytes:
-    """Return a source index as the codec packs it: the text's length, then text and arrays."""
-    import cramjam
-
-    from evstream.rootio.index_codec import _HEAD
-
-    packed = rootio.inspect(BytesSource(content)).to_bytes()
-    *_, text_bytes = _HEAD.unpack_from(packed)
-    body = bytes(cramjam.zstd.decompress(packed[_HEAD.size :]))
-    return text_bytes.to_bytes(4, "big") + body
 
 
 def write(folder: Path) -> None:
@@ -137,13 +138,14 @@ def write(folder: Path) -> None:
     descriptor = slice_of(Fingerprint(10, "uuid", "ab" * 32), "Events", (0, 5), ("x",))
     receipt = ReceiptSigner(b"k" * 32).sign(RECEIPT)
     files = {
-        "base": [plain],
+        "base": [plain, rntuple_file()],
+        "rntuple": [bytes(range(60))],
         "root_file": [plain, packed],
         "root_join": [plain],
         "root_streamers": [streamers],
         "root_tree": [tree],
         "root_baskets": [bytes(64)],
-        "root_index": [_index_body(plain)],
+        "root_index": [rootio.inspect(BytesSource(plain)).to_bytes()],
         "lhe": [LHE],
         "hepmc": [HEPMC3, HEPMC2],
         "gzip_text": [bytes(range(64))],

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from evstream.rootio.assembly import FileAssembly, folders_above
 from evstream.rootio.beside import Rules
 from evstream.rootio.companions import Companions, companions
-from evstream.rootio.errors import EntryRangeError
+from evstream.rootio.errors import EntryRangeError, corrupt_steps_if_broken
 from evstream.rootio.gathering import Gathering
 from evstream.rootio.index import SourceIndex, inspect
 from evstream.rootio.product import Product
@@ -107,6 +107,7 @@ class Cut:
         """
         drive(self.prepare_steps(), source)
 
+    @corrupt_steps_if_broken
     def prepare_steps(self) -> Steps[None]:
         """Do what `prepare` does, without I/O of its own."""
         if self._product is not None:
@@ -143,6 +144,7 @@ class Cut:
             raise EntryRangeError("a product has no bytes before its beginning", offset=offset)
         return self._prepared().read_into(offset, buffer, [source])
 
+    @corrupt_steps_if_broken
     def read_steps(self, offset: int, size: int) -> Steps[bytes]:
         """Do what `read` does, without I/O of its own."""
         if offset < 0 or size < 0:

@@ -1,7 +1,8 @@
 """Source indices as bytes: compact, versioned, quick to load, safe to lose.
 
 A magic and a version, then one zstd frame: a JSON text for names and small
-numbers, and behind it the large arrays that the text refers to by position.
+numbers, and behind it the large arrays that the text refers to by position; then a
+digest of it all.
 Nothing in it is executed when it is read.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 
 import cramjam
 import numpy as np
+import xxhash
 
 from evstream.rootio.errors import CorruptFileError, corrupt_if_broken
 from evstream.rootio.index import Folder, ObjectInfo, Record, SourceIndex
@@ -33,8 +35,9 @@ from evstream.rootio.tree_index import (
 from evstream.rootio.tree_template import Skeleton
 
 MAGIC = b"EVSINDEX"
-VERSION = 2
+VERSION = 3
 _HEAD = Struct(">8sHQI")
+_DIGEST = Struct(">Q")
 _BYTES_MAX = 1 << 31
 _ZSTD_LEVEL = 3
 
@@ -102,7 +105,12 @@ def encode_index(index: SourceIndex) -> bytes:
     ).encode()
     body = b"".join([text, *out.parts])
     packed = bytes(cramjam.zstd.compress(body, level=_ZSTD_LEVEL))
-    return _HEAD.pack(MAGIC, VERSION, len(body), len(text)) + packed
+    return sealed(_HEAD.pack(MAGIC, VERSION, len(body), len(text)) + packed)
+
+
+def sealed(content: bytes) -> bytes:
+    """Return an index with its digest behind it: damage is found before it is believed."""
+    return content + _DIGEST.pack(xxhash.xxh3_64_intdigest(content))
 
 
 @corrupt_if_broken
@@ -119,6 +127,9 @@ def decode_index(data: bytes) -> SourceIndex:
         raise CorruptFileError(
             "this is no source index of this version", hint="inspect the file again"
         )
+    data, digest = data[: -_DIGEST.size], data[-_DIGEST.size :]
+    if _DIGEST.pack(xxhash.xxh3_64_intdigest(data)) != digest:
+        raise CorruptFileError("a source index is damaged", hint="inspect the file again")
     if size > _BYTES_MAX:
         raise CorruptFileError(f"a source index claims {size} bytes")
     body = bytearray(size)

@@ -362,7 +362,7 @@ def decode(body: bytes | str, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RequestError(
             f"{kind.__name__}: {error}", hint="see /v1 in the API reference"
         ) from error

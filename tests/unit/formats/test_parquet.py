@@ -203,3 +203,17 @@ def test_damage_is_told() -> None:
         cut(content[:-4] + b"PARE", 0, 10)
     with pytest.raises(DataError):
         cut(content[:4] + b"\xff" * 2000 + content[2004:], 0, 10)
+
+
+def test_columns_that_look_alike_have_names_of_their_own() -> None:
+    inner = pa.struct([("b", pa.int32())])
+    schema = pa.schema([("a", pa.list_(inner)), ("a.b", pa.int32())])
+    content = pa.table({"a": [[{"b": 1}]], "a.b": [2]}, schema)
+    _, index = FORMATS.inspect(BytesSource(stored(content)))
+    names = [branch.name for branch in index.trees["events"].branches]
+    assert names == ["a.list.element.b", "a.b"]
+    found = pq.read_table(io.BytesIO(cut(stored(content), 0, 1, ["a.b"])))
+    assert found.to_pylist() == [{"a.b": 2}]
+    twins = pa.table({"a": [{"b": 1}], "a.b": [2]}, pa.schema([("a", inner), ("a.b", "i4")]))
+    with pytest.raises(UnsupportedFeatureError, match=r"two of its columns are called a\.b"):
+        FORMATS.inspect(BytesSource(stored(twins)))

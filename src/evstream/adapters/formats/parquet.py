@@ -240,7 +240,13 @@ def _columns(metadata: pq.FileMetaData, schema: pa.Schema) -> tuple[_Column, ...
     """Return the leaves with the names that people use."""
     leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
     names = [".".join(_without_wrappers(leaf.path.split("."))) for leaf in leaves]
-    shared = Counter(names)
+    paths = Counter(leaf.path for leaf in leaves)
+    if len(paths) < len(leaves):
+        twice = next(path for path, count in paths.items() if count > 1)
+        raise UnsupportedFeatureError(
+            f"two of its columns are called {twice}", hint="rename one of them"
+        )
+    shared = Counter([*names, *paths])
     below = Counter(leaf.path.split(".")[0] for leaf in leaves)
     columns = []
     for number, (leaf, short) in enumerate(zip(leaves, names, strict=True)):
