@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PYTEST_ARGS ?=
+# Tests share no state, so they run on all cores; more than eight gain little.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -17,10 +19,10 @@ demo: setup-demo  ## generate real events, process them with two workers, verify
 	@$(BIN)/python -m demo.run $(DEMO_ARGS)
 
 test: setup-test  ## every test that this machine can run; skips say why (PYTEST_ARGS=...)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: setup-test  ## tests that start no server and take no long time
-	@$(BIN)/python -m pytest -m "not server and not slow" $(PYTEST_ARGS)
+	@$(PYTEST) -m "not server and not slow" $(PYTEST_ARGS)
 
 fuzz: setup-test  ## fuzz every parser for ten minutes in all: make fuzz [SECONDS=600]
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || { echo "no wheel of atheris for this Python" >&2; exit 2; }

@@ -56,6 +56,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have to tell beside that they passed: counts, above all."""
+    reports = [one for kind in terminalreporter.stats.values() for one in kind]
+    properties = [pair for one in reports for pair in getattr(one, "user_properties", ())]
+    told = dict.fromkeys(str(text) for name, text in properties if name == "told")
+    if told:
+        terminalreporter.section("counts")
+    for line in told:
+        terminalreporter.line(line)
+
+
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """Seed of a random test: another one each time, printed if the test fails.

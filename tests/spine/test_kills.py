@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ class Victims:
 
 
 def test_every_receipt_is_exact_after_200_kills(
-    command: CommandLine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: CommandLine, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     seed = int(os.environ.get("EVSTREAM_KILLS_SEED", random.SystemRandom().getrandbits(32)))
     print(f"seed {seed}")
@@ -93,12 +94,12 @@ def test_every_receipt_is_exact_after_200_kills(
         counts = _check(command, data, task, tmp_path / f"results{task}")
         attempts += counts["attempts"]
         failed += counts["failed_attempts"]
-    with capsys.disabled():
-        print(
-            f"\n{tasks} tasks, {tasks * ENTRIES} events, {victims.kills['service']} kills of the "
-            f"service and {victims.kills['pilot']} of pilots (seed {seed}): {attempts} attempts, "
-            f"{failed} lost or failed, every receipt exact"
-        )
+    record_property(
+        "told",
+        f"{tasks} tasks, {tasks * ENTRIES} events, {victims.kills['service']} kills of the "
+        f"service and {victims.kills['pilot']} of pilots (seed {seed}): {attempts} attempts, "
+        f"{failed} lost or failed, every receipt exact",
+    )
 
 
 def _submit(command: CommandLine, data: Path, source: Path, payload: Path, number: int) -> int:
