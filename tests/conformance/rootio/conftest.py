@@ -75,9 +75,15 @@ class Judged:
     read: int = 0
     irreproducible: int = 0
     by_uproot: int = 0
+    ntuple_products: int = 0
+    ntuple_entries: int = 0
+    ntuple_fields: int = 0
+    ntuple_values: int = 0
+    fields_by_uproot: int = 0
     trees: set[tuple[str, str]] = field(default_factory=set)
     bytes_only: set[str] = field(default_factory=set)
     uproot_cannot: set[str] = field(default_factory=set)
+    ntuples: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, pair: Pair, verdict: Sequence[int]) -> None:
         """Count one comparison by ROOT that came out equal."""
@@ -91,6 +97,15 @@ class Judged:
         if pair.bytes_only:
             self.bytes_only.add(f"{pair.source.name}: {pair.tree}")
 
+    def add_ntuple(self, pair: NTuplePair, verdict: Sequence[int]) -> None:
+        """Count one comparison of an RNTuple by ROOT that came out equal."""
+        fields, values, entries = verdict
+        self.ntuple_products += 1
+        self.ntuple_entries += entries
+        self.ntuple_fields += fields
+        self.ntuple_values += values
+        self.ntuples.add((pair.source.name, pair.ntuple))
+
     def summary(self) -> dict[str, object]:
         """Return the counts as plain values."""
         return {
@@ -102,6 +117,12 @@ class Judged:
             "branches_as_read": self.read,
             "objects_that_root_reads_differently_each_time": self.irreproducible,
             "branches_by_uproot": self.by_uproot,
+            "rntuples": len(self.ntuples),
+            "comparisons_of_rntuples": self.ntuple_products,
+            "entries_of_rntuples": self.ntuple_entries,
+            "top_level_fields": self.ntuple_fields,
+            "values_of_fields": self.ntuple_values,
+            "fields_by_uproot": self.fields_by_uproot,
             "trees_that_root_cannot_read_into_objects": sorted(self.bytes_only),
             "branches_that_uproot_cannot_read_in_the_source": sorted(self.uproot_cannot),
         }
@@ -113,7 +134,7 @@ SUMMARY = HERE.parents[2] / "build" / "conformance-rootio.json"
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how much was compared with ROOT, and what could not be; keep it in build/."""
-    if not JUDGED.products:
+    if not JUDGED.products and not JUDGED.ntuple_products:
         return
     found = JUDGED.summary()
     # What passed was equal; a session with failures has no figures to cite.
@@ -198,6 +219,8 @@ def equal_ntuples_by_root(root_bin: Path, tmp_path: Path) -> Compare:
             assert verdict.startswith("EQUAL"), f"{verdict}: {pair.line()}"
         counts = [tuple(map(int, verdict.split()[1:])) for verdict in verdicts]
         assert [c[2] for c in counts] == [pair.entries for pair in pairs]
+        for pair, count in zip(pairs, counts, strict=True):
+            JUDGED.add_ntuple(pair, count)
         return counts
 
     return compare

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from evstream import rootio
 from tests.conformance.rootio.conftest import (
+    JUDGED,
     NTUPLE_ZOO,
     Compare,
     NTuplePair,
@@ -99,8 +100,9 @@ def test_products_of_public_files(
     pairs, chosen = products(shared_data / name, tmp_path, random.Random(f"{SEED}{name}"))
     equal_ntuples_by_root(pairs)
     for pair, entries in zip(pairs, chosen, strict=True):
-        _, unreadable = equal_by_uproot(pair.source, pair.ntuple, entries, pair.product)
+        compared, unreadable = equal_by_uproot(pair.source, pair.ntuple, entries, pair.product)
         assert not unreadable
+        JUDGED.fields_by_uproot += compared
 
 
 @pytest.mark.slow
@@ -115,7 +117,9 @@ def test_products_of_the_zoo(
     if name in UPROOT_CANNOT_READ:
         return
     for pair, entries in zip(pairs, chosen, strict=True):
-        equal_by_uproot(pair.source, pair.ntuple, entries, pair.product)
+        compared, unreadable = equal_by_uproot(pair.source, pair.ntuple, entries, pair.product)
+        JUDGED.fields_by_uproot += compared
+        JUDGED.uproot_cannot |= {f"{pair.source.name}: {n}" for n in unreadable}
 
 
 def test_the_zoo_holds_what_it_is_for(ntuple_zoo: Zoo) -> None:

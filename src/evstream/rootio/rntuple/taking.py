@@ -428,11 +428,10 @@ def pages_of(
     index: NTupleIndex, rows: Sequence[int], source_size: int
 ) -> Steps[tuple[dict[int, memoryview], int]]:
     """Read pages, wherever their pieces lie; return them by row, and how many bytes."""
-    pages = index.tables.pages
+    pages = index.tables.pages.take(np.array(rows, np.int64))
     pieces = {
-        row: index.pieces.get(int(pages.seek[row]))
-        or [(int(pages.seek[row]), int(pages.nbytes[row]))]
-        for row in rows
+        row: index.pieces.get(seek) or [(seek, nbytes)]
+        for row, seek, nbytes in zip(rows, pages.seek.tolist(), pages.nbytes.tolist(), strict=True)
     }
     views = yield from fetch([r for held in pieces.values() for r in held], source_size)
     answers = iter(views)
