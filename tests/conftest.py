@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 import sys
 import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 SEED_VARIABLE = "EVSTREAM_TEST_SEED"
 _SEED = pytest.StashKey[int]()
+_JUDGED = Path(__file__).parents[1] / "build" / "conformance-rootio.json"
 
 # What a failure needs to be replayed is printed with it: hypothesis gives its blob.
 # Limits of time are left to the tests that measure time: machines are shared.
@@ -57,14 +61,37 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests have to tell beside that they passed: counts, above all."""
-    reports = [one for kind in terminalreporter.stats.values() for one in kind]
-    properties = [pair for one in reports for pair in getattr(one, "user_properties", ())]
-    told = dict.fromkeys(str(text) for name, text in properties if name == "told")
-    if told:
+    """Print what tests have to tell beside that they passed: counts, above all.
+
+    A test tells a line by ``record_property("told", line)``, and what it compared with
+    ROOT by a property ``judged``; the sums of these are kept in build/ besides. Only
+    tests that passed count.
+    """
+    passed = terminalreporter.stats.get("passed", ())
+    properties = [pair for report in passed for pair in report.user_properties]
+    judged = _sums([value for name, value in properties if name == "judged"])
+    lines = dict.fromkeys(str(value) for name, value in properties if name == "told")
+    for name, value in judged.items():
+        text = f"{len(value)}: {', '.join(value[:5])}" if isinstance(value, list) else value
+        lines[f"{name}: {text}"] = None
+    if lines:
         terminalreporter.section("counts")
-    for line in told:
+    for line in lines:
         terminalreporter.line(line)
+    if judged:
+        _JUDGED.parent.mkdir(exist_ok=True)
+        _JUDGED.write_text(json.dumps(judged, indent=2) + "\n")
+
+
+def _sums(judged: list[dict[str, dict[str, Any]]]) -> dict[str, int | list[str]]:
+    """Add up what tests compared, and unite what they name."""
+    sums: Counter[str] = Counter()
+    names: dict[str, set[str]] = defaultdict(set)
+    for one in judged:
+        sums.update(one["sums"])
+        for kind, known in one["names"].items():
+            names[kind].update(known)
+    return {**sums, **{kind: sorted(known) for kind, known in names.items() if known}}
 
 
 @pytest.fixture

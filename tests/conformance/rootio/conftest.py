@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -65,86 +65,58 @@ class Pair:
 Compare = Callable[..., list[tuple[int, int, int, int]]]
 
 
-@dataclass
 class Judged:
-    """What ROOT and uproot compared in this session, for those who cite it."""
+    """What one test compared with ROOT and uproot, in the form that tests/conftest.py sums up."""
 
-    products: int = 0
-    entries: int = 0
-    stored: int = 0
-    read: int = 0
-    irreproducible: int = 0
-    by_uproot: int = 0
-    ntuple_products: int = 0
-    ntuple_entries: int = 0
-    ntuple_fields: int = 0
-    ntuple_values: int = 0
-    fields_by_uproot: int = 0
-    trees: set[tuple[str, str]] = field(default_factory=set)
-    bytes_only: set[str] = field(default_factory=set)
-    uproot_cannot: set[str] = field(default_factory=set)
-    ntuples: set[tuple[str, str]] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.sums: Counter[str] = Counter()
+        self.names: dict[str, set[str]] = defaultdict(set)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.sums.clear()
+        self.names.clear()
 
     def add(self, pair: Pair, verdict: Sequence[int]) -> None:
         """Count one comparison by ROOT that came out equal."""
         stored, read, irreproducible, entries = verdict
-        self.products += 1
-        self.entries += entries
-        self.stored += stored
-        self.read += read
-        self.irreproducible += irreproducible
-        self.trees.add((pair.source.name, pair.tree))
+        self.sums["comparisons of trees"] += 1
+        self.sums["entries of trees"] += entries
+        self.sums["branches as stored"] += stored
+        self.sums["branches as read"] += read
+        self.sums["objects that ROOT reads differently each time"] += irreproducible
+        self.names["files"].add(pair.source.name)
+        self.names["trees"].add(f"{pair.source.name}: {pair.tree}")
         if pair.bytes_only:
-            self.bytes_only.add(f"{pair.source.name}: {pair.tree}")
+            unreadable = self.names["trees that ROOT cannot read into objects"]
+            unreadable.add(f"{pair.source.name}: {pair.tree}")
 
     def add_ntuple(self, pair: NTuplePair, verdict: Sequence[int]) -> None:
         """Count one comparison of an RNTuple by ROOT that came out equal."""
         fields, values, entries = verdict
-        self.ntuple_products += 1
-        self.ntuple_entries += entries
-        self.ntuple_fields += fields
-        self.ntuple_values += values
-        self.ntuples.add((pair.source.name, pair.ntuple))
+        self.sums["comparisons of RNTuples"] += 1
+        self.sums["entries of RNTuples"] += entries
+        self.sums["top-level fields"] += fields
+        self.sums["values of fields"] += values
+        self.names["files"].add(pair.source.name)
+        self.names["RNTuples"].add(f"{pair.source.name}: {pair.ntuple}")
 
-    def summary(self) -> dict[str, object]:
-        """Return the counts as plain values."""
-        return {
-            "source_files": len({name for name, _ in self.trees}),
-            "trees": len(self.trees),
-            "comparisons_of_trees": self.products,
-            "entries": self.entries,
-            "branches_as_stored": self.stored,
-            "branches_as_read": self.read,
-            "objects_that_root_reads_differently_each_time": self.irreproducible,
-            "branches_by_uproot": self.by_uproot,
-            "rntuples": len(self.ntuples),
-            "comparisons_of_rntuples": self.ntuple_products,
-            "entries_of_rntuples": self.ntuple_entries,
-            "top_level_fields": self.ntuple_fields,
-            "values_of_fields": self.ntuple_values,
-            "fields_by_uproot": self.fields_by_uproot,
-            "trees_that_root_cannot_read_into_objects": sorted(self.bytes_only),
-            "branches_that_uproot_cannot_read_in_the_source": sorted(self.uproot_cannot),
-        }
+    def add_by_uproot(self, what: str, compared: int, unreadable: Iterable[str]) -> None:
+        """Count branches or fields that uproot read alike, and name those it cannot read."""
+        self.sums[f"{what} by uproot"] += compared
+        self.names["branches that uproot cannot read in the source"].update(unreadable)
 
 
 JUDGED = Judged()
-SUMMARY = HERE.parents[2] / "build" / "conformance-rootio.json"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how much was compared with ROOT, and what could not be; keep it in build/."""
-    if not JUDGED.products and not JUDGED.ntuple_products:
-        return
-    found = JUDGED.summary()
-    # What passed was equal; a session with failures has no figures to cite.
-    found["failures"] = len(terminalreporter.stats.get("failed", ()))
-    SUMMARY.parent.mkdir(exist_ok=True)
-    SUMMARY.write_text(json.dumps(found, indent=2) + "\n")
-    terminalreporter.section(f"compared with ROOT ({SUMMARY})")
-    for name, value in found.items():
-        text = f"{len(value)}: {', '.join(value[:5])}" if isinstance(value, list) else value
-        terminalreporter.line(f"{name.replace('_', ' ')}: {text}")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Hand what a test compared to the session's summary; what passed was equal."""
+    JUDGED.clear()
+    yield
+    names = {kind: sorted(known) for kind, known in JUDGED.names.items()}
+    item.user_properties.append(("judged", {"sums": dict(JUDGED.sums), "names": names}))
 
 
 @pytest.fixture

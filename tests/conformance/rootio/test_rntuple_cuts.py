@@ -102,7 +102,7 @@ def test_products_of_public_files(
     for pair, entries in zip(pairs, chosen, strict=True):
         compared, unreadable = equal_by_uproot(pair.source, pair.ntuple, entries, pair.product)
         assert not unreadable
-        JUDGED.fields_by_uproot += compared
+        JUDGED.add_by_uproot("fields", compared, [])
 
 
 @pytest.mark.slow
@@ -118,8 +118,8 @@ def test_products_of_the_zoo(
         return
     for pair, entries in zip(pairs, chosen, strict=True):
         compared, unreadable = equal_by_uproot(pair.source, pair.ntuple, entries, pair.product)
-        JUDGED.fields_by_uproot += compared
-        JUDGED.uproot_cannot |= {f"{pair.source.name}: {n}" for n in unreadable}
+        names = [f"{pair.source.name}: {name}" for name in unreadable]
+        JUDGED.add_by_uproot("fields", compared, names)
 
 
 def test_the_zoo_holds_what_it_is_for(ntuple_zoo: Zoo) -> None:

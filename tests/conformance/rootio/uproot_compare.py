@@ -66,8 +66,8 @@ def equal_by_uproot(
             else:
                 different.append(name)
     assert not different, f"{product} differs from {source} in {different[:20]}"
-    JUDGED.by_uproot += compared
-    JUDGED.uproot_cannot.update(f"{source.name}: {tree}/{name}" for name in unreadable)
+    names = [f"{source.name}: {tree}/{name}" for name in unreadable]
+    JUDGED.add_by_uproot("branches", compared, names)
     return compared, unreadable
 
 
