@@ -123,7 +123,7 @@ def _plans() -> Plans:
 @target
 def root_tree(data: bytes) -> None:
     """A tree's record."""
-    tree = read_tree("Events", base_index().trees["Events"].key, data, _plans())
+    tree, _ = read_tree("Events", base_index().trees["Events"].key, data, _plans())
     assert tree.entries >= 0
     assert (np.diff(tree.clusters) >= 0).all()
 
