@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evstream.daemons.loop import log_error, repeat
+from evstream.domain.errors import NotFoundError
 from evstream.head import Finishing
 from evstream.ports import Clock
 
@@ -24,6 +25,8 @@ async def finish_tasks(finishing: Finishing, clock: Clock, every_s: float) -> No
         for task in await finishing.wait():
             try:
                 await finishing.advance(task)
+            except NotFoundError:
+                continue  # A report named a task that there never was.
             except Exception as error:  # noqa: BLE001 - one task must not hold up the others
                 log_error(f"finish_tasks: task {task}", error)
                 finishing.nudge(task)

@@ -30,6 +30,8 @@ SUSPECT_LOSSES = 3
 A worker that dies takes what runs beside the culprit with it. So no worker holds two
 suspects at once: the innocent ones soon run without the culprit, and are cleared.
 """
+NUMBER_MAX = 1 << 40
+"""Seconds or bytes of one unit, at most; the sum of eight million stays below 2**63."""
 ERROR_CHARS_MAX = 2000
 """Of a failure's reason; what is longer is cut. Logs hold the rest."""
 

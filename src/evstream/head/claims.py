@@ -8,7 +8,7 @@ from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import RequestError
 from evstream.domain.intervals import Interval
-from evstream.domain.ledger import Commit, LeasedInterval
+from evstream.domain.ledger import NUMBER_MAX, Commit, LeasedInterval
 from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.splitting import Chunk, units_of
@@ -27,7 +27,6 @@ from evstream.wire import messages as m
 from evstream.wire.range_id import range_id
 
 POLL_S = 0.5
-CPU_S_MAX = 1 << 50
 
 
 class Claims:
@@ -80,8 +79,8 @@ class Claims:
         RequestError
             CPU seconds that would falsify the sums.
         """
-        if not all(0 <= unit.cpu_s <= CPU_S_MAX for unit in request.running):
-            raise RequestError(f"CPU seconds lie outside 0 to {CPU_S_MAX}", lease=lease)
+        if not all(0 <= unit.cpu_s <= NUMBER_MAX for unit in request.running):
+            raise RequestError(f"CPU seconds lie outside 0 to {NUMBER_MAX}", lease=lease)
         return await self._ledger.renew_lease(
             lease,
             WorkerId(request.worker),

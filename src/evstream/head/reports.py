@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from evstream.domain.errors import EvstreamError, RequestError, TransientError
-from evstream.domain.ledger import ERROR_CHARS_MAX, FAILURE_KINDS, Failure, RangeReport, Success
+from evstream.domain.ledger import (
+    ERROR_CHARS_MAX,
+    FAILURE_KINDS,
+    NUMBER_MAX,
+    Failure,
+    RangeReport,
+    Success,
+)
 from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.states import Answer
@@ -16,9 +23,6 @@ from evstream.domain.task import OUTPUT_STREAM, is_merge, process_book, task_of
 from evstream.head.claims import merge_inputs
 from evstream.ports import Ledger, OutputStore
 from evstream.wire.messages import UnitReport
-
-NUMBER_MAX = 1 << 50
-"""Seconds or bytes of one unit; sums of millions of them are still exact."""
 
 
 class Reports:

@@ -94,6 +94,21 @@ def test_a_log_that_is_anothers_is_refused(kind: str, other: str) -> None:
     _with_api(work)
 
 
+def test_a_report_on_a_task_that_never_was_troubles_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        report, _ = await _claim_and_store(client)
+        report["ref"] = {**report["ref"], "book": 1998}
+        body = {"reports": [{**report, "failure": {"kind": "payload", "error": "e"}}]}
+        answer = await client.post("/v1/reports", json=body, headers=DOOR)
+        assert answer.json() == {"answers": ["superseded"]}
+        await VirtualClock().sleep(30.0)
+
+    _with_api(work)
+    assert not [record for record in caplog.records if "task 999" in record.getMessage()]
+
+
 def test_a_reason_without_end_is_cut() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
         report, _ = await _claim_and_store(client)

@@ -66,7 +66,8 @@ CREATE TABLE free (
     PRIMARY KEY (book, chunk, entry_start)
 ) STRICT, WITHOUT ROWID;
 
--- Claims look here, each for its kind: no worker holds two suspects at once.
+-- Claims look here, each for its kind: no worker holds two suspects at once. The limit
+-- is the ledger's SUSPECT_LOSSES.
 CREATE INDEX free_returned ON free (book, chunk, entry_start) WHERE losses < 3;
 CREATE INDEX free_suspect ON free (book, chunk, entry_start) WHERE losses >= 3;
 
