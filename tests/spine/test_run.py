@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -440,6 +442,8 @@ def test_no_file_of_others_is_replaced(
     command.run(*words)
     other = command.run(*words, "--events-per-range", 10, status=1)
     assert "receipt.json is there and is not of this job" in other.stderr
+    with contextlib.closing(sqlite3.connect(out / ".evstream/ledger.sqlite")) as ledger:
+        assert ledger.execute("SELECT count(*) FROM task").fetchall() == [(1,)], "none left behind"
     assert all(level.holds for level in verify_receipt(out / "receipt.json"))
 
 
