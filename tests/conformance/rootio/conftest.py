@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-TIMEOUT_S = 600
+from tests.conformance.rootio.zoo import HERE, TIMEOUT_S, Zoo, build_ntuple_zoo, build_zoo
 
 # ROOT 6.40 crashes when it reads this tree's own source into objects without
 # dictionaries, so its stored bytes are compared, and uproot reads what it can.
@@ -214,84 +212,13 @@ def compare_ntuples(
     return verdicts
 
 
-@dataclass(frozen=True)
-class Zoo:
-    """Files with every kind of branch, and the library with their classes."""
-
-    library: Path
-    files: dict[str, Path]
-
-
-# name: compression, seed, entries, entries per cluster, offsets left to counters
-ZOO = {
-    "zlib": (101, 1, 1000, 100, False),
-    "zlib_b": (101, 2, 300, 100, False),
-    "zstd": (505, 3, 1000, 250, False),
-    "lz4": (404, 4, 1000, 1000, False),
-    "lzma": (206, 5, 400, 100, False),
-    "plain": (0, 6, 1000, -30_000_000, False),
-    "mapped": (101, 7, 1000, 100, True),
-    "unmapped": (101, 7, 1000, 100, False),
-}
+@pytest.fixture(scope="session")
+def zoo(root_bin: Path) -> Zoo:
+    """Files with every kind of branch; skip where no compiler makes dictionaries."""
+    return build_zoo(root_bin)
 
 
 @pytest.fixture(scope="session")
-def zoo(root_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
-    """Build the zoo with ROOT; skip where no compiler makes dictionaries."""
-    where = tmp_path_factory.mktemp("zoo")
-    if shutil.which("g++") is None:
-        pytest.skip("no C++ compiler to make ROOT dictionaries")
-    shutil.copy(HERE / "make_zoo.C", where)
-    files = {}
-    for name, (compression, seed, entries, flush, generate) in ZOO.items():
-        # A process each, so that each file has process ids of its own.
-        files[name] = where / f"{name}.root"
-        arguments = (
-            f'"{files[name]}",{compression},{seed},{entries},{flush},{str(generate).lower()}'
-        )
-        run = subprocess.run(
-            [root_bin / "root.exe", "-b", "-q", "-l", f"make_zoo.C+({arguments})"],
-            cwd=where, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-        )  # fmt: skip
-        assert files[name].exists(), run.stdout[-2000:] + run.stderr[-2000:]
-    return Zoo(where / "make_zoo_C.so", files)
-
-
-# name: compression, seed, entries, entries per cluster, clusters per group, bits as
-# make_ntuple_zoo.C explains them
-NTUPLE_ZOO = {
-    "zlib": (101, 1, 600, 100, 3, 0),
-    "zlib_b": (101, 12, 300, 70, 2, 0),
-    "zstd": (505, 2, 700, 150, 2, 1),
-    "lz4": (404, 3, 500, 100, 3, 2),
-    "lzma": (207, 4, 300, 100, 3, 4),
-    "plain": (0, 5, 600, 100, 3, 64),
-    "turns": (505, 6, 900, 100, 3, 73),
-    "late": (505, 7, 900, 100, 2, 80),
-    "late_plain": (0, 8, 600, 90, 2, 22),
-    "split": (0, 9, 6000, 3000, 1, 32),
-    "second": (101, 10, 300, 100, 3, 128),
-    "all": (505, 11, 800, 100, 3, 89),
-}
-
-
-@pytest.fixture(scope="session")
-def ntuple_zoo(root_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
-    """Build the zoo of RNTuples with ROOT; skip where no compiler makes dictionaries."""
-    where = tmp_path_factory.mktemp("ntuple_zoo")
-    if shutil.which("g++") is None:
-        pytest.skip("no C++ compiler to make ROOT dictionaries")
-    shutil.copy(HERE / "make_ntuple_zoo.C", where)
-    files = {name: where / f"{name}.root" for name in NTUPLE_ZOO}
-    calls = []
-    for name, numbers in NTUPLE_ZOO.items():
-        arguments = ",".join([f'"{files[name]}"', *map(str, numbers)])
-        calls.append(f"make_ntuple_zoo({arguments})")
-    words = [word for call in (".L make_ntuple_zoo.C+", *calls) for word in ("-e", call)]
-    run = subprocess.run(
-        [root_bin / "root.exe", "-b", "-q", "-l", *words],
-        cwd=where, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-    )  # fmt: skip
-    assert all(path.exists() for path in files.values()), run.stdout[-2000:] + run.stderr[-2000:]
-    assert "terminate" not in run.stderr, run.stderr[-2000:]
-    return Zoo(where / "make_ntuple_zoo_C.so", files)
+def ntuple_zoo(root_bin: Path) -> Zoo:
+    """RNTuples of every kind; skip where no compiler makes dictionaries."""
+    return build_ntuple_zoo(root_bin)

@@ -11,8 +11,9 @@ import pytest
 import uproot
 
 from evstream import rootio
-from tests.conformance.rootio.conftest import HERE, TIMEOUT_S, Compare, Pair
+from tests.conformance.rootio.conftest import Compare, Pair
 from tests.conformance.rootio.test_cuts import FILES
+from tests.conformance.rootio.zoo import HERE, TIMEOUT_S
 
 
 def _root(root_bin: Path, call: str) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from evstream import rootio
-from tests.conformance.rootio.conftest import HERE, TIMEOUT_S, Compare, Pair, Zoo
+from tests.conformance.rootio.conftest import Compare, Pair
 from tests.conformance.rootio.test_cuts import FILES
 from tests.conformance.rootio.uproot_compare import equal_by_uproot
+from tests.conformance.rootio.zoo import HERE, TIMEOUT_S, Zoo
 
 
 @pytest.mark.slow

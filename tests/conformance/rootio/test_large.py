@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from evstream import rootio
-from tests.conformance.rootio.conftest import HERE, TIMEOUT_S, Compare, Pair
+from tests.conformance.rootio.conftest import Compare, Pair
 from tests.conformance.rootio.uproot_compare import equal_by_uproot
+from tests.conformance.rootio.zoo import HERE, TIMEOUT_S
 
 SOURCE_BYTES = 1_300_000_000
 BORDER = 1 << 31

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from evstream import rootio
-from tests.conformance.rootio.conftest import HERE, TIMEOUT_S, Compare, Pair
+from tests.conformance.rootio.conftest import Compare, Pair
+from tests.conformance.rootio.zoo import HERE, TIMEOUT_S
 
 # file, tree, a branch with one number, one with an array. hadd streams objects of the last
 # one's age anew, so that its bytes are no measure.

@@ -12,15 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from evstream import rootio
-from tests.conformance.rootio.conftest import (
-    JUDGED,
-    NTUPLE_ZOO,
-    Compare,
-    NTuplePair,
-    Zoo,
-    compare_ntuples,
-)
+from tests.conformance.rootio.conftest import JUDGED, Compare, NTuplePair, compare_ntuples
 from tests.conformance.rootio.uproot_ntuples import equal_by_uproot
+from tests.conformance.rootio.zoo import NTUPLE_ZOO, Zoo
 
 FILES = [
     "Run2012BC_DoubleMuParked_Muons_1000evts_rntuple_v1-0-0-0.root",

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from evstream import rootio
-from tests.conformance.rootio.conftest import TIMEOUT_S, Compare, NTuplePair, Zoo
+from tests.conformance.rootio.conftest import Compare, NTuplePair
 from tests.conformance.rootio.uproot_ntuples import equal_by_uproot
+from tests.conformance.rootio.zoo import TIMEOUT_S, Zoo
 
 CUT = "test_multiple_cluster_groups_rntuple_v1-0-0-0.root"
 PODIO = "edm4hep_example_rntuple.root"

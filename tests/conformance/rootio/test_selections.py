@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from evstream import rootio
-from tests.conformance.rootio.conftest import ZOO, Compare, Pair, Zoo
+from tests.conformance.rootio.conftest import Compare, Pair
 from tests.conformance.rootio.test_cuts import FILES, UPROOT_CANNOT_READ_MAX
 from tests.conformance.rootio.test_zoo import TREES
 from tests.conformance.rootio.uproot_compare import equal_by_uproot
+from tests.conformance.rootio.zoo import ZOO, Zoo
 
 SEED = 20_151_225
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from evstream import rootio
-from tests.conformance.rootio.conftest import ZOO, Compare, Pair, Zoo
+from tests.conformance.rootio.conftest import Compare, Pair
 from tests.conformance.rootio.uproot_compare import equal_by_uproot
+from tests.conformance.rootio.zoo import ZOO, Zoo
 
 SEED = 19_950_101
 TREES = ("objects", "flat", "deep/er/ntuple")
