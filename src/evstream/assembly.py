@@ -200,6 +200,9 @@ async def listen(
         log_config=None,
         access_log=False,
         lifespan="off",
+        # Nobody looks at who asks: doors are opened by tokens and signatures.
+        proxy_headers=False,
+        server_header=False,
         timeout_graceful_shutdown=5,
         timeout_keep_alive=75,
     )

@@ -102,7 +102,7 @@ class Connection:
         raise AssertionError("attempts end by returning or raising")
 
     async def put(
-        self, path: str, content: Callable[[], AsyncIterator[bytes]], answer: type[T]
+        self, path: str, content: Callable[[], AsyncIterator[bytes] | bytes], answer: type[T]
     ) -> T:
         """Send a body that can be produced again, and read the answer."""
         async for attempt in self._attempts():

@@ -177,13 +177,20 @@ class Service:
         check = _Check()
 
         async def pieces() -> AsyncIterator[bytes]:
-            check.restart()
             with path.open("rb") as file:
                 while piece := file.read(PIECE_BYTES):
                     check.add(piece)
                     yield piece
 
-        stored = await self._connection.put(url, pieces, m.StoredAnswer)
+        def content() -> AsyncIterator[bytes] | bytes:
+            check.restart()
+            if path.stat().st_size > PIECE_BYTES:
+                return pieces()
+            whole = path.read_bytes()
+            check.add(whole)
+            return whole
+
+        stored = await self._connection.put(url, content, m.StoredAnswer)
         if (stored.size, stored.sha256) != (check.size, check.sha256):
             raise TransientError(f"{path.name} was stored with other content", url=url)
         return stored

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +30,7 @@ class Fingerprint:
 
     def canonical(self) -> dict[str, Any]:
         """Return plain values for hashing and for the wire."""
-        return dataclasses.asdict(self)
+        return {"digest": self.digest, "size": self.size, "uuid": self.uuid}
 
 
 @dataclass(frozen=True, slots=True)

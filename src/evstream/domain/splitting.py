@@ -79,6 +79,18 @@ def units_of(interval: Interval, grid_start: int, events_per_range: int) -> Iter
         start = cell_stop
 
 
+def in_runs(units: Iterable[Interval], entries_max: int) -> Iterator[list[Interval]]:
+    """Yield adjoining units together, as many as do not exceed so many entries."""
+    run: list[Interval] = []
+    for start, stop in units:
+        if run and (start != run[-1][1] or stop - run[0][0] > entries_max):
+            yield run
+            run = []
+        run.append((start, stop))
+    if run:
+        yield run
+
+
 def units_end(interval: Interval, grid_start: int, events_per_range: int, units: int) -> int:
     """Return where the first `units` units of an interval end."""
     start, stop = interval

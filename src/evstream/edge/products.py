@@ -64,6 +64,7 @@ class Products:
         self._descriptors_bytes = 0
         self._files: OrderedDict[Fingerprint, SourceFile] = OrderedDict()
         self._weights: dict[ProductKey, int] = {}
+        self._weight = 0
         self._prepared: OrderedDict[ProductKey, asyncio.Task[Product]] = OrderedDict()
 
     def register(self, descriptor: Descriptor) -> ProductKey:
@@ -134,17 +135,16 @@ class Products:
             del self._prepared[key]
         else:
             self._weights[key] = task.result().weight
+            self._weight += self._weights[key]
             self._evict()
 
     def _evict(self) -> None:
-        while (
-            len(self._prepared) > PREPARED_MAX or sum(self._weights.values()) > PREPARED_BYTES_MAX
-        ):
+        while len(self._prepared) > PREPARED_MAX or self._weight > PREPARED_BYTES_MAX:
             oldest = next((key for key, task in self._prepared.items() if task.done()), None)
             if oldest is None:
                 return  # All are being made.
             del self._prepared[oldest]
-            self._weights.pop(oldest, None)
+            self._weight -= self._weights.pop(oldest, 0)
 
     async def _make(self, key: ProductKey, descriptor: Descriptor) -> Product:
         tree, branches = _parameters(descriptor)

@@ -11,7 +11,7 @@ from evstream.domain.intervals import Interval
 from evstream.domain.ledger import NUMBER_MAX, Commit, LeasedInterval
 from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
-from evstream.domain.splitting import Chunk, units_of
+from evstream.domain.splitting import Chunk, in_runs, units_of
 from evstream.domain.states import TaskState
 from evstream.domain.task import (
     OUTPUT_STREAM,
@@ -27,6 +27,8 @@ from evstream.wire import messages as m
 from evstream.wire.range_id import range_id
 
 POLL_S = 0.5
+SHARED_BYTES = 1 << 20
+"""Units share a product of about this size at most, by the file's bytes per entry."""
 
 
 class Claims:
@@ -62,7 +64,7 @@ class Claims:
         for row in rows:
             # A repeated claim may find leases of a task that has ended since.
             if (task := by_id.get(task_of(row.book))) is not None:
-                units += await self._units(task, row, now)
+                units += await self._units(task, row, request.cuts, now)
         return m.ClaimAnswer(
             lease=lease,
             lease_s=request.lease_s,
@@ -103,7 +105,7 @@ class Claims:
             del self._chunks[book]
 
     async def _units(
-        self, task: Task, row: LeasedInterval, now: datetime
+        self, task: Task, row: LeasedInterval, cuts: list[str], now: datetime
     ) -> list[m.RangeUnit | m.MergeUnit]:
         if row.book not in self._chunks:
             self._chunks[row.book] = await self._ledger.chunks(row.book)
@@ -113,14 +115,18 @@ class Claims:
         if task.id not in self._files:
             dataset = await self._catalogue.dataset(task.spec.dataset)
             self._files[task.id] = {file.lfn: file for file in dataset.files}
-        return [
-            self._range_unit(task, row, chunk, interval, now)
-            for interval in units_of(
-                (row.entry_start, row.entry_stop),
-                chunk.entry_start,
-                task.spec.events_per_range,
-            )
-        ]
+        file = self._files[task.id][chunk.lfn]
+        intervals = units_of(
+            (row.entry_start, row.entry_stop), chunk.entry_start, task.spec.events_per_range
+        )
+        units: list[m.RangeUnit | m.MergeUnit] = []
+        for run in in_runs(intervals, _entries_together(file, task.spec.tree, row, cuts)):
+            spec, span = task.spec, (run[0][0], run[-1][1])
+            product = slice_of(file.fingerprint, spec.tree, span, spec.branches, file.format)
+            plan = self._planner.deliver(product, now)
+            shared = span if len(run) > 1 else None
+            units += [self._range_unit(task, row, chunk, each, plan, shared, now) for each in run]
+        return units
 
     def _range_unit(
         self,
@@ -128,11 +134,11 @@ class Claims:
         row: LeasedInterval,
         chunk: Chunk,
         interval: Interval,
+        plan: m.DeliveryPlan,
+        shared: Interval | None,
         now: datetime,
     ) -> m.RangeUnit:
         spec = task.spec
-        file = self._files[task.id][chunk.lfn]
-        descriptor = slice_of(file.fingerprint, spec.tree, interval, spec.branches, file.format)
         output = _output_name(task, row, interval, OUTPUT_STREAM, spec.output_suffix)
         log = _output_name(task, row, interval, LOG_STREAM, ".txt")
         return m.RangeUnit(
@@ -140,7 +146,8 @@ class Claims:
             task=task.id,
             range_id=range_id(row.book, row.chunk, *interval, row.attempt),
             lfn=chunk.lfn,
-            plan=self._planner.deliver(descriptor, now),
+            plan=plan,
+            product_entries=shared,
             payload=spec.payload,
             payload_s_max=spec.payload_s_max,
             output_suffix=spec.output_suffix,
@@ -172,6 +179,17 @@ class Claims:
             log=log,
             log_url=self._planner.store_output(log, now),
         )
+
+
+def _entries_together(file: SourceFile, tree: str, row: LeasedInterval, cuts: list[str]) -> int:
+    """Return how many entries a product may hold, so that a few short units share it.
+
+    What came to nothing before is delivered unit by unit: one that cannot be cut must
+    not take others with it again.
+    """
+    if file.format not in cuts or row.attempt > 1:
+        return 0
+    return SHARED_BYTES * file.trees[tree] // file.fingerprint.size
 
 
 def merge_inputs(commits: list[Commit], stream: str) -> list[OutputRecord]:

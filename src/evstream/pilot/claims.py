@@ -11,6 +11,7 @@ from evstream.domain.names import LeaseId, WorkerId
 from evstream.pilot.concurrency import in_time, patiently
 from evstream.pilot.in_hand import InHand, Unit
 from evstream.pilot.settings import PilotSettings
+from evstream.pilot.shared_products import CUT_HERE
 from evstream.ports import Clock, Ids
 from evstream.wire.messages import ClaimAnswer, ClaimRequest
 
@@ -123,7 +124,9 @@ class Claimer:
 
     async def _claim(self, units: int) -> ClaimAnswer:
         lease = LeaseId(self._ids.new("lease"))
-        request = ClaimRequest(self._worker, units, self._settings.lease_s, self._settings.task)
+        request = ClaimRequest(
+            self._worker, units, self._settings.lease_s, self._settings.task, list(CUT_HERE)
+        )
         # The lease is expected before it is asked for: if the answer never comes, the
         # same question is repeated, and if we leave first, the lease is given back.
         self._hand.expect(lease)

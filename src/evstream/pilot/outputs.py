@@ -14,7 +14,7 @@ from evstream.pilot.concurrency import in_time, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.tools import Tools
-from evstream.ports import Clock, Formats, Ids
+from evstream.ports import Clock, Format, Ids
 
 LOG_BYTES_MAX = 256 * 1024
 LOG_S_MAX = 30.0
@@ -44,7 +44,10 @@ class OutputStage:
             The store refuses it, or stayed away.
         """
         check_file(path)
-        entries = await self._tools.offload(lambda: count_entries(path, self._tools.formats))
+        entries: dict[str, int] = {}
+        file_format = self._tools.formats.of_file_name(path.name)
+        if file_format is not None:
+            entries = await self._tools.offload(lambda: count_entries(path, file_format))
         stored = await patiently(
             self._clock,
             self._ids,
@@ -87,8 +90,8 @@ def check_file(path: Path) -> None:
         raise DataError("the output is empty", hint=hint)
 
 
-def count_entries(path: Path, formats: Formats) -> dict[str, int]:
-    """Return entries by tree of a file whose name says that it has some. Blocking.
+def count_entries(path: Path, file_format: Format) -> dict[str, int]:
+    """Return entries by tree of a file whose name says what format it is in. Blocking.
 
     None of a format whose library is not installed here: payloads bring their own.
 
@@ -97,9 +100,6 @@ def count_entries(path: Path, formats: Formats) -> dict[str, int]:
     DataError
         It cannot be read.
     """
-    file_format = formats.of_file_name(path.name)
-    if file_format is None:
-        return {}
     with rootio.FileSource(path) as source:
         try:
             index = file_format.inspect(source)

@@ -68,7 +68,7 @@ class Pilot:
         self._group = asyncio.TaskGroup()
         self._disk_failures = 0
         self._broken: ConfigError | None = None
-        self._prefetcher = Prefetcher(service, clock, ids, settings)
+        self._prefetcher = Prefetcher(service, clock, ids, tools, settings)
         self._bench = Workbench(
             self._prefetcher,
             OutputStage(service, clock, ids, tools, settings),

@@ -14,6 +14,8 @@ from evstream.domain.errors import AccessError, DataError, NotFoundError
 from evstream.pilot.concurrency import for_each, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
+from evstream.pilot.shared_products import SharedProducts
+from evstream.pilot.tools import Tools
 from evstream.ports import Clock, Ids
 from evstream.wire.messages import MergeInput, MergeUnit, RangeUnit
 
@@ -140,8 +142,11 @@ class Prefetcher:
     ones stands for it, and before there is any, a guess.
     """
 
-    def __init__(self, service: Service, clock: Clock, ids: Ids, settings: PilotSettings) -> None:
+    def __init__(
+        self, service: Service, clock: Clock, ids: Ids, tools: Tools, settings: PilotSettings
+    ) -> None:
         self._service = service
+        self._shared = SharedProducts(tools)
         self._clock = clock
         self._ids = ids
         self._settings = settings
@@ -183,9 +188,14 @@ class Prefetcher:
     async def _fetch_product(self, work: RangeUnit, directory: Path, inputs: Inputs) -> None:
         path = directory / f"input.{work.plan.descriptor.get('format', 'root')}"
         inputs.paths.append(path)
-        inputs.received = await self._patiently(
-            lambda: self._service.fetch_product(work.plan, path)
-        )
+
+        def fetch() -> Awaitable[int]:
+            return self._patiently(lambda: self._service.fetch_product(work.plan, path))
+
+        if work.product_entries is not None:
+            inputs.received = await self._shared.cut(work, path, fetch)
+        else:
+            inputs.received = await fetch()
         # Falls slowly and rises at once: a guess too low is what fills a disk.
         self._expected = max(inputs.measure(), int(0.9 * self._expected))
 

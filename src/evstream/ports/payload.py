@@ -21,7 +21,7 @@ class PayloadCall:
     directory : Path
         A directory of the unit's own; the payload's working directory.
     log : Path
-        Where its standard output and error go.
+        Where its standard output and error go; need not be there if there were none.
     wall_s_max : float
         Seconds after which it counts as hung and is ended with all its children.
     """

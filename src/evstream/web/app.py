@@ -42,10 +42,11 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
     }
     return Starlette(
         routes=[
-            Route("/v1/health", health, methods=["GET"]),
-            *catalogue_routes(services),
-            *work_routes(services),
+            # Looked through in order, so the busiest stand first.
             *content_routes(services),
+            *work_routes(services),
+            *catalogue_routes(services),
+            Route("/v1/health", health, methods=["GET"]),
         ],
         middleware=[Middleware(Doors, token=token, signer=signer, clock=clock)],
         exception_handlers=handlers,

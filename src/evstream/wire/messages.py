@@ -31,6 +31,7 @@ CLAIM_UNITS_MAX = 10_000
 LEASE_S_MAX = 24 * 3600.0
 REPORTS_MAX = 10_000
 FILES_MAX = 100_000
+CUTS_MAX = 100
 
 Count = Annotated[int, Meta(ge=0)]
 Worker = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._@:-]+$")]
@@ -216,6 +217,9 @@ class RangeUnit(Message, frozen=True, tag="range"):
 
     Attributes
     ----------
+    product_entries : (int, int) or None
+        Entries of the source file that the plan's product holds, if other units share
+        it; without them, it holds just this unit's.
     output, log : str
         Names in the output store that are this attempt's alone.
     output_url, log_url : str
@@ -227,6 +231,7 @@ class RangeUnit(Message, frozen=True, tag="range"):
     range_id: str
     lfn: str
     plan: DeliveryPlan
+    product_entries: tuple[int, int] | None
     payload: str
     payload_s_max: float
     output_suffix: str
@@ -261,12 +266,20 @@ class MergeUnit(Message, frozen=True, tag="merge"):
 
 
 class ClaimRequest(Message, frozen=True):
-    """POST /v1/claims. The Idempotency-Key is the lease's id."""
+    """POST /v1/claims. The Idempotency-Key is the lease's id.
+
+    Attributes
+    ----------
+    cuts : list of str
+        Formats that the worker can cut itself. Short units of such files come in
+        products that hold several of them, and the worker cuts its units out of these.
+    """
 
     worker: Worker
     units: Annotated[int, Meta(ge=1, le=CLAIM_UNITS_MAX)]
     lease_s: Annotated[float, Meta(gt=0, le=LEASE_S_MAX)] = 60.0
     task: int | None = None
+    cuts: Annotated[list[str], Meta(max_length=CUTS_MAX)] = []
 
 
 class ClaimAnswer(Message, frozen=True):

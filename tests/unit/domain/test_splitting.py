@@ -16,6 +16,7 @@ from evstream.domain.splitting import (
     Chunk,
     check_events_per_range,
     count_units,
+    in_runs,
     plan_chunks,
     units_end,
     units_of,
@@ -94,3 +95,20 @@ def test_events_per_range_has_limits(number: int) -> None:
 @pytest.mark.parametrize("number", [1, EVENTS_PER_RANGE_MAX])
 def test_the_limits_themselves_are_allowed(number: int) -> None:
     assert check_events_per_range(number) == number
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30)), max_size=30), st.integers(0, 100))
+def test_runs_hold_adjoining_units_and_no_more_entries_than_allowed(
+    steps: list[tuple[int, int]], entries_max: int
+) -> None:
+    units, end = [], 0
+    for gap, length in steps:
+        units.append((end + gap, end + gap + length))
+        end += gap + length
+    runs = list(in_runs(units, entries_max))
+    assert [unit for run in runs for unit in run] == units
+    for run in runs:
+        assert all(left[1] == right[0] for left, right in pairwise(run))
+        assert len(run) == 1 or run[-1][1] - run[0][0] <= entries_max
+    for left, right in pairwise(runs):
+        assert left[-1][1] != right[0][0] or right[0][1] - left[0][0] > entries_max

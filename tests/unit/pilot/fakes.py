@@ -41,6 +41,7 @@ def range_units(count: int, suffix: str = ".txt") -> list[m.RangeUnit]:
             range_id=f"1-2-0-{k * STEP}-{(k + 1) * STEP}-1",
             lfn="a.root",
             plan=m.DeliveryPlan(str(k), {}, [f"/v1/products/{k}"]),
+            product_entries=None,
             payload="run {input} {output}",
             payload_s_max=60.0,
             output_suffix=suffix,

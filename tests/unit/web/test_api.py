@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from evstream import rootio
 from evstream.adapters.catalogue.memory import MemoryDatabase
 from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
@@ -352,3 +353,45 @@ def test_a_source_that_changes_while_it_is_read_is_never_mixed_in(
         assert changed.json()["code"] == "source_changed"
 
     _with_api(work, files)
+
+
+async def _claim(client: httpx2.AsyncClient, units: int, lease: str, cuts: list[str]) -> list[Any]:
+    body = {"worker": "w", "units": units, "lease_s": 5.0, "cuts": cuts}
+    headers = {**DOOR, "Idempotency-Key": lease}
+    claimed = await client.post("/v1/claims", json=body, headers=headers)
+    assert claimed.status_code == 200, claimed.text
+    found: list[Any] = claimed.json()["units"]
+    return found
+
+
+def test_short_units_share_a_product_for_a_worker_that_can_cut() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await client.post("/v1/tasks", json={**TASK, "events_per_range": 10}, headers=DOOR)
+        for lease, cuts in (("l1", []), ("l2", ["parquet"])):
+            units = await _claim(client, 2, lease, cuts)
+            assert [unit["product_entries"] for unit in units] == [None, None]
+            assert len({unit["plan"]["key"] for unit in units}) == 2
+        shared = await _claim(client, 4, "l3", ["root"])
+        assert [unit["product_entries"] for unit in shared] == [[40, 80]] * 4
+        (plan,) = {unit["plan"]["urls"][0] for unit in shared}
+        product = await client.get(plan)
+        index = rootio.inspect(rootio.BytesSource(product.content))
+        assert index.tree("Events").entries == 40
+        (single,) = await _claim(client, 1, "l4", ["root"])
+        assert single["product_entries"] is None
+
+    _with_api(work)
+
+
+def test_what_was_lost_before_is_delivered_unit_by_unit() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await client.post("/v1/tasks", json={**TASK, "events_per_range": 10}, headers=DOOR)
+        first = await _claim(client, 3, "l1", ["root"])
+        assert [unit["ref"]["attempt"] for unit in first] == [1, 1, 1]
+        lost = await client.post("/v1/workers/w/lost", headers=DOOR)
+        assert lost.status_code == 200
+        again = await _claim(client, 3, "l2", ["root"])
+        assert [unit["ref"]["attempt"] for unit in again] == [2, 2, 2]
+        assert [unit["product_entries"] for unit in again] == [None] * 3
+
+    _with_api(work)

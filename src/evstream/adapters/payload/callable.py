@@ -47,7 +47,6 @@ class CallableRunner:
                 cpu_s=time.thread_time() - cpu,
                 wall_s=time.perf_counter() - wall,
             ) from error
-        _write_log(call.log, "")
         return PayloadResult(time.thread_time() - cpu, time.perf_counter() - wall)
 
 

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import secrets
 import stat
@@ -90,9 +91,8 @@ class _Upload:
     that is opened over the same folder meanwhile does not take it for a leftover.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path = folder / secrets.token_hex(12)
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._fd = -1
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
@@ -113,7 +113,7 @@ class _Upload:
                 fd = os.open(self._path, flags, 0o666)
             except FileNotFoundError as error:
                 raise ConfigError(
-                    f"output folder {self._folder.parent} has vanished",
+                    f"output folder {self._path.parent.parent} has vanished",
                     hint="bring it back, then restart",
                 ) from error
             fcntl.flock(fd, fcntl.LOCK_SH)
@@ -215,6 +215,9 @@ class LocalStore:
         self._partial = root / PARTIAL
         self._offload = offload
         self._durable_folders: set[Path] = set()
+        # Private to this store, whoever else shares the folder.
+        self._prefix = secrets.token_hex(12)
+        self._numbers = itertools.count()
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -242,7 +245,7 @@ class LocalStore:
     async def put(self, name: str, content: AsyncIterator[bytes]) -> Stored:
         """Store an object; the same content again under the same name is no error."""
         path = self._path(name)
-        upload = _Upload(self._partial)
+        upload = _Upload(self._partial / f"{self._prefix}-{next(self._numbers)}")
         try:
             async for piece in content:
                 if upload.add(piece):
@@ -271,6 +274,7 @@ class LocalStore:
                     f"{name} is stored with other content", hint="choose another name", name=name
                 ) from error
         _flush_folder(path.parent)
+        upload.discard()
         return stored
 
     def _make_folder(self, folder: Path) -> None:
