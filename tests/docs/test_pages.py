@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import uproot
 
-from evstream.cli.main import app
+from evstream.cli.commands import app
 from tests.docs.pages import (
     REFERENCE,
     REPOSITORY,

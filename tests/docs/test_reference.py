@@ -15,7 +15,7 @@ import pytest
 from cyclopts import App
 
 import evstream
-from evstream.cli.main import app
+from evstream.cli.commands import app
 from evstream.domain import ledger
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.errors import EvstreamError, RequestError

@@ -1,5 +1,20 @@
 """Commands."""
 
-from evstream.cli.main import main
+import os
+import signal
 
-__all__ = ["main"]
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line, quiet if it is interrupted before it is loaded."""
+    # Not by KeyboardInterrupt: an import that one breaks leaves a traceback, or swallows it.
+    # Who starts us with interrupts ignored means it.
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if interruptible:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    from evstream.cli import commands
+
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    commands.main()

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 from cyclopts import Parameter
 
-from evstream.cli.main import EXIT_INCOMPLETE
+from evstream.cli.commands import EXIT_INCOMPLETE
 from evstream.cli.payload_checks import check_program, warn_of_shell_words
 from evstream.cli.printing import print_json, print_pairs
 from evstream.cli.progress import describe

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uproot
 
-from evstream.cli.main import main
+from evstream.cli.commands import main
 
 ENTRIES = 500
 

@@ -8,12 +8,12 @@ import sys
 from cyclopts import App, CycloptsError
 
 import evstream
+from evstream.cli import EXIT_INTERRUPTED
 from evstream.domain.errors import EvstreamError, RequestError
 
 EXIT_ERROR = 1
 EXIT_REQUEST = 2
 EXIT_INCOMPLETE = 3
-EXIT_INTERRUPTED = 130
 
 app = App(
     name="evstream",
@@ -52,9 +52,9 @@ app.command(config_app)
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with 0, or with a code that says who should act."""
     words = sys.argv[1:] if arguments is None else arguments
-    if not words or {"--help", "-h"} & set(words):
-        _resolve(app)
     try:
+        if not words or {"--help", "-h"} & set(words):
+            _resolve(app)
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _complain(str(error).rstrip("."), "see 'evstream --help' or 'evstream COMMAND --help'")
