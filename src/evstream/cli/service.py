@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 from cyclopts import Parameter
 
 from evstream.client import Address, Service
-from evstream.domain.errors import EvstreamError
+from evstream.domain.errors import first_error
 from evstream.settings import Settings, resolve
 
 T = TypeVar("T")
@@ -80,20 +80,5 @@ def run_async(main: Callable[[], Awaitable[T]]) -> T:
     async def call() -> T:
         return await main()
 
-    try:
+    with first_error():
         return asyncio.run(call())
-    except BaseExceptionGroup as group:
-        raise _first(group) from group
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error that people should see: ours before anybody else's."""
-    flat: list[BaseException] = []
-    pending: list[BaseException] = [group]
-    while pending:
-        error = pending.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            pending.extend(error.exceptions)
-        else:
-            flat.append(error)
-    return next((error for error in flat if isinstance(error, EvstreamError)), flat[0])

@@ -25,6 +25,8 @@ finds the same class again on the other side.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -156,3 +158,22 @@ def error_class(code: str) -> type[EvstreamError]:
             return kind
         pending.extend(kind.__subclasses__())
     return EvstreamError
+
+
+@contextmanager
+def first_error() -> Iterator[None]:
+    """Raise the first error of a task group by itself, ours before foreign ones."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaves = list(_leaves(group))
+        ours = [error for error in leaves if isinstance(error, EvstreamError)]
+        raise (ours or leaves)[0] from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -7,8 +7,7 @@ time is the clock's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from evstream.domain.errors import (
@@ -18,6 +17,7 @@ from evstream.domain.errors import (
     EvstreamError,
     PayloadError,
     RequestError,
+    first_error,
 )
 from evstream.ports import Clock, Ids
 
@@ -99,22 +99,3 @@ async def for_each(
         async with asyncio.TaskGroup() as group:
             for _ in range(min(at_once, len(work))):
                 group.create_task(take())
-
-
-@contextmanager
-def first_error() -> Iterator[None]:
-    """Raise the first error of a task group by itself, ours before foreign ones."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        leaves = list(_leaves(group))
-        ours = [error for error in leaves if isinstance(error, EvstreamError)]
-        raise (ours or leaves)[0] from None
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from evstream.client import Service
-from evstream.domain.errors import ConflictError, EvstreamError, NotFoundError
+from evstream.domain.errors import ConflictError, EvstreamError, NotFoundError, first_error
 from evstream.domain.ledger import LeasedInterval, RunningUnit
 from evstream.domain.names import LeaseId, WorkerId
-from evstream.pilot.concurrency import first_error, for_each, in_time
+from evstream.pilot.concurrency import for_each, in_time
 from evstream.pilot.in_hand import InHand, Stage, Unit
 from evstream.pilot.settings import PilotSettings
 from evstream.ports import Clock

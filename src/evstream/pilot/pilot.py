@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from evstream.client import Service
-from evstream.domain.errors import ConfigError, EvstreamError
+from evstream.domain.errors import ConfigError, EvstreamError, first_error
 from evstream.domain.ledger import Failure, Success
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.states import Answer
 from evstream.pilot.claims import Claimer
-from evstream.pilot.concurrency import either, first_error, for_each, in_time
+from evstream.pilot.concurrency import either, for_each, in_time
 from evstream.pilot.heartbeat import Heartbeat
 from evstream.pilot.in_hand import InHand, Stage, Unit
 from evstream.pilot.merging import Merger

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from evstream.domain import errors
-from evstream.domain.errors import EvstreamError, LimitError, error_class
+from evstream.domain.errors import EvstreamError, LimitError, error_class, first_error
 
 
 def classes(kind: type[EvstreamError]) -> Iterator[type[EvstreamError]]:
@@ -48,3 +48,18 @@ def test_without_a_hint_the_message_stands_alone() -> None:
     error = LimitError("too many", units=3)
     assert str(error) == "too many"
     assert error.fields == {"units": 3}
+
+
+def test_of_a_task_groups_errors_ours_comes_out_bare() -> None:
+    ours = LimitError("too many")
+    group = ExceptionGroup("inner", [KeyError("x"), ours, LimitError("later")])
+    with pytest.raises(LimitError, match="too many") as caught, first_error():
+        raise ExceptionGroup("outer", [ValueError("foreign"), group])
+    assert caught.value is ours
+
+
+def test_of_foreign_errors_the_first_comes_out_bare() -> None:
+    with pytest.raises(ValueError, match="foreign"), first_error():
+        raise ExceptionGroup(
+            "outer", [ExceptionGroup("inner", [ValueError("foreign")]), KeyError()]
+        )
