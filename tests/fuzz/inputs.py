@@ -63,19 +63,23 @@ HepMC::IO_GenEvent-END_EVENT_LISTING
 """
 RECEIPT = {
     "evstream_receipt": 1,
-    "task": {"id": 1, "tree": "Events"},
-    "files": [{"lfn": "a.root", "entries": 30, "asked": [[0, 20]]}],
+    "task": {"id": 1, "state": "aborted", "tree": "Events", "events_per_range": 10, "merge": True},
+    "files": [
+        {"lfn": "a.root", "pfns": [], "fingerprint": {"size": 9, "uuid": "", "digest": "ab"},
+         "entries": 30, "asked": [[0, 20]]},
+    ],
     "commits": [["a.root", 0, 10, 1, [0]], ["a.root", 10, 15, 1, [1]]],
     "set_aside": [["a.root", 15, 18, "bad"]],
-    "cancelled": [["a.root", 18, 20]],
+    "cancelled": [["a.root", 18, 20, "cancelled"]],
     "outputs": [
-        {"file": "x.root", "size": 1, "sha256": "ab", "entries": {"Events": 10}, "merged_into": 2},
-        {"file": "y.root", "size": 1, "sha256": "ab", "entries": {"Events": 5}, "merged_into": 2},
-        {"file": "z.root", "size": 1, "sha256": "", "entries": {"Events": 15}, "merged_into": None},
+        {"stream": "output", "name": name, "file": f"{name}.root", "size": 1, "sha256": "ab",
+         "entries": {"Events": entries}, "merged_into": merged_into}
+        for name, entries, merged_into in (("x", 10, 2), ("y", 5, 2), ("z", 15, None))
     ],
     "counts": {
-        "events": 20, "committed": 15, "ranges_committed": 2, "set_aside": 3, "cancelled": 2,
-        "attempts": 2, "failed_attempts": 0,
+        "events": 20, "committed": 15, "ranges": 2, "ranges_committed": 2, "set_aside": 3,
+        "cancelled": 2, "attempts": 2, "failed_attempts": 0, "cpu_s": 1.5, "lost_cpu_s": 0.0,
+        "bytes_delivered": 5, "bytes_of_source": 9,
     },
 }  # fmt: skip
 

@@ -8,19 +8,20 @@ outputs, the third looks at run and event numbers (`evstream.client.verification
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evstream.domain.dataset import Dataset
-from evstream.domain.errors import VerificationError
+from evstream.domain.errors import LimitError, VerificationError
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
 from evstream.domain.ledger import ClosedInterval, Commit, Progress
 from evstream.domain.names import without_secrets
 from evstream.domain.outputs import OutputName, OutputRecord
-from evstream.domain.splitting import Chunk
-from evstream.domain.states import RangeState
+from evstream.domain.splitting import Chunk, check_events_per_range, count_units
+from evstream.domain.states import RangeState, TaskState
 from evstream.domain.task import Task
 
 RECEIPT_VERSION = 1
@@ -69,6 +70,7 @@ def build_receipt(
             "branches": list(task.spec.branches) if task.spec.branches is not None else None,
             "payload": task.spec.payload,
             "events_per_range": task.spec.events_per_range,
+            "merge": task.spec.merge,
         },
         "files": _files(dataset, task.spec.tree, process.chunks),
         "commits": commits,
@@ -184,7 +186,8 @@ def check_ledger(receipt: dict[str, Any]) -> str:
     Raises
     ------
     VerificationError
-        An entry is missing, doubled or nobody's; or a merge does not add up.
+        An entry is missing, doubled or nobody's; or the outputs, the counts or the task's
+        state do not fit that.
     """
     if receipt.get("evstream_receipt") != RECEIPT_VERSION:
         raise VerificationError(
@@ -199,9 +202,10 @@ def check_ledger(receipt: dict[str, Any]) -> str:
         events = sum(_check_file(file, pieces.pop(file["lfn"], [])) for file in receipt["files"])
         if pieces:
             raise VerificationError("the receipt speaks of files that it does not list")
-        _check_outputs(receipt)
+        merged = _check_outputs(receipt)
         _check_counts(receipt, events)
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        _check_state(receipt, merged=merged)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, LimitError) as error:
         raise VerificationError(f"the receipt is damaged: {error!r}") from error
     committed = receipt["counts"]["committed"]
     return (
@@ -232,6 +236,8 @@ def _check_counts(receipt: dict[str, Any], events: int) -> None:
     counts, commits = receipt["counts"], receipt["commits"]
     sums = {"events": events, "committed": _entries(commits), "ranges_committed": len(commits)}
     sums |= {name: _entries(receipt[name]) for name in ("set_aside", "cancelled")}
+    sums["ranges"] = _ranges(receipt)
+    sums["bytes_of_source"] = sum(file["fingerprint"]["size"] for file in receipt["files"])
     for name, held in sums.items():
         if counts[name] != held:
             raise VerificationError(
@@ -242,14 +248,50 @@ def _check_counts(receipt: dict[str, Any], events: int) -> None:
             f"the receipt counts {counts['attempts']} attempts, {counts['failed_attempts']} of "
             f"them failed, but {len(commits)} committed ranges"
         )
+    for name in ("failed_attempts", "cpu_s", "lost_cpu_s", "bytes_delivered"):
+        if not 0 <= counts[name] < math.inf:
+            raise VerificationError(f"the receipt counts {name} as {counts[name]}")
+
+
+def _ranges(receipt: dict[str, Any]) -> int:
+    """Return how many ranges the asked entries fall into."""
+    step = check_events_per_range(receipt["task"]["events_per_range"])
+    asked = [interval for file in receipt["files"] for interval in IntervalSet.of(file["asked"])]
+    return sum(count_units((start, stop), start, step) for start, stop in asked)
+
+
+def _check_state(receipt: dict[str, Any], *, merged: bool) -> None:
+    """Refuse a state that its counts contradict."""
+    task, counts = receipt["task"], receipt["counts"]
+    committed, set_aside, cancelled = (
+        counts[name] for name in ("committed", "set_aside", "cancelled")
+    )
+    if merged and not task["merge"]:
+        raise VerificationError("the receipt lists a merge that the task did not ask for")
+    unmerged = task["merge"] and not merged
+    fits = {
+        TaskState.DONE: not (set_aside or cancelled or unmerged),
+        TaskState.FINISHED: committed and set_aside and not (cancelled or unmerged),
+        TaskState.FAILED: not cancelled and (unmerged or not committed),
+        TaskState.ABORTED: cancelled or unmerged,
+    }
+    if not fits.get(TaskState(task["state"])):
+        raise VerificationError(
+            f"the task is said to be {task['state']}, with {committed} events committed, "
+            f"{set_aside} set aside, {cancelled} cancelled, "
+            f"{'merged' if merged else 'not merged'}"
+        )
 
 
 def _entries(rows: Iterable[Sequence[Any]]) -> int:
     return sum(row[2] - row[1] for row in rows)
 
 
-def _check_outputs(receipt: dict[str, Any]) -> None:
-    """Every range has outputs of its own, and a merge holds what its parts held."""
+def _check_outputs(receipt: dict[str, Any]) -> bool:
+    """Every range has outputs of its own, and a merge holds what its parts held.
+
+    Returns whether there is a merge.
+    """
     outputs = receipt["outputs"]
     for field in ("name", "file"):
         if len({output[field] for output in outputs}) != len(outputs):
@@ -280,3 +322,4 @@ def _check_outputs(receipt: dict[str, Any]) -> None:
                 raise VerificationError(
                     f"{merged['file']} has {held} entries in {tree}, its parts have {given[tree]}"
                 )
+    return bool(merges)

@@ -15,7 +15,10 @@ Range = tuple[str, int, int, int, list[int]]
 
 
 class _Task(TypedDict):
+    state: str
     tree: str
+    events_per_range: int
+    merge: bool
 
 
 class _Fingerprint(TypedDict):
@@ -35,6 +38,7 @@ class _File(TypedDict):
 class _Output(TypedDict):
     stream: str
     file: str
+    name: str
     size: int
     sha256: str
     entries: dict[str, int]
@@ -46,9 +50,14 @@ class _Counts(TypedDict):
     committed: int
     set_aside: int
     cancelled: int
+    ranges: int
     ranges_committed: int
     attempts: int
     failed_attempts: int
+    cpu_s: float
+    lost_cpu_s: float
+    bytes_delivered: int
+    bytes_of_source: int
 
 
 class _Receipt(TypedDict):

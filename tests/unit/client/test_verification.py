@@ -62,7 +62,7 @@ def receipt(tmp_path: Path) -> dict[str, Any]:
     file = {"lfn": "source.root", "guid": "", "pfns": [str(source)], "fingerprint": fingerprint}
     return {
         "evstream_receipt": 1,
-        "task": {"tree": "Events"},
+        "task": {"state": "done", "tree": "Events", "events_per_range": 15, "merge": False},
         "files": [{**file, "entries": ENTRIES, "asked": [[0, ENTRIES]]}],
         "commits": [
             ["source.root", start, stop, 1, [number]] for number, (start, stop) in enumerate(RANGES)
@@ -75,9 +75,14 @@ def receipt(tmp_path: Path) -> dict[str, Any]:
             "committed": ENTRIES,
             "set_aside": 0,
             "cancelled": 0,
+            "ranges": 3,
             "ranges_committed": 3,
             "attempts": 3,
             "failed_attempts": 0,
+            "cpu_s": 1.5,
+            "lost_cpu_s": 0.0,
+            "bytes_delivered": 3000,
+            "bytes_of_source": index.size,
         },
     }
 
@@ -103,6 +108,7 @@ def test_what_was_not_committed_is_told(tmp_path: Path, receipt: dict[str, Any])
     row = receipt["commits"].pop()
     receipt["set_aside"] = [[*row[:3], "exit 1"]]
     receipt["outputs"].pop()
+    receipt["task"]["state"] = "finished"
     receipt["counts"] |= {"committed": 25, "set_aside": 15, "ranges_committed": 2, "attempts": 2}
     levels = verify(tmp_path, receipt)
     assert holds(levels) == [True, True, True, False]
@@ -160,6 +166,7 @@ def test_a_merge_holds_the_events_of_its_parts(tmp_path: Path, receipt: dict[str
     merged = output(write(tmp_path / "out/merged.root", range(ENTRIES)))
     parts = [{**part, "merged_into": 0} for part in receipt["outputs"]]
     receipt["outputs"] = [merged, *parts]
+    receipt["task"]["merge"] = True
     for number, row in enumerate(receipt["commits"]):
         row[4] = [number + 1]
     assert holds(verify(tmp_path, receipt)) == [True, True, True, True]
@@ -219,6 +226,7 @@ def test_sources_without_numbers_are_told_from_sources_away(
         index = rootio.inspect(opened)
     fingerprint = {"size": index.size, "uuid": index.uuid, "digest": index.fingerprint}
     receipt["files"][0]["fingerprint"] = fingerprint
+    receipt["counts"]["bytes_of_source"] = index.size
     assert "source source.root has no such numbers" in verify(tmp_path, receipt)[2].finding
 
 

@@ -33,9 +33,11 @@ def commit(chunk: int, start: int, stop: int) -> Commit:
 
 def make_receipt() -> dict[str, Any]:
     """Return the receipt of 30 events in two files, four of them not committed."""
-    spec = TaskSpec("copy", DatasetName("user:x"), "Events", "cp {input} {output}")
+    spec = TaskSpec(
+        "copy", DatasetName("user:x"), "Events", "cp {input} {output}", events_per_range=10
+    )
     now = datetime(2030, 1, 1, tzinfo=UTC)
-    task = Task(TaskId(1), spec, TaskState.FINISHED, "request", now)
+    task = Task(TaskId(1), spec, TaskState.ABORTED, "request", now)
     files = tuple(
         SourceFile(
             Lfn(name),
@@ -54,7 +56,7 @@ def make_receipt() -> dict[str, Any]:
             ClosedInterval(2, 1, 48, 50, RangeState.CANCELLED, "cancelled"),
         ],
         progress=Progress(
-            30, 0, 0, 26, 2, 2, ranges=4, ranges_finished=3, attempts=5, failed_attempts=2
+            30, 0, 0, 26, 2, 2, ranges=3, ranges_finished=3, attempts=5, failed_attempts=2
         ),
     )
     return build_receipt(task, Dataset(spec.dataset, files), process, None, now.isoformat())
@@ -109,6 +111,21 @@ def repeat_a_name(receipt: dict[str, Any]) -> None:
         (set_at("counts", "cancelled", to=0), "counts cancelled as 0"),
         (set_at("counts", "ranges_committed", to=4), "counts ranges_committed as 4"),
         (set_at("counts", "attempts", to=1), "counts 1 attempts"),
+        (set_at("counts", "ranges", to=4), "counts ranges as 4, its ledger as 3"),
+        (set_at("counts", "bytes_of_source", to=1), "counts bytes_of_source as 1"),
+        (set_at("counts", "cpu_s", to=-5), "counts cpu_s as -5"),
+        (set_at("counts", "cpu_s", to="x"), "damaged"),
+        (set_at("counts", "cpu_s", to=float("nan")), "counts cpu_s as nan"),
+        (set_at("counts", "lost_cpu_s", to=float("inf")), "counts lost_cpu_s as inf"),
+        (set_at("counts", "bytes_delivered", to=-1), "counts bytes_delivered as -1"),
+        (lambda r: r["counts"].update(attempts=2, failed_attempts=-1), "counts failed_attempts"),
+        (set_at("outputs", 1, "file", to="a.00000-0-10.root"), "two outputs have one file"),
+        (set_at("task", "events_per_range", to=0), "damaged"),
+        (set_at("task", "state", to="done"), "said to be done, with 26 events committed"),
+        (set_at("task", "state", to="finished"), "said to be finished"),
+        (set_at("task", "state", to="failed"), "said to be failed"),
+        (set_at("task", "state", to="running"), "said to be running"),
+        (set_at("task", "state", to="splendid"), "damaged"),
     ],
 )
 def test_a_receipt_that_lies_is_found_out(
@@ -117,6 +134,51 @@ def test_a_receipt_that_lies_is_found_out(
     receipt = copy.deepcopy(make_receipt())
     change(receipt)
     with pytest.raises(VerificationError, match=message):
+        check_ledger(receipt)
+
+
+def whole_receipt(*, merge: bool, merged: bool) -> dict[str, Any]:
+    """Return the receipt of 20 events that are all committed."""
+    receipt = make_receipt()
+    del receipt["files"][1], receipt["commits"][1:]
+    receipt["commits"][0][2] = 20
+    receipt["outputs"] = [{**receipt["outputs"][0], "entries": {"Events": 20}}]
+    if merged:
+        receipt["outputs"][0]["merged_into"] = 1
+        whole = {"file": "merged.root", "name": "merged", "merged_into": None}
+        receipt["outputs"].append({**receipt["outputs"][0], **whole})
+    receipt["set_aside"] = receipt["cancelled"] = []
+    receipt["task"] |= {"state": "done", "merge": merge}
+    receipt["counts"] |= {"events": 20, "committed": 20, "set_aside": 0, "cancelled": 0}
+    receipt["counts"] |= {"ranges": 2, "ranges_committed": 1, "attempts": 1, "failed_attempts": 0}
+    receipt["counts"]["bytes_of_source"] = 1000
+    return receipt
+
+
+@pytest.mark.parametrize(
+    ("state", "merge", "merged", "fits"),
+    [
+        ("done", False, False, True),
+        ("done", True, True, True),
+        ("done", True, False, False),
+        ("done", False, True, False),
+        ("finished", False, False, False),
+        ("failed", False, False, False),
+        ("failed", True, True, False),
+        # Every range is committed, and what comes after was not to be.
+        ("failed", True, False, True),
+        ("aborted", True, False, True),
+        ("aborted", True, True, False),
+        ("aborted", False, False, False),
+    ],
+)
+def test_a_state_fits_its_counts(state: str, merge: bool, merged: bool, fits: bool) -> None:
+    receipt = whole_receipt(merge=merge, merged=merged)
+    receipt["task"]["state"] = state
+    if fits:
+        check_ledger(receipt)
+        return
+    with pytest.raises(VerificationError, match=f"said to be {state}|did not ask for"):
         check_ledger(receipt)
 
 
