@@ -63,7 +63,7 @@ async def test_the_ledger_keeps_what_it_accepted(disk: Path) -> None:
     for number in range(40):
         lease = LeaseId(f"lease-{number}")
         try:
-            (row,) = await ledger.claim_ranges(lease, WORKER, 50, timedelta(minutes=1))
+            (row,) = await ledger.claim_ranges(lease, WORKER, 50, timedelta(minutes=1), [2])
             words = [
                 RangeReport(lease, WORKER, 2, 0, entry, entry + 1, row.attempt, Success(()))
                 for entry in range(row.entry_start, row.entry_stop)

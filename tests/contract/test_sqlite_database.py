@@ -331,7 +331,7 @@ async def fill(ledger: Ledger, book: int, size: int, *, returned: bool = True) -
 async def workflow(ledger: Ledger) -> None:
     """Do everything once, on few rows."""
     claimed = await ledger.claim_ranges(LeaseId("x"), WORKER, 2, DURATION, [2])
-    await ledger.claim_ranges(LeaseId("y"), WORKER, 2, DURATION)
+    await ledger.claim_ranges(LeaseId("y"), WORKER, 2, DURATION, [2, 4])
     await ledger.claim_ranges(LeaseId("z"), WORKER, 2, DURATION, [4, 2])
     await ledger.claim_ranges(LeaseId("fresh"), WORKER, 5, DURATION, [6])
     await ledger.claim_ranges(LeaseId("fresher"), WORKER, 5, DURATION, [6, 8])

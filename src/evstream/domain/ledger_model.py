@@ -59,7 +59,7 @@ class LedgerModel:
     """The meaning of the ledger, in the plainest form: lists in memory.
 
     Not for production: every operation scans. Deterministic: claims take a suspect first,
-    then other returned intervals, then fresh ones, each by (book, chunk, entry).
+    then other returned intervals, then fresh ones, each by book, chunk and entry.
     """
 
     def __init__(self) -> None:
@@ -80,24 +80,23 @@ class LedgerModel:
         units: int,
         duration: timedelta,
         now: datetime,
-        books: Sequence[int] | None = None,
+        books: Sequence[int],
     ) -> list[LeasedInterval]:
         """Lease up to `units` units; a repeated lease id gives what it gave.
 
         Parameters
         ----------
-        books : sequence of int, optional
-            Where to look, in this order; None for every open book by number.
+        books : sequence of int
+            Where to look, in this order.
         """
         held = self.held(lease)
         if held:
             if held[0].worker != worker:
                 raise ConflictError(f"lease {lease} is another worker's", lease=lease)
             return held
-        numbers = sorted(self._books) if books is None else list(books)
         taken: list[LeasedInterval] = []
         for take in (self._take_suspect, self._take_returned, self._take_fresh):
-            for number in numbers:
+            for number in books:
                 if number not in self._books:
                     continue
                 for state in self._books[number].chunks.values():

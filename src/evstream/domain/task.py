@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from evstream.domain.errors import LimitError, RequestError
@@ -137,7 +137,7 @@ class Task:
     created: datetime
     ended: datetime | None = None
     reason: str = ""
-    streams: tuple[str, ...] = field(default=(OUTPUT_STREAM,))
+    streams: tuple[str, ...] = (OUTPUT_STREAM,)
 
 
 def process_book(task: TaskId) -> int:

@@ -38,11 +38,12 @@ class Ledger(Protocol):
         worker: WorkerId,
         units: int,
         duration: timedelta,
-        books: Sequence[int] | None = None,
+        books: Sequence[int],
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units of work, returned work first.
 
-        A repeated lease id gives what it gave. An empty answer does not mean that
+        Books are looked at in the order given; one that is not open holds nothing. A
+        repeated lease id gives what it gave. An empty answer does not mean that
         the work is done: others may lose theirs.
 
         Raises

@@ -47,7 +47,7 @@ def test_a_pause_costs_no_lease(pauses: list[float], lost: bool) -> None:
 
     async def main() -> None:
         await ledger.open_book(2, BookRules(10), [Chunk(0, Lfn("a"), 0, 10)])
-        await ledger.claim_ranges(LeaseId("l"), WorkerId("w"), 1, timedelta(seconds=LEASE_S))
+        await ledger.claim_ranges(LeaseId("l"), WorkerId("w"), 1, timedelta(seconds=LEASE_S), [2])
         await expire_leases(ledger, touched.append, clock, every_s=1.0)
 
     with pytest.raises(asyncio.CancelledError):

@@ -45,7 +45,7 @@ class MemoryLedger:
         worker: WorkerId,
         units: int,
         duration: timedelta,
-        books: Sequence[int] | None = None,
+        books: Sequence[int],
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units of work, returned work first."""
         return self._model.claim(lease, worker, units, duration, self._clock.now(), books)

@@ -21,7 +21,7 @@ from evstream.domain.ledger import BookRules
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
-from evstream.domain.task import Task, TaskSpec, merge_book, process_book
+from evstream.domain.task import OUTPUT_STREAM, Task, TaskSpec, merge_book, process_book
 from evstream.ports.clock import Clock
 
 _TASK = "SELECT task, spec, state, request_id, created, ended, reason, streams FROM task"
@@ -132,7 +132,6 @@ def _add_task(
     known = db.execute(f"{_TASK} WHERE request_id = ?", (request_id,)).fetchone()
     if known is not None:
         return _to_task(known)
-    streams = Task.__dataclass_fields__["streams"].default
     rows = db.execute(
         "INSERT INTO task (request_id, spec, state, created, streams) VALUES (?, ?, ?, ?, ?)"
         " RETURNING task",
@@ -141,7 +140,7 @@ def _add_task(
             _to_json(spec),
             TaskState.RUNNING.value,
             to_microseconds(now),
-            _to_json(streams),
+            _to_json((OUTPUT_STREAM,)),
         ),
     ).fetchall()
     task = TaskId(rows[0][0])

@@ -135,7 +135,7 @@ class SqliteLedger:
         worker: WorkerId,
         units: int,
         duration: timedelta,
-        books: Sequence[int] | None = None,
+        books: Sequence[int],
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units of work, returned work first."""
         return await self._owner.run(

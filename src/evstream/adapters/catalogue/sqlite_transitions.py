@@ -63,14 +63,9 @@ _FRESH, _RETURNED, _SUSPECT = 0, 1, 2
 _IS_RETURNED, _IS_SUSPECT = f"losses < {SUSPECT_LOSSES}", f"losses >= {SUSPECT_LOSSES}"
 _RETURNED_SELECT = _FREE_SELECT.format(index="free_returned")
 _SUSPECT_SELECT = _FREE_SELECT.format(index="free_suspect")
-# What is ready, of all books or of one, in the order of claims.
-_FREE_ORDER = "ORDER BY free.book, free.chunk, free.entry_start LIMIT :units"
-_READY_ANYWHERE = (
-    f"{_FRESH_SELECT} WHERE high_water < entry_stop ORDER BY chunk.book, chunk LIMIT :units",
-    f"{_RETURNED_SELECT} WHERE {_IS_RETURNED} {_FREE_ORDER}",
-    f"{_SUSPECT_SELECT} WHERE {_IS_SUSPECT} {_FREE_ORDER}",
-)
-_READY_IN_BOOK = (
+# What is ready in a book, in the order of claims.
+_FREE_ORDER = "ORDER BY free.chunk, free.entry_start LIMIT :units"
+_READY = (
     f"{_FRESH_SELECT} WHERE chunk.book = :book AND high_water < entry_stop"
     " ORDER BY chunk LIMIT :units",
     f"{_RETURNED_SELECT} WHERE free.book = :book AND {_IS_RETURNED} {_FREE_ORDER}",
@@ -192,7 +187,7 @@ def claim(
     units: int,
     duration: timedelta,
     now: datetime,
-    books: Sequence[int] | None,
+    books: Sequence[int],
 ) -> list[LeasedInterval]:
     """Lease up to so many units: a suspect first, then returned ones, then fresh ones."""
     held = _in_entry_order(
@@ -207,9 +202,8 @@ def claim(
         return taken
     suspects = 0 if db.execute(_HOLDS_SUSPECT, (worker,)).fetchone() else 1
     for kind, book in _places(db, books):
-        ready = (_READY_ANYWHERE if book is None else _READY_IN_BOOK)[kind]
         wanted = min(units, suspects) if kind == _SUSPECT else units
-        for row in db.execute(ready, {"book": book, "units": wanted}).fetchall():
+        for row in db.execute(_READY[kind], {"book": book, "units": wanted}).fetchall():
             cut = _cut(db, row, wanted, fresh=kind == _FRESH)
             piece = LeasedInterval(lease, worker, *cut, duration, now + duration)
             taken_units = count_units((piece.entry_start, piece.entry_stop), *row[-2:])
@@ -225,14 +219,10 @@ def claim(
     return taken
 
 
-def _places(
-    db: sqlite3.Connection, books: Sequence[int] | None
-) -> Iterator[tuple[int, int | None]]:
+def _places(db: sqlite3.Connection, books: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield where to look for ready work, in order: (what kind, which book)."""
     kinds = (_SUSPECT, _RETURNED, _FRESH)
-    if books is None:
-        yield from ((kind, None) for kind in kinds)
-    elif len(books) == 1:
+    if len(books) == 1:
         yield from ((kind, books[0]) for kind in kinds)
     else:
         # A head lists every running task: ask once which of them have anything at all.

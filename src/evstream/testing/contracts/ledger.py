@@ -93,8 +93,8 @@ class LedgerContract(Suite):
     async def claim(
         ledger: Ledger, units: int = 1, lease: LeaseId = FIRST, worker: WorkerId = ANNE
     ) -> list[LeasedInterval]:
-        """Claim from any book."""
-        return await ledger.claim_ranges(lease, worker, units, DURATION)
+        """Claim from the book that is there."""
+        return await ledger.claim_ranges(lease, worker, units, DURATION, [BOOK])
 
     # Claims
 
