@@ -37,7 +37,11 @@ def print_pairs(pairs: Sequence[tuple[str, object]]) -> None:
 
 def _console() -> Console:
     # Not a terminal: wide enough that no name is broken in a log.
-    return Console() if sys.stdout.isatty() else Console(width=160, no_color=True)
+    # Names are names, whatever brackets and colons they hold.
+    literal: dict[str, Any] = {"markup": False, "emoji": False}
+    return (
+        Console(**literal) if sys.stdout.isatty() else Console(width=160, no_color=True, **literal)
+    )
 
 
 def _text(value: object) -> str:

@@ -30,6 +30,8 @@ MERGEABLE_SUFFIXES = (
 )
 """Of formats that can be joined; a test compares them with the formats' own."""
 OUTPUT_STREAM = "output"
+OUTPUT_SUFFIX_CHARS_MAX = 32
+"""With the rest of an output's name it must fit into a file's, 255 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ class TaskSpec:
         ------
         LimitError, RequestError
         """
+        if not self.name.strip() or not self.name.isprintable():
+            raise RequestError(
+                f"{self.name!r} cannot name a task", hint="use characters that can be printed"
+            )
         check_events_per_range(self.events_per_range)
         split_command(self.payload)
         for name in ("payload_s_max", "failures_max", "losses_max"):
@@ -76,6 +82,12 @@ class TaskSpec:
                     field=name,
                 )
         suffix = self.output_suffix
+        if len(suffix) > OUTPUT_SUFFIX_CHARS_MAX:
+            raise LimitError(
+                f"the output suffix has {len(suffix)} characters",
+                hint=f"give one of at most {OUTPUT_SUFFIX_CHARS_MAX}, such as .root",
+                field="output_suffix",
+            )
         if not re.fullmatch(r"(\.[A-Za-z0-9]+)+", suffix):
             raise RequestError(
                 f"output suffix {suffix!r} is not one",

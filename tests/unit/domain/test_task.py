@@ -31,6 +31,7 @@ def test_a_good_task_passes() -> None:
     SPEC.check()
     replace(SPEC, merge=True, output_suffix=".root").check()
     replace(SPEC, output_suffix=".tar.gz").check()
+    replace(SPEC, output_suffix="." + 31 * "x", name="Z→μμ, 2nd [pass]").check()
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,10 @@ def test_a_good_task_passes() -> None:
         ({"output_suffix": "root"}, RequestError, "suffix"),
         ({"output_suffix": "./x"}, RequestError, "suffix"),
         ({"output_suffix": "."}, RequestError, "suffix"),
+        ({"output_suffix": "." + 32 * "x"}, LimitError, "33 characters"),
+        ({"name": " "}, RequestError, "cannot name a task"),
+        ({"name": "a\nb"}, RequestError, r"'a.nb' cannot name a task"),
+        ({"name": "\x1b[2J"}, RequestError, r"'.x1b\[2J' cannot name a task"),
         ({"merge": True, "output_suffix": ".txt"}, RequestError, "cannot be merged"),
     ],
 )
