@@ -257,8 +257,10 @@ def unix_door(data_dir: Path) -> tuple[socket.socket, Address]:
     return door, Address(f"unix:{path}")
 
 
-def tcp_door(port: int, token: str) -> tuple[socket.socket, Address]:
-    """Return a TCP socket on the loopback interface, and its address.
+def tcp_door(port: int) -> tuple[socket.socket, str]:
+    """Return a TCP socket on the loopback interface, and its URL.
+
+    From now on the port is ours; who connects waits until somebody serves.
 
     Raises
     ------
@@ -278,8 +280,7 @@ def tcp_door(port: int, token: str) -> tuple[socket.socket, Address]:
             hint="choose another with --port, or 0 for any",
         ) from error
     door.listen(256)
-    url = f"http://127.0.0.1:{door.getsockname()[1]}"
-    return door, Address(url, token)
+    return door, f"http://127.0.0.1:{door.getsockname()[1]}"
 
 
 def door_token(data_dir: Path) -> str:

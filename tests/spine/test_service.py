@@ -164,6 +164,13 @@ def test_a_taken_port_is_told(command: CommandLine, tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         done = command.run("serve", "--data", tmp_path / "data", "--port", port, status=1)
     assert f"cannot listen on port {port}" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_port_that_is_none_is_told(command: CommandLine, tmp_path: Path) -> None:
+    done = command.run("serve", "--data", tmp_path / "data", "--port", 99999, status=2)
+    assert "there is no port 99999" in done.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_doctor_and_config_say_what_is_there(command: CommandLine, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from evstream.cli.service import run_async, settings_of
+from evstream.client import Address
 
 
 def serve(
@@ -36,13 +37,16 @@ def serve(
     settings = settings_of(data_dir=data.absolute() if data else None)
 
     directory = Path(settings.data_dir)
-    token = "" if port is None else assembly.door_token(directory)
+    tcp_door = None
+    if port is not None:
+        # First of all: without the port, nothing is made.
+        listening, url = assembly.tcp_door(port)
+        tcp_door = listening, Address(url, assembly.door_token(directory))
 
     async def main() -> None:
+        token = tcp_door[1].token if tcp_door else ""
         async with assembly.open_embedded(settings, token=token) as application:
-            door, address = (
-                assembly.unix_door(directory) if port is None else assembly.tcp_door(port, token)
-            )
+            door, address = tcp_door or assembly.unix_door(directory)
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
