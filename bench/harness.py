@@ -95,6 +95,8 @@ class Bench:
     _inputs: dict[str, Any] = field(default_factory=dict)
     _measured: dict[str, dict[str, Any]] = field(default_factory=dict)
     _asked: list[Asked] = field(default_factory=list)
+    _reported: dict[str, Any] = field(default_factory=dict)
+    _ready: float | None = None
 
     @classmethod
     def from_command_line(
@@ -108,6 +110,14 @@ class Bench:
     def input(self, key: str, value: Any) -> None:
         """Note what is measured on: a file's name and size, a count, a seed."""
         self._inputs[key] = value
+
+    def report(self, key: str, value: Any) -> None:
+        """Note what others have counted: a text, a number, or names."""
+        self._reported[key] = value
+
+    def ready(self) -> None:
+        """Say that inputs are there: what follows is timed, and noted as such."""
+        self._ready = time.perf_counter()
 
     def choose(self, key: str, *, full: T, quick: T) -> T:
         """Return an input's full or quick value, and note which."""
@@ -170,6 +180,8 @@ class Bench:
         int
             0 if all that was asked holds, 3 if something falls short.
         """
+        if self._ready is not None:
+            self.measure("all of it, after set-up", time.perf_counter() - self._ready, "s")
         holds = all(asked.holds for asked in self._asked)
         path = self.results / f"{self.name}{'.quick' if self.quick else ''}.json"
         self._write(path, holds)
@@ -183,6 +195,7 @@ class Bench:
             "machine": describe_machine(),
             "inputs": self._inputs,
             "measured": self._measured,
+            "reported": self._reported,
             "asked": [
                 {
                     "text": asked.text,
@@ -210,12 +223,13 @@ class Bench:
         for key, entry in self._measured.items():
             measured.add_row(key, f"{entry['value']:.5g}", entry["unit"])
         self.console.print(measured)
+        for key, value in self._reported.items():
+            said = f"{len(value)} ({', '.join(value)})" if isinstance(value, list) else value
+            self._say(f"{key}: {said}")
         for asked in self._asked:
             verdict = "holds" if asked.holds else "FALLS SHORT"
-            self.console.print(
-                f"{verdict}: {asked.text}: {asked.value:.5g} {asked.op} {asked.limit:g}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            self._say(f"{verdict}: {asked.text}: {asked.value:.5g} {asked.op} {asked.limit:g}")
         self.console.print(f"written: bench/results/{path.name}", highlight=False)
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

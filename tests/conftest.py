@@ -16,9 +16,12 @@ from typing import Any
 import hypothesis
 import pytest
 
+from bench.machine import describe_commit
+
 SEED_VARIABLE = "EVSTREAM_TEST_SEED"
 _SEED = pytest.StashKey[int]()
 _JUDGED = Path(__file__).parents[1] / "build" / "conformance-rootio.json"
+_COMPARING = Path(__file__).parent / "conformance"
 
 # What a failure needs to be replayed is printed with it: hypothesis gives its blob.
 # Limits of time are left to the tests that measure time: machines are shared.
@@ -60,38 +63,76 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Print what tests have to tell beside that they passed: counts, above all.
 
     A test tells a line by ``record_property("told", line)``, and what it compared with
-    ROOT by a property ``judged``; the sums of these are kept in build/ besides. Only
-    tests that passed count.
+    ROOT by a property ``judged``. Only tests that passed count. The sums of a run of all
+    such tests are kept in build/, where `make bench NAME=rootio` shows them.
     """
     passed = terminalreporter.stats.get("passed", ())
     properties = [pair for report in passed for pair in report.user_properties]
-    judged = _sums([value for name, value in properties if name == "judged"])
-    lines = dict.fromkeys(str(value) for name, value in properties if name == "told")
-    for name, value in judged.items():
-        text = f"{len(value)}: {', '.join(value[:5])}" if isinstance(value, list) else value
-        lines[f"{name}: {text}"] = None
+    equal, unread = _sums([value for name, value in properties if name == "judged"])
+    lines = [str(value) for name, value in properties if name == "told"]
+    lines += [f"{name}: {value}" for name, value in equal.items()]
+    lines += [f"{kind}: {', '.join(names[:5])}, ..." for kind, names in unread.items()]
     if lines:
         terminalreporter.section("counts")
-    for line in lines:
+    for line in dict.fromkeys(lines):
         terminalreporter.line(line)
-    if judged:
+    if equal and _is_whole(config):
+        counted = {
+            "commit": describe_commit(),
+            "tests": _outcomes(terminalreporter),
+            "equal": equal,
+            "cannot be read": unread,
+        }
         _JUDGED.parent.mkdir(exist_ok=True)
-        _JUDGED.write_text(json.dumps(judged, indent=2) + "\n")
+        _JUDGED.write_text(json.dumps(counted, indent=2) + "\n")
 
 
-def _sums(judged: list[dict[str, dict[str, Any]]]) -> dict[str, int | list[str]]:
-    """Add up what tests compared, and unite what they name."""
+def _is_whole(config: pytest.Config) -> bool:
+    """Tell whether all tests that compare with ROOT were to run, and not some of them."""
+    chosen = config.option.keyword or config.option.markexpr or config.option.deselect
+    # Without words, pytest's arguments are its `testpaths`.
+    asked = [Path(config.invocation_params.dir, word) for word in config.args]
+    return not chosen and any(path in (_COMPARING, *_COMPARING.parents) for path in asked)
+
+
+def _outcomes(terminalreporter: pytest.TerminalReporter) -> dict[str, int | list[str]]:
+    """Count the tests that compare with ROOT, and name those that passed not."""
+    inside = _COMPARING.relative_to(terminalreporter.config.rootpath).as_posix()
+    names = {
+        kind: sorted({r.nodeid for r in reports if r.nodeid.startswith(inside)})
+        for kind, reports in terminalreporter.stats.items()
+        if kind in ("passed", "failed", "error", "skipped")
+    }
+    return {
+        kind: len(known) if kind == "passed" else known for kind, known in names.items() if known
+    }
+
+
+def _sums(
+    judged: list[dict[str, dict[str, Any]]],
+) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """Add up what tests compared, and count what they name.
+
+    Returns
+    -------
+    equal : mapping of what to how many
+    unread : mapping of who cannot read to names, all of them
+    """
     sums: Counter[str] = Counter()
     names: dict[str, set[str]] = defaultdict(set)
     for one in judged:
         sums.update(one["sums"])
         for kind, known in one["names"].items():
             names[kind].update(known)
-    return {**sums, **{kind: sorted(known) for kind, known in names.items() if known}}
+    unread = {kind: sorted(known) for kind, known in names.items() if "cannot" in kind and known}
+    counts = {kind: len(known) for kind, known in names.items() if kind not in unread and known}
+    return {**counts, **sums}, unread
 
 
 @pytest.fixture

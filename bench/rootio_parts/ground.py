@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.harness import Bench, Samples
-from bench.rootio_parts.inputs import Kind, Workshop
-from bench.rootio_parts.peers import Cost, start, timed
+from bench.rootio_parts.inputs import Kind
+from bench.rootio_parts.peers import Cost, Peers, timed
 from bench.rootio_parts.worker import write_cut
 from evstream import rootio
 
@@ -76,7 +76,7 @@ class Ground:
     """One file, those who work on it, and where they write."""
 
     bench: Bench
-    workshop: Workshop
+    peers: Peers
     kind: Kind
     path: Path
     folder: Path
@@ -91,7 +91,7 @@ class Ground:
         self, who: str, words: Callable[[Path], Sequence[str | int | Path]], entries: int | None
     ) -> Turn:
         """Have a request done in a process of its own, and once more unless that takes long."""
-        with start(who, self.workshop) as peer:
+        with self.peers.fresh(who) as peer:
             first = peer.ask(*words(self._out()), entries=entries)
             if self.bench.quick or (entries or 0) >= LONG_ENTRIES:
                 return Turn(first)

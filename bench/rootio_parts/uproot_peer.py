@@ -9,7 +9,9 @@ import uproot
 
 
 def rewrite(source: Path, tree: str, start: int, stop: int, out: Path) -> int:
-    """Read a range of entries and write it, counted arrays by collection.
+    """Read a range of entries and write it: a tree with counted arrays by collection.
+
+    An RNTuple becomes an RNTuple.
 
     Returns
     -------
@@ -18,7 +20,12 @@ def rewrite(source: Path, tree: str, start: int, stop: int, out: Path) -> int:
     """
     with uproot.open(source) as file:
         compression = file.file.compression
-        arrays = file[tree].arrays(entry_start=start, entry_stop=stop)
+        held = file[tree]
+        arrays = held.arrays(entry_start=start, entry_stop=stop)
+        if held.classname == "ROOT::RNTuple":
+            with uproot.recreate(out, compression=compression) as written:
+                written.mkrntuple(tree, arrays)
+            return len(arrays)
     flat: dict[str, ak.Array] = {}
     jagged: dict[str, dict[str, ak.Array]] = {}
     for name in arrays.fields:

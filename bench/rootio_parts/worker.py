@@ -2,7 +2,8 @@
 
     python -m bench.rootio_parts.worker evstream|uproot
 
-The answer is "@@", wall seconds, CPU seconds, entries, as that of peers.C.
+The answer is "@@", wall seconds, CPU seconds, entries, as that of peers.C; as there, a
+child answers after "fork", until "end".
 
     cut            SOURCE TREE START STOP OUT   evstream, nothing known before
     cut_indexed    SOURCE TREE START STOP OUT   evstream, the index at hand
@@ -14,11 +15,12 @@ The answer is "@@", wall seconds, CPU seconds, entries, as that of peers.C.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.rootio_parts.peers import Cost, timed
+from bench.rootio_parts.peers import timed
 
 Work = Callable[[], int]
 
@@ -76,23 +78,43 @@ def uproot_work(words: Sequence[str]) -> Work:
     return lambda: rewrite(Path(source), tree, int(start), int(stop), Path(out))
 
 
+def answer(work: Work) -> None:
+    """Do some work, and say what it cost."""
+    entries: list[int] = []
+    cost = timed(lambda: entries.append(work()))
+    print(f"@@ {cost.wall_s} {cost.cpu_s} {entries[0]}", flush=True)
+
+
+def serve(work_of: Callable[[Sequence[str]], Work]) -> None:
+    """Answer requests until there is an end; have children answer after a "fork"."""
+    print("@@ ready", flush=True)
+    # Nothing is read ahead: whoever asks waits for the answer.
+    while (line := sys.stdin.readline().rstrip("\n")) not in ("end", ""):
+        if line != "fork":
+            answer(work_of(line.split("\t")))
+            continue
+        child = os.fork()
+        if child == 0:
+            serve(work_of)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print(f"@@ ended {status}", flush=True)
+
+
 def main() -> None:
     """Answer until the input ends."""
-    work_of = {"evstream": evstream_work, "uproot": uproot_work}[sys.argv[1]]
+    # Loaded before the clock runs.
     if sys.argv[1] == "evstream":
-        pass
+        import numpy as np  # noqa: F401
+
+        import evstream.rootio  # noqa: F401
+
+        work_of = evstream_work
     else:
-        import bench.rootio_parts.uproot_peer  # noqa: F401 - loaded before the clock runs
-    print("@@ ready", flush=True)
-    for line in sys.stdin:
-        work = work_of(line.rstrip("\n").split("\t"))
-        entries: list[int] = []
+        import bench.rootio_parts.uproot_peer  # noqa: F401
 
-        def run(work: Work = work, entries: list[int] = entries) -> None:
-            entries.append(work())
-
-        cost: Cost = timed(run)
-        print(f"@@ {cost.wall_s} {cost.cpu_s} {entries[0]}", flush=True)
+        work_of = uproot_work
+    serve(work_of)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from bench.harness import EXIT_FALLS_SHORT, EXIT_HOLDS, Bench, Samples
 from bench.machine import describe_commit, describe_machine
+from bench.rootio import report_comparisons
 
 
 @pytest.fixture
@@ -25,10 +27,10 @@ def bench(tmp_path: Path, screen: io.StringIO) -> Bench:
     return Bench("sample", results=tmp_path / "results", console=Console(file=screen, width=100))
 
 
-def written(bench: Bench) -> dict[str, object]:
+def written(bench: Bench) -> dict[str, Any]:
     """Return the one file that a benchmark wrote."""
     [path] = bench.results.iterdir()
-    content: dict[str, object] = json.loads(path.read_text())
+    content: dict[str, Any] = json.loads(path.read_text())
     return content
 
 
@@ -86,7 +88,8 @@ def test_the_record_is_whole(bench: Bench, screen: io.StringIO) -> None:
     bench.ask("wall", 2.0, "<=", 1.5)
     assert bench.finish() == EXIT_FALLS_SHORT
     record = written(bench)
-    assert list(record) == ["name", "commit", "machine", "inputs", "measured", "asked", "holds"]
+    keys = "name commit machine inputs measured reported asked holds"
+    assert list(record) == keys.split()
     assert record["inputs"] == {"ranges": 200}
     assert record["measured"] == {
         "rate": {"value": 812.5, "unit": "ranges/s"},
@@ -131,3 +134,38 @@ def test_a_commit_is_dirty_with_changes_other_than_results(tmp_path: Path) -> No
     assert not describe_commit(tmp_path).endswith("-dirty")
     (tmp_path / "code.py").write_text("2")
     assert describe_commit(tmp_path).endswith("-dirty")
+
+
+def test_what_others_counted_is_reported_beside(bench: Bench, screen: io.StringIO) -> None:
+    bench.report("counted at commit", "abc")
+    bench.report("cannot be read", ["a.root: T", "b.root: U"])
+    bench.ready()
+    assert bench.finish() == EXIT_HOLDS
+    content = written(bench)
+    assert content["reported"] == {
+        "counted at commit": "abc",
+        "cannot be read": ["a.root: T", "b.root: U"],
+    }
+    assert content["measured"].keys() == {"all of it, after set-up"}
+    assert "cannot be read: 2 (a.root: T, b.root: U)" in screen.getvalue()
+
+
+def test_comparisons_with_root_are_reported_or_said_to_be_missing(
+    bench: Bench, tmp_path: Path, screen: io.StringIO
+) -> None:
+    report_comparisons(bench, tmp_path / "none.json")
+    counted = tmp_path / "counted.json"
+    found = {
+        "commit": "abc",
+        "tests": {"passed": 7, "skipped": ["test_large"]},
+        "equal": {"files": 3, "entries of trees": 1200},
+        "cannot be read": {"trees that ROOT cannot read into objects": ["x.root: T"]},
+    }
+    counted.write_text(json.dumps(found))
+    report_comparisons(bench, counted)
+    bench.finish()
+    said = screen.getvalue()
+    assert "not counted here yet" in said
+    assert "all equal: entries of trees: 1200" in said
+    assert "tests that skipped: 1 (test_large)" in said
+    assert "trees that ROOT cannot read into objects: 1 (x.root: T)" in said
