@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from evstream.client.connection import Connection
-from evstream.domain.errors import DescriptorUnknownError, EvstreamError, TransientError
+from evstream.domain.errors import (
+    DescriptorUnknownError,
+    EvstreamError,
+    TooLargeError,
+    TransientError,
+)
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.states import Answer
 from evstream.wire import messages as m
@@ -120,7 +125,13 @@ class Service:
             "POST", "/v1/products", m.DeliveryPlan, m.NewProduct(descriptor)
         )
 
-    async def fetch_product(self, plan: m.DeliveryPlan, path: Path, failures_max: int = 8) -> int:
+    async def fetch_product(
+        self,
+        plan: m.DeliveryPlan,
+        path: Path,
+        failures_max: int = 8,
+        bytes_max: int | None = None,
+    ) -> int:
         """Fetch a product into a file; resumes where a connection broke.
 
         Returns
@@ -132,11 +143,13 @@ class Service:
         ------
         EvstreamError
             No endpoint of the plan could give it.
+        TooLargeError
+            It has more bytes than may be; none of them was received.
         """
         received = 0
         error: EvstreamError | None = None
         for url in plan.urls:
-            download = _Download(path)
+            download = _Download(path, bytes_max)
             for failures in range(failures_max):
                 try:
                     await download.go_on(self._connection, url)
@@ -218,8 +231,9 @@ class _Check:
 class _Download:
     """A file that grows over several connections, as long as the ETag stays."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bytes_max: int | None) -> None:
         self._path = path
+        self._bytes_max = bytes_max
         self._etag = ""
         self._have = 0
         self.received = 0
@@ -230,6 +244,9 @@ class _Download:
         if self._have and self._etag:
             headers = {"Range": f"bytes={self._have}-", "If-Range": self._etag}
         async with connection.stream(url, headers) as response:
+            size = int(response.headers.get("Content-Length", 0))
+            if self._bytes_max is not None and size > self._bytes_max:
+                raise TooLargeError(f"the product has {size} bytes", bytes_max=self._bytes_max)
             if response.status_code != 206:
                 self._have = 0
             self._etag = response.headers.get("ETag", "")

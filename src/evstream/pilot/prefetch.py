@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from evstream.client import Service
-from evstream.domain.errors import AccessError, DataError, NotFoundError
+from evstream.domain.errors import AccessError, DataError, NotFoundError, TooLargeError
 from evstream.pilot.concurrency import for_each, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
-from evstream.pilot.shared_products import SharedProducts
+from evstream.pilot.shared_products import SHARED_BYTES_MAX, SharedProducts, own_slice
 from evstream.pilot.tools import Tools
 from evstream.ports import Clock, Ids
-from evstream.wire.messages import MergeInput, MergeUnit, RangeUnit
+from evstream.wire.messages import DeliveryPlan, MergeInput, MergeUnit, RangeUnit
 
 T = TypeVar("T")
 
@@ -189,13 +189,22 @@ class Prefetcher:
         path = directory / f"input.{work.plan.descriptor.get('format', 'root')}"
         inputs.paths.append(path)
 
-        def fetch() -> Awaitable[int]:
-            return self._patiently(lambda: self._service.fetch_product(work.plan, path))
+        def fetch(plan: DeliveryPlan, bytes_max: int | None = None) -> Awaitable[int]:
+            return self._patiently(
+                lambda: self._service.fetch_product(plan, path, bytes_max=bytes_max)
+            )
 
-        if work.product_entries is not None:
-            inputs.received = await self._shared.cut(work, path, fetch)
+        if work.product_entries is None:
+            inputs.received = await fetch(work.plan)
         else:
-            inputs.received = await fetch()
+            try:
+                inputs.received = await self._shared.cut(
+                    work, path, lambda: fetch(work.plan, SHARED_BYTES_MAX)
+                )
+            except TooLargeError:
+                own = own_slice(work).to_wire()
+                plan = await self._patiently(lambda: self._service.register_product(own))
+                inputs.received = await fetch(plan)
         # Falls slowly and rises at once: a guess too low is what fills a disk.
         self._expected = max(inputs.measure(), int(0.9 * self._expected))
 

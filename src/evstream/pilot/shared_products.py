@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evstream import rootio
@@ -25,6 +25,9 @@ CUT_HERE = ("root",)
 
 KEPT_MAX = 4
 """Units are computed in the order of the source, so few products are in use at once."""
+
+SHARED_BYTES_MAX = 8 << 20
+"""A product is meant to have one MiB, by the mean of its file; events may be uneven."""
 
 PIECE_BYTES = 1 << 20
 
@@ -97,6 +100,14 @@ class SharedProducts:
         tree = str(descriptor.parameter("tree"))
         start, _ = work.product_entries
         return _Opened(source, file_format, file_format.inspect(source), tree, start)
+
+
+def own_slice(work: RangeUnit) -> Descriptor:
+    """Describe the product of a unit's own entries, out of the one that it shares."""
+    shared = Descriptor.from_wire(work.plan.descriptor)
+    (source,) = shared.sources
+    entries = ((work.ref.entry_start, work.ref.entry_stop),)
+    return replace(shared, sources=(replace(source, entries=entries),))
 
 
 def _cut(opened: _Opened, work: RangeUnit, path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
 from evstream.client import Service
-from evstream.domain.errors import EvstreamError, NotFoundError, TransientError
+from evstream.domain.errors import EvstreamError, NotFoundError, TooLargeError, TransientError
 from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.states import Answer
@@ -174,7 +174,15 @@ class FakeService:
         self.answers.setdefault(number(report), []).append(answer)
         return answer
 
-    async def fetch_product(self, plan: m.DeliveryPlan, path: Path) -> int:
+    async def register_product(self, descriptor: dict[str, Any]) -> m.DeliveryPlan:
+        (source,) = descriptor["sources"]
+        key = "own {}-{}".format(*source["entries"][0])
+        self._reach("register", key)
+        return m.DeliveryPlan(key, descriptor, [f"/v1/products/{key}"])
+
+    async def fetch_product(
+        self, plan: m.DeliveryPlan, path: Path, bytes_max: int | None = None
+    ) -> int:
         self._reach("fetch", plan.key)
         self.fetching += 1
         self.fetching_most = max(self.fetching_most, self.fetching)
@@ -183,6 +191,8 @@ class FakeService:
         finally:
             self.fetching -= 1
         content = self.products.get(plan.key, f"product {plan.key}".encode())
+        if bytes_max is not None and len(content) > bytes_max:
+            raise TooLargeError(f"{len(content)} bytes")
         path.write_bytes(content)
         self.log.append(("fetched", plan.key))
         return len(content)

@@ -8,11 +8,16 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from evstream.domain.dataset import Fingerprint
+from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import TransientError
 from evstream.pilot.prefetch import DiskBudget, Space
+from evstream.pilot.shared_products import SHARED_BYTES_MAX
 from evstream.testing.virtual_time import VirtualClock, run_virtual
-from tests.unit.pilot.fakes import FakeRunner, FakeService, number, range_units, run_pilot
+from evstream.wire.messages import DeliveryPlan
+from tests.unit.pilot.fakes import STEP, FakeRunner, FakeService, number, range_units, run_pilot
 
 
 def test_next_inputs_arrive_while_a_payload_computes(tmp_path: Path) -> None:
@@ -120,3 +125,17 @@ def test_budget_takes_back_what_a_cancelled_waiter_was_just_given() -> None:
         assert budget.used == 0
 
     asyncio.run(main())
+
+
+def test_product_too_large_to_share_is_asked_for_unit_by_unit(tmp_path: Path) -> None:
+    descriptor = slice_of(Fingerprint(1, "", ""), "Events", (0, 3 * STEP), None).to_wire()
+    plan = DeliveryPlan("large", descriptor, ["/v1/products/large"])
+    units = [
+        structs.replace(unit, plan=plan, product_entries=(0, 3 * STEP)) for unit in range_units(3)
+    ]
+    service = FakeService(units, {"large": bytes(SHARED_BYTES_MAX + 1)})
+    summary = run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path))
+    assert summary.units_done == 3
+    registered = [entry[1] for entry in service.log if entry[0] == "register"]
+    assert registered == ["own 0-10", "own 10-20", "own 20-30"]
+    assert [entry[1] for entry in service.log if entry[0] == "fetched"] == registered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,10 +17,13 @@ from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener, MemorySource
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
+from evstream.client import Connection, Service
+from evstream.domain.errors import TooLargeError
 from evstream.settings import Settings
 from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.simulator import sample_files
 from evstream.testing.virtual_time import VirtualClock, run_virtual
+from evstream.wire import messages as m
 
 TOKEN = "secret"
 DOOR = {"Authorization": f"Bearer {TOKEN}"}
@@ -393,5 +397,20 @@ def test_what_was_lost_before_is_delivered_unit_by_unit() -> None:
         again = await _claim(client, 3, "l2", ["root"])
         assert [unit["ref"]["attempt"] for unit in again] == [2, 2, 2]
         assert [unit["product_entries"] for unit in again] == [None] * 3
+
+    _with_api(work)
+
+
+def test_a_product_that_is_too_large_is_not_received(tmp_path: Path) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        connection = Connection(client._transport, VirtualClock(), SeededIds(2), token=TOKEN)
+        service = Service(connection)
+        path = tmp_path / "product.root"
+        plan = await service.describe_slice(m.NewSlice("user:x"))
+        with pytest.raises(TooLargeError):
+            await service.fetch_product(plan, path, bytes_max=100)
+        assert path.stat().st_size == 0
+        received = await service.fetch_product(plan, path, bytes_max=1 << 20)
+        assert received == path.stat().st_size > 100
 
     _with_api(work)
