@@ -120,7 +120,7 @@ class Claims:
             (row.entry_start, row.entry_stop), chunk.entry_start, task.spec.events_per_range
         )
         units: list[m.RangeUnit | m.MergeUnit] = []
-        for run in in_runs(intervals, _entries_together(file, task.spec.tree, row, cuts)):
+        for run in in_runs(intervals, _entries_together(file, task.spec.tree, cuts)):
             spec, span = task.spec, (run[0][0], run[-1][1])
             product = slice_of(file.fingerprint, spec.tree, span, spec.branches, file.format)
             plan = self._planner.deliver(product, now)
@@ -181,13 +181,9 @@ class Claims:
         )
 
 
-def _entries_together(file: SourceFile, tree: str, row: LeasedInterval, cuts: list[str]) -> int:
-    """Return how many entries a product may hold, so that a few short units share it.
-
-    What came to nothing before is delivered unit by unit: one that cannot be cut must
-    not take others with it again.
-    """
-    if file.format not in cuts or row.attempt > 1:
+def _entries_together(file: SourceFile, tree: str, cuts: list[str]) -> int:
+    """Return how many entries a product may hold, so that a few short units share it."""
+    if file.format not in cuts:
         return 0
     return SHARED_BYTES * file.trees[tree] // file.fingerprint.size
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from evstream.client import Service
-from evstream.domain.errors import AccessError, DataError, NotFoundError, TooLargeError
-from evstream.pilot.concurrency import for_each, patiently
+from evstream.domain.errors import AccessError, DataError, NotFoundError
+from evstream.pilot.concurrency import DEFINITE, for_each, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.shared_products import SHARED_BYTES_MAX, SharedProducts, own_slice
@@ -201,7 +201,9 @@ class Prefetcher:
                 inputs.received = await self._shared.cut(
                     work, path, lambda: fetch(work.plan, SHARED_BYTES_MAX)
                 )
-            except TooLargeError:
+            except DEFINITE:
+                # What is wrong may be wrong with others of the product, and must not
+                # count against this one.
                 own = own_slice(work).to_wire()
                 plan = await self._patiently(lambda: self._service.register_product(own))
                 inputs.received = await fetch(plan)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from evstream import rootio
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import TransientError
@@ -127,15 +128,19 @@ def test_budget_takes_back_what_a_cancelled_waiter_was_just_given() -> None:
     asyncio.run(main())
 
 
-def test_product_too_large_to_share_is_asked_for_unit_by_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [bytes(SHARED_BYTES_MAX + 1), b"damaged"])
+def test_product_that_cannot_be_shared_is_asked_for_unit_by_unit(
+    tmp_path: Path, content: bytes
+) -> None:
     descriptor = slice_of(Fingerprint(1, "", ""), "Events", (0, 3 * STEP), None).to_wire()
-    plan = DeliveryPlan("large", descriptor, ["/v1/products/large"])
+    plan = DeliveryPlan("shared", descriptor, ["/v1/products/shared"])
     units = [
         structs.replace(unit, plan=plan, product_entries=(0, 3 * STEP)) for unit in range_units(3)
     ]
-    service = FakeService(units, {"large": bytes(SHARED_BYTES_MAX + 1)})
+    service = FakeService(units, {"shared": content})
+    service.errors["fetch own 10-20"] = rootio.CorruptFileError("damaged")
     summary = run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path))
-    assert summary.units_done == 3
+    # Nothing counts against a unit but what is wrong with its own entries.
+    assert (summary.units_done, summary.units_failed) == (2, 1)
     registered = [entry[1] for entry in service.log if entry[0] == "register"]
     assert registered == ["own 0-10", "own 10-20", "own 20-30"]
-    assert [entry[1] for entry in service.log if entry[0] == "fetched"] == registered

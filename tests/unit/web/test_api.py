@@ -387,20 +387,6 @@ def test_short_units_share_a_product_for_a_worker_that_can_cut() -> None:
     _with_api(work)
 
 
-def test_what_was_lost_before_is_delivered_unit_by_unit() -> None:
-    async def work(client: httpx2.AsyncClient) -> None:
-        await client.post("/v1/tasks", json={**TASK, "events_per_range": 10}, headers=DOOR)
-        first = await _claim(client, 3, "l1", ["root"])
-        assert [unit["ref"]["attempt"] for unit in first] == [1, 1, 1]
-        lost = await client.post("/v1/workers/w/lost", headers=DOOR)
-        assert lost.status_code == 200
-        again = await _claim(client, 3, "l2", ["root"])
-        assert [unit["ref"]["attempt"] for unit in again] == [2, 2, 2]
-        assert [unit["product_entries"] for unit in again] == [None] * 3
-
-    _with_api(work)
-
-
 def test_a_product_that_is_too_large_is_not_received(tmp_path: Path) -> None:
     async def work(client: httpx2.AsyncClient) -> None:
         connection = Connection(client._transport, VirtualClock(), SeededIds(2), token=TOKEN)
