@@ -63,6 +63,36 @@ def assert_equal_by_uproot(one: Path, other: Path, tree: str) -> None:
             assert ak.array_equal(expected, found, equal_nan=True), branch
 
 
+METADATA = [
+    ("test_FCC_Spring2021.root", "events", 7, ["metadata", "run_metadata", "col_metadata"]),
+    ("edm4hep_example.root", "events", 1, ["podio_metadata"]),
+    ("exot_15.root", "CollectionTree", 3, ["MetaData"]),
+]
+
+
+@pytest.mark.parametrize(("name", "tree", "events_per_range", "beside"), METADATA)
+def test_metadata_beside_the_events_is_counted_once(
+    command: CommandLine,
+    tmp_path: Path,
+    shared_data: Path,
+    name: str,
+    tree: str,
+    events_per_range: int,
+    beside: list[str],
+) -> None:
+    source = shared_data / name
+    words = ["--payload", COPY, "--events-per-range", events_per_range, "--merge"]
+    command.run("run", source, *words, "--tree", tree, "--output", "out")
+    ledger, outputs, *_ = verify_receipt(tmp_path / "out/receipt.json")
+    assert ledger.holds
+    assert outputs.holds
+    with uproot.open(source) as one, uproot.open(tmp_path / "out/merged.root") as other:
+        for path in beside:
+            assert other[path].num_entries == one[path].num_entries
+            for branch in other[path].keys(filter_typename="/^u?int.*|float|double/"):
+                assert ak.array_equal(one[path][branch].array(), other[path][branch].array())
+
+
 def test_outputs_without_a_merge_cover_every_range(
     command: CommandLine, tmp_path: Path, events: list[Path]
 ) -> None:

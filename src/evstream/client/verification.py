@@ -187,7 +187,7 @@ def _check_entries(path: Path, output: dict[str, Any]) -> None:
     if PurePosixPath(output["file"]).suffix != SUFFIX:
         return
     with rootio.FileSource(path) as source:
-        held = {name: tree.entries for name, tree in rootio.inspect(source).trees.items()}
+        held = rootio.Rules().summed(rootio.inspect(source))
     for tree in {*held, *output["entries"]}:
         found, committed = held.get(tree, 0), output["entries"].get(tree, 0)
         if found != committed:

@@ -93,6 +93,8 @@ def check_file(path: Path) -> None:
 def count_entries(path: Path, file_format: Format) -> dict[str, int]:
     """Return entries by tree of a file whose name says what format it is in. Blocking.
 
+    Trees of metadata that merges keep once are left out.
+
     None of a format whose library is not installed here: payloads bring their own.
 
     Raises
@@ -112,7 +114,7 @@ def count_entries(path: Path, file_format: Format) -> dict[str, int]:
                 hint=f"have it write {path.suffix} whole, or say what it writes: --output-suffix",
                 **error.fields,
             ) from error
-    return {name: tree.entries for name, tree in index.trees.items()}
+    return file_format.summed(index)
 
 
 def _cut_tail(log: Path, tail: Path) -> bool:

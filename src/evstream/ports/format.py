@@ -229,6 +229,13 @@ class Format(Protocol):
         """
         ...
 
+    def summed(self, index: FileIndex) -> dict[str, int]:
+        """Return the entries, by tree, that files have together when they are joined.
+
+        Without metadata that is alike in all of them, and that a join keeps once.
+        """
+        ...
+
     def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
         """List the branches of a tree that match any of some patterns.
 

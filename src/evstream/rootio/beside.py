@@ -38,6 +38,8 @@ class Rule(StrEnum):
 
 
 COUNTED_ONCE = frozenset({Rule.ADD, Rule.CONCATENATE, Rule.FIRST})
+SUMMED = frozenset({Rule.ADD, Rule.CONCATENATE, Rule.EVENTS})
+"""Of trees under these, a join has as many entries as its inputs together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,11 @@ class Rules:
             names.append(branch.name)
         whole = sum(branch.is_top_level for branch in tree.branches)
         return None if len(names) == whole else names
+
+    def summed(self, index: SourceIndex) -> dict[str, int]:
+        """Return the entries of the trees that a join puts behind each other, by path."""
+        trees = index.trees.items()
+        return {path: tree.entries for path, tree in trees if self.of_tree(tree) in SUMMED}
 
     def canonical(self) -> str:
         """Return a text that is equal for equal rules, "" for the defaults."""

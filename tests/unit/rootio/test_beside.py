@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -169,6 +170,25 @@ def test_pool_files_are_marked_and_bookkeepers_counted_once(tmp_path: Path) -> N
     with uproot.open(joined) as file:
         assert file["MetaData"]["CutBookkeepers"].array().tolist() == [1000.0, 1001.0]
         assert "evstream_not_for_athena" in file.keys(cycle=False)
+
+
+@pytest.mark.parametrize(("flavour", "tree"), [("nano", "Events"), ("podio", "events")])
+def test_what_is_summed_adds_up_in_a_join(tmp_path: Path, flavour: str, tree: str) -> None:
+    source = _write(tmp_path / "source.root", flavour=flavour)
+    parts = _slices(source, tree, [0, 10, 10, 60, ENTRIES], tmp_path)
+    result = rootio.join(parts, tmp_path / "joined.root")
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(_summed(part))
+    joined = _summed(tmp_path / "joined.root")
+    assert joined == {path: result.entries[path] for path in joined} == dict(total)
+    assert joined[tree] == ENTRIES
+    assert not {"ParameterSets", "podio_metadata"} & set(joined)
+
+
+def _summed(path: Path) -> dict[str, int]:
+    with rootio.FileSource(path) as source:
+        return rootio.Rules().summed(rootio.inspect(source))
 
 
 def test_podio_metadata_is_in_every_slice_and_other_trees_are_not(tmp_path: Path) -> None:

@@ -283,6 +283,10 @@ class LibraryFormat:
         """Return what is known without the file."""
         return load(data)
 
+    def summed(self, index: FileIndex) -> dict[str, int]:
+        """Return the entries of all trees."""
+        return {name: tree.entries for name, tree in index.trees.items()}
+
     def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
         """List branches; ``jet`` stands for all that is below it."""
         assert isinstance(index, Index)

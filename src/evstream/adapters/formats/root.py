@@ -42,6 +42,10 @@ class RootFormat:
         """Decode a source index."""
         return rootio.SourceIndex.from_bytes(data)
 
+    def summed(self, index: FileIndex) -> dict[str, int]:
+        """Return the entries of trees that are put behind each other."""
+        return self._beside.summed(_own(index))
+
     def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
         """List branches; what they cannot do without comes along when they are cut."""
         return rootio.select_branches(_own(index).tree(tree), globs)

@@ -111,6 +111,8 @@ class FormatContract(Suite):
         joined = tmp_path / f"joined{file_format.suffixes[0]}"
         result = file_format.join(parts, joined, identity=b"key")
         assert result.entries[tree] == len(expected)
+        assert sum(summed(file_format, part)[tree] for part in parts) == len(expected)
+        assert summed(file_format, joined)[tree] == len(expected)
         assert result.size == joined.stat().st_size
         assert self.events(joined) == expected
         if self.whole_join:
@@ -201,3 +203,9 @@ class _Short:
 
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes]:
         return [self._content[offset : offset + size] for offset, size in ranges]
+
+
+def summed(file_format: Format, path: Path) -> dict[str, int]:
+    """Return what a file adds to a join's entries."""
+    with FileSource(path) as source:
+        return file_format.summed(file_format.inspect(source))
