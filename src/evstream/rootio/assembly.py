@@ -151,7 +151,7 @@ class FileAssembly:
         big = needs_big(self._at)
         key_bytes = key_size(old.class_name, name, old.title, big=big)
         data = baskets.index.template(baskets.kept).record(numbers, key_bytes)
-        stored = compress(data, self._setting)
+        stored = compress(data, self._setting.quick())
         key = make_key(
             old.class_name,
             name,

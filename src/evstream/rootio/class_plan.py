@@ -7,9 +7,12 @@ whole. What remains is little enough to walk a thousand branches in Python.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 from evstream.rootio.streamer_info import ClassInfo, Element, StreamerInfos
 
@@ -30,6 +33,9 @@ ARRAY_TYPES = {
     "TArrayD": 8,
 }  # fmt: skip
 LIST_CLASSES = frozenset({"TList", "THashList", "TSortedList"})
+# Leaves are flat up to their counter, but their maximum must be found, and parameters
+# have a value to be added.
+_SOUGHT = ("TLeaf", "TParameter<")
 _BITS = 15
 _FIXED_ARRAY, _COUNTED_ARRAY = 20, 40
 _BASE, _OBJECT, _ANY, _OBJECT_INLINE, _OBJECT_POINTER = 0, 61, 62, 63, 64
@@ -53,12 +59,9 @@ class Do(IntEnum):
     REFUSE = 10  # cannot be walked
 
 
-class FieldSpot(NamedTuple):
-    """A numeric member within a fixed run."""
-
-    name: str
-    offset: int
-    type: int
+# Numeric members within a run of bytes: the offset and basic type of each.
+Fields: TypeAlias = Mapping[str, tuple[int, int]]
+_NO_FIELDS: Fields = MappingProxyType({})
 
 
 class Step(NamedTuple):
@@ -70,16 +73,21 @@ class Step(NamedTuple):
     type: int = 0
     count_name: str = ""
     class_name: str = ""
-    fields: tuple[FieldSpot, ...] = ()
+    fields: Fields = _NO_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
 class ClassPlan:
-    """How to walk one version of a class."""
+    """How to walk one version of a class.
+
+    ``flat`` says that it holds no pointers, ``whole`` that nothing in it is looked for
+    either, so that its byte count is all that a walk needs.
+    """
 
     name: str
     steps: tuple[Step, ...]
     flat: bool
+    whole: bool
 
 
 class Plans:
@@ -93,10 +101,12 @@ class Plans:
     def get(self, name: str, version: int) -> ClassPlan | None:
         """Return the plan of a class at a version; None if it is not described."""
         key = (name, version)
-        if key not in self._plans:
+        try:
+            return self._plans[key]
+        except KeyError:
             info = self.infos.get(name, version)
-            self._plans[key] = None if info is None else self._compile(info)
-        return self._plans[key]
+            plan = self._plans[key] = None if info is None else self._compile(info)
+            return plan
 
     def bases(self, name: str) -> set[str]:
         """Name a class and all that it derives from, over all versions described."""
@@ -125,21 +135,22 @@ class Plans:
     def _compile(self, info: ClassInfo) -> ClassPlan:
         steps: list[Step] = []
         run = 0
-        fields: list[FieldSpot] = []
+        fields: dict[str, tuple[int, int]] = {}
         for element in info.elements:
             size = _fixed_size(element)
             if size is not None:
                 if element.type in BASIC_DTYPES:
-                    fields.append(FieldSpot(element.name, run, element.type))
+                    fields[element.name] = run, element.type
                 run += size
                 continue
             if run:
-                steps.append(Step(Do.FIXED, size=run, fields=tuple(fields)))
-                run, fields = 0, []
+                steps.append(Step(Do.FIXED, size=run, fields=fields))
+                run, fields = 0, {}
             steps += self._variable(element)
         if run:
-            steps.append(Step(Do.FIXED, size=run, fields=tuple(fields)))
-        return ClassPlan(info.name, tuple(steps), all(self._step_is_flat(s) for s in steps))
+            steps.append(Step(Do.FIXED, size=run, fields=fields))
+        flat = all(self._step_is_flat(s) for s in steps)
+        return ClassPlan(info.name, tuple(steps), flat, flat and not info.name.startswith(_SOUGHT))
 
     def _step_is_flat(self, step: Step) -> bool:
         if step.do in (Do.POINTER, Do.OBJECTS, Do.LIST, Do.REFUSE):
@@ -174,7 +185,7 @@ class Plans:
             if class_name in LIST_CLASSES:
                 return Step(Do.LIST, name, class_name=class_name)
             return Step(Do.INLINE, name, class_name=class_name)
-        if type_ == _STL_STRING or (type_ in (_STL, _STREAMER) and _holds_plain_values(class_name)):
+        if type_ == _STL_STRING or (type_ in (_STL, _STREAMER) and holds_plain_values(class_name)):
             return Step(Do.OPAQUE, name)
         return Step(Do.REFUSE, name, class_name=element.type_name)
 
@@ -198,14 +209,10 @@ _CONTAINERS = frozenset({
 })  # fmt: skip
 
 
-def _holds_plain_values(type_name: str) -> bool:
-    """Whether a C++ type is made of numbers, strings and containers of those only."""
+@lru_cache(1024)
+def holds_plain_values(type_name: str) -> bool:
+    """Say whether a C++ type consists of numbers, strings and containers of those only."""
     if "*" in type_name:
         return False
     words = "".join(c if c.isalnum() or c == "_" else " " for c in type_name).split()
     return all(w in _PLAIN or w in _CONTAINERS or w.isdigit() for w in words)
-
-
-def holds_plain_values(type_name: str) -> bool:
-    """Say whether a C++ type consists of numbers, strings and containers of those only."""
-    return _holds_plain_values(type_name)

@@ -82,6 +82,14 @@ def cut_clusters(clusters: Int64, start: int, stop: int) -> Int64:
     return np.array(edges if stop > start else [0], np.int64)
 
 
+def _all_like(values: Int64, start: Int64, counts: Int64) -> bool:
+    """Whether all branches begin their baskets at the same entries, as they mostly do."""
+    if (counts != len(values)).any() or len(start) != counts.sum():
+        return False
+    ascending = (values[1:] > values[:-1]).all()
+    return bool(ascending and (start.reshape(len(counts), -1) == values).all())
+
+
 def common_boundaries(first: Int64, start: Int64, entries: int) -> Int64:
     """Find the entries at which every branch with baskets begins one.
 
@@ -92,9 +100,15 @@ def common_boundaries(first: Int64, start: Int64, entries: int) -> Int64:
     start : int64, shape (n_baskets,)
         First entry of each basket.
     """
-    with_baskets = int(np.count_nonzero(np.diff(first)))
     if not entries:
         return np.zeros(1, np.int64)
-    values, counts = np.unique(start, return_counts=True)
-    shared = values[(counts >= with_baskets) & (values > 0) & (values < entries)]
+    counts = np.diff(first)
+    counts = counts[counts > 0]
+    values = start[: counts[0] if len(counts) else 0]
+    if len(start) and not _all_like(values, start, counts):
+        ordered = np.sort(start)
+        news = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+        news = np.concatenate([np.zeros(1, np.int64), news])
+        values = ordered[news[np.diff(news, append=len(ordered)) >= len(counts)]]
+    shared = values[(values > 0) & (values < entries)]
     return np.concatenate([np.zeros(1, np.int64), shared, np.array([entries], np.int64)])

@@ -52,6 +52,10 @@ class Setting:
         usual = {LZ4: 4, ZSTD: 5}.get(algorithm, 1)
         return cls(ZLIB if algorithm == OLD else algorithm, level or usual)
 
+    def quick(self) -> Setting:
+        """Give the lowest level of the algorithm, for tables that each product makes anew."""
+        return Setting(self.algorithm, min(self.level, 1))
+
     def to_root(self) -> int:
         """Give the number that ROOT stores in fCompress."""
         return 100 * self.algorithm + self.level if self.level else 0

@@ -65,7 +65,7 @@ class _Histogram:
         return np.zeros(0) if number is None else array_of(self.graph, number)
 
     def number(self, name: str) -> float:
-        spot = self.node.fields.get(name)
+        spot = self.node.field(name)
         return 0.0 if spot is None else number_of(self.graph, spot)
 
     @property
@@ -89,7 +89,7 @@ class _Histogram:
 
     @property
     def _bits(self) -> int:
-        return object_bits(self.graph.data, self.node.strings["fName"][0])[1]
+        return object_bits(self.graph.data, self.graph.name_at(self.node))[1]
 
     def _labels(self, axis: str) -> tuple[tuple[str, int], ...]:
         """List an axis' labels with their bins, which ROOT keeps as unique ids."""

@@ -12,11 +12,12 @@ and TList::Streamer of ROOT 6.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from evstream.rootio.class_plan import (
     BASIC_DTYPES,
@@ -24,6 +25,7 @@ from evstream.rootio.class_plan import (
     LIST_CLASSES,
     ClassPlan,
     Do,
+    Fields,
     Plans,
     Step,
 )
@@ -58,24 +60,76 @@ class Op(IntEnum):
     ARRAY = 5  # array number a: its flag or count, then its items
 
 
+# An attribute of an enumeration takes as long to look up as a step of a walk.
+_RAW, _OPEN, _CLOSE, _TO, _ITEMS, _ARRAY = (int(op) for op in Op)
+_CLOSED = (_CLOSE, 0, 0)
+_FIXED, _STRING, _INLINE, _POINTER = Do.FIXED, Do.STRING, Do.INLINE, Do.POINTER
+_COUNTED, _OBJECTS = Do.COUNTED, Do.OBJECTS
+_IO_FIELDS: Fields = {IO_BITS: (0, 11)}
+
 # Three numbers a token, (op, a, b), in one flat list: a thousand branches have tens of
 # thousands of tokens, and as objects of their own they would keep the collector busy.
 Tokens: TypeAlias = list[int]
+TOKEN_NUMBERS = 3
 
 
-@dataclass(slots=True)
+_Spot: TypeAlias = tuple[int, int]
+# Most nodes have few kinds of members, and there are thousands of nodes.
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 class Node:
-    """One object. ``fields`` map members to (position, basic type) in the buffer."""
+    """One object.
 
-    class_name: str
-    tokens: Tokens = field(default_factory=list)
-    fields: dict[str, tuple[int, int]] = field(default_factory=dict)
-    strings: dict[str, tuple[int, int]] = field(default_factory=dict)
-    items: dict[str, int] = field(default_factory=dict)
-    pointers: dict[str, int] = field(default_factory=dict)
-    arrays: dict[str, int] = field(default_factory=dict)
-    dropped: list[str] = field(default_factory=list)
-    opaque: bool = False
+    Attributes
+    ----------
+    runs : list
+        Its numbers: the members of a run of bytes, where that begins, and so on. Most
+        are never asked for, so their positions are added up when they are.
+    strings : members to (start, stop) in the buffer; name and title are found by `named_at`
+    named_at : int
+        Where its name stands, behind the header of a TNamed; `NULL` for others.
+    """
+
+    __slots__ = (
+        "arrays", "class_name", "dropped", "items", "named_at", "opaque", "pointers", "runs",
+        "strings", "tokens",
+    )  # fmt: skip
+
+    def __init__(self, class_name: str, tokens: Tokens | None = None) -> None:
+        self.class_name = class_name
+        self.tokens: Tokens = [] if tokens is None else tokens
+        self.runs: list[Any] = []
+        self.strings: Mapping[str, _Spot] = _NOTHING
+        self.items: Mapping[str, int] = _NOTHING
+        self.pointers: Mapping[str, int] = _NOTHING
+        self.arrays: Mapping[str, int] = _NOTHING
+        self.dropped: tuple[str, ...] = ()
+        self.named_at = NULL
+        self.opaque = False
+
+    def runs_of_fields(self) -> Iterator[tuple[Fields, int]]:
+        """Give each run's members, and where it begins."""
+        halves = iter(self.runs)
+        return zip(halves, halves, strict=True)
+
+    def field(self, name: str) -> _Spot | None:
+        """Return the position and basic type of a numeric member; of namesakes the last."""
+        found = None
+        for fields, at in self.runs_of_fields():
+            place = fields.get(name)
+            if place is not None:
+                found = at + place[0], place[1]
+        return found
+
+    @property
+    def fields(self) -> dict[str, _Spot]:
+        """All numeric members: position and basic type of each."""
+        return {
+            name: (at + offset, type_)
+            for fields, at in self.runs_of_fields()
+            for name, (offset, type_) in fields.items()
+        }
 
 
 @dataclass(slots=True)
@@ -156,7 +210,6 @@ class ObjectGraph:
 
     def _object(self, class_name: str, at: int, number: int) -> int:
         """Walk an object with a header, its own or a base's or a member's, into a node."""
-        tokens = self.nodes[number].tokens
         word, version = _U4_I2(self.data, at)
         if not word & BYTE_COUNT:
             raise UnsupportedFeatureError(
@@ -167,21 +220,25 @@ class ObjectGraph:
         stop = at + 4 + (word & ~BYTE_COUNT)
         if stop > len(self.data) or self._depth > _DEPTH_MAX:
             raise CorruptFileError(f"an object of class {class_name} runs past its record")
+        node = self.nodes[number]
         if class_name == "TNamed":
-            self._named(at, number)
-            _raw(tokens, at, stop)
+            if node.named_at == NULL:
+                node.named_at = at + 6
+            _raw(node.tokens, at, stop)
             return stop
         if class_name == "ROOT::TIOFeatures":
             # Its one byte of bits ends it, whichever way its version is written.
-            self.nodes[number].fields[IO_BITS] = (stop - 1, 11)
-            _raw(tokens, at, stop)
+            node.runs += (_IO_FIELDS, stop - 1)
+            _raw(node.tokens, at, stop)
             return stop
-        plan, body = self._plan(class_name, version, at + 6)
-        if plan.flat and not self._is_marked(class_name):
-            _raw(tokens, at, stop)
+        body = at + 6
+        plan = self.plans.get(class_name, version)
+        if plan is None:
+            plan, body = self._plan_by_checksum(class_name, version, body)
+        if plan.whole:
+            _raw(node.tokens, at, stop)
             return stop
-        tokens += (Op.OPEN, 0, 0)
-        _raw(tokens, at + 4, body)
+        node.tokens += (_OPEN, 0, 0, _RAW, at + 4, body)
         self._depth += 1
         behind = self._members(plan, body, stop, number)
         self._depth -= 1
@@ -191,18 +248,12 @@ class ObjectGraph:
                 class_name=class_name,
                 version=version,
             )
-        tokens += (Op.CLOSE, 0, 0)
+        node.tokens += _CLOSED
         return stop
 
-    @staticmethod
-    def _is_marked(class_name: str) -> bool:
-        # Leaves are flat up to their counter, but their maximum must be found, and
-        # parameters have a value to be added.
-        return class_name.startswith(("TLeaf", "TParameter<"))
-
-    def _plan(self, class_name: str, version: int, body: int) -> tuple[ClassPlan, int]:
-        plan = self.plans.get(class_name, version)
-        if plan is None and version <= 0:
+    def _plan_by_checksum(self, class_name: str, version: int, body: int) -> tuple[ClassPlan, int]:
+        plan = None
+        if version <= 0:
             # A class without a version of its own carries its checksum instead.
             (checksum,) = _U4(self.data, body)
             info = self.plans.infos.by_checksum(class_name, checksum)
@@ -221,35 +272,39 @@ class ObjectGraph:
         tokens = node.tokens
         for step in plan.steps:
             do = step.do
-            if do == Do.FIXED:
-                for name, offset, type_ in step.fields:
-                    node.fields[self._prefix + name] = (at + offset, type_)
+            if do is _FIXED:
+                if step.fields:
+                    node.runs += (self._prefixed(step.fields), at)
                 _raw(tokens, at, at + step.size)
                 at += step.size
-            elif do == Do.INLINE:
+            elif do is _INLINE:
                 # Members of a base are the object's own; those of a member carry its name.
                 outer = self._prefix
                 if step.name != step.class_name:
                     self._prefix = f"{outer}{step.name}."
                 at = self._object(step.class_name, at, number)
                 self._prefix = outer
-            elif do == Do.STRING:
+            elif do is _STRING:
                 end = self._string_end(at)
-                node.strings[step.name] = (at, end)
+                node.strings = {**node.strings, step.name: (at, end)}
                 _raw(tokens, at, end)
                 at = end
-            elif do == Do.POINTER:
+            elif do is _POINTER:
                 for _ in range(step.size):
                     at = self._pointer_member(plan.name, step.name, at, number)
-            elif do == Do.OBJECTS:
+            elif do is _OBJECTS:
                 at = self._obj_array(step.name, at, number)
-            elif do == Do.COUNTED:
+            elif do is _COUNTED:
                 at = self._counted(step, at, number)
             else:
                 at = self._rare(step, at, number)
             if at > stop:
                 raise CorruptFileError(f"an object of class {plan.name} runs past its end")
         return at
+
+    def _prefixed(self, fields: Fields) -> Fields:
+        prefix = self._prefix
+        return {prefix + name: place for name, place in fields.items()} if prefix else fields
 
     def _rare(self, step: Step, at: int, number: int) -> int:
         tokens = self.nodes[number].tokens
@@ -269,13 +324,6 @@ class ObjectGraph:
         _raw(tokens, at, end)
         return end
 
-    def _named(self, at: int, number: int) -> None:
-        node = self.nodes[number]
-        start = self._tobject_end(at + 6)
-        middle = self._string_end(start)
-        node.strings.setdefault("fName", (start, middle))
-        node.strings.setdefault("fTitle", (middle, self._string_end(middle)))
-
     def _tobject_end(self, at: int) -> int:
         bits = _U4(self.data, at + 6)[0]
         return at + _TOBJECT_BYTES + (2 if bits & _IS_REFERENCED else 0)
@@ -291,7 +339,7 @@ class ObjectGraph:
 
     def _counted(self, step: Step, at: int, number: int) -> int:
         node = self.nodes[number]
-        spot = node.fields.get(self._prefix + step.count_name)
+        spot = node.field(self._prefix + step.count_name)
         if spot is None:
             raise CorruptFileError(f"array {step.name} has no counter")
         (count,) = I4.unpack_from(self.data, spot[0])
@@ -317,8 +365,8 @@ class ObjectGraph:
         if count < 0 or end > len(self.data):
             raise CorruptFileError(f"array {name} of {count} items does not fit its record")
         node = self.nodes[number]
-        node.arrays[self._prefix + name] = len(self.arrays)
-        node.tokens += (Op.ARRAY, len(self.arrays), 0)
+        node.arrays = {**node.arrays, self._prefix + name: len(self.arrays)}
+        node.tokens += (_ARRAY, len(self.arrays), 0)
         self.arrays.append(Array(number, name, at, count, item_bytes, type_, counted))
         return end
 
@@ -333,9 +381,9 @@ class ObjectGraph:
             counted = word & BYTE_COUNT and word != NEW_CLASS
             target, at = NULL, at + 4 + (word & ~BYTE_COUNT if counted else 0)
             if word:
-                node.dropped.append(member)
-        node.pointers[self._prefix + member] = target
-        node.tokens += (Op.POINTER, target, 0)
+                node.dropped += (member,)
+        node.pointers = {**node.pointers, self._prefix + member: target}
+        node.tokens += (_TO, target, 0)
         return at
 
     def _pointer(self, at: int) -> tuple[int, int]:
@@ -411,11 +459,10 @@ class ObjectGraph:
         if not count and member != "fBaskets":
             _raw(tokens, at, stop)
             return stop
-        tokens += (Op.OPEN, 0, 0)
-        _raw(tokens, at + 4, body)
+        tokens += (_OPEN, 0, 0, _RAW, at + 4, body)
         items = self._items(member, number)
         at = first
-        if member == "fBaskets" and not any(self.data[first:stop]):
+        if member == "fBaskets" and self.data.count(0, first, stop) == stop - first:
             # Places of baskets that were written long ago, dozens a branch.
             at, count = stop, 0
         self._depth += 1
@@ -425,7 +472,7 @@ class ObjectGraph:
         self._depth -= 1
         if at != stop:
             raise CorruptFileError("an array of objects does not end where it should")
-        tokens += (Op.CLOSE, 0, 0)
+        tokens += _CLOSED
         return stop
 
     def _list(self, member: str, at: int, number: int) -> int:
@@ -436,8 +483,7 @@ class ObjectGraph:
         (count,) = I4.unpack_from(self.data, body)
         if not 0 <= count <= (stop - body) // 5 or stop > len(self.data):
             raise CorruptFileError(f"a list of {count} objects does not fit its record")
-        tokens += (Op.OPEN, 0, 0)
-        _raw(tokens, at + 4, body)
+        tokens += (_OPEN, 0, 0, _RAW, at + 4, body)
         items = self._items(member, number)
         items.options = []
         at = body + 4
@@ -451,14 +497,14 @@ class ObjectGraph:
         self._depth -= 1
         if at != stop:
             raise CorruptFileError("a list of objects does not end where it should")
-        tokens += (Op.CLOSE, 0, 0)
+        tokens += _CLOSED
         return stop
 
     def _items(self, member: str, number: int) -> Items:
         node = self.nodes[number]
         items = Items(number, member, [])
-        node.items[self._prefix + member] = len(self.lists)
-        node.tokens += (Op.ITEMS, len(self.lists), 0)
+        node.items = {**node.items, self._prefix + member: len(self.lists)}
+        node.tokens += (_ITEMS, len(self.lists), 0)
         self.lists.append(items)
         return items
 
@@ -466,7 +512,7 @@ class ObjectGraph:
 
     def number(self, node: int, name: str, default: int = 0) -> int:
         """Return a numeric member as an integer; old files keep counts as doubles."""
-        spot = self.nodes[node].fields.get(name)
+        spot = self.nodes[node].field(name)
         return default if spot is None else self.value(*spot)
 
     def value(self, at: int, type_: int) -> int:
@@ -480,12 +526,24 @@ class ObjectGraph:
         skip = 5 if self.data[start] == 255 else 1
         return str(self.data[start + skip : self._string_end(start)], "utf-8", "surrogateescape")
 
+    def name_at(self, node: Node) -> int:
+        """Return the position of a named object's name, right behind its TObject."""
+        if node.named_at == NULL:
+            raise KeyError("fName")
+        return self._tobject_end(node.named_at)
+
     def text(self, node: int, name: str) -> str:
         """Return a string member, "" if the class has none."""
-        spot = self.nodes[node].strings.get(name)
-        if spot is None:
+        one = self.nodes[node]
+        if name in ("fName", "fTitle") and one.named_at != NULL:
+            start = self.name_at(one)
+            end = self._string_end(start)
+            if name == "fTitle":
+                start, end = end, self._string_end(end)
+        elif name in one.strings:
+            start, end = one.strings[name]
+        else:
             return ""
-        start, end = spot
         skip = 5 if self.data[start] == 255 else 1
         return str(self.data[start + skip : end], "utf-8", "surrogateescape")
 
@@ -499,7 +557,7 @@ _READERS = {type_: Struct(">" + _CODES[dtype]).unpack_from for type_, dtype in B
 
 def _raw(tokens: Tokens, start: int, stop: int) -> None:
     """Add plain bytes, joining them to those before if they follow without a gap."""
-    if tokens and tokens[-1] == start and tokens[-3] == Op.RAW:
+    if tokens and tokens[-1] == start and tokens[-3] == _RAW:
         tokens[-1] = stop
     elif stop > start:
-        tokens += (Op.RAW, start, stop)
+        tokens += (_RAW, start, stop)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from evstream.rootio.class_plan import BASIC_DTYPES
 from evstream.rootio.errors import UnsupportedFeatureError
-from evstream.rootio.object_graph import NULL, Items, Node, ObjectGraph, Op
+from evstream.rootio.object_graph import NULL, TOKEN_NUMBERS, Items, Node, ObjectGraph, Op
 from evstream.rootio.primitives import I2, I4, U4, write_string
 from evstream.rootio.source import Data
 from evstream.rootio.streamer_info import BYTE_COUNT
@@ -20,7 +20,6 @@ Numbers = npt.NDArray[Any]
 # TObject's version, unique id and bits: on the heap and not deleted.
 _OBJECT_BITS = 0x03000000
 _LIST_VERSION = 5
-_TOKEN = 3
 
 
 def array_of(graph: ObjectGraph, number: int) -> Numbers:
@@ -65,7 +64,7 @@ class Rewriting:
 
     def number(self, node: Node, name: str, value: float) -> None:
         """Change a number, where the class has it."""
-        spot = node.fields.get(name)
+        spot = node.field(name)
         if spot is not None:
             self.spot(spot, value)
 
@@ -102,7 +101,9 @@ class Rewriting:
 
     def _add_list(self, node: Node, member: str) -> None:
         graph = self._graph
-        pointers = [i for i in range(0, len(node.tokens), _TOKEN) if node.tokens[i] == Op.POINTER]
+        pointers = [
+            i for i in range(0, len(node.tokens), TOKEN_NUMBERS) if node.tokens[i] == Op.POINTER
+        ]
         if len(pointers) != len(node.pointers):
             raise UnsupportedFeatureError(f"{node.class_name} has no room for labels")
         number, place = len(graph.nodes), len(graph.lists)
@@ -110,11 +111,11 @@ class Rewriting:
         tokens: list[int] = [Op.OPEN, 0, 0, Op.RAW, start, len(graph.data)]
         tokens += [Op.ITEMS, place, 0, Op.CLOSE, 0, 0]
         made = Node("THashList", tokens)
-        made.items[""] = place
+        made.items = {"": place}
         graph.nodes.append(made)
         graph.lists.append(Items(number, "", [], []))
         node.tokens[pointers[list(node.pointers).index(member)] + 1] = number
-        node.pointers[member] = number
+        node.pointers = {**node.pointers, member: number}
 
     def record(self, key_bytes: int) -> bytes:
         """Return the record.

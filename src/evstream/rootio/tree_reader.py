@@ -12,13 +12,13 @@ from evstream.rootio.class_plan import BASIC_DTYPES, Plans, holds_plain_values
 from evstream.rootio.clusters import ClusterRanges, Int64, boundaries
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError, corrupt_if_broken
 from evstream.rootio.keys import Key
+from evstream.rootio.members import Members
 from evstream.rootio.object_graph import IO_BITS, NULL, ObjectGraph, Op
 from evstream.rootio.source import Data
 from evstream.rootio.tree_index import (
     BasketTable,
     BranchInfo,
     BranchTable,
-    FieldPlaces,
     LeafLayout,
     TreeIndex,
     joined_values,
@@ -43,6 +43,9 @@ _LEAF_TYPES = {
     "TLeafF16": "Float16_t", "TLeafD32": "Double32_t",
 }  # fmt: skip
 _COLLECTION_COUNTS = (3, 4)
+# What tells kinds of branches, and of leaves, apart.
+_OF_KIND = ("fCheckSum", "fClassVersion", "fID", "fType", "fStreamerType")
+_OF_LEAVES = ("fLen", "fLenType", "fIsUnsigned")
 _TOP_OF_CLASS = 0
 Stored: TypeAlias = npt.NDArray[np.generic]
 
@@ -62,7 +65,20 @@ class _Reader:
         if reference != NULL:
             self._add(reference, NULL, "", hidden=True)
         self.branch_of = {node: i for i, node in enumerate(self.nodes)}
-        self.leaf_owner = {leaf: i for i in range(len(self.nodes)) for leaf in self.leaves(i)}
+        self.leaves = [[n for n in self.items(node, "fLeaves") if n != NULL] for node in self.nodes]
+        all_leaves = [leaf for row in self.leaves for leaf in row]
+        self.leaf_owner = {leaf: i for i, row in enumerate(self.leaves) for leaf in row}
+        self.members = Members(graph, self.nodes)
+        column = self.members.column
+        self._kinds = list(zip(*(column(name).tolist() for name in _OF_KIND), strict=True))
+        self._types = column("fType").tolist()
+        self._streamers = column("fStreamerType", -1).tolist()
+        self._positions: list[int] = column("fID", -1).tolist()
+        self._versions: list[int] = column("fClassVersion").tolist()
+        self._offset_lengths = column("fEntryOffsetLen").tolist()
+        leaf_members = Members(graph, all_leaves)
+        columns = [leaf_members.column(name).tolist() for name in _OF_LEAVES]
+        self._leaf_members = dict(zip(all_leaves, zip(*columns, strict=True), strict=True))
 
     def _list(self, node: int, parent: int, prefix: str) -> None:
         for child in self.items(node, "fBranches"):
@@ -83,9 +99,6 @@ class _Reader:
         where = self.graph.nodes[node].items.get(member)
         return [] if where is None else self.graph.lists[where].nodes
 
-    def leaves(self, branch: int) -> list[int]:
-        return [n for n in self.items(self.nodes[branch], "fLeaves") if n != NULL]
-
     def requires(self, branch: int) -> list[int]:
         nodes = self.graph.nodes
         found = []
@@ -93,7 +106,7 @@ class _Reader:
             target = nodes[self.nodes[branch]].pointers.get(member, NULL)
             if target != NULL:
                 found.append(self.branch_of.get(target, NULL))
-        for leaf in self.leaves(branch):
+        for leaf in self.leaves[branch]:
             counter = nodes[leaf].pointers.get("fLeafCount", NULL)
             if counter != NULL:
                 found.append(self.leaf_owner.get(counter, NULL))
@@ -105,15 +118,15 @@ class _Reader:
 
     def maxima(self, branch: int) -> list[tuple[int, int]]:
         spots = []
-        for node in [self.nodes[branch], *self.leaves(branch)]:
-            spot = self.graph.nodes[node].fields.get("fMaximum")
+        for node in [self.nodes[branch], *self.leaves[branch]]:
+            spot = self.graph.nodes[node].field("fMaximum")
             # ROOT sizes buffers by those of integers; the others are never filled in.
-            if spot is not None and np.dtype(BASIC_DTYPES[spot[1]]).kind in "iu":
+            if spot is not None and BASIC_DTYPES[spot[1]][1] in "iu":
                 spots.append(spot)
         return spots
 
     def layout(self, branch: int) -> LeafLayout:
-        leaves = self.leaves(branch)
+        leaves = self.leaves[branch]
         counter = (
             self.graph.nodes[leaves[0]].pointers.get("fLeafCount", NULL)
             if len(leaves) == 1
@@ -121,10 +134,10 @@ class _Reader:
         )
         if counter == NULL or counter not in self.leaf_owner:
             return LeafLayout(NULL, 0, 0, 0)
-        number = self.graph.number
-        item_bytes = number(leaves[0], "fLen") * number(leaves[0], "fLenType")
+        length, item_bytes, _ = self._leaf_members[leaves[0]]
         header = 1 if self.graph.nodes[leaves[0]].class_name == "TLeafElement" else 0
-        return LeafLayout(self.leaf_owner[counter], item_bytes, header, number(counter, "fLenType"))
+        counter_bytes = self._leaf_members[counter][1]
+        return LeafLayout(self.leaf_owner[counter], length * item_bytes, header, counter_bytes)
 
     def pinned(self, branch: int) -> bool:
         """Whether entries of a branch may hold class tags, which are positions."""
@@ -132,24 +145,23 @@ class _Reader:
         class_name = self.graph.nodes[node].class_name
         if class_name == "TBranch":
             return any(
-                self.graph.nodes[leaf].class_name not in _LEAF_TYPES for leaf in self.leaves(branch)
+                self.graph.nodes[leaf].class_name not in _LEAF_TYPES for leaf in self.leaves[branch]
             )
         if class_name != "TBranchElement":
             return True
-        number = self.graph.number
-        streamer = number(node, "fStreamerType", -1)
-        if 0 < streamer < 60 or number(node, "fType") in _COLLECTION_COUNTS:
+        if 0 < self._streamers[branch] < 60:
             return False
-        type_name = self._member_type(node)
+        if self._types[branch] in _COLLECTION_COUNTS:
+            return False
+        type_name = self._member_type(branch)
         return not (holds_plain_values(type_name) or self.plans.flat(type_name))
 
-    def _member_type(self, node: int) -> str:
-        graph = self.graph
-        holder = graph.text(node, "fClassName")
-        position = graph.number(node, "fID", -1)
+    def _member_type(self, branch: int) -> str:
+        holder = self.graph.text(self.nodes[branch], "fClassName")
+        position = self._positions[branch]
         if position < 0:
             return holder
-        info = self.plans.infos.get(holder, graph.number(node, "fClassVersion"))
+        info = self.plans.infos.get(holder, self._versions[branch])
         if info is None or position >= len(info.elements):
             return "unknown*"
         return info.elements[position].type_name
@@ -157,14 +169,13 @@ class _Reader:
     def type(self, branch: int) -> str:
         node = self.nodes[branch]
         if self.graph.nodes[node].class_name != "TBranch":
-            position = self.graph.number(node, "fID", -1)
-            if position >= 0:
-                return self._member_type(node).rstrip("*") or "unknown"
+            if self._positions[branch] >= 0:
+                return self._member_type(branch).rstrip("*") or "unknown"
             return self.graph.text(node, "fClassName")
         names = []
-        for leaf in self.leaves(branch):
+        for leaf in self.leaves[branch]:
             name = _LEAF_TYPES.get(self.graph.nodes[leaf].class_name, "object")
-            unsigned = self.graph.number(leaf, "fIsUnsigned") and name.startswith("int")
+            unsigned = self._leaf_members[leaf][2] and name.startswith("int")
             names.append("u" + name if unsigned else name)
         return ",".join(names)
 
@@ -175,22 +186,19 @@ class _Reader:
         parts = [
             graph.nodes[node].class_name,
             graph.text(node, "fClassName"),
-            *(
-                str(graph.number(node, name))
-                for name in ("fCheckSum", "fClassVersion", "fID", "fType", "fStreamerType")
-            ),
-            "offsets" if graph.number(node, "fEntryOffsetLen") else "fixed",
+            *map(str, self._kinds[branch]),
+            "offsets" if self._offset_lengths[branch] else "fixed",
         ]
-        for leaf in self.leaves(branch):
+        for leaf in self.leaves[branch]:
             parts += [
                 graph.nodes[leaf].class_name,
                 graph.text(leaf, "fTitle"),
-                *(str(graph.number(leaf, n)) for n in ("fLen", "fLenType", "fIsUnsigned")),
+                *map(str, self._leaf_members[leaf]),
             ]
         return "|".join(parts)
 
     def title(self, branch: int) -> str:
-        return ":".join(self.graph.text(leaf, "fTitle") for leaf in self.leaves(branch))
+        return ":".join(self.graph.text(leaf, "fTitle") for leaf in self.leaves[branch])
 
     def array_numbers(self, branch: int) -> tuple[int, int, int]:
         arrays = self.graph.nodes[self.nodes[branch]].arrays
@@ -291,18 +299,9 @@ def _has(graph: ObjectGraph, member: str) -> bool:
 
 
 def _table(reader: _Reader) -> BranchTable:
-    graph = reader.graph
     nodes = reader.nodes
     n = len(nodes)
-
-    def column(name: str, default: int = 0) -> Int64:
-        return np.array([graph.number(node, name, default) for node in nodes], np.int64)
-
-    fields = {}
-    for name in BRANCH_FIELDS:
-        spots = [graph.nodes[node].fields.get(name, (-1, 0)) for node in nodes]
-        both = np.array(spots, np.int64).reshape(-1, 2)
-        fields[name] = FieldPlaces(both[:, 0].copy(), both[:, 1].copy())
+    column = reader.members.column
     return BranchTable(
         nodes=nodes,
         parents=reader.parents,
@@ -312,7 +311,7 @@ def _table(reader: _Reader) -> BranchTable:
         arrays=[reader.array_numbers(i) for i in range(n)],
         layouts=[reader.layout(i) for i in range(n)],
         signatures=[reader.signature(i) for i in range(n)],
-        file_names=[graph.text(node, "fFileName") for node in nodes],
+        file_names=[reader.graph.text(node, "fFileName") for node in nodes],
         entries=column("fEntries"),
         first_entries=column("fFirstEntry"),
         tot_bytes=column("fTotBytes"),
@@ -321,20 +320,19 @@ def _table(reader: _Reader) -> BranchTable:
         compression=column("fCompress", 1),
         io_bits=column(IO_BITS),
         pinned=np.array([reader.pinned(i) for i in range(n)], np.int64),
-        fields=fields,
+        fields={name: reader.members.places(name) for name in BRANCH_FIELDS},
     )
 
 
 def _baskets(reader: _Reader) -> tuple[BasketTable, dict[int, bytes]]:
     """Join the tables of all branches; find the baskets that are within the record."""
-    graph = reader.graph
     columns: tuple[list[Stored], list[Stored], list[Stored]] = ([], [], [])
     counts: list[int] = []
-    ends: list[int] = []
     inside: list[dict[int, bytes]] = []
+    written = reader.members.column("fWriteBasket").tolist()
     for i, node in enumerate(reader.nodes):
         tables = [reader.stored(number) for number in reader.array_numbers(i)]
-        count = graph.number(node, "fWriteBasket")
+        count = written[i]
         inside.append(dict(_resident(reader, node)))
         count += count in inside[i] and count < len(tables[1])
         if not 0 <= count <= min(map(len, tables)):
@@ -342,12 +340,10 @@ def _baskets(reader: _Reader) -> tuple[BasketTable, dict[int, bytes]]:
         for column, part in zip(columns, tables, strict=True):
             column.append(part[:count])
         counts.append(count)
-        ends.append(graph.number(node, "fFirstEntry") + graph.number(node, "fEntries"))
+    ends = reader.members.column("fFirstEntry") + reader.members.column("fEntries")
     all_counts = np.array(counts, np.int64)
     nbytes, start, seek = (joined_values(column) for column in columns)
-    table = BasketTable.of_slots(
-        nbytes, start, seek, all_counts, all_counts, np.array(ends, np.int64)
-    )
+    table = BasketTable.of_slots(nbytes, start, seek, all_counts, all_counts, ends)
     if len(table.disordered):
         name = reader.names[int(table.branch[table.disordered[0]])]
         raise CorruptFileError(f"the baskets of branch {name!r} are not in order")

@@ -83,8 +83,8 @@ class TreeTemplate:
         for name, places in table.fields.items():
             at, types = places.at[rows], places.type[rows]
             self._branch_spots[name] = [
-                (which, self._template.spots(at[which], int(type_)))
-                for type_ in np.unique(types[at >= 0])
+                (which, self._template.spots(at[which], type_))
+                for type_ in sorted(set(types[at >= 0].tolist()))
                 for which in [np.flatnonzero((types == type_) & (at >= 0))]
             ]
         self._tree_spots = {

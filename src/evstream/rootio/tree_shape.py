@@ -110,7 +110,7 @@ class TreeShape:
         self._gaps_before_free = np.searchsorted(self._gap_at, self._free_here, side="right")
         branches = [graph.nodes[node] for node in index.table.nodes]
         self._columns = {
-            column: _Numbers(self._template, [n.fields.get(member) for n in branches])
+            column: _Numbers(self._template, [n.field(member) for n in branches])
             for column, member in _COLUMNS.items()
         }
         place = {number: i for i, number in enumerate(self._template.arrays)}
@@ -137,7 +137,7 @@ class TreeShape:
             stop = array.start + array.count * array.item_bytes
             fixed = graph.data[array.start - I4.size : stop]
             return _Gap(at, at, position, array.item_bytes, array.type, 4, fixed)
-        spot = graph.nodes[array.owner].fields.get(_COUNTERS.get(array.name, ""))
+        spot = graph.nodes[array.owner].field(_COUNTERS.get(array.name, ""))
         if spot is None or BASIC_SIZES[spot[1]] != I4.size:
             return None
         where = int(self._template.spots([spot[0]], spot[1]).at[0])
@@ -329,8 +329,9 @@ def _bytes_of(graph: ObjectGraph) -> Int64:
             names = _FREE_IN_BRANCHES
         else:
             continue
-        for name in names & node.fields.keys():
-            at, type_ = node.fields[name]
+        fields = node.fields
+        for name in names & fields.keys():
+            at, type_ = fields[name]
             free += range(at, at + BASIC_SIZES[type_])
     return np.array(sorted(free), np.int64)
 

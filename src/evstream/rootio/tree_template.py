@@ -16,15 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from evstream.rootio.class_plan import BASIC_DTYPES
-from evstream.rootio.object_graph import NULL, Array, Items, ObjectGraph, Op, Tokens
+from evstream.rootio.errors import CorruptFileError
+from evstream.rootio.object_graph import NULL, TOKEN_NUMBERS, Array, Items, ObjectGraph, Op, Tokens
 from evstream.rootio.source import Data
 from evstream.rootio.streamer_info import BYTE_COUNT, CLASS_MASK, MAP_OFFSET, NEW_CLASS
 
 Int64 = npt.NDArray[np.int64]
 # A position in the template, and how many gaps lie before it.
 _Place: TypeAlias = tuple[int, int]
+_INT64_END = 2.0**63
 _GAP = b"\0\0\0\0"
 LIST = -1
+_RAW, _OPEN, _CLOSE, _POINTER, _ITEMS = map(int, (Op.RAW, Op.OPEN, Op.CLOSE, Op.POINTER, Op.ITEMS))
 _NEW = NEW_CLASS.to_bytes(4, "big")
 
 
@@ -73,7 +76,10 @@ class Spots:
         """Read the value at each spot, as an integer."""
         dtype = np.dtype(BASIC_DTYPES[self.type])
         raw = np.ascontiguousarray(base[self.at[:, None] + np.arange(dtype.itemsize)])
-        return raw.view(dtype).reshape(-1).astype(np.int64)
+        values = raw.view(dtype).reshape(-1)
+        if dtype.kind == "f" and not (np.abs(values) < _INT64_END).all():
+            raise CorruptFileError("a count is no number")
+        return values.astype(np.int64)
 
     def put(self, into: npt.NDArray[np.uint8], values: npt.ArrayLike) -> None:
         """Write one value at each spot."""
@@ -122,11 +128,15 @@ class Template:
         self._length = 0
         self._class_at: dict[str, _Place] = {}
         self._node_at: dict[int, _Place] = {}
-        # Places that depend on the gaps before them are kept with the number of those.
-        self._count_from: list[_Place] = []
-        self._count_to: list[_Place] = []
+        # Places that depend on the gaps before them are kept with the number of those, in
+        # lists of plain numbers: thousands of pairs would keep the collector busy.
+        self._counts_at: list[int] = []
+        self._count_gaps: list[int] = []
+        self._ends_at: list[int] = []
+        self._end_gaps: list[int] = []
         self._ref_at: list[int] = []
-        self._ref_to: list[_Place] = []
+        self._ref_to: list[int] = []
+        self._ref_gaps: list[int] = []
         self._ref_mask: list[int] = []
         self._gap_at: list[int] = []
         self._raw_from: list[int] = []
@@ -138,40 +148,46 @@ class Template:
 
     # --- making ---------------------------------------------------------------
 
-    def _here(self) -> _Place:
-        return self._length, len(self._gap_at)
-
     def _put(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self._length += len(piece)
 
     def _node(self, number: int) -> None:
         skeleton = self._skeleton
-        data = skeleton.data
+        data, tokens = skeleton.data, skeleton.tokens
         opened: list[int] = []
-        tokens = iter(skeleton.tokens[skeleton.starts[number] : skeleton.starts[number + 1]])
-        for op, a, b in zip(tokens, tokens, tokens, strict=True):
-            if op == Op.RAW:
+        for at in range(skeleton.starts[number], skeleton.starts[number + 1], TOKEN_NUMBERS):
+            op, a = tokens[at], tokens[at + 1]
+            if op == _RAW:
+                piece = data[a : tokens[at + 2]]
                 self._raw_from.append(a)
                 self._raw_to.append(self._length)
-                self._put(data[a:b])
-            elif op == Op.OPEN:
+                self._pieces.append(piece)
+                self._length += len(piece)
+            elif op == _OPEN:
                 opened.append(self._open())
-            elif op == Op.CLOSE:
-                self._count_to[opened.pop()] = self._here()
-            elif op == Op.POINTER:
+            elif op == _CLOSE:
+                self._close(opened.pop())
+            elif op == _POINTER:
                 self._pointer(a)
-            elif op == Op.ITEMS:
+            elif op == _ITEMS:
                 self._items(skeleton.lists[a])
             else:
                 self._gap_at.append(self._length)
                 self.arrays.append(a)
 
     def _open(self) -> int:
-        self._count_from.append(self._here())
-        self._count_to.append((0, 0))
+        count = len(self._counts_at)
+        self._counts_at.append(self._length)
+        self._count_gaps.append(len(self._gap_at))
+        self._ends_at.append(0)
+        self._end_gaps.append(0)
         self._put(_GAP)
-        return len(self._count_from) - 1
+        return count
+
+    def _close(self, count: int) -> None:
+        self._ends_at[count] = self._length
+        self._end_gaps[count] = len(self._gap_at)
 
     def _pointer(self, target: int) -> None:
         if target == NULL or target in self._dropped:
@@ -181,21 +197,22 @@ class Template:
         if known is not None:
             self._reference(known, 0)
             return
-        self._node_at[target] = self._here()
+        self._node_at[target] = self._length, len(self._gap_at)
         opened = self._open()
         name = self._skeleton.class_names[target]
         tagged = self._class_at.get(name)
         if tagged is not None and target not in self._spelled:
             self._reference(tagged, CLASS_MASK)
         else:
-            self._class_at[name] = self._here()
+            self._class_at[name] = self._length, len(self._gap_at)
             self._put(_NEW + name.encode("utf-8", "surrogateescape") + b"\0")
         self._node(target)
-        self._count_to[opened] = self._here()
+        self._close(opened)
 
     def _reference(self, target: _Place, mask: int) -> None:
         self._ref_at.append(self._length)
-        self._ref_to.append(target)
+        self._ref_to.append(target[0])
+        self._ref_gaps.append(target[1])
         self._ref_mask.append(mask)
         self._put(_GAP)
 
@@ -219,12 +236,13 @@ class Template:
     def _freeze(self) -> None:
         self._base = b"".join(self._pieces)
         self._pieces = []
-        self._from_places = np.array(self._count_from, np.int64).reshape(-1, 2).T
-        self._to_places = np.array(self._count_to, np.int64).reshape(-1, 2).T
-        self._ref_places = np.array(self._ref_to, np.int64).reshape(-1, 2).T
+        self._from_places = np.array([self._counts_at, self._count_gaps], np.int64)
+        self._to_places = np.array([self._ends_at, self._end_gaps], np.int64)
+        self._ref_places = np.array([self._ref_to, self._ref_gaps], np.int64)
         self._refs = np.array([self._ref_at, self._ref_mask], np.int64)
-        order = np.argsort(np.array(self._raw_from, np.int64), kind="stable")
-        self._from = np.array(self._raw_from, np.int64)[order]
+        raw_from = np.array(self._raw_from, np.int64)
+        order = np.argsort(raw_from, kind="stable")
+        self._from = raw_from[order]
         self._to = np.array(self._raw_to, np.int64)[order]
 
     @property

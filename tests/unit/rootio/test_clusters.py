@@ -53,3 +53,21 @@ def test_common_boundaries_are_those_of_all_branches() -> None:
     start = np.concatenate([np.arange(0, 500, 16), np.arange(0, 500, 36)])
     first = np.array([0, 32, len(start)])
     assert common_boundaries(first, start, 500).tolist() == [0, 144, 288, 432, 500]
+
+
+ROWS = st.lists(st.lists(st.integers(0, 12), max_size=6).map(sorted), max_size=5)
+
+
+@given(ROWS, st.booleans(), st.integers(0, 14))
+def test_common_boundaries_are_where_every_branch_begins_a_basket(
+    rows: list[list[int]], alike: bool, entries: int
+) -> None:
+    # Mostly all branches have the same baskets, which is found out without sorting.
+    rows = [rows[0] for _ in rows] if alike else rows
+    first = np.cumsum([0, *map(len, rows)])
+    start = np.array([entry for row in rows for entry in row], np.int64)
+    found = common_boundaries(first, start, entries)
+    filled = [row for row in rows if row]
+    counts = {entry: sum(row.count(entry) for row in filled) for entry in start.tolist()}
+    inner = {e for e, n in counts.items() if n >= len(filled) and 0 < e < entries}
+    assert found.tolist() == sorted({0, entries} | inner)
