@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Int64 = npt.NDArray[np.int64]
 _TEMPLATES_MAX = 8
+# Where a branch's baskets are, and where a tree's clusters end and how long they are.
+BASKET_ARRAYS = ("fBasketBytes", "fBasketEntry", "fBasketSeek")
+CLUSTER_ARRAYS = ("fClusterRangeEnd", "fClusterSize")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +16,8 @@ from evstream.rootio.members import Members
 from evstream.rootio.object_graph import IO_BITS, NULL, ObjectGraph, Op
 from evstream.rootio.source import Data
 from evstream.rootio.tree_index import (
+    BASKET_ARRAYS,
+    CLUSTER_ARRAYS,
     BasketTable,
     BranchInfo,
     BranchTable,
@@ -36,7 +38,6 @@ BRANCH_FIELDS = (
     "fWriteBasket", "fMaxBaskets", "fEntryNumber", "fEntries", "fFirstEntry", "fTotBytes",
     "fZipBytes", IO_BITS,
 )  # fmt: skip
-BASKET_ARRAYS = ("fBasketBytes", "fBasketEntry", "fBasketSeek")
 _LEAF_TYPES = {
     "TLeafB": "int8", "TLeafS": "int16", "TLeafI": "int32", "TLeafL": "int64", "TLeafG": "long",
     "TLeafF": "float", "TLeafD": "double", "TLeafO": "bool", "TLeafC": "string",
@@ -258,7 +259,7 @@ def read_tree(path: str, key: Key, data: Data, plans: Plans) -> tuple[TreeIndex,
         if not reader.hidden[i]
     ]  # fmt: skip
     arrays = graph.nodes[0].arrays
-    cluster_arrays = (arrays.get("fClusterRangeEnd", NULL), arrays.get("fClusterSize", NULL))
+    cluster_arrays = [arrays.get(name, NULL) for name in CLUSTER_ARRAYS]
     numbers = {name: graph.number(0, name) for name in graph.nodes[0].fields}
     maxima = [[graph.value(*spot) for spot in spots] for spots in table.maxima]
     clusters = visible_boundaries(baskets, len(infos), entries)
@@ -368,7 +369,7 @@ def _resident(reader: _Reader, node: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _stated_clusters(
-    reader: _Reader, arrays: tuple[int, int], rest: int, entries: int
+    reader: _Reader, arrays: Sequence[int], rest: int, entries: int
 ) -> Int64 | None:
     ends, sizes = (
         np.zeros(0, np.int64) if number == NULL else reader.array(number) for number in arrays

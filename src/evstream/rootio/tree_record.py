@@ -13,10 +13,10 @@ from evstream.rootio.errors import UnsupportedFeatureError
 from evstream.rootio.object_graph import IO_BITS, NULL, Items
 from evstream.rootio.primitives import I4
 from evstream.rootio.source import Data
-from evstream.rootio.tree_index import TreeIndex
+from evstream.rootio.tree_index import BASKET_ARRAYS, CLUSTER_ARRAYS, TreeIndex
 from evstream.rootio.tree_template import Spots, Template
 
-_SEEK, _BYTES, _ENTRY = "fBasketSeek", "fBasketBytes", "fBasketEntry"
+_SEEK = "fBasketSeek"
 _LONG64 = 16
 # TBranch before version 10 marks eight-byte positions with this flag.
 _WIDE_FLAG = 2
@@ -90,20 +90,34 @@ class TreeTemplate:
         self._tree_spots = {
             name: self._template.spots([at], type_) for name, (at, type_) in index.fields.items()
         }
-        self._roles = self._assign_arrays()
+        self._types = [
+            [index.skeleton.arrays[table.arrays[i][which]].type for i in kept]
+            for which in range(len(BASKET_ARRAYS))
+        ]
+        # What fills each gap where no request says otherwise, and the gaps of which one does.
+        self._arrays: list[Data] = []
+        self._table_gaps: dict[str, list[int]] = {name: [0] * len(kept) for name in BASKET_ARRAYS}
+        self._cluster_gaps: dict[str, int] = {}
+        self._assign_arrays()
 
-    def _assign_arrays(self) -> list[tuple[str, int]]:
-        """Say what each gap is for: a member's name and the kept branch it belongs to."""
-        table = self._index.table
-        arrays = self._index.skeleton.arrays
+    def _assign_arrays(self) -> None:
+        """Say what each gap is for."""
+        table, skeleton = self._index.table, self._index.skeleton
         position = {table.nodes[i]: k for k, i in enumerate(self.kept)}
-        roles = []
-        for number in self._template.arrays:
-            array = arrays[number]
+        for gap, number in enumerate(self._template.arrays):
+            array = skeleton.arrays[number]
             branch = position.get(array.owner, NULL)
-            own = branch != NULL and number in table.arrays[self.kept[branch]]
-            roles.append((array.name if own or array.owner == 0 else "", branch))
-        return roles
+            self._arrays.append(b"")
+            if branch != NULL and number in table.arrays[self.kept[branch]]:
+                self._table_gaps[array.name][branch] = gap
+            elif array.owner == 0 and array.name in CLUSTER_ARRAYS:
+                self._cluster_gaps[array.name] = gap
+            elif array.owner == 0 and array.name in ("fIndexValues", "fIndex"):
+                self._arrays[gap] = I4.pack(0)
+            else:
+                head = bytes([array.flag]) if array.counted else I4.pack(array.count)
+                stop = array.start + array.count * array.item_bytes
+                self._arrays[gap] = head + skeleton.data[array.start : stop]
 
     def record(self, numbers: TreeNumbers, key_bytes: int) -> bytes:
         """Return the tree's record, uncompressed.
@@ -117,21 +131,13 @@ class TreeTemplate:
         base = self._template.blank()
         self._put_branches(base, numbers)
         clusters = self._put_tree(base, numbers)
-        tables = self._basket_tables(numbers)
-        arrays = []
-        for number, (name, branch) in zip(self._template.arrays, self._roles, strict=True):
-            array = self._index.skeleton.arrays[number]
-            if name in tables:
-                arrays.append(tables[name][branch])
-            elif name in clusters:
-                values = clusters[name]
-                arrays.append((b"\1" if len(values) else b"\0") + values.astype(">i8").tobytes())
-            elif name in ("fIndexValues", "fIndex"):
-                arrays.append(I4.pack(0))
-            else:
-                head = bytes([array.flag]) if array.counted else I4.pack(array.count)
-                stop = array.start + array.count * array.item_bytes
-                arrays.append(head + self._index.skeleton.data[array.start : stop])
+        arrays = self._arrays.copy()
+        for name, gap in self._cluster_gaps.items():
+            values = clusters[name]
+            arrays[gap] = (b"\1" if len(values) else b"\0") + values.astype(">i8").tobytes()
+        for name, tables in self._basket_tables(numbers).items():
+            for gap, one in zip(self._table_gaps[name], tables, strict=True):
+                arrays[gap] = one
         return self._template.fill(base, arrays, key_bytes)
 
     def _put_branches(self, base: npt.NDArray[np.uint8], numbers: TreeNumbers) -> None:
@@ -168,13 +174,13 @@ class TreeTemplate:
                          for i in self.kept),
         }  # fmt: skip
         none = np.zeros(0, np.int64)
-        clusters = {"fClusterRangeEnd": none, "fClusterSize": none}
+        clusters = dict.fromkeys(CLUSTER_ARRAYS, none)
         stated = numbers.clusters is not None and "fNClusterRange" in index.fields
         if stated and numbers.clusters is not None and numbers.entries:
             ranges = as_ranges(numbers.clusters)
-            clusters = {"fClusterRangeEnd": ranges.ends, "fClusterSize": ranges.sizes}
+            clusters = dict(zip(CLUSTER_ARRAYS, (ranges.ends, ranges.sizes), strict=True))
             values["fAutoFlush"] = ranges.rest
-        values["fNClusterRange"] = len(clusters["fClusterSize"])
+        values["fNClusterRange"] = len(clusters[CLUSTER_ARRAYS[0]])
         for name, value in values.items():
             spots = self._tree_spots.get(name)
             if spots is not None:
@@ -188,20 +194,14 @@ class TreeTemplate:
         first = np.concatenate([np.zeros(1, np.int64), np.cumsum(slots)])
         place = np.arange(len(numbers.start)) + np.repeat(np.arange(len(counts)), counts)
         spare = numbers.branch_first + numbers.branch_entries
-        columns = {
-            _BYTES: (numbers.nbytes, np.zeros_like(spare)),
-            _ENTRY: (numbers.start, spare),
-            _SEEK: (numbers.seek, np.zeros_like(spare)),
-        }
+        none = np.zeros_like(spare)
+        ends = (numbers.nbytes, none), (numbers.start, spare), (numbers.seek, none)
+        columns = dict(zip(BASKET_ARRAYS, ends, strict=True))
         tables: dict[str, list[Data]] = {}
-        for (name, (values, last)), which in zip(columns.items(), range(3), strict=True):
+        for (name, (values, last)), types in zip(columns.items(), self._types, strict=True):
             flat = np.zeros(int(first[-1]), np.int64)
             flat[place] = values
             flat[first[1:] - 1] = last
-            types = [
-                self._index.skeleton.arrays[self._index.table.arrays[i][which]].type
-                for i in self.kept
-            ]
             tables[name] = _encoded(name, flat, first.tolist(), types)
         return tables
 

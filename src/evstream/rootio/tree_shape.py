@@ -23,6 +23,7 @@ from evstream.rootio.object_graph import ObjectGraph
 from evstream.rootio.primitives import I4
 from evstream.rootio.source import Data
 from evstream.rootio.tree_index import (
+    CLUSTER_ARRAYS,
     BasketTable,
     BranchInfo,
     TreeIndex,
@@ -41,7 +42,6 @@ _COUNTERS = {
     "fBasketBytes": "fMaxBaskets", "fBasketEntry": "fMaxBaskets", "fBasketSeek": "fMaxBaskets",
     "fClusterRangeEnd": "fNClusterRange", "fClusterSize": "fNClusterRange",
 }  # fmt: skip
-_CLUSTER_ARRAYS = ("fClusterRangeEnd", "fClusterSize")
 # Columns of the branch table, and the members that they hold.
 _COLUMNS = {
     "entries": "fEntries", "first_entries": "fFirstEntry", "tot_bytes": "fTotBytes",
@@ -224,7 +224,7 @@ class TreeShape:
         )
         values = iter(found.maxima)
         maxima = [[next(values) for _ in row] for row in table.maxima]
-        ends, cluster_sizes = (self._cluster_array(name, found.arrays) for name in _CLUSTER_ARRAYS)
+        ends, cluster_sizes = (self._cluster_array(name, found.arrays) for name in CLUSTER_ARRAYS)
         if len(ends) != len(cluster_sizes):
             return None
         ranges = ClusterRanges(ends, cluster_sizes, numbers.get("fAutoFlush", 0))

@@ -273,7 +273,7 @@ class Template:
         key_bytes : int
             Length of the record's key.
         """
-        sizes = np.fromiter((len(a) for a in arrays), np.int64, len(arrays))
+        sizes = np.array(list(map(len, arrays)), np.int64)
         shift = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
 
         def moved(places: Int64) -> Int64:
@@ -289,9 +289,10 @@ class Template:
         done = 0
         view = memoryview(base.tobytes())
         for gap, array in zip(self._gap_at, arrays, strict=True):
-            out.append(view[done:gap])
+            if gap > done:
+                out.append(view[done:gap])
+                done = gap
             out.append(array)
-            done = gap
         out.append(view[done:])
         return b"".join(out)
 
