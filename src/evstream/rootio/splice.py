@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,22 @@ class _Plan:
     unpacked_bytes: Int64
 
 
+class _Part(NamedTuple):
+    """What is taken of one basket.
+
+    ``begin`` and ``end`` count from the basket's first entry, of which its branch says
+    that it has ``expected``.
+    """
+
+    row: int
+    number: int
+    branch: int
+    begin: int
+    end: int
+    expected: int
+    pinned: bool
+
+
 class Splice:
     """The baskets of a product's tree.
 
@@ -170,36 +186,35 @@ class Splice:
         index, table = piece.index, piece.index.baskets
         again = np.flatnonzero(plan.again)
         on_file = table.seek[plan.basket[again]] > 0
-        for row in again[~on_file].tolist():
-            basket = decode_embedded(index.embedded[int(plan.basket[row])])
-            yield from self._encode_alone(piece, plan, row, basket, source_size)
+        for part in _parts(index, plan, again[~on_file]):
+            basket = decode_embedded(index.embedded[part.number])
+            yield from self._encode_alone(index, plan, part, basket, source_size)
 
-        def encode(job: tuple[int, memoryview]) -> tuple[bytes, int] | None:
-            row, record = job
+        def encode(job: tuple[_Part, memoryview]) -> tuple[bytes, int] | None:
+            part, record = job
             basket = decode_basket(record, len(record))
             # Offsets that follow from a counter take baskets of the counter's branch.
-            return None if basket.generated else _encoded(piece, plan, row, basket)
+            return None if basket.generated else _encoded(index, part, basket)
 
         for batch in batches(again[on_file], table.nbytes[plan.basket[again[on_file]]]):
             numbers = plan.basket[batch]
             seeks, sizes = table.seek[numbers].tolist(), table.nbytes[numbers].tolist()
             records = yield from fetch(list(zip(seeks, sizes, strict=True)), source_size)
-            jobs = list(zip(batch.tolist(), records, strict=True))
+            jobs = list(zip(_parts(index, plan, batch), records, strict=True))
             for job, done in zip(jobs, map_in_threads(encode, jobs, sum(sizes)), strict=True):
-                row, record = job
+                part, record = job
                 if done is None:
                     basket = decode_basket(record, len(record))
-                    yield from self._encode_alone(piece, plan, row, basket, source_size)
+                    yield from self._encode_alone(index, plan, part, basket, source_size)
                 else:
-                    plan.encoded[row], plan.unpacked_bytes[row] = done
+                    plan.encoded[part.row], plan.unpacked_bytes[part.row] = done
 
     def _encode_alone(
-        self, piece: Piece, plan: _Plan, row: int, basket: Basket, source_size: int
+        self, index: TreeIndex, plan: _Plan, part: _Part, basket: Basket, source_size: int
     ) -> Steps[None]:
         if basket.generated:
-            branch, number = piece.kept[int(plan.branch[row])], int(plan.basket[row])
-            basket = yield from with_offsets(piece.index, branch, number, basket, source_size)
-        plan.encoded[row], plan.unpacked_bytes[row] = _encoded(piece, plan, row, basket)
+            basket = yield from with_offsets(index, part.branch, part.number, basket, source_size)
+        plan.encoded[part.row], plan.unpacked_bytes[part.row] = _encoded(index, part, basket)
 
     # --- layout -----------------------------------------------------------------
 
@@ -383,7 +398,11 @@ def setting_of(index: TreeIndex, branch: int, basket: Basket) -> Setting:
 
 def check_entries(index: TreeIndex, number: int, basket: Basket) -> None:
     """Refuse a basket with fewer entries than its branch says."""
-    expected = int(index.baskets.stop[number] - index.baskets.start[number])
+    expect_entries(basket, int(index.baskets.stop[number] - index.baskets.start[number]))
+
+
+def expect_entries(basket: Basket, expected: int) -> None:
+    """Refuse a basket with fewer entries than are expected."""
     if basket.entries < expected:
         raise UnsupportedFeatureError(
             f"a basket of {basket.key.name!r} has {basket.entries} entries,"
@@ -414,18 +433,26 @@ def with_offsets(
     return with_counts(basket, counts, layout.item_bytes, layout.header_bytes)
 
 
-def _encoded(piece: Piece, plan: _Plan, row: int, basket: Basket) -> tuple[bytes, int]:
+def _parts(index: TreeIndex, plan: _Plan, rows: Int64) -> list[_Part]:
+    """Look up what is known of some of a plan's baskets before they are decoded."""
+    table = index.baskets
+    number = plan.basket[rows]
+    branch, first = table.branch[number], table.start[number]
+    columns = (
+        rows, number, branch, plan.start[rows] - first, plan.stop[rows] - first,
+        table.stop[number] - first, index.table.pinned[branch] != 0,
+    )  # fmt: skip
+    return list(map(_Part._make, zip(*(c.tolist() for c in columns), strict=True)))
+
+
+def _encoded(index: TreeIndex, part: _Part, basket: Basket) -> tuple[bytes, int]:
     """Encode the wanted entries of a basket; also say how many bytes they have."""
-    index, number = piece.index, int(plan.basket[row])
-    check_entries(index, number, basket)
-    branch, first = int(index.baskets.branch[number]), int(index.baskets.start[number])
-    pinned = bool(index.table.pinned[branch])
-    part = slice_basket(
-        basket, int(plan.start[row]) - first, int(plan.stop[row]) - first, pinned=pinned
-    )
+    expect_entries(basket, part.expected)
+    taken = slice_basket(basket, part.begin, part.end, pinned=part.pinned)
     # A key of another length would move entries that may hold positions.
-    big = basket.key.big or not pinned
-    return encode_basket(part, setting_of(index, branch, basket), big=big), len(part.data)
+    big = basket.key.big or not part.pinned
+    setting = setting_of(index, part.branch, basket)
+    return encode_basket(taken, setting, big=big), len(taken.data)
 
 
 def _counter_values(
