@@ -270,36 +270,47 @@ class ObjectGraph:
     def _members(self, plan: ClassPlan, at: int, stop: int, number: int) -> int:
         node = self.nodes[number]
         tokens = node.tokens
+        plain = at  # where bytes begin that are in no token yet
         for step in plan.steps:
             do = step.do
             if do is _FIXED:
                 if step.fields:
                     node.runs += (self._prefixed(step.fields), at)
-                _raw(tokens, at, at + step.size)
                 at += step.size
-            elif do is _INLINE:
-                # Members of a base are the object's own; those of a member carry its name.
-                outer = self._prefix
-                if step.name != step.class_name:
-                    self._prefix = f"{outer}{step.name}."
-                at = self._object(step.class_name, at, number)
-                self._prefix = outer
             elif do is _STRING:
                 end = self._string_end(at)
                 node.strings = {**node.strings, step.name: (at, end)}
-                _raw(tokens, at, end)
                 at = end
-            elif do is _POINTER:
-                for _ in range(step.size):
-                    at = self._pointer_member(plan.name, step.name, at, number)
-            elif do is _OBJECTS:
-                at = self._obj_array(step.name, at, number)
-            elif do is _COUNTED:
-                at = self._counted(step, at, number)
             else:
-                at = self._rare(step, at, number)
+                if at > plain:
+                    _raw(tokens, plain, at)
+                at = plain = self._structured(plan, step, at, number)
             if at > stop:
                 raise CorruptFileError(f"an object of class {plan.name} runs past its end")
+        if at > plain:
+            _raw(tokens, plain, at)
+        return at
+
+    def _structured(self, plan: ClassPlan, step: Step, at: int, number: int) -> int:
+        """Walk a member that is more than bytes."""
+        do = step.do
+        if do is _INLINE:
+            if step.name == step.class_name:
+                return self._object(step.class_name, at, number)
+            # Members of a base are the object's own; those of a member carry its name.
+            outer = self._prefix
+            self._prefix = f"{outer}{step.name}."
+            at = self._object(step.class_name, at, number)
+            self._prefix = outer
+        elif do is _COUNTED:
+            return self._counted(step, at, number)
+        elif do is _OBJECTS:
+            return self._obj_array(step.name, at, number)
+        elif do is _POINTER:
+            for _ in range(step.size):
+                at = self._pointer_member(plan.name, step.name, at, number)
+        else:
+            at = self._rare(step, at, number)
         return at
 
     def _prefixed(self, fields: Fields) -> Fields:

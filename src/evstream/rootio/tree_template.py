@@ -130,17 +130,10 @@ class Template:
         self._node_at: dict[int, _Place] = {}
         # Places that depend on the gaps before them are kept with the number of those, in
         # lists of plain numbers: thousands of pairs would keep the collector busy.
-        self._counts_at: list[int] = []
-        self._count_gaps: list[int] = []
-        self._ends_at: list[int] = []
-        self._end_gaps: list[int] = []
-        self._ref_at: list[int] = []
-        self._ref_to: list[int] = []
-        self._ref_gaps: list[int] = []
-        self._ref_mask: list[int] = []
+        self._counts: list[int] = []  # place, place of the end
+        self._references: list[int] = []  # position, place of the target, mask
+        self._raws: list[int] = []  # position in the record, here
         self._gap_at: list[int] = []
-        self._raw_from: list[int] = []
-        self._raw_to: list[int] = []
         self.arrays: list[int] = []
         self._node_at[0] = (0, 0)
         self._node(0)
@@ -159,11 +152,8 @@ class Template:
         for at in range(skeleton.starts[number], skeleton.starts[number + 1], TOKEN_NUMBERS):
             op, a = tokens[at], tokens[at + 1]
             if op == _RAW:
-                piece = data[a : tokens[at + 2]]
-                self._raw_from.append(a)
-                self._raw_to.append(self._length)
-                self._pieces.append(piece)
-                self._length += len(piece)
+                self._raws += (a, self._length)
+                self._put(data[a : tokens[at + 2]])
             elif op == _OPEN:
                 opened.append(self._open())
             elif op == _CLOSE:
@@ -177,17 +167,14 @@ class Template:
                 self.arrays.append(a)
 
     def _open(self) -> int:
-        count = len(self._counts_at)
-        self._counts_at.append(self._length)
-        self._count_gaps.append(len(self._gap_at))
-        self._ends_at.append(0)
-        self._end_gaps.append(0)
+        count = len(self._counts)
+        self._counts += (self._length, len(self._gap_at), 0, 0)
         self._put(_GAP)
         return count
 
     def _close(self, count: int) -> None:
-        self._ends_at[count] = self._length
-        self._end_gaps[count] = len(self._gap_at)
+        self._counts[count + 2] = self._length
+        self._counts[count + 3] = len(self._gap_at)
 
     def _pointer(self, target: int) -> None:
         if target == NULL or target in self._dropped:
@@ -210,10 +197,7 @@ class Template:
         self._close(opened)
 
     def _reference(self, target: _Place, mask: int) -> None:
-        self._ref_at.append(self._length)
-        self._ref_to.append(target[0])
-        self._ref_gaps.append(target[1])
-        self._ref_mask.append(mask)
+        self._references += (self._length, *target, mask)
         self._put(_GAP)
 
     def _items(self, items: Items) -> None:
@@ -236,14 +220,12 @@ class Template:
     def _freeze(self) -> None:
         self._base = b"".join(self._pieces)
         self._pieces = []
-        self._from_places = np.array([self._counts_at, self._count_gaps], np.int64)
-        self._to_places = np.array([self._ends_at, self._end_gaps], np.int64)
-        self._ref_places = np.array([self._ref_to, self._ref_gaps], np.int64)
-        self._refs = np.array([self._ref_at, self._ref_mask], np.int64)
-        raw_from = np.array(self._raw_from, np.int64)
-        order = np.argsort(raw_from, kind="stable")
-        self._from = raw_from[order]
-        self._to = np.array(self._raw_to, np.int64)[order]
+        counts = np.array(self._counts, np.int64).reshape(-1, 4).T.copy()
+        self._from_places, self._to_places = counts[:2], counts[2:]
+        references = np.array(self._references, np.int64).reshape(-1, 4).T.copy()
+        self._ref_places, self._refs = references[1:3], references[[0, 3]]
+        raws = np.array(self._raws, np.int64).reshape(-1, 2)
+        self._from, self._to = raws[np.argsort(raws[:, 0], kind="stable")].T.copy()
 
     @property
     def gaps(self) -> Sequence[int]:
