@@ -169,8 +169,10 @@ class BasketTable:
         """
         first = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
         branch = np.repeat(np.arange(len(counts)), counts)
-        where = np.arange(len(branch)) + np.repeat(np.cumsum(slots) - slots - first[:-1], counts)
-        nbytes, start, seek = nbytes[where], start[where], seek[where]
+        if (slots != counts).any():
+            skipped = np.cumsum(slots) - slots - first[:-1]
+            where = np.arange(len(branch)) + np.repeat(skipped, counts)
+            nbytes, start, seek = nbytes[where], start[where], seek[where]
         stop = np.append(start[1:], 0)
         filled = counts > 0
         stop[first[1:][filled] - 1] = ends[filled]
@@ -184,9 +186,7 @@ class BasketTable:
 
 def joined_values(parts: Sequence[npt.NDArray[np.generic]]) -> Int64:
     """Put numbers as stored, of any types, behind each other."""
-    if len({part.dtype for part in parts}) == 1:
-        return np.concatenate(parts).astype(np.int64)
-    return np.concatenate([np.zeros(0, np.int64), *(part.astype(np.int64) for part in parts)])
+    return np.concatenate([np.zeros(0, np.int64), *parts], dtype=np.int64, casting="unsafe")
 
 
 def visible_boundaries(baskets: BasketTable, branches: int, entries: int) -> Int64:
