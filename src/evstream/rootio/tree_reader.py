@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from evstream.rootio.class_plan import BASIC_DTYPES, Plans, holds_plain_values
 from evstream.rootio.clusters import ClusterRanges, Int64, boundaries
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError, corrupt_if_broken
 from evstream.rootio.keys import Key
 from evstream.rootio.members import Members
-from evstream.rootio.object_graph import IO_BITS, NULL, ObjectGraph, Op
+from evstream.rootio.object_graph import IO_BITS, NULL, Array, ObjectGraph, Op
 from evstream.rootio.source import Data
 from evstream.rootio.tree_index import (
     BASKET_ARRAYS,
@@ -46,9 +44,9 @@ _LEAF_TYPES = {
 _COLLECTION_COUNTS = (3, 4)
 # What tells kinds of branches, and of leaves, apart.
 _OF_KIND = ("fCheckSum", "fClassVersion", "fID", "fType", "fStreamerType")
+_UNCOUNTED = LeafLayout(NULL, 0, 0, 0)
 _OF_LEAVES = ("fLen", "fLenType", "fIsUnsigned")
 _TOP_OF_CLASS = 0
-Stored: TypeAlias = npt.NDArray[np.generic]
 
 
 class _Reader:
@@ -69,6 +67,7 @@ class _Reader:
         self.leaves = [[n for n in self.items(node, "fLeaves") if n != NULL] for node in self.nodes]
         all_leaves = [leaf for row in self.leaves for leaf in row]
         self.leaf_owner = {leaf: i for i, row in enumerate(self.leaves) for leaf in row}
+        self.arrays = [self._array_numbers(i) for i in range(len(self.nodes))]
         self.members = Members(graph, self.nodes)
         column = self.members.column
         self._kinds = list(zip(*(column(name).tolist() for name in _OF_KIND), strict=True))
@@ -134,7 +133,7 @@ class _Reader:
             else NULL
         )
         if counter == NULL or counter not in self.leaf_owner:
-            return LeafLayout(NULL, 0, 0, 0)
+            return _UNCOUNTED
         length, item_bytes, _ = self._leaf_members[leaves[0]]
         header = 1 if self.graph.nodes[leaves[0]].class_name == "TLeafElement" else 0
         counter_bytes = self._leaf_members[counter][1]
@@ -201,7 +200,7 @@ class _Reader:
     def title(self, branch: int) -> str:
         return ":".join(self.graph.text(leaf, "fTitle") for leaf in self.leaves[branch])
 
-    def array_numbers(self, branch: int) -> tuple[int, int, int]:
+    def _array_numbers(self, branch: int) -> tuple[int, int, int]:
         arrays = self.graph.nodes[self.nodes[branch]].arrays
         try:
             a, b, c = (arrays[name] for name in BASKET_ARRAYS)
@@ -212,12 +211,9 @@ class _Reader:
             ) from None
         return a, b, c
 
-    def stored(self, number: int) -> Stored:
-        array = self.graph.arrays[number]
-        return np.frombuffer(self.graph.data, BASIC_DTYPES[array.type], array.count, array.start)
-
     def array(self, number: int) -> Int64:
-        return self.stored(number).astype(np.int64)
+        array = self.graph.arrays[number]
+        return _first_items(self.graph.data, [array], [array.count])
 
 
 @corrupt_if_broken
@@ -309,7 +305,7 @@ def _table(reader: _Reader) -> BranchTable:
         hidden=reader.hidden,
         requires=[reader.requires(i) for i in range(n)],
         maxima=[reader.maxima(i) for i in range(n)],
-        arrays=[reader.array_numbers(i) for i in range(n)],
+        arrays=reader.arrays,
         layouts=[reader.layout(i) for i in range(n)],
         signatures=[reader.signature(i) for i in range(n)],
         file_names=[reader.graph.text(node, "fFileName") for node in nodes],
@@ -327,36 +323,49 @@ def _table(reader: _Reader) -> BranchTable:
 
 def _baskets(reader: _Reader) -> tuple[BasketTable, dict[int, bytes]]:
     """Join the tables of all branches; find the baskets that are within the record."""
-    columns: tuple[list[Stored], list[Stored], list[Stored]] = ([], [], [])
+    graph = reader.graph
+    columns: tuple[list[Array], list[Array], list[Array]] = ([], [], [])
     counts: list[int] = []
     inside: list[dict[int, bytes]] = []
     written = reader.members.column("fWriteBasket").tolist()
     for i, node in enumerate(reader.nodes):
-        tables = [reader.stored(number) for number in reader.array_numbers(i)]
+        tables = [graph.arrays[number] for number in reader.arrays[i]]
         count = written[i]
         inside.append(dict(_resident(reader, node)))
-        count += count in inside[i] and count < len(tables[1])
-        if not 0 <= count <= min(map(len, tables)):
+        count += count in inside[i] and count < tables[1].count
+        if not 0 <= count <= min(table.count for table in tables):
             raise CorruptFileError(f"branch {reader.names[i]!r} claims {count} baskets")
-        for column, part in zip(columns, tables, strict=True):
-            column.append(part[:count])
+        for column, table in zip(columns, tables, strict=True):
+            column.append(table)
         counts.append(count)
     ends = reader.members.column("fFirstEntry") + reader.members.column("fEntries")
     all_counts = np.array(counts, np.int64)
-    nbytes, start, seek = (joined_values(column) for column in columns)
-    table = BasketTable.of_slots(nbytes, start, seek, all_counts, all_counts, ends)
-    if len(table.disordered):
-        name = reader.names[int(table.branch[table.disordered[0]])]
+    nbytes, start, seek = (_first_items(graph.data, column, counts) for column in columns)
+    baskets = BasketTable.of_slots(nbytes, start, seek, all_counts, all_counts, ends)
+    if len(baskets.disordered):
+        name = reader.names[int(baskets.branch[baskets.disordered[0]])]
         raise CorruptFileError(f"the baskets of branch {name!r} are not in order")
     embedded: dict[int, bytes] = {}
     # Only a basket with bytes has a place; one that was never flushed is in the record.
-    for number in np.flatnonzero(table.seek == 0).tolist():
-        branch = int(table.branch[number])
-        place = number - int(table.first[branch])
+    for number in np.flatnonzero(baskets.seek == 0).tolist():
+        branch = int(baskets.branch[number])
+        place = number - int(baskets.first[branch])
         if place not in inside[branch]:
             raise CorruptFileError(f"basket {place} of branch {reader.names[branch]!r} is nowhere")
         embedded[number] = inside[branch][place]
-    return table, embedded
+    return baskets, embedded
+
+
+def _first_items(data: bytes, arrays: Sequence[Array], counts: Sequence[int]) -> Int64:
+    """Put the first so many items of each array behind each other."""
+    parts = [
+        data[array.start : array.start + count * array.item_bytes]
+        for array, count in zip(arrays, counts, strict=True)
+    ]
+    dtypes = [BASIC_DTYPES[array.type] for array in arrays]
+    if len(set(dtypes)) == 1:
+        return np.frombuffer(b"".join(parts), dtypes[0]).astype(np.int64)
+    return joined_values([np.frombuffer(p, d) for p, d in zip(parts, dtypes, strict=True)])
 
 
 def _resident(reader: _Reader, node: int) -> Iterator[tuple[int, bytes]]:
