@@ -41,6 +41,7 @@ _LEAF_TYPES = {
     "TLeafF": "float", "TLeafD": "double", "TLeafO": "bool", "TLeafC": "string",
     "TLeafF16": "Float16_t", "TLeafD32": "Double32_t",
 }  # fmt: skip
+_INT64 = np.dtype(">i8")
 _COLLECTION_COUNTS = (3, 4)
 # What tells kinds of branches, and of leaves, apart.
 _OF_KIND = ("fCheckSum", "fClassVersion", "fID", "fType", "fStreamerType")
@@ -358,14 +359,19 @@ def _baskets(reader: _Reader) -> tuple[BasketTable, dict[int, bytes]]:
 
 def _first_items(data: bytes, arrays: Sequence[Array], counts: Sequence[int]) -> Int64:
     """Put the first so many items of each array behind each other."""
+    view = memoryview(data)
     parts = [
-        data[array.start : array.start + count * array.item_bytes]
+        view[array.start : array.start + count * array.item_bytes]
         for array, count in zip(arrays, counts, strict=True)
     ]
     dtypes = [BASIC_DTYPES[array.type] for array in arrays]
-    if len(set(dtypes)) == 1:
-        return np.frombuffer(b"".join(parts), dtypes[0]).astype(np.int64)
-    return joined_values([np.frombuffer(p, d) for p, d in zip(parts, dtypes, strict=True)])
+    if len(set(dtypes)) > 1:
+        return joined_values([np.frombuffer(p, d) for p, d in zip(parts, dtypes, strict=True)])
+    joined = np.frombuffer(bytearray().join(parts), dtypes[0]) if parts else np.zeros(0, np.int64)
+    if joined.dtype == _INT64:
+        # Megabytes of fresh memory take longer to get than to fill.
+        return joined.byteswap(inplace=True).view(np.int64)
+    return joined.astype(np.int64)
 
 
 def _resident(reader: _Reader, node: int) -> Iterator[tuple[int, bytes]]:
