@@ -24,7 +24,7 @@ def describe(view: TaskView) -> str:
         f"{p.ranges_finished}/{p.ranges} ranges",
     ]
     if p.running or p.sent:
-        parts.append(f"{p.running} running, {p.sent} sent, {view.workers} workers")
+        parts.append(f"{p.running} events running, {p.sent} sent, {view.workers} workers")
     if p.failed_attempts:
         parts.append(f"{p.failed_attempts} failed attempts")
     if p.fatal:

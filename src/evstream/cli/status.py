@@ -84,5 +84,5 @@ async def watch_task(service: Service, task: int) -> TaskView:
             if view.process.failed_attempts > failed and now - looked >= WHY_EVERY_S:
                 failed, looked = view.process.failed_attempts, now
                 last = (await service.failures(task))[-1]
-                display.note(f"the last failure: {last.kind}: {last.error}")
+                display.note(f"evstream: the last failure: {last.kind}: {last.error}")
             await asyncio.sleep(WATCH_EVERY_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import datetime
 
 from evstream.daemons.loop import repeat
 from evstream.domain.names import TaskId
@@ -20,14 +21,16 @@ async def expire_leases(
     """Return expired ranges to the free list, and say which tasks that touches.
 
     Leases that ran out while nobody could be renewed with get their time again: before a
-    start, and while the machine was paused.
+    start, and while the machine was paused or asleep.
     """
-    last = -math.inf
+    last: tuple[float, datetime] | None = None
 
     async def once() -> None:
         nonlocal last
-        now = clock.monotonic()
-        if now - last > every_s + PAUSE_S_MIN:
+        now = clock.monotonic(), clock.now()
+        # Some systems' monotonic clock stands still while the machine sleeps; leases do not.
+        passed_s = max(now[0] - last[0], (now[1] - last[1]).total_seconds()) if last else math.inf
+        if passed_s > every_s + PAUSE_S_MIN:
             await ledger.resume_leases()
         last = now
         for lease in await ledger.expire_leases():

@@ -266,9 +266,11 @@ def _check_state(receipt: dict[str, Any], *, merged: bool) -> None:
     committed, set_aside, cancelled = (
         counts[name] for name in ("committed", "set_aside", "cancelled")
     )
-    if merged and not task["merge"]:
+    # The first receipts did not say what was asked for.
+    asked = task.get("merge", merged)
+    if merged and not asked:
         raise VerificationError("the receipt lists a merge that the task did not ask for")
-    unmerged = task["merge"] and not merged
+    unmerged = asked and not merged
     fits = {
         TaskState.DONE: not (set_aside or cancelled or unmerged),
         TaskState.FINISHED: committed and set_aside and not (cancelled or unmerged),

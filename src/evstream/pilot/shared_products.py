@@ -15,7 +15,6 @@ from pathlib import Path
 
 from evstream import rootio
 from evstream.domain.descriptor import Descriptor
-from evstream.domain.errors import EvstreamError
 from evstream.pilot.tools import Tools
 from evstream.ports import FileIndex, Format
 from evstream.wire.messages import RangeUnit
@@ -46,7 +45,7 @@ class _Opened:
 class _Shared:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     opened: _Opened | None = None
-    error: EvstreamError | None = None
+    error: Exception | None = None
 
 
 class SharedProducts:
@@ -84,9 +83,10 @@ class SharedProducts:
                 try:
                     received = await fetch()
                     shared.opened = await self._tools.offload(lambda: self._open(work, path))
-                except EvstreamError as error:
+                except Exception as error:
                     shared.error = error
-                    self._shared.pop(work.plan.key, None)
+                    if self._shared.get(work.plan.key) is shared:
+                        del self._shared[work.plan.key]
                     raise
             opened = shared.opened
             await self._tools.offload(lambda: _cut(opened, work, path))

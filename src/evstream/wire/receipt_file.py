@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
@@ -18,7 +18,7 @@ class _Task(TypedDict):
     state: str
     tree: str
     events_per_range: int
-    merge: bool
+    merge: NotRequired[bool]
 
 
 class _Fingerprint(TypedDict):

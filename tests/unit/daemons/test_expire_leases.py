@@ -18,18 +18,29 @@ LEASE_S = 10.0
 
 
 class PausedClock(ManualClock):
-    """Each sleep lasts as long as it should, and a pause longer; then the loop is ended."""
+    """Each sleep lasts as long as it should, and a pause longer; then the loop is ended.
 
-    def __init__(self, pauses: list[float]) -> None:
+    Asleep, the machine counts no monotonic time.
+    """
+
+    def __init__(self, pauses: list[float], *, asleep: bool) -> None:
         super().__init__()
-        self._pauses = pauses
+        self._pauses = list(pauses)
+        self._asleep = asleep
+        self._slept_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() - self._slept_s
 
     async def sleep(self, seconds: float) -> None:
         if not self._pauses:
             raise asyncio.CancelledError
-        self.advance(seconds + self._pauses.pop(0))
+        pause = self._pauses.pop(0)
+        self.advance(seconds + pause)
+        self._slept_s += pause if self._asleep else 0.0
 
 
+@pytest.mark.parametrize("asleep", [False, True])
 @pytest.mark.parametrize(
     ("pauses", "lost"),
     [
@@ -40,8 +51,8 @@ class PausedClock(ManualClock):
         ([0.0, 0.0, 60.0, *[0.0] * 12], True),
     ],
 )
-def test_a_pause_costs_no_lease(pauses: list[float], lost: bool) -> None:
-    clock = PausedClock(pauses)
+def test_a_pause_costs_no_lease(pauses: list[float], lost: bool, asleep: bool) -> None:
+    clock = PausedClock(pauses, asleep=asleep)
     ledger = MemoryLedger(clock)
     touched: list[TaskId] = []
 

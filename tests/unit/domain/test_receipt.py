@@ -182,6 +182,13 @@ def test_a_state_fits_its_counts(state: str, merge: bool, merged: bool, fits: bo
         check_ledger(receipt)
 
 
+def test_a_receipt_that_does_not_say_whether_a_merge_was_asked_for_holds() -> None:
+    for merged in (False, True):
+        receipt = whole_receipt(merge=merged, merged=merged)
+        del receipt["task"]["merge"]
+        check_ledger(receipt)
+
+
 def test_what_is_signed_does_not_depend_on_order_or_signature() -> None:
     receipt = make_receipt()
     signed = {"signature": "x", **dict(reversed(receipt.items()))}
