@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from evstream.rootio.basket_columns import Heads, fetch_together, read_heads, take_columns
 from evstream.rootio.baskets import (
     Basket,
     decode_basket,
@@ -20,7 +21,7 @@ from evstream.rootio.baskets import (
 from evstream.rootio.clusters import Int64
 from evstream.rootio.errors import corrupt_if_broken, corrupt_steps_if_broken
 from evstream.rootio.product import Segment
-from evstream.rootio.source import Steps, fetch
+from evstream.rootio.source import Steps
 from evstream.rootio.splice import (
     batches,
     check_entries,
@@ -37,6 +38,10 @@ from evstream.rootio.tree_record import TreeNumbers
 
 # No position in a file takes more bits; branches are numbered above them.
 _SEEK_BITS = 44
+# How much is read at once, and how much of what that gives is inflated together. With
+# more of either, the memory is not used again and again, but given anew page by page.
+_BATCH_BYTES = 8 << 20
+_SHARE_BYTES = 4 << 20
 
 
 @dataclass(slots=True)
@@ -48,6 +53,23 @@ class _Group:
     nbytes: int = 0
     start: int = 0
     rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Baskets that one thread takes apart.
+
+    Attributes
+    ----------
+    rows : of the plan
+    place : row of each in ``heads``, -1 where it lies within the tree's record
+    nbytes : as stored, all together
+    """
+
+    heads: Heads
+    rows: Int64
+    place: Int64
+    nbytes: int
 
 
 @dataclass(slots=True)
@@ -92,6 +114,7 @@ class Gathering:
         refuse_baskets_elsewhere(index, kept)
         self._clusters = _clusters(index, chosen)
         self._plan = _plan(index, kept, chosen, self._clusters)
+        self._pinned = index.table.pinned[np.array(kept, np.int64)]
         # Of each basket made: branch in kept, first entry, entries, rank, record, unpacked.
         self._made: list[tuple[int, int, int, int, bytes, int]] = []
 
@@ -118,18 +141,14 @@ class Gathering:
         groups: dict[int, _Group] = {}
         targets = self._targets().tolist()
         self._made = []
-        for batch in batches(rows, table.nbytes[plan.basket[rows]]):
-            numbers = plan.basket[batch].tolist()
-            stored = [n for n in numbers if table.seek[n] > 0]
-            ranges = [(int(table.seek[n]), int(table.nbytes[n])) for n in stored]
-            found = yield from fetch(ranges, source_size)
-            records = dict(zip(stored, found, strict=True))
-            jobs = [(row, records.get(n)) for row, n in zip(batch.tolist(), numbers, strict=True)]
-            size = sum(size for _, size in ranges)
+        for batch in batches(rows, table.nbytes[plan.basket[rows]], _BATCH_BYTES):
+            shares = yield from self._shares(batch, source_size)
+            size = sum(share.nbytes for share in shares)
             closed: list[tuple[int, _Group]] = []
-            for job, done in zip(jobs, map_in_threads(self._take, jobs, size), strict=True):
-                taken = done or (yield from self._take_counted(*job, source_size))
-                self._add(job[0], taken, groups, targets, closed)
+            for share, parts in zip(shares, map_in_threads(self._take, shares, size), strict=True):
+                for at, part in enumerate(parts):
+                    taken = part or (yield from self._take_counted(share, at, source_size))
+                    self._add(int(share.rows[at]), taken, groups, targets, closed)
             self._close(closed)
         self._close(list(groups.items()))
 
@@ -140,23 +159,66 @@ class Gathering:
         targets: Int64 = self.index.table.tot_bytes[rows] // np.maximum(counts, 1)
         return targets
 
-    def _decoded(self, row: int, record: memoryview | None) -> Basket:
-        if record is None:
-            return decode_embedded(self.index.embedded[int(self._plan.basket[row])])
+    def _shares(self, batch: Int64, source_size: int) -> Steps[list[_Share]]:
+        """Read a batch of baskets, and split it into what is inflated together."""
+        table, numbers = self.index.baskets, self._plan.basket[batch]
+        stored = table.seek[numbers] > 0
+        nbytes = np.where(stored, table.nbytes[numbers], 0)
+        buffer, at = yield from fetch_together(
+            table.seek[numbers[stored]], nbytes[stored], source_size
+        )
+        heads = read_heads(buffer, at, nbytes[stored])
+        place = np.where(stored, np.cumsum(stored) - 1, -1)
+        inflated = np.where(stored, heads.object_bytes[place], 0) if len(at) else nbytes
+        edges = np.flatnonzero(np.diff(np.cumsum(inflated) // _SHARE_BYTES)) + 1
+        return [
+            _Share(heads, rows, places, int(size.sum()))
+            for rows, places, size in zip(
+                np.split(batch, edges), np.split(place, edges), np.split(nbytes, edges), strict=True
+            )
+        ]
+
+    def _take(self, share: _Share) -> list[tuple[Basket, bool] | None]:
+        """Take chosen entries; None stands for what cannot be done without other baskets."""
+        plan, table, heads = self._plan, self.index.baskets, share.heads
+        numbers = plan.basket[share.rows]
+        usual = (share.place >= 0) & (self._pinned[plan.branch[share.rows]] == 0)
+        usual[usual] = heads.plain[share.place[usual]]
+        held = table.stop[numbers] - table.start[numbers]
+        usual[usual] = heads.entries[share.place[usual]] >= held[usual]
+        done: list[tuple[Basket, bool] | None] = [None] * len(numbers)
+        at = np.flatnonzero(usual)
+        if len(at):
+            start, stop = plan.start[share.rows[at]], plan.stop[share.rows[at]]
+            counts = stop - start
+            which = np.repeat(start - (np.cumsum(counts) - counts), counts)
+            which += np.arange(len(which))
+            local = self._chosen[which] - np.repeat(table.start[numbers[at]], counts)
+            parts = take_columns(heads, share.place[at], local, counts)
+            if parts is None:
+                usual[:] = False
+            else:
+                for k, part in zip(at.tolist(), parts, strict=True):
+                    done[k] = part, True
+        for k in np.flatnonzero(~usual).tolist():
+            basket = self._decoded(share, k)
+            # Offsets that follow from a counter take baskets of the counter's branch.
+            if not basket.generated:
+                done[k] = self._taken(int(share.rows[k]), basket)
+        return done
+
+    def _decoded(self, share: _Share, at: int) -> Basket:
+        place = int(share.place[at])
+        if place < 0:
+            return decode_embedded(self.index.embedded[int(self._plan.basket[share.rows[at]])])
+        record = share.heads.record(place)
         return decode_basket(record, len(record))
 
-    def _take(self, job: tuple[int, memoryview | None]) -> tuple[Basket, bool] | None:
-        basket = self._decoded(*job)
-        # Offsets that follow from a counter take baskets of the counter's branch.
-        return None if basket.generated else self._taken(job[0], basket)
-
-    def _take_counted(
-        self, row: int, record: memoryview | None, source_size: int
-    ) -> Steps[tuple[Basket, bool]]:
-        plan = self._plan
+    def _take_counted(self, share: _Share, at: int, source_size: int) -> Steps[tuple[Basket, bool]]:
+        plan, row = self._plan, int(share.rows[at])
         branch, number = self.kept[int(plan.branch[row])], int(plan.basket[row])
         basket = yield from with_offsets(
-            self.index, branch, number, self._decoded(row, record), source_size
+            self.index, branch, number, self._decoded(share, at), source_size
         )
         return self._taken(row, basket)
 
@@ -165,8 +227,7 @@ class Gathering:
         check_entries(self.index, number, basket)
         local = self._chosen[int(plan.start[row]) : int(plan.stop[row])]
         local = local - int(self.index.baskets.start[number])
-        pinned = bool(self.index.table.pinned[self.kept[int(plan.branch[row])]])
-        return take_entries(basket, local, pinned=pinned)
+        return take_entries(basket, local, pinned=bool(self._pinned[int(plan.branch[row])]))
 
     def _add(
         self, row: int, taken: tuple[Basket, bool], groups: dict[int, _Group],

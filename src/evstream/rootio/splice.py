@@ -377,11 +377,11 @@ def _plan(piece: Piece) -> _Plan:
     )  # fmt: skip
 
 
-def batches(rows: Int64, sizes: Int64) -> list[Int64]:
-    """Split rows into batches of about `BATCH_BYTES`."""
+def batches(rows: Int64, sizes: Int64, batch_bytes: int = BATCH_BYTES) -> list[Int64]:
+    """Split rows into batches of about so many bytes."""
     if not len(rows):
         return []
-    batch = np.cumsum(sizes) // BATCH_BYTES
+    batch = np.cumsum(sizes) // batch_bytes
     return np.split(rows, np.flatnonzero(np.diff(batch)) + 1)
 
 
