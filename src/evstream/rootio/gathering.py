@@ -7,7 +7,10 @@ together, so that one entry in a hundred does not leave a hundred times too many
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,10 +19,10 @@ from evstream.rootio.baskets import (
     Basket,
     decode_basket,
     decode_embedded,
-    encode_basket,
 )
 from evstream.rootio.clusters import Int64
 from evstream.rootio.errors import corrupt_if_broken, corrupt_steps_if_broken
+from evstream.rootio.packing import Made, Packing
 from evstream.rootio.product import Segment
 from evstream.rootio.source import Steps
 from evstream.rootio.splice import (
@@ -28,31 +31,21 @@ from evstream.rootio.splice import (
     positioned,
     refuse_baskets_elsewhere,
     runs,
-    setting_of,
     with_offsets,
 )
-from evstream.rootio.take import alike, take_entries, together
-from evstream.rootio.threads import map_in_threads
+from evstream.rootio.take import take_entries
+from evstream.rootio.threads import Crew
 from evstream.rootio.tree_index import TreeIndex
 from evstream.rootio.tree_record import TreeNumbers
 
+# Of each basket its chosen entries and whether they may share another; None if not yet.
+_Taken: TypeAlias = list[tuple[Basket, bool] | None]
 # No position in a file takes more bits; branches are numbered above them.
 _SEEK_BITS = 44
 # How much is read at once, and how much of what that gives is inflated together. With
 # more of either, the memory is not used again and again, but given anew page by page.
 _BATCH_BYTES = 8 << 20
 _SHARE_BYTES = 4 << 20
-
-
-@dataclass(slots=True)
-class _Group:
-    """Entries of one branch that will share a basket."""
-
-    run: int
-    parts: list[Basket] = field(default_factory=list)
-    nbytes: int = 0
-    start: int = 0
-    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +108,7 @@ class Gathering:
         self._clusters = _clusters(index, chosen)
         self._plan = _plan(index, kept, chosen, self._clusters)
         self._pinned = index.table.pinned[np.array(kept, np.int64)]
-        # Of each basket made: branch in kept, first entry, entries, rank, record, unpacked.
-        self._made: list[tuple[int, int, int, int, bytes, int]] = []
+        self._made: list[Made] = []
 
     @property
     def entries(self) -> int:
@@ -138,26 +130,33 @@ class Gathering:
         plan, table = self._plan, self.index.baskets
         rows = np.flatnonzero(plan.again)
         rows = rows[np.argsort(plan.rank[rows])]
-        groups: dict[int, _Group] = {}
-        targets = self._targets().tolist()
-        self._made = []
-        for batch in batches(rows, table.nbytes[plan.basket[rows]], _BATCH_BYTES):
-            shares = yield from self._shares(batch, source_size)
-            size = sum(share.nbytes for share in shares)
-            closed: list[tuple[int, _Group]] = []
-            for share, parts in zip(shares, map_in_threads(self._take, shares, size), strict=True):
-                for at, part in enumerate(parts):
-                    taken = part or (yield from self._take_counted(share, at, source_size))
-                    self._add(int(share.rows[at]), taken, groups, targets, closed)
-            self._close(closed)
-        self._close(list(groups.items()))
+        with Crew(self.boundary_bytes) as crew:
+            packing = Packing(self.index, self.kept, crew)
+            ahead: deque[list[tuple[_Share, Callable[[], _Taken]]]] = deque()
+            for batch in batches(rows, table.nbytes[plan.basket[rows]], _BATCH_BYTES):
+                # The threads work on one batch while the next is read.
+                shares = yield from self._shares(batch, source_size)
+                ahead.append([(share, crew.begin(self._take, share)) for share in shares])
+                if len(ahead) > 1:
+                    yield from self._pack(packing, ahead.popleft(), source_size)
+            while ahead:
+                yield from self._pack(packing, ahead.popleft(), source_size)
+            self._made = packing.finish()
 
-    def _targets(self) -> Int64:
-        """Up to which size baskets are put together: the average of the branch's own."""
-        rows = np.array(self.kept, np.int64)
-        counts = np.diff(self.index.baskets.first)[rows]
-        targets: Int64 = self.index.table.tot_bytes[rows] // np.maximum(counts, 1)
-        return targets
+    def _pack(
+        self, packing: Packing, batch: list[tuple[_Share, Callable[[], _Taken]]], source_size: int
+    ) -> Steps[None]:
+        """Put what was taken out of a batch into the product's baskets."""
+        plan = self._plan
+        for share, wait in batch:
+            columns = (plan.branch, plan.run, plan.start, plan.rank)
+            numbers = zip(*(column[share.rows].tolist() for column in columns), strict=True)
+            for at, (part, (branch, run, start, rank)) in enumerate(
+                zip(wait(), numbers, strict=True)
+            ):
+                found = part or (yield from self._take_counted(share, at, source_size))
+                packing.add(found, branch, run, start, rank)
+        packing.send()
 
     def _shares(self, batch: Int64, source_size: int) -> Steps[list[_Share]]:
         """Read a batch of baskets, and split it into what is inflated together."""
@@ -178,7 +177,7 @@ class Gathering:
             )
         ]
 
-    def _take(self, share: _Share) -> list[tuple[Basket, bool] | None]:
+    def _take(self, share: _Share) -> _Taken:
         """Take chosen entries; None stands for what cannot be done without other baskets."""
         plan, table, heads = self._plan, self.index.baskets, share.heads
         numbers = plan.basket[share.rows]
@@ -186,7 +185,7 @@ class Gathering:
         usual[usual] = heads.plain[share.place[usual]]
         held = table.stop[numbers] - table.start[numbers]
         usual[usual] = heads.entries[share.place[usual]] >= held[usual]
-        done: list[tuple[Basket, bool] | None] = [None] * len(numbers)
+        done: _Taken = [None] * len(numbers)
         at = np.flatnonzero(usual)
         if len(at):
             start, stop = plan.start[share.rows[at]], plan.stop[share.rows[at]]
@@ -229,58 +228,20 @@ class Gathering:
         local = local - int(self.index.baskets.start[number])
         return take_entries(basket, local, pinned=bool(self._pinned[int(plan.branch[row])]))
 
-    def _add(
-        self, row: int, taken: tuple[Basket, bool], groups: dict[int, _Group],
-        targets: list[int], closed: list[tuple[int, _Group]],
-    ) -> None:  # fmt: skip
-        """Put entries to those of their branch's basket, or begin another."""
-        plan, (part, movable) = self._plan, taken
-        branch, run = int(plan.branch[row]), int(plan.run[row])
-        group = groups.get(branch)
-        if group is not None and (
-            not movable
-            or group.run != run
-            or group.nbytes + len(part.data) > targets[branch]
-            or not alike(group.parts[0], part)
-        ):
-            closed.append((branch, groups.pop(branch)))
-            group = None
-        if group is None:
-            group = _Group(run, start=int(plan.start[row]))
-            groups[branch] = group
-        group.parts.append(part)
-        group.nbytes += len(part.data)
-        group.rank = int(plan.rank[row])
-        if not movable:
-            closed.append((branch, groups.pop(branch)))
-
-    def _close(self, closed: list[tuple[int, _Group]]) -> None:
-        """Encode baskets that are complete."""
-
-        def encode(one: tuple[int, _Group]) -> tuple[int, int, int, int, bytes, int]:
-            branch, group = one
-            basket = together(group.parts)
-            number = self.kept[branch]
-            setting = setting_of(self.index, number, basket)
-            # A key of another length would move entries that may hold positions.
-            big = basket.key.big or not bool(self.index.table.pinned[number])
-            record = encode_basket(basket, setting, big=big)
-            return branch, group.start, basket.entries, group.rank, record, len(basket.data)
-
-        self._made += map_in_threads(encode, closed, sum(group.nbytes for _, group in closed))
-
     # --- layout -----------------------------------------------------------------
 
     def place(self, at: int, directory: int) -> tuple[list[Segment], TreeNumbers]:
         """Lay all baskets out in the order of the source; see `Splice.place`."""
         plan, table = self._plan, self.index.baskets
         copied = np.flatnonzero(~plan.again)
-        numbers = np.array([m[:4] for m in self._made], np.int64).reshape(-1, 4)
+        numbers = np.array(
+            [(m.branch, m.start, m.entries, m.rank) for m in self._made], np.int64
+        ).reshape(-1, 4)
         branch = np.concatenate([plan.branch[copied], numbers[:, 0]])
         start = np.concatenate([plan.start[copied], numbers[:, 1]])
         stop = np.concatenate([plan.stop[copied], numbers[:, 1] + numbers[:, 2]])
         rank = np.concatenate([plan.rank[copied], numbers[:, 3]])
-        made = np.array([len(m[4]) for m in self._made], np.int64)
+        made = np.array([len(m.record) for m in self._made], np.int64)
         nbytes = np.concatenate([table.nbytes[plan.basket[copied]], made])
         order = np.argsort(rank)
         seek = np.zeros(len(order), np.int64)
@@ -294,7 +255,7 @@ class Gathering:
                 old = table.seek[plan.basket[copied[stretch]]]
                 segments += runs(old, nbytes[stretch], directory, 0)
                 continue
-            records = [self._made[i - len(copied)][4] for i in stretch.tolist()]
+            records = [self._made[i - len(copied)].record for i in stretch.tolist()]
             segments.append(positioned(records, int(seek[stretch[0]]), directory))
         by_branch = np.lexsort((start, branch))
         return segments, self._numbers(
@@ -322,7 +283,7 @@ class Gathering:
         ratio = table.tot_bytes[rows] / np.maximum(table.zip_bytes[rows], 1)
         unpacked = np.rint(np.bincount(plan.branch, copied, kept) * ratio).astype(np.int64)
         for made in self._made:
-            unpacked[made[0]] += made[5]
+            unpacked[made.branch] += made.unpacked
         stated = self.index.stated_clusters
         clusters = None if stated is None else self._product_clusters(stated)
         return TreeNumbers(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -24,6 +25,48 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+class Crew:
+    """Threads that work on what they are given while their owner goes on.
+
+    Use it as a context manager; leaving it drops what was not begun.
+
+    Parameters
+    ----------
+    total_bytes : int
+        How much work there will be; little of it is done in the owner's thread.
+    threads : int, optional
+        As many as there are cores, but at most `THREADS_MAX`.
+    """
+
+    def __init__(self, total_bytes: int, threads: int | None = None) -> None:
+        if threads is None:
+            threads = min(THREADS_MAX, usable_cores())
+        self.threads = threads if total_bytes >= WORTH_BYTES else 1
+        # A pool of its own each time: one that is kept would not survive a fork.
+        self._pool = (
+            ThreadPoolExecutor(threads, thread_name_prefix="rootio") if self.threads > 1 else None
+        )
+
+    def begin(self, work: Callable[[_T], _R], item: _T) -> Callable[[], _R]:
+        """Have a function applied to an item; what is returned waits for the outcome."""
+        if self._pool is None:
+            done = work(item)
+            return lambda: done
+        return self._pool.submit(work, item).result
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
 def map_in_threads(
     work: Callable[[_T], _R], items: Sequence[_T], total_bytes: int, threads: int | None = None
 ) -> list[_R]:
@@ -33,18 +76,11 @@ def map_in_threads(
     ----------
     work : callable
         Must not depend on which thread runs it, nor on the order.
-    total_bytes : int
-        How many bytes the items stand for; few of them are done in this thread.
-    threads : int, optional
-        As many as there are cores, but at most `THREADS_MAX`.
+    total_bytes, threads : int
+        As for `Crew`.
     """
-    if threads is None:
-        threads = min(THREADS_MAX, usable_cores())
-    if threads < 2 or len(items) < 2 or total_bytes < WORTH_BYTES:
-        return [work(item) for item in items]
-    step = -(-len(items) // (threads * _SHARES_PER_THREAD))
-    shares = [items[at : at + step] for at in range(0, len(items), step)]
-    # A pool of its own each time: one that is kept would not survive a fork.
-    with ThreadPoolExecutor(threads, thread_name_prefix="rootio") as pool:
-        done = pool.map(lambda share: [work(item) for item in share], shares)
-        return [result for part in done for result in part]
+    with Crew(total_bytes if len(items) > 1 else 0, threads) as crew:
+        step = max(1, -(-len(items) // (crew.threads * _SHARES_PER_THREAD)))
+        shares = [items[at : at + step] for at in range(0, len(items), step)]
+        waits = [crew.begin(lambda share: [work(item) for item in share], s) for s in shares]
+        return [result for wait in waits for result in wait()]

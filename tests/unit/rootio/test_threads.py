@@ -11,7 +11,7 @@ import pytest
 from evstream import rootio
 from evstream.rootio import threads
 from evstream.rootio.compression import LZ4, LZMA, ZLIB, ZSTD, Setting, compress
-from evstream.rootio.threads import WORTH_BYTES, map_in_threads
+from evstream.rootio.threads import WORTH_BYTES, Crew, map_in_threads
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -34,6 +34,13 @@ def test_the_first_problem_is_told() -> None:
 
     with pytest.raises(ValueError, match=r"^50$"):
         map_in_threads(work, list(range(100)), WORTH_BYTES, 2)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_crew_works_while_its_owner_goes_on(threads: int) -> None:
+    with Crew(WORTH_BYTES, threads) as crew:
+        waits = [crew.begin(lambda n: n * n, number) for number in range(100)]
+        assert [wait() for wait in waits] == [number * number for number in range(100)]
 
 
 def _products(path: Path) -> list[bytes]:
