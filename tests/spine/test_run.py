@@ -248,6 +248,27 @@ def test_a_killed_run_goes_on_where_it_was(
     assert all(level.holds for level in verify_receipt(tmp_path / "out/receipt.json"))
 
 
+def test_a_merge_that_is_refused_is_tried_once_and_told_by_range(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    payload = tmp_path / "differ.py"
+    payload.write_text(
+        "import sys, numpy, uproot\n"
+        "names = 'xy' if sys.argv[2] == '300' else 'x'\n"
+        "with uproot.recreate(sys.argv[1]) as file:\n"
+        "    file.mktree('Events', {name: numpy.zeros(9) for name in names})\n"
+    )
+    words = ["--payload", f"{sys.executable} {payload} {{output}} {{entry_start}}", "--merge"]
+    words += ["--events-per-range", 300, "--output", "out"]
+    done = command.run("run", events[0], *words, status=3)
+    assert "the merge failed, its inputs are kept" in done.stderr
+    told = "tree 'Events' of the output of entries 300:600 of a.root has other branches: y"
+    assert f"1 x merge: {told}" in done.stderr
+    assert " of output" not in done.stderr
+    ledger, *_ = verify_receipt(tmp_path / "out/receipt.json")
+    assert ledger.holds, ledger
+
+
 def test_an_interrupted_run_says_how_to_go_on(
     command: CommandLine, tmp_path: Path, events: list[Path]
 ) -> None:
@@ -262,6 +283,8 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert command.end(process, signal.SIGINT) == 130
     assert "0/1000 events" in (tmp_path / "process0.log").read_text()
     assert "the same command goes on" in (tmp_path / "process0.log").read_text()
+    other = command.run("run", *events, "--payload", COPY, "--output", "out")
+    assert f"of another job has not ended in {tmp_path / 'out'}" in other.stderr
 
 
 BAD = [

@@ -183,10 +183,11 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
         registered = await service.add_dataset(job.files)
         new = NewTask(**{**_fields(job.task), "dataset": registered.name})
         request_id = job.request_id(registered.name)
-        ended = {view.request_id for view in await service.tasks() if view.state.final}
-        job.done_before = request_id in ended
+        known = await service.tasks()
+        job.done_before = request_id in {view.request_id for view in known if view.state.final}
         if not job.done_before:
             _refuse_results_of_others(job)
+            _warn_of_unfinished(job, [view for view in known if view.request_id != request_id])
         task = await service.submit(new, request_id)
         job.begun = True
         # More workers than ranges would only start and leave.
@@ -218,6 +219,15 @@ def _refuse_results_of_others(job: _Job) -> None:
             )
 
 
+def _warn_of_unfinished(job: _Job, others: list[TaskView]) -> None:
+    """Say of a job that was killed here that this one will take its place."""
+    for view in others:
+        if not view.state.final:
+            job_there = f"task {view.id} ({view.spec.name}) of another job has not ended in"
+            remedy = "to keep both, interrupt this one and give another --output"
+            _say([f"{job_there} {job.output} and cannot go on beside these results; {remedy}"])
+
+
 def _reasons(failures: list[FailureView], outputs: Path) -> list[str]:
     """Return the commonest reasons of failed attempts, each with a log to read."""
     counted = Counter((failure.kind, failure.error) for failure in failures)
@@ -225,9 +235,11 @@ def _reasons(failures: list[FailureView], outputs: Path) -> list[str]:
     for reason, count in counted.most_common(REASONS_MAX):
         alike = [failure for failure in failures if (failure.kind, failure.error) == reason]
         one = next((failure for failure in alike if failure.log), alike[0])
-        where = f"entries {one.entry_start}:{one.entry_stop} of {one.lfn}"
-        log = f", log: {outputs / one.log}" if one.log else ""
-        lines.append(f"{count} x {one.kind}: {one.error} (as for {where}{log})")
+        where = [f"as for entries {one.entry_start}:{one.entry_stop} of {one.lfn}"]
+        where = [] if one.merge else where
+        where += [f"log: {outputs / one.log}"] if one.log else []
+        told = f" ({', '.join(where)})" if where else ""
+        lines.append(f"{count} x {one.kind}: {one.error}{told}")
     return lines
 
 

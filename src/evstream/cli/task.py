@@ -53,8 +53,8 @@ def show(
     if failures:
         rows = [
             (
-                f.lfn,
-                f"{f.entry_start}:{f.entry_stop}",
+                "(merge)" if f.merge else f.lfn,
+                "" if f.merge else f"{f.entry_start}:{f.entry_stop}",
                 f.attempt,
                 f.kind,
                 f.error,

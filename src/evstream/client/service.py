@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from evstream.client.connection import Connection
 from evstream.domain.errors import (
@@ -18,7 +19,11 @@ from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.states import Answer
 from evstream.wire import messages as m
 
+T = TypeVar("T")
+
 PIECE_BYTES = 1 << 20
+TRANSFERS_MAX = 8
+"""How often a body is begun, or gone on with, before its break is told."""
 INSPECTION_S_MAX = 6 * 3600.0
 """Registering reads every file once; a large dataset far away takes hours."""
 
@@ -126,11 +131,7 @@ class Service:
         )
 
     async def fetch_product(
-        self,
-        plan: m.DeliveryPlan,
-        path: Path,
-        failures_max: int = 8,
-        bytes_max: int | None = None,
+        self, plan: m.DeliveryPlan, path: Path, bytes_max: int | None = None
     ) -> int:
         """Fetch a product into a file; resumes where a connection broke.
 
@@ -147,37 +148,46 @@ class Service:
             It has more bytes than may be; none of them was received.
         """
         received = 0
-        error: EvstreamError | None = None
+        error: EvstreamError = TransientError("the plan names no endpoint", key=plan.key)
         for url in plan.urls:
             download = _Download(path, bytes_max)
-            for failures in range(failures_max):
-                try:
-                    await download.go_on(self._connection, url)
-                    return received + download.received
-                except DescriptorUnknownError as unknown:
-                    error = unknown
-                    plan = await self.register_product(plan.descriptor)
-                except TransientError as transient:
-                    error = transient
-                    await self._connection.wait_before_retry(failures, transient)
+            try:
+                await self._transfer(partial(self._go_on, download, url, plan))
+                return received + download.received
+            except (DescriptorUnknownError, TransientError) as failed:
+                error = failed
             received += download.received
-        raise error or TransientError("the plan names no endpoint", key=plan.key)
+        raise error
+
+    async def _go_on(self, download: _Download, url: str, plan: m.DeliveryPlan) -> None:
+        try:
+            await download.go_on(self._connection, url)
+        except DescriptorUnknownError:
+            await self.register_product(plan.descriptor)
+            await download.go_on(self._connection, url)
 
     async def fetch_output(self, url: str, path: Path) -> str:
         """Fetch an object of the output store into a file; returns its sha256."""
-        for failures in range(8):
+
+        async def fetch() -> str:
+            digest = hashlib.sha256()
+            with path.open("wb") as file:
+                async with self._connection.stream(url) as response:
+                    async for piece in response.aiter_bytes(PIECE_BYTES):
+                        digest.update(piece)
+                        file.write(piece)
+            return digest.hexdigest()
+
+        return await self._transfer(fetch)
+
+    async def _transfer(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a transfer that broke: by number, since however long it took, it got on."""
+        for failures in range(TRANSFERS_MAX - 1):
             try:
-                digest = hashlib.sha256()
-                with path.open("wb") as file:
-                    async with self._connection.stream(url) as response:
-                        async for piece in response.aiter_bytes(PIECE_BYTES):
-                            digest.update(piece)
-                            file.write(piece)
-                return digest.hexdigest()
-            except TransientError as transient:
-                error = transient
-                await self._connection.wait_before_retry(failures, transient)
-        raise error
+                return await once()
+            except TransientError as error:
+                await self._connection.wait_before_retry(failures, error)
+        return await once()
 
     async def upload(self, url: str, path: Path) -> m.StoredAnswer:
         """Send a file to a signed URL of the output store and check what arrived.

@@ -21,7 +21,9 @@ from evstream.domain.states import RangeState
 
 COUNTED_KINDS = frozenset({"payload", "input", "output", "internal"})
 """Kinds of failure that are the range's own; ``node`` costs it nothing, ``lost`` is apart."""
-FAILURE_KINDS = COUNTED_KINDS | {"node", "lost"}
+FINAL_KINDS = frozenset({"merge"})
+"""Joining the same files once more would be refused once more: the first failure counts."""
+FAILURE_KINDS = COUNTED_KINDS | FINAL_KINDS | {"node", "lost"}
 
 
 SUSPECT_LOSSES = 3
@@ -115,8 +117,8 @@ class Failure:
     ----------
     kind : str
         ``payload``, ``input``, ``output`` or ``internal`` (a fault of evstream's): the
-        range's own; ``node``: this worker could not do it, another may; ``lost``: the
-        worker is gone.
+        range's own; ``merge``: outputs that cannot be joined; ``node``: this worker could
+        not do it, another may; ``lost``: the worker is gone.
     log : str
         Name of the attempt's log in the output store; empty if there is none.
     """
@@ -150,7 +152,7 @@ def aftermath(row: LeasedInterval, failure: Failure, rules: BookRules) -> Afterm
     failures = row.failures + (failure.kind in COUNTED_KINDS)
     losses = row.losses + (failure.kind == "lost" and row.running)
     error = ""
-    if failures >= rules.failures_max:
+    if failures >= rules.failures_max or failure.kind in FINAL_KINDS:
         error = failure.error or f"a failure of kind {failure.kind}"
     elif losses >= rules.losses_max:
         error = f"{losses} workers were lost while they ran it; it may need more memory or time"

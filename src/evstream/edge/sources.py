@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from evstream.domain.dataset import Fingerprint, SourceFile
@@ -24,6 +25,7 @@ OPEN_FILES_MAX = 64
 class OpenSource:
     """A file that is open, with its index and the sign that it has not changed."""
 
+    file: SourceFile
     pfn: str
     signature: str
     source: ByteSource
@@ -91,7 +93,9 @@ class Sources:
         EvstreamError
             It cannot be told now, for the file is away.
         """
-        if self._opener.signature(used.pfn) != used.signature:
+        with _called_as_registered(used.file):
+            signature = self._opener.signature(used.pfn)
+        if signature != used.signature:
             raise SourceChangedError(
                 f"{without_secrets(used.pfn)} changed while it was read",
                 hint="restore it, or register the dataset again under a new name",
@@ -115,7 +119,8 @@ class Sources:
         errors: list[EvstreamError] = [NotFoundError(f"{file.lfn} has no replica")]
         for pfn in file.pfns:
             try:
-                opened = self._open_one(pfn, file)
+                with _called_as_registered(file):
+                    opened = self._open_one(pfn, file)
             except EvstreamError as failed:
                 errors.append(failed)
                 continue
@@ -137,7 +142,8 @@ class Sources:
                     hint="restore it, or register the dataset again under a new name",
                     pfn=without_secrets(pfn),
                 )
-            return OpenSource(pfn, signature, source, file_format, index, stack.pop_all(), users=1)
+            stays = stack.pop_all()
+            return OpenSource(file, pfn, signature, source, file_format, index, stays, users=1)
 
     def _keep(self, fingerprint: Fingerprint, opened: OpenSource) -> None:
         surplus: list[OpenSource] = []
@@ -153,3 +159,18 @@ class Sources:
                     surplus.append(self._open.pop(key))
         for source in surplus:
             source.stack.close()
+
+
+@contextmanager
+def _called_as_registered(file: SourceFile) -> Iterator[None]:
+    """Say of a file that is gone what it was: its name is not what is wrong."""
+    try:
+        yield
+    except NotFoundError as error:
+        trees = ", ".join(f"{entries} entries in {tree}" for tree, entries in file.trees.items())
+        raise NotFoundError(
+            error.message,
+            hint=f"it was registered as {file.lfn} with {trees}: bring it back, "
+            "or register what is left under a new name",
+            **error.fields,
+        ) from error

@@ -164,12 +164,19 @@ class Claims:
         output = _output_name(task, row, interval, OUTPUT_STREAM, task.spec.output_suffix)
         log = _output_name(task, row, interval, LOG_STREAM, ".txt")
         commits = await self._ledger.commits(process_book(task.id))
+        lfns = [each.lfn for each in await self._ledger.chunks(process_book(task.id))]
         return m.MergeUnit(
             ref=m.UnitRef(row.book, row.chunk, *interval, row.attempt),
             task=task.id,
             range_id=range_id(row.book, row.chunk, *interval, row.attempt),
             inputs=[
-                m.MergeInput(o.name, self._planner.fetch_output(o.name, now), o.size, o.sha256)
+                m.MergeInput(
+                    o.name,
+                    self._planner.fetch_output(o.name, now),
+                    o.size,
+                    o.sha256,
+                    _range_of(o, lfns),
+                )
                 for o in merge_inputs(commits, chunk.lfn)
             ],
             stream=chunk.lfn,
@@ -191,6 +198,12 @@ def _entries_together(file: SourceFile, tree: str, cuts: list[str]) -> int:
 def merge_inputs(commits: list[Commit], stream: str) -> list[OutputRecord]:
     """Return the outputs that make up one stream, in entry order."""
     return [o for commit in commits for o in commit.success.outputs if o.stream == stream]
+
+
+def _range_of(output: OutputRecord, lfns: list[Lfn]) -> str:
+    """Return the range that left an output, as people call it."""
+    made = OutputName.parse(output.name)
+    return f"entries {made.entry_start}:{made.entry_stop} of {lfns[made.chunk]}"
 
 
 def merge_chunks(streams: tuple[str, ...]) -> list[Chunk]:

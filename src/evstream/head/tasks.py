@@ -13,7 +13,7 @@ from evstream.domain.names import DatasetName, Lfn, TaskId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.splitting import plan_chunks
 from evstream.domain.states import TaskState
-from evstream.domain.task import Task, TaskSpec, merge_book, process_book, task_of
+from evstream.domain.task import Task, TaskSpec, is_merge, merge_book, process_book, task_of
 from evstream.head.books import books_of, merge_progress
 from evstream.head.plans import Planner
 from evstream.head.slices import choose_branches, choose_tree
@@ -128,6 +128,7 @@ class Tasks:
                     kind=item.failure.kind,
                     error=item.failure.error,
                     log=item.failure.log,
+                    merge=is_merge(book),
                 )
                 for item in await self._ledger.failed_attempts(book)
                 if item.running

@@ -48,6 +48,7 @@ class Heartbeat:
         self._worker = worker
         self._hand = hand
         self._lost = lost
+        self._unanswered = False
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -78,7 +79,7 @@ class Heartbeat:
         for _ in range(ROUNDS):
             if await in_time(self._clock, seconds, self._renew_once(lease)):
                 return
-            _LOG.warning("lease %s: no answer to its renewal for %.1f s", lease, seconds)
+            self._note_silence(f"no answer to a renewal for {seconds:.1f} s")
 
     async def _renew_once(self, lease: LeaseId) -> None:
         units = self._hand.units(lease)
@@ -92,12 +93,13 @@ class Heartbeat:
         request = RenewRequest(self._worker, self._settings.lease_s, running)
         try:
             held: Sequence[LeasedInterval] = (await self._service.renew(lease, request)).held
+            self._note_answer()
         except (NotFoundError, ConflictError) as error:
             _LOG.warning("lease %s is gone: %s", lease, error)
             held = ()
         except EvstreamError as error:
             # Going on costs nothing: if the lease has expired, the reports will say so.
-            _LOG.warning("lease %s was not renewed: %s", lease, error)
+            self._note_silence(str(error))
             return
         for unit in units:
             # What is reported meanwhile has left the lease by being accepted.
@@ -105,6 +107,17 @@ class Heartbeat:
             if not reported and not _covers(held, unit.work.ref):
                 _LOG.warning("%s was taken back; stopping it", unit.work.range_id)
                 self._lost(unit)
+
+    def _note_silence(self, why: str) -> None:
+        """Say that leases are not renewed: once, until they are again."""
+        if not self._unanswered:
+            _LOG.warning("leases are not renewed: %s; trying on", why)
+        self._unanswered = True
+
+    def _note_answer(self) -> None:
+        if self._unanswered:
+            _LOG.warning("leases are renewed again")
+        self._unanswered = False
 
 
 def _covers(held: Sequence[LeasedInterval], ref: UnitRef) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from evstream import rootio
+from evstream.domain.errors import DataError
 from evstream.pilot.tools import Tools
 from evstream.ports import Clock, PayloadResult
 from evstream.wire.messages import MergeUnit
@@ -24,12 +26,15 @@ class Merger:
         Raises
         ------
         DataError
-            They cannot be joined.
+            They cannot be joined; it says which ranges left those that do not fit.
         """
         named = "\n".join(f"{piece.name} {piece.sha256}" for piece in work.inputs)
         identity = hashlib.sha256(named.encode()).digest()
         began = self._clock.monotonic()
-        await self._tools.offload(lambda: self._join(paths, output, identity))
+        try:
+            await self._tools.offload(lambda: self._join(paths, output, identity))
+        except DataError as error:
+            raise type(error)(_by_range(error.message, work), hint=error.hint) from error
         # CPU time of a thread of ours is nobody's port; only what payloads took is known.
         return PayloadResult(cpu_s=0.0, wall_s=self._clock.monotonic() - began)
 
@@ -37,3 +42,15 @@ class Merger:
         with rootio.FileSource(paths[0]) as first:
             file_format = self._tools.formats.recognise(first, paths[0].name)
         file_format.join(paths, output, identity=identity)
+
+
+def _by_range(message: str, work: MergeUnit) -> str:
+    """Return a join's message with its inputs, told by number or path, named by their range."""
+    suffix = re.escape(work.output_suffix)
+
+    def name(found: re.Match[str]) -> str:
+        number = int(found[1] or found[2])
+        known = number < len(work.inputs)
+        return f"the output of {work.inputs[number].made_from}" if known else found[0]
+
+    return re.sub(rf"\S*\binput-(\d+){suffix}|\bfile (\d+)\b", name, message)

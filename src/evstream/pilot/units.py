@@ -128,7 +128,7 @@ class Workbench:
             if work.ref.attempt > 1:
                 await self._announce(unit)
             if isinstance(work, MergeUnit):
-                with blamed("input"):
+                with blamed("merge"):
                     result = await self._merger.run(work, inputs.paths, output)
             else:
                 result = await self._run_payload(unit, work, inputs.paths[0], output)

@@ -139,7 +139,13 @@ class TaskView(Message, frozen=True):
 
 
 class FailureView(Message, frozen=True):
-    """One attempt that came to nothing, as people want to see it."""
+    """One attempt that came to nothing, as people want to see it.
+
+    Attributes
+    ----------
+    merge : bool
+        It was a merge; `lfn` is then the stream that was merged, its one entry the merge.
+    """
 
     lfn: str
     entry_start: int
@@ -149,6 +155,7 @@ class FailureView(Message, frozen=True):
     kind: str
     error: str
     log: str = ""
+    merge: bool = False
 
 
 class OutputView(Message, frozen=True):
@@ -242,12 +249,19 @@ class RangeUnit(Message, frozen=True, tag="range"):
 
 
 class MergeInput(Message, frozen=True):
-    """A committed output that goes into a merge."""
+    """A committed output that goes into a merge.
+
+    Attributes
+    ----------
+    made_from : str
+        Its range, as people call it.
+    """
 
     name: str
     url: str
     size: int
     sha256: str
+    made_from: str
 
 
 class MergeUnit(Message, frozen=True, tag="merge"):

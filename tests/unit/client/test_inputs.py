@@ -47,6 +47,11 @@ def test_what_matches_nothing_is_told(folder: Path, text: str) -> None:
         expand_inputs([text])
 
 
+def test_the_output_folder_is_no_input(folder: Path) -> None:
+    with pytest.raises(NotFoundError, match="it is the output folder: give another --output"):
+        expand_inputs(["."], besides=folder)
+
+
 FILESETS: list[tuple[Any, str]] = [
     ({"ds": {"files": {"a.root": {"object_path": "Events", "steps": [[0, 5]]}}}}, "Events"),
     ({"ds": {"files": {"a.root": {"object_path": "Events", "steps": None}}}}, "Events"),

@@ -39,9 +39,10 @@ def test_a_file_that_is_away_while_it_is_read_has_not_changed() -> None:
     sources = Sources(Opener(files), KnownFormats())
     used = sources.acquire(registered("a"))
     del files["a"]
-    with pytest.raises(NotFoundError):
+    hint = "registered as a with 100 entries in Events: bring it back"
+    with pytest.raises(NotFoundError, match=hint):
         sources.check_unchanged(used)
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match=hint):
         sources.acquire(registered("a"))
     files["a"] = CONTENT
     sources.check_unchanged(used)

@@ -61,7 +61,13 @@ def merge_unit(contents: list[bytes], suffix: str = ".txt") -> m.MergeUnit:
         task=1,
         range_id="1-3-0-0-1-1",
         inputs=[
-            m.MergeInput(f"in-{k}", f"/store/in-{k}", len(part), hashlib.sha256(part).hexdigest())
+            m.MergeInput(
+                f"in-{k}",
+                f"/store/in-{k}",
+                len(part),
+                hashlib.sha256(part).hexdigest(),
+                f"entries {k * STEP}:{(k + 1) * STEP} of a.root",
+            )
             for k, part in enumerate(contents)
         ],
         stream="output",

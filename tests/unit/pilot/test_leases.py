@@ -313,3 +313,23 @@ def test_cancelled_pilot_leaves_like_a_crash_but_cleans_up(tmp_path: Path) -> No
     assert runner.cancelled == [0]
     assert service.released == []
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_service_that_is_away_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    service, runner = FakeService(range_units(1)), FakeRunner(wall_s=300.0)
+
+    async def go_away(pilot: Pilot) -> None:
+        for _ in range(2):
+            await sleep(50.0)
+            service.away = True
+            await sleep(50.0)
+            service.away = False
+
+    while_running(lambda: make_pilot(service, runner, tmp_path, lease_s=20.0), go_away)
+    told = [record.message for record in caplog.records if "renewed" in record.message]
+    assert [text.partition(":")[0] for text in told] == [
+        *("leases are not renewed", "leases are renewed again"),
+        *("leases are not renewed", "leases are renewed again"),
+    ]

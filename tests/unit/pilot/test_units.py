@@ -248,9 +248,28 @@ def test_merge_refuses_inputs_that_are_not_what_was_committed(tmp_path: Path) ->
     assert "/store/merged" not in service.store
 
 
-def test_merge_that_cannot_be_joined_is_the_inputs_fault(tmp_path: Path) -> None:
+def test_merge_that_cannot_be_joined_is_final(tmp_path: Path) -> None:
     service = FakeService([merge_unit([b"not a ROOT file"], ".root")])
     service.store = {"/store/in-0": b"not a ROOT file"}
     failure = failure_of(service, FakeRunner(), tmp_path)
-    assert failure.kind == "input"
+    assert failure.kind == "merge"
     assert failure.error
+
+
+def test_merge_that_cannot_be_joined_says_which_range_does_not_fit(tmp_path: Path) -> None:
+    parts = []
+    for columns in ("x", "xy"):
+        with uproot.recreate(tmp_path / "part.root") as file:
+            file.mktree("events", {name: np.zeros(5) for name in columns})
+        parts.append((tmp_path / "part.root").read_bytes())
+    service = FakeService([merge_unit(parts, ".root")])
+    service.store = {f"/store/in-{k}": part for k, part in enumerate(parts)}
+    error = failure_of(service, FakeRunner(), tmp_path).error
+    assert "'events' of the output of entries 10:20 of a.root has other branches: y" in error
+
+
+def test_merge_of_text_says_which_range_is_none(tmp_path: Path) -> None:
+    service = FakeService([merge_unit([b"no events"], ".lhe")])
+    service.store = {"/store/in-0": b"no events"}
+    error = failure_of(service, FakeRunner(), tmp_path).error
+    assert error.startswith("the output of entries 0:10 of a.root is a text file that begins")

@@ -117,7 +117,7 @@ CREATE TABLE failed (
     lease TEXT NOT NULL,
     worker TEXT NOT NULL,
     running INTEGER NOT NULL,
-    kind TEXT NOT NULL,         -- payload, input, output, internal, node, lost
+    kind TEXT NOT NULL,         -- payload, input, output, internal, merge, node, lost
     error TEXT NOT NULL,
     log TEXT NOT NULL,
     cpu_s REAL NOT NULL,

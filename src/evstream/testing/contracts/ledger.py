@@ -237,6 +237,13 @@ class LedgerContract(Suite):
             await ledger.report_ranges([report_on(held, Failure("node", "disk full"))])
         assert await ledger.closed(BOOK) == []
 
+    async def test_a_join_that_is_refused_is_not_tried_again(self, ledger: Ledger) -> None:
+        (held,) = await self.claim(ledger)
+        await ledger.report_ranges([report_on(held, Failure("merge", "other branches"))])
+        assert await ledger.closed(BOOK) == [
+            ClosedInterval(BOOK, 0, 0, 10, RangeState.FATAL, "other branches")
+        ]
+
     async def test_what_is_lost_often_while_it_runs_is_set_aside(self, ledger: Ledger) -> None:
         for number in range(RULES.losses_max):
             lease = LeaseId(f"try-{number}")
