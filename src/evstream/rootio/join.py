@@ -125,6 +125,7 @@ def assemble(
         chosen = _chosen(path, sources, indices, beside, outcomes, notes)
         if chosen:
             splices[path] = _joined(chosen, shifts)
+            notes += _left_on(path, chosen)
     date = max((t.key.date for i in indices for t in i.trees.values()), default=0)
     date = max([date, *(o.key.date for i in indices for o in i.objects)])
     assembly = FileAssembly(first, identity, date)
@@ -199,6 +200,18 @@ def _chosen(
             )
         outcomes.setdefault("once" if len(holders) == 1 else "all", []).append(path)
     return holders
+
+
+def _left_on(path: str, holders: Sequence[tuple[int, AnyTree]]) -> list[str]:
+    """Say what hangs on trees and speaks of their entries by number, and so stays behind."""
+    held: dict[str, list[str]] = {}
+    for number, tree in holders:
+        for what in tree.notes:
+            held.setdefault(what, []).append(str(number))
+    return [
+        f"left behind of {path} in files {listed(numbers)}: {what}"
+        for what, numbers in held.items()
+    ]
 
 
 def _joined(holders: Sequence[tuple[int, AnyTree]], shifts: Sequence[int]) -> Splice | NTuplePages:

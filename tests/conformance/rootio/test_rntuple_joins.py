@@ -11,7 +11,7 @@ import pytest
 from evstream import rootio
 from tests.conformance.rootio.conftest import Compare, NTuplePair
 from tests.conformance.rootio.uproot_ntuples import equal_by_uproot
-from tests.conformance.rootio.zoo import TIMEOUT_S, Zoo
+from tests.conformance.rootio.zoo import HERE, TIMEOUT_S, Zoo, run_root
 
 CUT = "test_multiple_cluster_groups_rntuple_v1-0-0-0.root"
 PODIO = "edm4hep_example_rntuple.root"
@@ -127,3 +127,25 @@ def test_hadd_takes_products(
     equal_ntuples_by_root(
         [NTuplePair(source, "ntuple", 10, out, 421), NTuplePair(source, "ntuple", 15, again, 410)]
     )
+
+
+@pytest.mark.slow
+def test_attribute_sets_are_left_behind_and_told(
+    root_bin: Path, equal_ntuples_by_root: Compare, tmp_path: Path
+) -> None:
+    files = [tmp_path / "one.root", tmp_path / "two.root"]
+    for path in files:
+        run_root(root_bin, tmp_path, f'{HERE / "make_attributes.C"}("{path}", 100)')
+    with rootio.FileSource(files[0]) as source:
+        planned = rootio.plan_cut(
+            rootio.inspect(source), tree="Events", entry_start=30, entry_stop=90
+        )
+    assert "linked attribute sets (1)" in planned.left_behind
+    part, out = tmp_path / "part.root", tmp_path / "joined.root"
+    rootio.cut(files[0], part, tree="Events", entry_start=30, entry_stop=90)
+    result = rootio.join([*files, part], out)
+    assert result.notes == ("left behind of Events in files 0, 1: linked attribute sets (1)",)
+    pairs = [NTuplePair(files[0], "Events", 30, part, 60)]
+    for number, path in enumerate(files):
+        pairs.append(NTuplePair(path, "Events", 0, out, 100, product_first=100 * number))
+    equal_ntuples_by_root(pairs)

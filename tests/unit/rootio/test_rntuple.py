@@ -190,15 +190,32 @@ def test_pages_decode_and_encode(kind: int, raw: bytes, data: st.DataObject) -> 
     assert (again == elements[begin:]).all()
 
 
-@given(st.sets(st.integers(0, 50)), st.integers(0, 60), st.integers(0, 60))
-def test_runs(numbers: set[int], begin: int, end: int) -> None:
-    runs = Runs.of(np.array(sorted(numbers), np.int64))
-    assert runs.count == len(numbers)
-    places = np.arange(60)
-    before = [sum(n < place for n in numbers) for place in places.tolist()]
-    assert runs.before(places).tolist() == before
-    found, _ = runs.within(begin, max(begin, end))
-    assert found.tolist() == [n for n in sorted(numbers) if begin <= n < end]
+@given(st.lists(st.tuples(st.sets(st.integers(0, 20)), st.integers(21, 30)), min_size=1))
+def test_runs(clusters: list[tuple[set[int], int]]) -> None:
+    own = [Runs.of(np.array(sorted(numbers), np.int64)) for numbers, _ in clusters]
+    totals = np.array([total for _, total in clusters], np.int64)
+    runs = Runs.together(own)
+    wanted = []
+    for number, (numbers, _) in enumerate(clusters):
+        wanted += [int(totals[:number].sum()) + n for n in sorted(numbers)]
+    assert runs.count == len(wanted)
+    placed = runs.placed(totals, "a")
+    found = [k for a, b in zip(placed.start, placed.stop, strict=True) for k in range(a, b)]
+    assert found == wanted
+    places = np.arange(int(totals.sum()))
+    before = [sum(n < place for n in wanted) for place in places.tolist()]
+    assert placed.before(places).tolist() == before
+    # Twice as many elements each, and never a run across two clusters.
+    twice = runs.times(2)
+    assert twice.count == 2 * runs.count
+    assert len(twice.start) == len(runs.start)
+
+
+def test_runs_beyond_their_cluster_are_refused() -> None:
+    runs = Runs.together([Runs.one(0, 3), Runs.one(2, 5)])
+    runs.placed(np.array([3, 5]), "a")
+    with pytest.raises(rootio.CorruptFileError, match="'a' has 4 elements, and 5 are counted"):
+        runs.placed(np.array([3, 4]), "a")
 
 
 @pytest.mark.parametrize(("offset", "size"), [(5, 9), (1 << 40, 0x7FFFFFFF), (7, 1 << 33)])

@@ -72,6 +72,12 @@ def page_bytes(column: Column, count: int) -> int:
     return (count * column.bits + 7) // 8
 
 
+def opened_bytes(column: Column, count: int) -> int:
+    """Memory that so many elements take: bits of odd widths are unpacked into bytes."""
+    bits = column.bits
+    return count * (bits if bits % 8 or column.type in _BITS_BETWEEN else bits // 8)
+
+
 def open_page(stored: memoryview, column: Column, count: int, *, checked: bool) -> Elements:
     """Decode a page.
 

@@ -202,7 +202,7 @@ def _notes(footer: Cursor) -> tuple[str, ...]:
     if footer.at_end:
         return ()
     _, count = footer.list_frame()
-    return (f"{count} linked attribute sets",) if count else ()
+    return (f"linked attribute sets ({count})",) if count else ()
 
 
 def _pieces(pages: Pages, key_bytes_max: int, source_size: int) -> Steps[dict[int, list[Range]]]:

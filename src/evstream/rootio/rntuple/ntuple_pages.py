@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from evstream.rootio.errors import CorruptFileError, corrupt_steps_if_broken
 from evstream.rootio.rntuple.envelope import CHECKSUM_BYTES
+from evstream.rootio.rntuple.made_pages import MadePage, MadePages
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.rntuple.page_list import Pages
 from evstream.rootio.rntuple.schema import Schema
-from evstream.rootio.rntuple.tables import stretches, sums
-from evstream.rootio.rntuple.taking import BATCH_BYTES, MadePage, MadePages, Part, Taking, together
+from evstream.rootio.rntuple.tables import stretches
+from evstream.rootio.rntuple.taking import BATCH_BYTES, Part, Taking, together
 from evstream.rootio.source import Range, Steps
 
 Int64 = npt.NDArray[np.int64]
@@ -116,15 +117,8 @@ class NTuplePages:
     def _most(self, cluster: Cluster) -> int:
         """Bytes of all pages of the clusters that parts are of."""
         origin = self._origins[cluster.origin]
-        tables = origin.index.tables
-        total = 0
-        for part in cluster.parts:
-            first = part.cluster * tables.slots
-            cells = tables.first[first : first + tables.slots + 1]
-            begin = int(cells[0])
-            pages = tables.pages.size[begin : int(cells[-1])]
-            total += int(sums(pages, cells - begin)[origin.slots].sum())
-        return total
+        clusters = [part.cluster for part in cluster.parts]
+        return int(origin.index.tables.nbytes[clusters][:, origin.slots].sum())
 
     @corrupt_steps_if_broken
     def prepare_steps(self, source: int, source_size: int) -> Steps[None]:

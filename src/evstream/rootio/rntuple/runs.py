@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,40 +10,58 @@ import numpy as np
 import numpy.typing as npt
 
 from evstream.rootio.errors import CorruptFileError
-from evstream.rootio.rntuple.tables import stretches
 
 Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Stretches ``[start, stop)`` of elements, ascending, with gaps between them."""
+    """Stretches ``[start, stop)`` of elements of some clusters, ascending, with gaps between.
+
+    Attributes
+    ----------
+    start, stop : int64
+        Counted from the cluster's first element.
+    part : int64
+        Which of the clusters each lies in, ascending. Runs of two clusters are two,
+        whatever their numbers.
+    """
 
     start: Int64
     stop: Int64
+    part: Int64
 
     @classmethod
-    def between(cls, start: Int64, stop: Int64) -> Runs:
+    def between(cls, start: Int64, stop: Int64, part: Int64) -> Runs:
         """Make runs of stretches that may be empty, or touch each other."""
         some = stop > start
-        start, stop = start[some], stop[some]
+        start, stop, part = start[some], stop[some], part[some]
         if not len(start):
-            return cls(start, stop)
-        apart = start[1:] != stop[:-1]
-        return cls(
-            start[np.append(True, apart)],
-            stop[np.append(apart, True)],
-        )
+            return cls(start, stop, part)
+        apart = (start[1:] != stop[:-1]) | (part[1:] != part[:-1])
+        begins = np.append(True, apart)
+        return cls(start[begins], stop[np.append(apart, True)], part[begins])
 
     @classmethod
     def one(cls, start: int, stop: int) -> Runs:
-        """Make one run, or none if it is empty."""
-        return cls.between(np.array([start], np.int64), np.array([stop], np.int64))
+        """Make one run of a single cluster, or none if it is empty."""
+        edges = np.array([[start], [stop]], np.int64)
+        return cls.between(edges[0], edges[1], np.zeros(1, np.int64))
 
     @classmethod
-    def of(cls, numbers: Int64) -> Runs:
-        """Make runs of ascending numbers."""
-        return cls.between(numbers, numbers + 1)
+    def of(cls, numbers: Int64, part: Int64 | None = None) -> Runs:
+        """Make runs of ascending numbers, of a single cluster unless told of which."""
+        return cls.between(numbers, numbers + 1, np.zeros_like(numbers) if part is None else part)
+
+    @classmethod
+    def together(cls, clusters: Sequence[Runs]) -> Runs:
+        """Put runs of single clusters behind each other."""
+        counts = [len(runs.start) for runs in clusters]
+        return cls(
+            np.concatenate([runs.start for runs in clusters]),
+            np.concatenate([runs.stop for runs in clusters]),
+            np.repeat(np.arange(len(clusters)), counts),
+        )
 
     @cached_property
     def sizes(self) -> Int64:
@@ -60,21 +79,35 @@ class Runs:
 
     def times(self, factor: int) -> Runs:
         """Count in elements of which there are so many each."""
-        return self if factor == 1 else Runs.between(self.start * factor, self.stop * factor)
+        if factor == 1:
+            return self
+        return Runs.between(self.start * factor, self.stop * factor, self.part)
 
-    def covers(self, total: int) -> bool:
-        """Tell whether all elements are wanted, of so many."""
-        return self.count == total
+    def placed(self, totals: Int64, name: str) -> Runs:
+        """Count from the first element of the first cluster, where they follow each other.
 
-    def check(self, total: int, name: str) -> None:
-        """Refuse runs that reach beyond what there is."""
-        if len(self.stop) and (int(self.stop[-1]) > total or int(self.start[0]) < 0):
+        Parameters
+        ----------
+        totals : int64
+            How many elements each cluster has.
+
+        Raises
+        ------
+        CorruptFileError
+            Runs that reach beyond what there is.
+        """
+        total = totals[self.part]
+        if (self.stop > total).any() or (self.start < 0).any():
+            worst = int((self.stop - total).argmax())
             raise CorruptFileError(
-                f"field {name!r} has {total} elements, and {int(self.stop[-1])} are counted"
+                f"field {name!r} has {int(total[worst])} elements, "
+                f"and {int(self.stop[worst])} are counted"
             )
+        before = (np.cumsum(totals) - totals)[self.part]
+        return Runs(self.start + before, self.stop + before, self.part)
 
     def before(self, places: Int64) -> Int64:
-        """Count wanted elements before each of some places."""
+        """Count wanted elements before each of some places; runs must be placed."""
         if not len(self.start):
             return np.zeros(len(places), np.int64)
         whole = np.searchsorted(self.stop, places, side="right")
@@ -82,12 +115,3 @@ class Runs:
         part = np.where(whole < len(self.start), places - self.start[inside], 0)
         counts: Int64 = self._ends[whole] + np.maximum(part, 0)
         return counts
-
-    def within(self, begin: int, end: int) -> tuple[Int64, Int64]:
-        """List the wanted places of ``[begin, end)``, and the run of each."""
-        first = int(np.searchsorted(self.stop, begin, side="right"))
-        last = int(np.searchsorted(self.start, end, side="left"))
-        start = np.maximum(self.start[first:last], begin)
-        size = np.minimum(self.stop[first:last], end) - start
-        runs = np.repeat(np.arange(first, last), size)
-        return stretches(start, size), runs

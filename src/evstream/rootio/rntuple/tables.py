@@ -62,6 +62,11 @@ class Tables:
         """Number of elements, shape (n_clusters, n_slots)."""
         return sums(self.pages.elements, self.first).reshape(self.settings.shape)
 
+    @cached_property
+    def nbytes(self) -> Int64:
+        """Bytes of pages, without their checksums, shape (n_clusters, n_slots)."""
+        return sums(self.pages.size, self.first).reshape(self.settings.shape)
+
     def rows(self, cluster: int, slot: int) -> slice:
         """Where a slot's pages in a cluster are."""
         cell = cluster * self.slots + slot
