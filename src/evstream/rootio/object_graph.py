@@ -115,12 +115,12 @@ class Node:
 
     def field(self, name: str) -> _Spot | None:
         """Return the position and basic type of a numeric member; of namesakes the last."""
-        found = None
-        for fields, at in self.runs_of_fields():
-            place = fields.get(name)
+        runs = self.runs
+        for i in range(len(runs) - 2, -1, -2):
+            place = runs[i].get(name)
             if place is not None:
-                found = at + place[0], place[1]
-        return found
+                return runs[i + 1] + place[0], place[1]
+        return None
 
     @property
     def fields(self) -> dict[str, _Spot]:

@@ -77,6 +77,8 @@ class _Reader:
         self._positions: list[int] = column("fID", -1).tolist()
         self._versions: list[int] = column("fClassVersion").tolist()
         self._offset_lengths = column("fEntryOffsetLen").tolist()
+        self._class_names = [graph.text(node, "fClassName") for node in self.nodes]
+        self._titles = {leaf: graph.text(leaf, "fTitle") for leaf in all_leaves}
         leaf_members = Members(graph, all_leaves)
         columns = [leaf_members.column(name).tolist() for name in _OF_LEAVES]
         self._leaf_members = dict(zip(all_leaves, zip(*columns, strict=True), strict=True))
@@ -158,7 +160,7 @@ class _Reader:
         return not (holds_plain_values(type_name) or self.plans.flat(type_name))
 
     def _member_type(self, branch: int) -> str:
-        holder = self.graph.text(self.nodes[branch], "fClassName")
+        holder = self._class_names[branch]
         position = self._positions[branch]
         if position < 0:
             return holder
@@ -172,7 +174,7 @@ class _Reader:
         if self.graph.nodes[node].class_name != "TBranch":
             if self._positions[branch] >= 0:
                 return self._member_type(branch).rstrip("*") or "unknown"
-            return self.graph.text(node, "fClassName")
+            return self._class_names[branch]
         names = []
         for leaf in self.leaves[branch]:
             name = _LEAF_TYPES.get(self.graph.nodes[leaf].class_name, "object")
@@ -186,20 +188,20 @@ class _Reader:
         node = self.nodes[branch]
         parts = [
             graph.nodes[node].class_name,
-            graph.text(node, "fClassName"),
+            self._class_names[branch],
             *map(str, self._kinds[branch]),
             "offsets" if self._offset_lengths[branch] else "fixed",
         ]
         for leaf in self.leaves[branch]:
             parts += [
                 graph.nodes[leaf].class_name,
-                graph.text(leaf, "fTitle"),
+                self._titles[leaf],
                 *map(str, self._leaf_members[leaf]),
             ]
         return "|".join(parts)
 
     def title(self, branch: int) -> str:
-        return ":".join(self.graph.text(leaf, "fTitle") for leaf in self.leaves[branch])
+        return ":".join(self._titles[leaf] for leaf in self.leaves[branch])
 
     def _array_numbers(self, branch: int) -> tuple[int, int, int]:
         arrays = self.graph.nodes[self.nodes[branch]].arrays
