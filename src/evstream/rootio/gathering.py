@@ -19,20 +19,21 @@ from evstream.rootio.baskets import (
     Basket,
     decode_basket,
     decode_embedded,
+    put_position,
 )
 from evstream.rootio.clusters import Int64
 from evstream.rootio.errors import corrupt_if_broken, corrupt_steps_if_broken
 from evstream.rootio.packing import Made, Packing
-from evstream.rootio.product import Segment
+from evstream.rootio.product import HEAD_BYTES, MEMORY, Segment
 from evstream.rootio.source import Steps
 from evstream.rootio.splice import (
     batches,
     check_entries,
-    positioned,
     refuse_baskets_elsewhere,
     runs,
     with_offsets,
 )
+from evstream.rootio.spool import Spool
 from evstream.rootio.take import take_entries
 from evstream.rootio.threads import Crew
 from evstream.rootio.tree_index import TreeIndex
@@ -46,6 +47,8 @@ _SEEK_BITS = 44
 # more of either, the memory is not used again and again, but given anew page by page.
 _BATCH_BYTES = 8 << 20
 _SHARE_BYTES = 4 << 20
+# Where nearly all keys end; messages name the branch.
+_KEY_BYTES_MAX = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Gathering:
         self._plan = _plan(index, kept, chosen, self._clusters)
         self._pinned = index.table.pinned[np.array(kept, np.int64)]
         self._made: list[Made] = []
+        self._spool = Spool()
 
     @property
     def entries(self) -> int:
@@ -141,7 +145,7 @@ class Gathering:
                     yield from self._pack(packing, ahead.popleft(), source_size)
             while ahead:
                 yield from self._pack(packing, ahead.popleft(), source_size)
-            self._made = packing.finish()
+            self._made, self._spool = packing.finish(), packing.spool
 
     def _pack(
         self, packing: Packing, batch: list[tuple[_Share, Callable[[], _Taken]]], source_size: int
@@ -241,8 +245,8 @@ class Gathering:
         start = np.concatenate([plan.start[copied], numbers[:, 1]])
         stop = np.concatenate([plan.stop[copied], numbers[:, 1] + numbers[:, 2]])
         rank = np.concatenate([plan.rank[copied], numbers[:, 3]])
-        made = np.array([len(m.record) for m in self._made], np.int64)
-        nbytes = np.concatenate([table.nbytes[plan.basket[copied]], made])
+        made = np.array([(m.offset, m.nbytes) for m in self._made], np.int64).reshape(-1, 2)
+        nbytes = np.concatenate([table.nbytes[plan.basket[copied]], made[:, 1]])
         order = np.argsort(rank)
         seek = np.zeros(len(order), np.int64)
         seek[order] = at + np.cumsum(nbytes[order]) - nbytes[order]
@@ -255,13 +259,24 @@ class Gathering:
                 old = table.seek[plan.basket[copied[stretch]]]
                 segments += runs(old, nbytes[stretch], directory, 0)
                 continue
-            records = [self._made[i - len(copied)].record for i in stretch.tolist()]
-            segments.append(positioned(records, int(seek[stretch[0]]), directory))
+            segments += self._positioned(made[stretch - len(copied)], seek[stretch], directory)
         by_branch = np.lexsort((start, branch))
         return segments, self._numbers(
             branch[by_branch], start[by_branch], stop[by_branch], nbytes[by_branch],
             seek[by_branch],
         )  # fmt: skip
+
+    def _positioned(self, made: Int64, seek: Int64, directory: int) -> list[Segment]:
+        """Put each basket's position into it, and list where the baskets are."""
+        for (offset, nbytes), position in zip(made.tolist(), seek.tolist(), strict=True):
+            head = bytearray(self._spool.read(offset, min(nbytes, _KEY_BYTES_MAX)))
+            put_position(head, 0, position, directory)
+            self._spool.overwrite(offset, head[:HEAD_BYTES])
+        breaks = np.flatnonzero(made[1:, 0] != made[:-1].sum(axis=1)) + 1
+        return [
+            Segment(MEMORY, int(run[0, 0]), int(run[:, 1].sum()), spool=self._spool)
+            for run in np.split(made, breaks)
+        ]
 
     def _numbers(
         self, branch: Int64, start: Int64, stop: Int64, nbytes: Int64, seek: Int64

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from evstream.rootio.baskets import Basket, encode_basket
 from evstream.rootio.splice import setting_of
+from evstream.rootio.spool import Spool
 from evstream.rootio.take import alike, together
 from evstream.rootio.threads import Crew
 from evstream.rootio.tree_index import TreeIndex
@@ -31,6 +32,10 @@ class _Group:
     nbytes: int = 0
 
 
+# With it its number of entries, the record, and the length of its entries.
+_Encoded: TypeAlias = tuple[_Group, int, bytes, int]
+
+
 class Made(NamedTuple):
     """A basket of the product.
 
@@ -39,7 +44,7 @@ class Made(NamedTuple):
     branch : position in ``kept``
     start, entries : its first entry within the product, and how many it has
     rank : of the last basket of the source that it has entries of
-    record : the basket as stored, its position still zero
+    offset, nbytes : where it is in the spool, its own position still zero
     unpacked : length of its entries
     """
 
@@ -47,7 +52,8 @@ class Made(NamedTuple):
     start: int
     entries: int
     rank: int
-    record: bytes
+    offset: int
+    nbytes: int
     unpacked: int
 
 
@@ -73,8 +79,9 @@ class Packing:
         self._targets = (index.table.tot_bytes[rows] // np.maximum(counts, 1)).tolist()
         self._open: dict[int, _Group] = {}
         self._closed: list[_Group] = []
-        self._sent: deque[list[Callable[[], list[Made]]]] = deque()
+        self._sent: deque[list[Callable[[], list[_Encoded]]]] = deque()
         self._made: list[Made] = []
+        self.spool = Spool()
 
     def add(self, found: tuple[Basket, bool], branch: int, run: int, start: int, rank: int) -> None:
         """Put entries to those of their branch's basket, or begin another.
@@ -127,7 +134,14 @@ class Packing:
 
     def _collect(self) -> None:
         for wait in self._sent.popleft():
-            self._made += wait()
+            for group, entries, record, unpacked in wait():
+                offset = self.spool.append(record)
+                self._made.append(
+                    Made(
+                        group.branch, group.start, entries, group.rank, offset, len(record),
+                        unpacked,
+                    )
+                )  # fmt: skip
 
     def finish(self) -> list[Made]:
         """Encode the rest, and return all baskets."""
@@ -138,14 +152,15 @@ class Packing:
             self._collect()
         return self._made
 
-    def _encode_all(self, groups: Sequence[_Group]) -> list[Made]:
+    def _encode_all(self, groups: Sequence[_Group]) -> list[_Encoded]:
         return [self._encode(group) for group in groups]
 
-    def _encode(self, group: _Group) -> Made:
+    def _encode(self, group: _Group) -> _Encoded:
         basket = together(group.parts)
         number = self._kept[group.branch]
         setting = setting_of(self._index, number, basket)
         # A key of another length would move entries that may hold positions.
         big = basket.key.big or not bool(self._index.table.pinned[number])
         record = encode_basket(basket, setting, big=big)
-        return Made(group.branch, group.start, basket.entries, group.rank, record, len(basket.data))
+        group.parts.clear()
+        return group, basket.entries, record, len(basket.data)

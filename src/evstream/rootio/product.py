@@ -26,6 +26,7 @@ from evstream.rootio.keys import (
     write_key,
 )
 from evstream.rootio.source import ByteSource, Data, Range, Steps, direct, drive, fetch
+from evstream.rootio.spool import Spool
 
 Int64 = npt.NDArray[np.int64]
 MEMORY = -1
@@ -65,6 +66,8 @@ class Segment:
         Position of the directory that the baskets belong to.
     pid_shift : int
         Added to the baskets' offsets of process ids.
+    spool : Spool, for bytes that may be more than memory should hold
+        They begin at ``offset`` there.
     """
 
     source: int
@@ -75,6 +78,7 @@ class Segment:
     nbytes: Int64 | None = None
     directory: int = 0
     pid_shift: int = 0
+    spool: Spool | None = None
 
 
 def in_memory(data: Data) -> Segment:
@@ -168,7 +172,10 @@ class Product:
         stop = offset + len(out)
         for segment, start in self._within(offset, len(out)):
             begin, end = max(offset, start), min(stop, start + segment.size)
-            if segment.source == MEMORY:
+            if segment.spool is not None:
+                target = out[begin - offset : end - offset]
+                segment.spool.read_into(segment.offset + begin - start, target)
+            elif segment.source == MEMORY:
                 data = memoryview(segment.data)[begin - start : end - start]
                 out[begin - offset : end - offset] = data
             else:

@@ -1,4 +1,4 @@
-"""Write files so that nobody ever sees half of one."""
+"""Bytes on their way into files: seen whole or not at all, and not all in memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+# Beyond this many bytes, what waits to be read is in a file.
+MEMORY_BYTES_MAX = 64 << 20
+
+
+class Spool:
+    """Bytes that wait to be read, in memory as long as they are few.
+
+    More of them are in a file that has no name and goes with the object.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES_MAX)  # noqa: SIM115 - see __del__
+        self.size = 0
+
+    def append(self, data: bytes) -> int:
+        """Put bytes behind all others; return where they begin."""
+        at = self.size
+        self._file.seek(at)
+        self._file.write(data)
+        self.size += len(data)
+        return at
+
+    def overwrite(self, offset: int, data: bytes | bytearray) -> None:
+        """Put bytes in the place of others."""
+        self._file.seek(offset)
+        self._file.write(data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes from a position on."""
+        self._file.seek(offset)
+        return self._file.read(size)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer from a position on."""
+        self._file.seek(offset)
+        done = 0
+        while done < len(buffer):
+            got = self._file.readinto(buffer[done:])
+            if not got:
+                raise OSError("a temporary file is shorter than what was written to it")
+            done += got
+
+    def __del__(self) -> None:
+        self._file.close()
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""What waits to be read is the same bytes, in memory or in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evstream import rootio
+from evstream.rootio import spool
+from evstream.rootio.spool import Spool
+
+
+@pytest.mark.parametrize("memory_bytes", [1, 1 << 20])
+def test_bytes_come_back(memory_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "MEMORY_BYTES_MAX", memory_bytes)
+    held = Spool()
+    assert [held.append(b"abcd"), held.append(b"efg"), held.size] == [0, 4, 7]
+    held.overwrite(2, b"XY")
+    assert held.append(b"h") == 7
+    assert held.read(1, 5) == b"bXYef"
+    out = bytearray(8)
+    held.read_into(0, memoryview(out))
+    assert out == b"abXYefgh"
+
+
+def test_a_file_that_is_cut_off_is_told() -> None:
+    held = Spool()
+    held.append(b"abc")
+    with pytest.raises(OSError, match="shorter"):
+        held.read_into(1, memoryview(bytearray(3)))
+
+
+def test_a_product_does_not_depend_on_where_its_baskets_wait(
+    small_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def product() -> bytes:
+        with rootio.FileSource(small_file) as source:
+            index = rootio.inspect(source)
+            cut = rootio.plan_select(index, tree="Events", entries=np.arange(0, 500, 3))
+            cut.prepare(source)
+            parts = [cut.read(at, 1000, source) for at in range(0, cut.size, 1000)]
+        return b"".join(parts)
+
+    in_memory = product()
+    monkeypatch.setattr(spool, "MEMORY_BYTES_MAX", 1)
+    assert product() == in_memory
