@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from evstream.rootio.basket_columns import Heads, fetch_together, read_heads, take_columns
+from evstream.rootio.basket_columns import Heads, Scratch, fetch_together, read_heads, take_columns
 from evstream.rootio.baskets import (
     Basket,
     decode_basket,
@@ -111,6 +111,7 @@ class Gathering:
         self._clusters = _clusters(index, chosen)
         self._plan = _plan(index, kept, chosen, self._clusters)
         self._pinned = index.table.pinned[np.array(kept, np.int64)]
+        self._scratch = Scratch()
         self._made: list[Made] = []
         self._spool = Spool()
 
@@ -134,18 +135,23 @@ class Gathering:
         plan, table = self._plan, self.index.baskets
         rows = np.flatnonzero(plan.again)
         rows = rows[np.argsort(plan.rank[rows])]
+        self._scratch = Scratch()
         with Crew(self.boundary_bytes) as crew:
             packing = Packing(self.index, self.kept, crew)
             ahead: deque[list[tuple[_Share, Callable[[], _Taken]]]] = deque()
+            # What was read lies in one of them until its batch is packed, so two will do.
+            reading = deque([Scratch(), Scratch()])
             for batch in batches(rows, table.nbytes[plan.basket[rows]], _BATCH_BYTES):
                 # The threads work on one batch while the next is read.
-                shares = yield from self._shares(batch, source_size)
+                reading.rotate()
+                shares = yield from self._shares(batch, source_size, reading[0])
                 ahead.append([(share, crew.begin(self._take, share)) for share in shares])
                 if len(ahead) > 1:
                     yield from self._pack(packing, ahead.popleft(), source_size)
             while ahead:
                 yield from self._pack(packing, ahead.popleft(), source_size)
             self._made, self._spool = packing.finish(), packing.spool
+        self._scratch = Scratch()
 
     def _pack(
         self, packing: Packing, batch: list[tuple[_Share, Callable[[], _Taken]]], source_size: int
@@ -162,13 +168,13 @@ class Gathering:
                 packing.add(found, branch, run, start, rank)
         packing.send()
 
-    def _shares(self, batch: Int64, source_size: int) -> Steps[list[_Share]]:
+    def _shares(self, batch: Int64, source_size: int, scratch: Scratch) -> Steps[list[_Share]]:
         """Read a batch of baskets, and split it into what is inflated together."""
         table, numbers = self.index.baskets, self._plan.basket[batch]
         stored = table.seek[numbers] > 0
         nbytes = np.where(stored, table.nbytes[numbers], 0)
         buffer, at = yield from fetch_together(
-            table.seek[numbers[stored]], nbytes[stored], source_size
+            table.seek[numbers[stored]], nbytes[stored], source_size, scratch
         )
         heads = read_heads(buffer, at, nbytes[stored])
         place = np.where(stored, np.cumsum(stored) - 1, -1)
@@ -197,7 +203,7 @@ class Gathering:
             which = np.repeat(start - (np.cumsum(counts) - counts), counts)
             which += np.arange(len(which))
             local = self._chosen[which] - np.repeat(table.start[numbers[at]], counts)
-            parts = take_columns(heads, share.place[at], local, counts)
+            parts = take_columns(heads, share.place[at], local, counts, self._scratch)
             if parts is None:
                 usual[:] = False
             else:

@@ -10,7 +10,7 @@ import pytest
 
 from evstream import rootio
 from evstream.domain.errors import EvstreamError
-from evstream.rootio.basket_columns import fetch_together, read_heads, take_columns
+from evstream.rootio.basket_columns import Scratch, fetch_together, read_heads, take_columns
 from evstream.rootio.baskets import Basket, decode_basket
 from evstream.rootio.errors import CorruptFileError
 from evstream.rootio.source import BytesSource, drive
@@ -52,14 +52,14 @@ def test_baskets_together_give_what_each_gives_alone(
     for _ in range(ROUNDS):
         some = rng.permutation(len(table.seek))[: rng.integers(1, len(table.seek) + 1)]
         seeks, sizes = table.seek[some], table.nbytes[some]
-        buffer, at = drive(fetch_together(seeks, sizes, len(data)), BytesSource(data))
+        buffer, at = drive(fetch_together(seeks, sizes, len(data), Scratch()), BytesSource(data))
         heads = read_heads(buffer, at, sizes)
         assert heads.plain.all()
         held = (table.stop - table.start)[some]
         chosen = [np.flatnonzero(rng.random(n) < rng.choice([0.1, 0.5, 1.0])) for n in held]
         chosen = [c if len(c) else np.array([n - 1]) for c, n in zip(chosen, held, strict=True)]
         counts = np.array([len(c) for c in chosen])
-        found = take_columns(heads, np.arange(len(some)), np.concatenate(chosen), counts)
+        found = take_columns(heads, np.arange(len(some)), np.concatenate(chosen), counts, Scratch())
         assert found is not None
         for k, (part, local) in enumerate(zip(found, chosen, strict=True)):
             record = data[int(seeks[k]) :][: int(sizes[k])]
@@ -89,7 +89,9 @@ def test_damaged_baskets_give_the_same_or_our_errors(
             left += 1
             continue
         try:
-            found = take_columns(heads, np.zeros(1, np.int64), local, np.array([len(local)]))
+            found = take_columns(
+                heads, np.zeros(1, np.int64), local, np.array([len(local)]), Scratch()
+            )
         except EvstreamError as problem:
             refused += 1
             with pytest.raises(type(problem)):
@@ -120,6 +122,6 @@ def test_ranges_outside_the_file_are_refused() -> None:
     for seek, size in ((90, 20), (200, 1), (2**63 - 1, 5)):
         with pytest.raises(CorruptFileError, match="outside"):
             drive(
-                fetch_together(np.array([0, seek]), np.array([4, size]), 100),
+                fetch_together(np.array([0, seek]), np.array([4, size]), 100, Scratch()),
                 BytesSource(bytes(100)),
             )
