@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evstream import rootio
-from evstream.rootio.rntuple.elements import encode, open_page
+from evstream.rootio.rntuple.elements import PLANEWISE_ELEMENTS_MIN, encode, open_page
 from evstream.rootio.rntuple.envelope import Cursor, list_frame, locator
 from evstream.rootio.rntuple.runs import Runs
 from evstream.rootio.rntuple.schema import Column
@@ -188,6 +188,17 @@ def test_pages_decode_and_encode(kind: int, raw: bytes, data: st.DataObject) -> 
     part = encode(elements[begin:], column)
     again = open_page(memoryview(part), column, count - begin, checked=False)
     assert (again == elements[begin:]).all()
+
+
+@pytest.mark.parametrize("kind", [0x12, 0x13, 0x15])
+@pytest.mark.parametrize("count", [PLANEWISE_ELEMENTS_MIN - 1, PLANEWISE_ELEMENTS_MIN])
+def test_split_elements_of_pages_of_any_size(kind: int, count: int) -> None:
+    column = Column(kind, WIDTHS[kind], 0, 0, 0)
+    width = column.bits // 8
+    values = np.arange(count, dtype=f"<u{width}") * (257 if width == 2 else 16_909_321)
+    stored = encode(values, column)
+    assert stored == b"".join(values.tobytes()[k::width] for k in range(width))
+    assert (open_page(memoryview(stored), column, count, checked=False) == values).all()
 
 
 @given(st.lists(st.tuples(st.sets(st.integers(0, 20)), st.integers(21, 30)), min_size=1))

@@ -38,6 +38,7 @@ _SPLIT = frozenset(range(0x11, 0x1C))
 INDICES = frozenset({INDEX32, INDEX64, SPLIT_INDEX32, SPLIT_INDEX64})
 _DELTA = frozenset({SPLIT_INDEX32, SPLIT_INDEX64})
 SWITCH_ITEM = np.dtype([("index", "<u8"), ("tag", "<u4")])
+PLANEWISE_ELEMENTS_MIN = 1000
 # What ROOT can hold of one page.
 ELEMENTS_MAX = 0x7FFFFFFF
 
@@ -119,10 +120,23 @@ def _decode(data: Data, column: Column, count: int) -> Elements:
     if column.type not in _SPLIT:
         return np.frombuffer(data, f"<u{width}", count)
     planes = np.frombuffer(data, np.uint8).reshape(width, count)
-    values: Elements = np.ascontiguousarray(planes.T).view(f"<u{width}").reshape(count)
+    values: Elements = _joined(planes).view(f"<u{width}").reshape(count)
     if column.type in _DELTA:
         values = np.cumsum(values, dtype=values.dtype)
     return values
+
+
+def _joined(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Put the bytes of each element together, of which each plane has one."""
+    width, count = planes.shape
+    if count < PLANEWISE_ELEMENTS_MIN:
+        return np.ascontiguousarray(planes.T)
+    # numpy transposes one element after the other; one plane after the other is up to five
+    # times faster.
+    out = np.empty((count, width), np.uint8)
+    for number in range(width):
+        out[:, number] = planes[number]
+    return out
 
 
 def encode(elements: Elements, column: Column) -> bytes:
