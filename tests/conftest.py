@@ -64,7 +64,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
     """Print what tests have to tell beside that they passed: counts, above all.
 
@@ -82,7 +82,8 @@ def pytest_terminal_summary(
         terminalreporter.section("counts")
     for line in dict.fromkeys(lines):
         terminalreporter.line(line)
-    if equal and _is_whole(config):
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if equal and ended and _is_whole(config):
         counted = {
             "commit": describe_commit(),
             "tests": _outcomes(terminalreporter),

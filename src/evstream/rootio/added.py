@@ -131,7 +131,8 @@ class _Parameter:
     def __init__(self, path: str, graph: ObjectGraph, number: int) -> None:
         self._node = graph.nodes[number]
         self._value = number_of(graph, self._node.fields["fVal"])
-        name_at = graph.name_at(self._node)
+        # Its name is its own, not a TNamed's.
+        name_at = self._node.strings["fName"][0]
         self._bits_at, self._bits = object_bits(graph.data, name_at)
 
     def add(self, graph: ObjectGraph, number: int) -> None:

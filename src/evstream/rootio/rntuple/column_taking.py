@@ -25,6 +25,8 @@ from evstream.rootio.threads import map_in_threads
 
 Int64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+# Pages that are made have as many elements as the source's largest, or so many bytes.
+PAGE_BYTES_MIN = 4096
 # Of smaller pages the interpreter's part is the larger one, and threads only wait for it.
 THREADED_PAGE_BYTES = 4096
 
@@ -107,7 +109,8 @@ class ColumnTaking:
         self._counts = np.diff(self._runs.before(self._edges))
         self._full = self._counts == sizes
         setting = int(tables.settings[model, slot])
-        self.out = Output(self.column, setting, int(sizes.max(initial=0)), made)
+        target = max(int(sizes.max(initial=0)), 8 * PAGE_BYTES_MIN // self.column.bits)
+        self.out = Output(self.column, setting, target, made)
         self.below: list[Runs] = []
 
     @cached_property

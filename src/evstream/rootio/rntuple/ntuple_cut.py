@@ -14,6 +14,9 @@ from evstream.rootio.rntuple.subset import subset
 from evstream.rootio.rntuple.taking import Part
 
 Int64 = npt.NDArray[np.int64]
+# What is put together of smaller clusters has about so many entries: a cluster costs its
+# reader something of each field, however few there are.
+CLUSTER_ENTRIES_MIN = 1000
 
 
 def cut_pages(index: NTupleIndex, kept: Sequence[int], start: int, stop: int) -> NTuplePages:
@@ -39,7 +42,8 @@ def gathered_pages(index: NTupleIndex, kept: Sequence[int], chosen: Int64) -> NT
     """Plan the pages of scattered entries.
 
     Clusters all of whose entries are chosen stay as they are. What is left of others is
-    put together up to the usual number of entries a cluster has.
+    put together up to the usual number of entries a cluster has, or a thousand if that is
+    more.
 
     Parameters
     ----------
@@ -49,7 +53,7 @@ def gathered_pages(index: NTupleIndex, kept: Sequence[int], chosen: Int64) -> NT
     tables = index.tables
     edges = tables.edges
     sizes = np.diff(edges)
-    limit = int(np.median(sizes[sizes > 0]))
+    limit = max(CLUSTER_ENTRIES_MIN, int(np.median(sizes[sizes > 0])))
     bounds = np.searchsorted(chosen, edges)
     clusters: list[Cluster] = []
     parts: list[Part] = []
