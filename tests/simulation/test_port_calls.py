@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,9 +18,10 @@ OFTEN = (1, 3)
 
 
 @pytest.fixture(scope="module")
-def files() -> dict[str, bytes]:
+def files() -> Iterator[dict[str, bytes]]:
     logging.disable(logging.CRITICAL)
-    return sample_files()
+    yield sample_files()
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")

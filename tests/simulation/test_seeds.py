@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,9 +21,10 @@ SEEDS = range(1, 1 + int(os.environ.get("EVSTREAM_SIM_SEEDS", "10")))
 
 
 @pytest.fixture(scope="module")
-def files() -> dict[str, bytes]:
+def files() -> Iterator[dict[str, bytes]]:
     logging.disable(logging.CRITICAL)
-    return sample_files()
+    yield sample_files()
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

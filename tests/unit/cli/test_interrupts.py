@@ -25,9 +25,9 @@ main()
 
 def interrupt_at(module: str, before: str = "") -> subprocess.CompletedProcess[str]:
     code = INTERRUPTED_AT_IMPORT.format(module=module, before=before)
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
-    )
+    # Whoever started the tests in the background may have left interrupts ignored.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("module", ["cyclopts", "evstream.domain.errors"])
