@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +37,7 @@ def pilot(
     from evstream.assembly import connect, make_pilot
     from evstream.domain.names import WorkerId
     from evstream.pilot import PilotSettings
+    from evstream.pilot.scratch import scratch_folder
 
     settings = door.settings(cores=cores)
     name = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -57,10 +57,8 @@ def pilot(
     async def main() -> None:
         service = connect(find_service(settings), settings.patience_s)
         try:
-            with tempfile.TemporaryDirectory(
-                prefix="evstream-pilot-", dir=workdir, ignore_cleanup_errors=True
-            ) as scratch:
-                one = make_pilot(service, pilot_settings, Path(scratch), WorkerId(name))
+            with scratch_folder(workdir) as scratch:
+                one = make_pilot(service, pilot_settings, scratch, WorkerId(name))
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, one.stop)
                 summary = await one.run()

@@ -174,6 +174,7 @@ def _make_folder(output: Path) -> None:
 
 async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
     from evstream import assembly
+    from evstream.pilot.scratch import sweep
 
     state = job.output / STATE_FOLDER
     settings = settings_of(data_dir=state)
@@ -199,9 +200,7 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
         wall_s = time.monotonic() - started
         await fetch_results(service, view.id, job.output)
         await application.sweep()
-        # What killed workers left; nobody works here any more.
-        for scratch in (state / "work").glob("evstream-pilot-*"):
-            shutil.rmtree(scratch, ignore_errors=True)
+        sweep(state / "work")
         receipt = await service.receipt(view.id)
         reasons = _reasons(await service.failures(view.id), state / "outputs")
     took = None if job.done_before else wall_s

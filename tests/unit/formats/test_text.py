@@ -262,6 +262,7 @@ def test_text_has_no_branches() -> None:
         (b"\x93NUMPY\x01\0", "NumPy"),
         (bytes(range(200, 250)), "unknown kind"),
     ],
+    ids=["lcio", "zstd", "gzip", "csv", "empty", "numpy", "unknown"],
 )
 def test_others_are_refused_by_name(content: bytes, words: str) -> None:
     with pytest.raises(UnsupportedFormatError, match=words) as caught:
