@@ -31,7 +31,9 @@ from evstream.assembly import connect, make_pilot
 from evstream.client import Address, Service
 from evstream.domain.errors import NotFoundError
 from evstream.domain.names import WorkerId
+from evstream.domain.payload import Payload
 from evstream.domain.states import TaskState
+from evstream.domain.streams import OutputStream
 from evstream.pilot import PilotSettings
 from evstream.wire.messages import NewDataset, NewFile, NewTask, TaskView
 
@@ -149,9 +151,9 @@ class Ground:
         new = NewTask(
             name=name,
             dataset=dataset,
-            payload=payload,
+            payload=Payload(payload),
             events_per_range=step,
-            output_suffix=suffix,
+            outputs=(OutputStream(suffix=suffix),),
         )
         view = await service.submit(new)
         while not view.state.final:

@@ -20,8 +20,10 @@ from evstream.domain import ledger
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.errors import EvstreamError, RequestError
 from evstream.domain.outputs import OutputRecord
+from evstream.domain.payload import Payload
 from evstream.domain.states import Answer, RangeState, TaskState
-from evstream.domain.task import TaskSpec
+from evstream.domain.streams import OutputStream
+from evstream.domain.task import Limits, TaskSpec
 from evstream.settings import Settings, resolve
 from evstream.web import make_app
 from evstream.wire import messages
@@ -257,12 +259,24 @@ def test_each_decision_is_listed() -> None:
 
 
 def test_task_fields_are_those_of_the_request() -> None:
-    rows = table(section(REFERENCE / "api.md", "`POST /v1/tasks`"), "field")
-    fields = {field.name: field for field in msgspec.structs.fields(messages.NewTask)}
+    fields = _documented(messages.NewTask, "`POST /v1/tasks`")
+    assert {field.name for field in dataclasses.fields(TaskSpec)} == fields
+    for kind, heading in (
+        (Payload, "Payload"),
+        (OutputStream, "Output stream"),
+        (Limits, "Limits"),
+    ):
+        _documented(kind, heading)
+
+
+def _documented(kind: type[msgspec.Struct], heading: str) -> set[str]:
+    """Check the table under a heading of the API's page; return its fields."""
+    rows = table(section(REFERENCE / "api.md", heading), "field")
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
     assert list(rows) == list(fields)
     for name, row in rows.items():
         if isinstance(fields[name].default, int | float) and not isinstance(
             fields[name].default, bool
         ):
             assert row["default"] == _plain(fields[name].default), name
-    assert {field.name for field in dataclasses.fields(TaskSpec)} == set(fields)
+    return set(fields)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from evstream.domain.errors import RequestError
-from evstream.domain.task import split_command
+from evstream.domain.payload import split_command
 
 _QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
 _SHELL = re.compile(r"\d?(>|<).*|\|\|?|&&?|;|~(/.*)?|.*(\$[A-Za-z_({]|`).*")

@@ -209,9 +209,9 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
 
 def _refuse_results_of_others(job: _Job) -> None:
     """Refuse a folder with results that would be replaced, before anything is computed."""
-    for name in (RECEIPT_NAME, f"{MERGED_STEM}{job.task.output_suffix}"):
+    for name in (RECEIPT_NAME, f"{MERGED_STEM}{job.task.outputs[0].suffix}"):
         path = job.output / name
-        if os.path.lexists(path) and (job.task.merge or name == RECEIPT_NAME):
+        if os.path.lexists(path) and (job.task.outputs[0].merge or name == RECEIPT_NAME):
             raise ConflictError(
                 f"{path} is there and is not of this job (its input, payload or flags differ)",
                 hint="choose another --output, or move it away",

@@ -46,7 +46,7 @@ def show(
             ("state", describe(view)),
             ("reason", view.reason or "-"),
             ("dataset", f"{spec.dataset}, tree {spec.tree}, branches {branches}"),
-            ("payload", spec.payload),
+            ("payload", spec.payload.command),
             ("events per range", spec.events_per_range),
         ]
     )

@@ -8,12 +8,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from evstream.client.inputs import absolute_words
-from evstream.domain.errors import LimitError
+from evstream.domain.payload import Payload, split_command
 from evstream.domain.splitting import check_events_per_range
-from evstream.domain.task import split_command
+from evstream.domain.streams import OutputStream
+from evstream.domain.task import Limits
 from evstream.wire.messages import NewTask
-
-PAYLOAD_S_LONGEST = 31_536_000.0
 
 
 @Parameter(name="*")
@@ -62,21 +61,15 @@ class TaskOptions:
         """
         check_events_per_range(self.events_per_range)
         words = split_command(self.payload)
-        if not 0 < self.payload_s_max <= PAYLOAD_S_LONGEST:
-            raise LimitError(
-                f"--payload-s-max is {self.payload_s_max}",
-                hint=f"give seconds above 0 and up to {PAYLOAD_S_LONGEST:.0f}",
-            )
+        payload = Payload(absolute_words(self.payload), self.payload_s_max)
+        payload.check()
         return NewTask(
             name=self.name or words[0].rsplit("/", 1)[-1],
             dataset=dataset,
-            payload=absolute_words(self.payload),
+            payload=payload,
             tree=self.tree or tree,
             branches=list(self.branches),
             events_per_range=self.events_per_range,
-            output_suffix=self.output_suffix,
-            merge=self.merge,
-            payload_s_max=self.payload_s_max,
-            failures_max=self.failures_max,
-            losses_max=self.losses_max,
+            outputs=(OutputStream(suffix=self.output_suffix, merge=self.merge),),
+            limits=Limits(self.failures_max, self.losses_max),
         )

@@ -11,7 +11,8 @@ from typing import Any
 
 from evstream.domain.errors import AccessError, NotFoundError, RequestError
 from evstream.domain.names import without_secrets
-from evstream.domain.task import MERGEABLE_SUFFIXES, split_command
+from evstream.domain.payload import split_command
+from evstream.domain.streams import MERGEABLE_SUFFIXES
 from evstream.wire.messages import NewFile
 
 SUFFIX = ".root"

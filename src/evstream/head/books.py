@@ -13,7 +13,7 @@ async def merge_progress(ledger: Ledger, task: Task) -> Progress | None:
 
     A task that is cancelled before its ranges are done never gets a merge book.
     """
-    if not task.spec.merge:
+    if not task.spec.merges:
         return None
     try:
         return await ledger.progress(merge_book(task.id))

@@ -13,9 +13,10 @@ from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.splitting import Chunk, in_runs, units_of
 from evstream.domain.states import TaskState
+from evstream.domain.streams import OutputStream
 from evstream.domain.task import (
-    OUTPUT_STREAM,
     Task,
+    TaskSpec,
     is_merge,
     merge_book,
     process_book,
@@ -107,9 +108,7 @@ class Claims:
     async def _units(
         self, task: Task, row: LeasedInterval, cuts: list[str], now: datetime
     ) -> list[m.RangeUnit | m.MergeUnit]:
-        if row.book not in self._chunks:
-            self._chunks[row.book] = await self._ledger.chunks(row.book)
-        chunk = self._chunks[row.book][row.chunk]
+        chunk = (await self._chunks_of(row.book))[row.chunk]
         if is_merge(row.book):
             return [await self._merge_unit(task, row, chunk, now)]
         if task.id not in self._files:
@@ -128,6 +127,11 @@ class Claims:
             units += [self._range_unit(task, row, chunk, each, plan, shared, now) for each in run]
         return units
 
+    async def _chunks_of(self, book: int) -> list[Chunk]:
+        if book not in self._chunks:
+            self._chunks[book] = await self._ledger.chunks(book)
+        return self._chunks[book]
+
     def _range_unit(
         self,
         task: Task,
@@ -139,7 +143,6 @@ class Claims:
         now: datetime,
     ) -> m.RangeUnit:
         spec = task.spec
-        output = _output_name(task, row, interval, OUTPUT_STREAM, spec.output_suffix)
         log = _output_name(task, row, interval, LOG_STREAM, ".txt")
         return m.RangeUnit(
             ref=m.UnitRef(row.book, row.chunk, *interval, row.attempt),
@@ -149,10 +152,7 @@ class Claims:
             plan=plan,
             product_entries=shared,
             payload=spec.payload,
-            payload_s_max=spec.payload_s_max,
-            output_suffix=spec.output_suffix,
-            output=output,
-            output_url=self._planner.store_output(output, now),
+            outputs=[self._slot(task, row, interval, stream, now) for stream in spec.outputs],
             log=log,
             log_url=self._planner.store_output(log, now),
         )
@@ -161,10 +161,10 @@ class Claims:
         self, task: Task, row: LeasedInterval, chunk: Chunk, now: datetime
     ) -> m.MergeUnit:
         interval = (row.entry_start, row.entry_stop)
-        output = _output_name(task, row, interval, OUTPUT_STREAM, task.spec.output_suffix)
+        stream = next(each for each in task.spec.outputs if each.name == chunk.lfn)
         log = _output_name(task, row, interval, LOG_STREAM, ".txt")
         commits = await self._ledger.commits(process_book(task.id))
-        lfns = [each.lfn for each in await self._ledger.chunks(process_book(task.id))]
+        lfns = [each.lfn for each in await self._chunks_of(process_book(task.id))]
         return m.MergeUnit(
             ref=m.UnitRef(row.book, row.chunk, *interval, row.attempt),
             task=task.id,
@@ -179,13 +179,21 @@ class Claims:
                 )
                 for o in merge_inputs(commits, chunk.lfn)
             ],
-            stream=chunk.lfn,
-            output_suffix=task.spec.output_suffix,
-            output=output,
-            output_url=self._planner.store_output(output, now),
+            output=self._slot(task, row, interval, stream, now),
             log=log,
             log_url=self._planner.store_output(log, now),
         )
+
+    def _slot(
+        self,
+        task: Task,
+        row: LeasedInterval,
+        interval: Interval,
+        stream: OutputStream,
+        now: datetime,
+    ) -> m.OutputSlot:
+        name = _output_name(task, row, interval, stream.name, stream.suffix)
+        return m.OutputSlot(stream.name, stream.suffix, name, self._planner.store_output(name, now))
 
 
 def _entries_together(file: SourceFile, tree: str, cuts: list[str]) -> int:
@@ -206,9 +214,10 @@ def _range_of(output: OutputRecord, lfns: list[Lfn]) -> str:
     return f"entries {made.entry_start}:{made.entry_stop} of {lfns[made.chunk]}"
 
 
-def merge_chunks(streams: tuple[str, ...]) -> list[Chunk]:
-    """Return the chunks of a merge book: one per stream, with one merge each."""
-    return [Chunk(number, Lfn(stream), 0, 1) for number, stream in enumerate(streams)]
+def merge_chunks(spec: TaskSpec) -> list[Chunk]:
+    """Return the chunks of a merge book: one per stream that is merged, with one merge each."""
+    merged = [stream.name for stream in spec.outputs if stream.merge]
+    return [Chunk(number, Lfn(name), 0, 1) for number, name in enumerate(merged)]
 
 
 def _output_name(

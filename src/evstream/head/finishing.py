@@ -69,9 +69,10 @@ class Finishing:
             return await self._end(task, TaskState.ABORTED, "cancelled")
         if not progress.finished:
             return await self._end(task, TaskState.FAILED, "no event could be processed")
-        if task.spec.merge:
-            rules = BookRules(1, task.spec.failures_max, task.spec.losses_max)
-            return await self._catalogue.start_merging(task.id, rules, merge_chunks(task.streams))
+        if task.spec.merges:
+            limits = task.spec.limits
+            rules = BookRules(1, limits.failures_max, limits.losses_max)
+            return await self._catalogue.start_merging(task.id, rules, merge_chunks(task.spec))
         return await self._end(task, *self._verdict(progress.fatal))
 
     async def _end_merging(self, task: Task) -> Task:

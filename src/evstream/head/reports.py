@@ -19,7 +19,8 @@ from evstream.domain.ledger import (
 from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.states import Answer
-from evstream.domain.task import OUTPUT_STREAM, is_merge, process_book, task_of
+from evstream.domain.streams import OUTPUT_STREAM
+from evstream.domain.task import is_merge, process_book, task_of
 from evstream.head.claims import merge_inputs
 from evstream.ports import Ledger, OutputStore
 from evstream.wire.messages import UnitReport

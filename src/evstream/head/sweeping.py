@@ -71,7 +71,7 @@ class Sweeping:
 
     async def _keep(self, task: Task) -> set[str]:
         """Return the names that are committed and not replaced, and the logs of failures."""
-        replaced = task.spec.merge and task.state in (
+        replaced = task.spec.merges and task.state in (
             TaskState.DONE,
             TaskState.FINISHED,
         )

@@ -52,17 +52,14 @@ class Tasks:
             payload=new.payload,
             branches=branches,
             events_per_range=new.events_per_range,
-            output_suffix=new.output_suffix,
-            merge=new.merge,
-            payload_s_max=new.payload_s_max,
-            failures_max=new.failures_max,
-            losses_max=new.losses_max,
+            outputs=new.outputs,
+            limits=new.limits,
         )
         spec.check()
         for file in dataset.files[1:]:
             await choose_branches(self._catalogue, self._formats, file, tree, new.branches)
         chunks = plan_chunks(wanted_of(dataset, tree), spec.events_per_range)
-        rules = BookRules(spec.events_per_range, spec.failures_max, spec.losses_max)
+        rules = BookRules(spec.events_per_range, spec.limits.failures_max, spec.limits.losses_max)
         task = await self._catalogue.add_task(spec, request_id, rules, chunks)
         if task.spec != spec:
             raise ConflictError(
@@ -142,7 +139,7 @@ class Tasks:
         commits = await self._ledger.commits(process_book(task_id))
         lfns = [chunk.lfn for chunk in await self._ledger.chunks(process_book(task_id))]
         merged: list[Commit] = []
-        if task.spec.merge and task.state in (TaskState.DONE, TaskState.FINISHED):
+        if task.spec.merges and task.state in (TaskState.DONE, TaskState.FINISHED):
             merged = await self._ledger.commits(merge_book(task_id))
         if merged:
             covers = merge_covers((lfns[c.chunk], c.entry_start, c.entry_stop) for c in commits)

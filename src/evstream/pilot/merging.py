@@ -46,7 +46,7 @@ class Merger:
 
 def _by_range(message: str, work: MergeUnit) -> str:
     """Return a join's message with its inputs, told by number or path, named by their range."""
-    suffix = re.escape(work.output_suffix)
+    suffix = re.escape(work.output.suffix)
 
     def name(found: re.Match[str]) -> str:
         number = int(found[1] or found[2])

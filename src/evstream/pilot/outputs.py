@@ -15,6 +15,7 @@ from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.tools import Tools
 from evstream.ports import Clock, Format, Ids
+from evstream.wire.messages import OutputSlot
 
 LOG_BYTES_MAX = 256 * 1024
 LOG_S_MAX = 30.0
@@ -33,7 +34,7 @@ class OutputStage:
         self._tools = tools
         self._settings = settings
 
-    async def store(self, work: Work, stream: str, path: Path) -> OutputRecord:
+    async def store(self, slot: OutputSlot, path: Path) -> OutputRecord:
         """Check an output, store it, and return what is to be committed.
 
         Raises
@@ -52,10 +53,10 @@ class OutputStage:
             self._clock,
             self._ids,
             self._settings.lease_s,
-            lambda: self._service.upload(work.output_url, path),
+            lambda: self._service.upload(slot.url, path),
         )
         return OutputRecord(
-            stream, work.output, stored.size, stored.sha256, stored.adler32, entries
+            slot.stream, slot.name, stored.size, stored.sha256, stored.adler32, entries
         )
 
     async def store_log(self, work: Work, directory: Path) -> str:

@@ -212,7 +212,7 @@ class Prefetcher:
 
     async def _fetch_outputs(self, work: MergeUnit, directory: Path, inputs: Inputs) -> None:
         inputs.paths = [
-            directory / f"input-{number}{work.output_suffix}" for number in range(len(work.inputs))
+            directory / f"input-{number}{work.output.suffix}" for number in range(len(work.inputs))
         ]
 
         async def fetch(piece: tuple[MergeInput, Path]) -> None:

@@ -19,14 +19,13 @@ from evstream.domain.errors import (
     RequestError,
 )
 from evstream.domain.ledger import ERROR_CHARS_MAX, Failure, Success
-from evstream.domain.task import OUTPUT_STREAM
-from evstream.pilot.in_hand import InHand, Stage, Unit
+from evstream.pilot.in_hand import InHand, Stage, Unit, Work
 from evstream.pilot.merging import Merger
 from evstream.pilot.outputs import LOG_NAME, OutputStage
 from evstream.pilot.prefetch import Inputs, Prefetcher
 from evstream.pilot.settings import PilotSettings
 from evstream.ports import PayloadCall, PayloadResult, PayloadRunner
-from evstream.wire.messages import MergeUnit, RangeUnit
+from evstream.wire.messages import MergeUnit, OutputSlot, RangeUnit
 
 _LOG = logging.getLogger(__name__)
 
@@ -120,7 +119,8 @@ class Workbench:
 
     async def _compute_and_store(self, unit: Unit, directory: Path, inputs: Inputs) -> Processed:
         work = unit.work
-        output = directory / f"output{work.output_suffix}"
+        slot = output_slot(work)
+        output = directory / f"output{slot.suffix}"
         # The core is kept until an upload may begin: a slow store slows the computing
         # instead of filling the disk with outputs.
         async with self._cores:
@@ -138,9 +138,8 @@ class Workbench:
             await self._uploads.acquire()
         try:
             self._hand.move(unit, Stage.LEAVING)
-            stream = work.stream if isinstance(work, MergeUnit) else OUTPUT_STREAM
             with blamed("output", result):
-                record = await self._outputs.store(work, stream, output)
+                record = await self._outputs.store(slot, output)
         finally:
             self._uploads.release()
         return Processed(
@@ -162,7 +161,7 @@ class Workbench:
         }
         directory = output.parent
         log = directory / LOG_NAME
-        call = PayloadCall(work.payload, values, directory, log, work.payload_s_max)
+        call = PayloadCall(work.payload, values, directory, log)
         with blamed("payload"):
             return await self._runner.run(call, note_cpu)
 
@@ -195,9 +194,14 @@ def _failure(error: UnitError, log: str) -> Failure:
     return Failure(error.kind, error.message[:ERROR_CHARS_MAX], log, error.cpu_s, error.wall_s)
 
 
-def _check_plain(work: RangeUnit | MergeUnit) -> None:
+def output_slot(work: Work) -> OutputSlot:
+    """Return where a unit's one output goes."""
+    return work.output if isinstance(work, MergeUnit) else work.outputs[0]
+
+
+def _check_plain(work: Work) -> None:
     """Refuse names that lead out of the unit's directory."""
-    names = [work.range_id, f"output{work.output_suffix}"]
+    names = [work.range_id, f"output{output_slot(work).suffix}"]
     if isinstance(work, RangeUnit):
         names.append(f"input.{work.plan.descriptor.get('format')}")
     for name in names:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from evstream.domain.payload import Payload
+
 
 @dataclass(frozen=True, slots=True)
 class PayloadCall:
@@ -14,23 +16,20 @@ class PayloadCall:
 
     Attributes
     ----------
-    command : str
-        The task's command line, its placeholders still in place.
+    payload : Payload
+        The task's; its command line with the placeholders still in place.
     values : dict of str to str
         What the placeholders stand for.
     directory : Path
         A directory of the unit's own; the payload's working directory.
     log : Path
         Where its standard output and error go; need not be there if there were none.
-    wall_s_max : float
-        Seconds after which it counts as hung and is ended with all its children.
     """
 
-    command: str
+    payload: Payload
     values: dict[str, str]
     directory: Path
     log: Path
-    wall_s_max: float
 
 
 @dataclass(frozen=True, slots=True)

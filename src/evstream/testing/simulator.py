@@ -28,8 +28,10 @@ from evstream.assembly import Application, Keys, Parts
 from evstream.client import Connection, Service
 from evstream.domain.errors import EvstreamError, PayloadError
 from evstream.domain.names import TaskId, WorkerId
+from evstream.domain.payload import Payload
 from evstream.domain.receipt import check_ledger
 from evstream.domain.states import TaskState
+from evstream.domain.streams import OutputStream
 from evstream.domain.task import process_book
 from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import PayloadCall, PayloadResult
@@ -212,9 +214,9 @@ class Simulation:
         new = NewTask(
             name="simulated",
             dataset=dataset.name,
-            payload="copy {input} {output}",
+            payload=Payload("copy {input} {output}"),
             events_per_range=self._scenario.events_per_range,
-            merge=self._scenario.merge,
+            outputs=(OutputStream(merge=self._scenario.merge),),
         )
         return await service.submit(new, "the-one-task")
 

@@ -22,8 +22,10 @@ from evstream.domain.ledger import (
     RunningUnit,
     Success,
 )
+from evstream.domain.payload import Payload
 from evstream.domain.states import Answer, TaskState
-from evstream.domain.task import TaskSpec
+from evstream.domain.streams import OutputStream
+from evstream.domain.task import Limits, TaskSpec
 
 T = TypeVar("T")
 
@@ -112,15 +114,12 @@ class NewTask(Message, frozen=True):
 
     name: Name
     dataset: Name
-    payload: Annotated[str, Meta(min_length=1, max_length=100_000)]
+    payload: Payload
     tree: str = ""
     branches: list[str] = []
     events_per_range: int = 10_000
-    output_suffix: str = ".root"
-    merge: bool = False
-    payload_s_max: float = 3600.0
-    failures_max: int = 3
-    losses_max: int = 30
+    outputs: tuple[OutputStream, ...] = (OutputStream(),)
+    limits: Limits = Limits()
 
 
 class TaskView(Message, frozen=True):
@@ -219,6 +218,25 @@ class UnitRef(Message, frozen=True):
     attempt: int
 
 
+class OutputSlot(Message, frozen=True):
+    """Where an output of one unit goes.
+
+    Attributes
+    ----------
+    suffix : str
+        Of the file that the payload writes.
+    name : str
+        In the output store; this attempt's alone.
+    url : str
+        Signed URL to PUT it to.
+    """
+
+    stream: str
+    suffix: str
+    name: str
+    url: str
+
+
 class RangeUnit(Message, frozen=True, tag="range"):
     """An event range to process.
 
@@ -227,10 +245,12 @@ class RangeUnit(Message, frozen=True, tag="range"):
     product_entries : (int, int) or None
         Entries of the source file that the plan's product holds, if other units share
         it; without them, it holds just this unit's.
-    output, log : str
-        Names in the output store that are this attempt's alone.
-    output_url, log_url : str
-        Signed URLs to PUT them to.
+    outputs : list of OutputSlot
+        One per stream of the task.
+    log : str
+        Name of the attempt's log in the output store.
+    log_url : str
+        Signed URL to PUT it to.
     """
 
     ref: UnitRef
@@ -239,11 +259,8 @@ class RangeUnit(Message, frozen=True, tag="range"):
     lfn: str
     plan: DeliveryPlan
     product_entries: tuple[int, int] | None
-    payload: str
-    payload_s_max: float
-    output_suffix: str
-    output: str
-    output_url: str
+    payload: Payload
+    outputs: list[OutputSlot]
     log: str
     log_url: str
 
@@ -271,10 +288,7 @@ class MergeUnit(Message, frozen=True, tag="merge"):
     task: int
     range_id: str
     inputs: list[MergeInput]
-    stream: str
-    output_suffix: str
-    output: str
-    output_url: str
+    output: OutputSlot
     log: str
     log_url: str
 

@@ -15,10 +15,12 @@ from evstream.domain.errors import VerificationError
 from evstream.domain.ledger import ClosedInterval, Commit, Progress, Success
 from evstream.domain.names import DatasetName, Guid, LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.outputs import OutputName, OutputRecord
+from evstream.domain.payload import Payload
 from evstream.domain.receipt import BookOfTask, build_receipt, canonical_receipt, check_ledger
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import RangeState, TaskState
-from evstream.domain.task import OUTPUT_STREAM, Task, TaskSpec
+from evstream.domain.streams import OUTPUT_STREAM
+from evstream.domain.task import Task, TaskSpec
 
 WORKER, LEASE = WorkerId("anne"), LeaseId("lease-1")
 
@@ -34,7 +36,7 @@ def commit(chunk: int, start: int, stop: int) -> Commit:
 def make_receipt() -> dict[str, Any]:
     """Return the receipt of 30 events in two files, four of them not committed."""
     spec = TaskSpec(
-        "copy", DatasetName("user:x"), "Events", "cp {input} {output}", events_per_range=10
+        "copy", DatasetName("user:x"), "Events", Payload("cp {input} {output}"), events_per_range=10
     )
     now = datetime(2030, 1, 1, tzinfo=UTC)
     task = Task(TaskId(1), spec, TaskState.ABORTED, "request", now)

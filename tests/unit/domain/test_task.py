@@ -9,50 +9,45 @@ import pytest
 
 from evstream.domain.errors import LimitError, RequestError
 from evstream.domain.names import DatasetName, TaskId
-from evstream.domain.task import (
-    TaskSpec,
-    fill_command,
-    is_merge,
-    merge_book,
-    process_book,
-    split_command,
-    task_of,
-)
+from evstream.domain.payload import Payload, fill_command, split_command
+from evstream.domain.streams import OutputStream
+from evstream.domain.task import Limits, TaskSpec, is_merge, merge_book, process_book, task_of
 
+COPY = "cp {input} {output}"
 SPEC = TaskSpec(
     name="copy",
     dataset=DatasetName("user:zmumu"),
     tree="Events",
-    payload="cp {input} {output}",
+    payload=Payload(COPY),
 )
 
 
 def test_a_good_task_passes() -> None:
     SPEC.check()
-    replace(SPEC, merge=True, output_suffix=".root").check()
-    replace(SPEC, output_suffix=".tar.gz").check()
-    replace(SPEC, output_suffix="." + 31 * "x", name="Z→μμ, 2nd [pass]").check()
+    replace(SPEC, outputs=(OutputStream(merge=True),)).check()
+    replace(SPEC, outputs=(OutputStream(suffix=".tar.gz"),)).check()
+    replace(SPEC, outputs=(OutputStream(suffix="." + 31 * "x"),), name="Z→μμ, 2nd [pass]").check()
 
 
 @pytest.mark.parametrize(
     ("change", "expected", "message"),
     [
         ({"events_per_range": 0}, LimitError, "events per range is 0"),
-        ({"payload_s_max": 0.0}, LimitError, "payload_s_max"),
-        ({"payload_s_max": -1.0}, LimitError, "payload_s_max"),
-        ({"failures_max": 0}, LimitError, "failures_max"),
-        ({"losses_max": -3}, LimitError, "losses_max"),
-        ({"payload": ""}, RequestError, "empty"),
-        ({"payload": "cp {input} 'open"}, RequestError, "close its quotes"),
-        ({"payload": "cp {input} somewhere"}, RequestError, "{output}"),
-        ({"output_suffix": "root"}, RequestError, "suffix"),
-        ({"output_suffix": "./x"}, RequestError, "suffix"),
-        ({"output_suffix": "."}, RequestError, "suffix"),
-        ({"output_suffix": "." + 32 * "x"}, LimitError, "33 characters"),
+        ({"payload": Payload(COPY, wall_s_max=0.0)}, LimitError, "wall_s_max"),
+        ({"payload": Payload(COPY, wall_s_max=1e9)}, LimitError, "wall_s_max"),
+        ({"limits": Limits(failures_max=0)}, LimitError, "failures_max"),
+        ({"limits": Limits(losses_max=-3)}, LimitError, "losses_max"),
+        ({"payload": Payload("")}, RequestError, "empty"),
+        ({"payload": Payload("cp {input} 'open")}, RequestError, "close its quotes"),
+        ({"payload": Payload("cp {input} somewhere")}, RequestError, "{output}"),
+        ({"outputs": (OutputStream(suffix="root"),)}, RequestError, "suffix"),
+        ({"outputs": (OutputStream(suffix="./x"),)}, RequestError, "suffix"),
+        ({"outputs": (OutputStream(suffix="."),)}, RequestError, "suffix"),
+        ({"outputs": (OutputStream(suffix="." + 32 * "x"),)}, LimitError, "33 characters"),
         ({"name": " "}, RequestError, "cannot name a task"),
         ({"name": "a\nb"}, RequestError, r"'a.nb' cannot name a task"),
         ({"name": "\x1b[2J"}, RequestError, r"'.x1b\[2J' cannot name a task"),
-        ({"merge": True, "output_suffix": ".txt"}, RequestError, "cannot be merged"),
+        ({"outputs": (OutputStream(suffix=".txt", merge=True),)}, RequestError, "cannot be merged"),
     ],
 )
 def test_what_cannot_work_is_refused(

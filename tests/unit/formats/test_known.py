@@ -10,7 +10,7 @@ import pytest
 
 from evstream.adapters.formats import KnownFormats
 from evstream.domain.errors import ConfigError, RequestError
-from evstream.domain.task import MERGEABLE_SUFFIXES
+from evstream.domain.streams import MERGEABLE_SUFFIXES
 from evstream.rootio import BytesSource
 
 FORMATS = KnownFormats()

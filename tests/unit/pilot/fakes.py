@@ -19,6 +19,7 @@ from evstream.client import Service
 from evstream.domain.errors import EvstreamError, NotFoundError, TooLargeError, TransientError
 from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.payload import Payload
 from evstream.domain.states import Answer
 from evstream.pilot import Pilot, PilotSettings, PilotSummary, Tools
 from evstream.ports import PayloadCall, PayloadResult
@@ -42,11 +43,8 @@ def range_units(count: int, suffix: str = ".txt") -> list[m.RangeUnit]:
             lfn="a.root",
             plan=m.DeliveryPlan(str(k), {}, [f"/v1/products/{k}"]),
             product_entries=None,
-            payload="run {input} {output}",
-            payload_s_max=60.0,
-            output_suffix=suffix,
-            output=f"out-{k}",
-            output_url=f"/store/out-{k}",
+            payload=Payload("run {input} {output}", wall_s_max=60.0),
+            outputs=[m.OutputSlot("output", suffix, f"out-{k}", f"/store/out-{k}")],
             log=f"log-{k}",
             log_url=f"/store/log-{k}",
         )
@@ -70,10 +68,7 @@ def merge_unit(contents: list[bytes], suffix: str = ".txt") -> m.MergeUnit:
             )
             for k, part in enumerate(contents)
         ],
-        stream="output",
-        output_suffix=suffix,
-        output="merged",
-        output_url="/store/merged",
+        output=m.OutputSlot("output", suffix, "merged", "/store/merged"),
         log="merge-log",
         log_url="/store/merge-log",
     )

@@ -52,7 +52,7 @@ def test_payload_gets_its_values_and_a_directory_of_its_own(tmp_path: Path) -> N
     assert call.values["input"] == str(call.directory / "input.root")
     assert call.values["output"] == str(call.directory / "output.txt")
     assert call.directory.is_absolute()
-    assert call.wall_s_max == 60.0
+    assert call.payload.wall_s_max == 60.0
 
 
 def test_long_units_are_claimed_singly_and_short_ones_in_batches(tmp_path: Path) -> None:

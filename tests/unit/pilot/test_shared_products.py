@@ -16,6 +16,7 @@ from evstream.adapters.offload import InPlace
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import TransientError
+from evstream.domain.payload import Payload
 from evstream.pilot.shared_products import KEPT_MAX, SharedProducts
 from evstream.pilot.tools import Tools
 from evstream.testing.simulator import sample_files
@@ -48,11 +49,8 @@ class Edge:
             lfn="a.root",
             plan=m.DeliveryPlan(key, descriptor.to_wire(), [f"/v1/products/{key}"]),
             product_entries=(START, STOP),
-            payload="run {input} {output}",
-            payload_s_max=60.0,
-            output_suffix=".txt",
-            output="out",
-            output_url="/store/out",
+            payload=Payload("run {input} {output}"),
+            outputs=[m.OutputSlot("output", ".txt", "out", "/store/out")],
             log="log",
             log_url="/store/log",
         )

@@ -31,7 +31,7 @@ FILES = sample_files(files=1, entries=100)
 PFN = next(iter(FILES))
 SETTINGS = Settings()
 OUTPUT = "tasks/1/output/2-0-0-1.a1.l.root"
-TASK = {"name": "t", "dataset": "user:x", "payload": "cp {input} {output}"}
+TASK = {"name": "t", "dataset": "user:x", "payload": {"command": "cp {input} {output}"}}
 
 Work = Callable[[httpx2.AsyncClient], Awaitable[None]]
 
@@ -295,11 +295,13 @@ def test_remembered_descriptors_have_a_limit(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_cancelled_task_that_never_merged_can_be_looked_at_and_swept() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
-        made = await client.post("/v1/tasks", json={**TASK, "merge": True}, headers=DOOR)
+        made = await client.post(
+            "/v1/tasks", json={**TASK, "outputs": [{"merge": True}]}, headers=DOOR
+        )
         path = f"/v1/tasks/{made.json()['id']}"
         claim = {"worker": "w", "units": 1}
         answer = await client.post("/v1/claims", json=claim, headers=DOOR)
-        url = answer.json()["units"][0]["output_url"]
+        url = answer.json()["units"][0]["outputs"][0]["url"]
         assert (await client.put(url, content=b"left behind")).status_code == 200
         ended = await client.post(f"{path}/cancel", headers=DOOR)
         assert ended.json()["state"] == "aborted"

@@ -17,7 +17,8 @@ async def _claim_and_store(client: httpx2.AsyncClient) -> tuple[dict[str, Any], 
     body = {"worker": "w", "units": 1}
     claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
     unit = claim["units"][0]
-    stored = (await client.put(unit["output_url"], content=b"result", headers=DOOR)).json()
+    slot = unit["outputs"][0]
+    stored = (await client.put(slot["url"], content=b"result", headers=DOOR)).json()
     output = {"stream": "output", "entries": {}, **stored}
     return {"lease": claim["lease"], "worker": "w", "ref": unit["ref"]}, output
 
@@ -122,7 +123,7 @@ def test_a_reason_without_end_is_cut() -> None:
 
 def test_a_merge_that_does_not_add_up_fails_the_task_and_keeps_its_parts() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
-        task = {**TASK, "events_per_range": 50, "merge": True}
+        task = {**TASK, "events_per_range": 50, "outputs": [{"merge": True}]}
         await client.post("/v1/tasks", json=task, headers=DOOR)
         parts = []
         for entries in (50, 50, 60, 60, 60):
@@ -132,7 +133,8 @@ def test_a_merge_that_does_not_add_up_fails_the_task_and_keeps_its_parts() -> No
                 claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
                 await VirtualClock().sleep(1.0)
             unit = claim["units"][0]
-            stored = (await client.put(unit["output_url"], content=b"x", headers=DOOR)).json()
+            slot = unit["outputs"][0] if unit["type"] == "range" else unit["output"]
+            stored = (await client.put(slot["url"], content=b"x", headers=DOOR)).json()
             output = {"stream": "output", "entries": {"Events": entries}, **stored}
             parts.append(stored["name"])
             report = {"lease": claim["lease"], "worker": "w", "ref": unit["ref"]}

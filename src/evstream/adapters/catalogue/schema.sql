@@ -213,7 +213,6 @@ CREATE TABLE task (
     created INTEGER NOT NULL,
     ended INTEGER,
     reason TEXT NOT NULL DEFAULT '',
-    streams TEXT NOT NULL,      -- JSON list of names
     receipt TEXT                -- JSON
 ) STRICT;
 

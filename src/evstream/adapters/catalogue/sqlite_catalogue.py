@@ -21,10 +21,10 @@ from evstream.domain.ledger import BookRules
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
-from evstream.domain.task import OUTPUT_STREAM, Task, TaskSpec, merge_book, process_book
+from evstream.domain.task import Task, TaskSpec, merge_book, process_book
 from evstream.ports.clock import Clock
 
-_TASK = "SELECT task, spec, state, request_id, created, ended, reason, streams FROM task"
+_TASK = "SELECT task, spec, state, request_id, created, ended, reason FROM task"
 
 
 def _to_json(value: object) -> str:
@@ -101,7 +101,7 @@ def _source_index(db: sqlite3.Connection, digest: str) -> bytes | None:
 
 
 def _to_task(row: tuple[Any, ...]) -> Task:
-    number, spec, state, request_id, created, ended, reason, streams = row
+    number, spec, state, request_id, created, ended, reason = row
     return Task(
         id=TaskId(number),
         spec=msgspec.json.decode(spec, type=TaskSpec),
@@ -110,7 +110,6 @@ def _to_task(row: tuple[Any, ...]) -> Task:
         created=from_microseconds(created),
         ended=None if ended is None else from_microseconds(ended),
         reason=reason,
-        streams=msgspec.json.decode(streams, type=tuple[str, ...]),
     )
 
 
@@ -133,14 +132,12 @@ def _add_task(
     if known is not None:
         return _to_task(known)
     rows = db.execute(
-        "INSERT INTO task (request_id, spec, state, created, streams) VALUES (?, ?, ?, ?, ?)"
-        " RETURNING task",
+        "INSERT INTO task (request_id, spec, state, created) VALUES (?, ?, ?, ?) RETURNING task",
         (
             request_id,
             _to_json(spec),
             TaskState.RUNNING.value,
             to_microseconds(now),
-            _to_json((OUTPUT_STREAM,)),
         ),
     ).fetchall()
     task = TaskId(rows[0][0])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from evstream.adapters.payload.child import Child, Ended
 from evstream.domain.errors import EvstreamError, PayloadError, TransientError
-from evstream.domain.task import fill_command, split_command
+from evstream.domain.payload import fill_command, split_command
 from evstream.ports.payload import PayloadCall, PayloadResult
 
 ENVIRONMENT_PREFIX = "EVSTREAM_"
@@ -59,7 +59,7 @@ class CommandRunner:
 
     async def run(self, call: PayloadCall, on_cpu: Callable[[float], None]) -> PayloadResult:
         """Run one unit to its end."""
-        words = fill_command(split_command(call.command), call.values)
+        words = fill_command(split_command(call.payload.command), call.values)
         environment = _environment(call.values)
         words[0] = _find_program(words[0], call.directory, environment)
         begun = time.monotonic()
@@ -75,7 +75,7 @@ class CommandRunner:
             on_cpu(seen)
 
         try:
-            ended = await self._watch(child, begun + call.wall_s_max, look)
+            ended = await self._watch(child, begun + call.payload.wall_s_max, look)
             hung = ended is None
             if ended is None:
                 ended = await self._end(child)
@@ -177,7 +177,7 @@ def _failed(call: PayloadCall, ended: Ended, hung: bool, cpu_s: float, wall_s: f
     status = ended.exit_status
     hint = "see its log"
     if hung:
-        what = f"payload hung: it had not ended after {call.wall_s_max:g} s"
+        what = f"payload hung: it had not ended after {call.payload.wall_s_max:g} s"
         hint = "see its log, or allow it more time"
     elif status < 0:
         what = f"payload was killed by {_signal_name(-status)}"

@@ -13,8 +13,10 @@ from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.ledger import BookRules
 from evstream.domain.names import DatasetName, Guid, Lfn, Pfn, TaskId
+from evstream.domain.payload import Payload
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
+from evstream.domain.streams import OutputStream
 from evstream.domain.task import Task, TaskSpec, merge_book, process_book
 from evstream.ports.catalogue import Catalogue
 from evstream.ports.ledger import Ledger
@@ -30,9 +32,9 @@ SPEC = TaskSpec(
     name="copy",
     dataset=DatasetName("user:zmumu"),
     tree="Events",
-    payload="cp {input} {output}",
+    payload=Payload("cp {input} {output}"),
     branches=("muon_pt", "muon_eta"),
-    merge=True,
+    outputs=(OutputStream(merge=True),),
 )
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 
 from evstream.domain.errors import PayloadError
+from evstream.domain.payload import Payload
 from evstream.ports.payload import PayloadCall, PayloadRunner
 from evstream.testing.contracts.suite import Suite
 
@@ -50,7 +51,7 @@ class PayloadRunnerContract(Suite):
             "entry_stop": "20",
             "range_id": "2-0-10-20",
         }
-        return PayloadCall(command, values, folder, folder / "log.txt", wall_s_max)
+        return PayloadCall(Payload(command, wall_s_max), values, folder, folder / "log.txt")
 
     async def test_a_payload_makes_its_output(self, runner: PayloadRunner, tmp_path: Path) -> None:
         result = await runner.run(self.call(tmp_path, self.copies), lambda cpu_s: None)
