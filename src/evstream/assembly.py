@@ -218,7 +218,8 @@ async def listen(
                     loop.cancel()
                 server.should_exit = True
                 await serving
-                _withdraw(address, data_dir)
+                if address.url.startswith("unix:"):
+                    _remove_socket(data_dir / SOCKET_NAME)
 
 
 class _Server(uvicorn.Server):
@@ -229,32 +230,41 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _withdraw(address: Address, data_dir: Path) -> None:
-    if address.url.startswith("unix:"):
-        path = Path(address.url.removeprefix("unix:"))
-        path.unlink(missing_ok=True)
-        if path.parent != data_dir:
-            path.parent.rmdir()
+def _remove_socket(path: Path) -> None:
+    """Remove a data directory's socket, or the link to it, wherever it leads."""
+    if path.is_symlink():
+        place = path.readlink()
+        if place.is_socket():
+            with contextlib.suppress(OSError):
+                place.unlink()
+                place.parent.rmdir()
+    path.unlink(missing_ok=True)
 
 
 def unix_door(data_dir: Path) -> tuple[socket.socket, Address]:
     """Return a Unix socket that its owner alone may connect to, and its address.
 
-    The caller owns the data directory, so that a socket left there is nobody's.
+    The caller owns the data directory, so that a socket left there is nobody's. Where
+    the path is too long for a socket, it lies elsewhere, and a link leads to it.
     """
-    path = data_dir / SOCKET_NAME
+    path = place = data_dir / SOCKET_NAME
+    _remove_socket(path)
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:
-        path = Path(tempfile.mkdtemp(prefix="evstream-")) / SOCKET_NAME
-    path.unlink(missing_ok=True)
+        # A batch job's own folder for temporary files can be as deep.
+        deep = len(os.fsencode(tempfile.gettempdir())) > SOCKET_PATH_MAX // 2
+        # mkdtemp makes a folder that is its owner's alone, wherever that is.
+        parent = "/tmp" if deep else None  # noqa: S108
+        place = Path(tempfile.mkdtemp(prefix="evstream-", dir=parent)) / SOCKET_NAME
+        path.symlink_to(place)
     door = socket.socket(socket.AF_UNIX)
     # The mode is set before anybody can find the socket, not after.
     before = os.umask(0o177)
     try:
-        door.bind(str(path))
+        door.bind(str(place))
     finally:
         os.umask(before)
     door.listen(256)
-    return door, Address(f"unix:{path}")
+    return door, Address(f"unix:{place}")
 
 
 def tcp_door(port: int) -> tuple[socket.socket, str]:
