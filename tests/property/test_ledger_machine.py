@@ -124,6 +124,20 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     @rule(
+        book=st.sampled_from([*BOOKS, NO_BOOK]),
+        sizes=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 40)), max_size=2),
+    )
+    def add_chunks(self, book: int, sizes: list[tuple[int, int]]) -> None:
+        chunks = [
+            Chunk(number, Lfn(f"more-{number}"), 100 * number, 100 * number + size)
+            for number, size in sizes
+        ]
+        self.ask(
+            lambda: self.oracle.add_chunks(book, chunks),
+            lambda ledger: ledger.add_chunks(book, chunks),
+        )
+
+    @rule(
         target=held,
         lease=LEASES,
         worker=WORKERS,

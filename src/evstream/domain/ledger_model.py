@@ -73,6 +73,13 @@ class LedgerModel:
             states = {c.number: _ChunkState(c, c.entry_start) for c in in_order}
             self._books[book] = _Book(rules, states)
 
+    def add_chunks(self, number: int, chunks: Iterable[Chunk]) -> None:
+        """Give a book more to do; a chunk whose number it has stays as it is."""
+        book = self._book(number)
+        for chunk in chunks:
+            book.chunks.setdefault(chunk.number, _ChunkState(chunk, chunk.entry_start))
+        book.chunks = dict(sorted(book.chunks.items()))
+
     def claim(
         self,
         lease: LeaseId,

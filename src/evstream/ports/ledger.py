@@ -32,6 +32,15 @@ class Ledger(Protocol):
         """Add a book of work; opening the same one again changes nothing."""
         ...
 
+    async def add_chunks(self, book: int, chunks: Sequence[Chunk]) -> None:
+        """Give a book more to do; a chunk whose number it has stays as it is.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        ...
+
     async def claim_ranges(
         self,
         lease: LeaseId,

@@ -39,6 +39,10 @@ class MemoryLedger:
         """Add a book of work; opening the same one again changes nothing."""
         self._model.open_book(book, rules, chunks)
 
+    async def add_chunks(self, book: int, chunks: Sequence[Chunk]) -> None:
+        """Give a book more to do; a chunk whose number it has stays as it is."""
+        self._model.add_chunks(book, chunks)
+
     async def claim_ranges(
         self,
         lease: LeaseId,

@@ -11,6 +11,7 @@ import msgspec
 
 from evstream.adapters.catalogue.owner import Owner
 from evstream.adapters.catalogue.sqlite_transitions import (
+    add_chunks,
     cancel,
     claim,
     insert_book,
@@ -128,6 +129,10 @@ class SqliteLedger:
     async def open_book(self, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
         """Add a book of work; opening the same one again changes nothing."""
         await self._owner.run(lambda db: insert_book(db, book, rules, chunks))
+
+    async def add_chunks(self, book: int, chunks: Sequence[Chunk]) -> None:
+        """Give a book more to do; a chunk whose number it has stays as it is."""
+        await self._owner.run(lambda db: add_chunks(db, book, chunks))
 
     async def claim_ranges(
         self,

@@ -117,27 +117,35 @@ def insert_book(
     db: sqlite3.Connection, book: int, rules: BookRules, chunks: Sequence[Chunk]
 ) -> None:
     """Add a book and its chunks; one that is there stays as it is."""
-    step = rules.events_per_range
-    ranges = sum(count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in chunks)
     added = db.execute(
         "INSERT OR IGNORE INTO book"
         " (book, events_per_range, failures_max, losses_max, entries, ranges)"
-        " VALUES (?, ?, ?, ?, ?, ?) RETURNING book",
-        (
-            book,
-            step,
-            rules.failures_max,
-            rules.losses_max,
-            sum(c.entries for c in chunks),
-            ranges,
-        ),
+        " VALUES (?, ?, ?, ?, 0, 0) RETURNING book",
+        (book, rules.events_per_range, rules.failures_max, rules.losses_max),
     ).fetchall()
     if added:
-        db.executemany(
-            "INSERT INTO chunk (book, chunk, lfn, entry_start, entry_stop, high_water)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            ((book, c.number, c.lfn, c.entry_start, c.entry_stop, c.entry_start) for c in chunks),
-        )
+        add_chunks(db, book, chunks)
+
+
+def add_chunks(db: sqlite3.Connection, book: int, chunks: Iterable[Chunk]) -> None:
+    """Give a book more to do; a chunk whose number it has stays as it is."""
+    step = require_book(db, book).events_per_range
+    known = {number for (number,) in db.execute("SELECT chunk FROM chunk WHERE book = ?", (book,))}
+    fresh: list[Chunk] = []
+    for chunk in chunks:
+        if chunk.number not in known:
+            known.add(chunk.number)
+            fresh.append(chunk)
+    db.executemany(
+        "INSERT INTO chunk (book, chunk, lfn, entry_start, entry_stop, high_water)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        ((book, c.number, c.lfn, c.entry_start, c.entry_stop, c.entry_start) for c in fresh),
+    )
+    ranges = sum(count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in fresh)
+    db.execute(
+        "UPDATE book SET entries = entries + ?, ranges = ranges + ? WHERE book = ?",
+        (sum(c.entries for c in fresh), ranges, book),
+    )
 
 
 def _to_interval(row: tuple[Any, ...]) -> LeasedInterval:

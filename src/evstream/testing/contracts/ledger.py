@@ -150,6 +150,28 @@ class LedgerContract(Suite):
         assert await ledger.chunks(BOOK) == list(CHUNKS)
         assert (await ledger.progress(BOOK)).sent == 10
 
+    async def test_an_open_book_takes_more_chunks(self, ledger: Ledger) -> None:
+        held = await self.claim(ledger, 9)
+        more = [Chunk(3, Lfn("d.root"), 5, 12), Chunk(2, Lfn("c.root"), 0, 10)]
+        await ledger.add_chunks(BOOK, more)
+        assert [chunk.number for chunk in await ledger.chunks(BOOK)] == [0, 1, 2, 3]
+        progress = await ledger.progress(BOOK)
+        assert (progress.entries, progress.ranges, progress.ready) == (62, 7, 17)
+        assert spans(await self.claim(ledger, 9, SECOND)) == [(2, 0, 10), (3, 5, 12)]
+        assert spans(await ledger.leases())[: len(held)] == spans(held)
+
+    async def test_a_chunk_whose_number_is_known_stays_as_it_is(self, ledger: Ledger) -> None:
+        await self.claim(ledger)
+        before = await ledger.progress(BOOK)
+        await ledger.add_chunks(BOOK, [Chunk(0, Lfn("z.root"), 0, 500)])
+        await ledger.add_chunks(BOOK, CHUNKS)
+        assert await ledger.chunks(BOOK) == list(CHUNKS)
+        assert await ledger.progress(BOOK) == before
+
+    async def test_chunks_need_a_book(self, ledger: Ledger) -> None:
+        with pytest.raises(NotFoundError):
+            await ledger.add_chunks(99, CHUNKS)
+
     # Reports
 
     async def test_a_success_is_committed_once(self, ledger: Ledger) -> None:
