@@ -30,6 +30,7 @@ from evstream.adapters.payload.callable import CallableRunner
 from evstream.assembly import connect, make_pilot
 from evstream.client import Address, Service
 from evstream.domain.errors import NotFoundError
+from evstream.domain.granularity import Granularity
 from evstream.domain.names import WorkerId
 from evstream.domain.payload import Payload
 from evstream.domain.states import TaskState
@@ -152,7 +153,7 @@ class Ground:
             name=name,
             dataset=dataset,
             payload=Payload(payload),
-            events_per_range=step,
+            granularity=Granularity(events=step),
             outputs=(OutputStream(suffix=suffix),),
         )
         view = await service.submit(new)

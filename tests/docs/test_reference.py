@@ -19,6 +19,7 @@ from evstream.cli.commands import app
 from evstream.domain import ledger
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.errors import EvstreamError, RequestError
+from evstream.domain.granularity import Granularity
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import Payload
 from evstream.domain.states import Answer, RangeState, TaskState
@@ -260,9 +261,11 @@ def test_each_decision_is_listed() -> None:
 
 def test_task_fields_are_those_of_the_request() -> None:
     fields = _documented(messages.NewTask, "`POST /v1/tasks`")
-    assert {field.name for field in dataclasses.fields(TaskSpec)} == fields
+    # What came of the granularity stands beside it.
+    assert {f.name for f in dataclasses.fields(TaskSpec)} == fields | {"events_per_range"}
     for kind, heading in (
         (Payload, "Payload"),
+        (Granularity, "Granularity"),
         (OutputStream, "Output stream"),
         (Limits, "Limits"),
     ):

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from evstream.cli.payload_checks import warn_of_shell_words
-from evstream.cli.printing import print_json
+from evstream.cli.printing import print_json, print_pairs, size_text
 from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.cli.task_options import TaskOptions
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
 from evstream.domain.errors import NotFoundError
-from evstream.wire.messages import NewDataset, TaskView
+from evstream.wire.messages import NewDataset, TaskPreview, TaskView
 
 
 def submit(
     *inputs: Annotated[str, Parameter(help="A registered dataset, or files as for 'run'.")],
     options: TaskOptions,
     dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Tell what it would come to; begin nothing.")
+    ] = False,
     door: Door = DEFAULT_DOOR,
 ) -> None:
     """Submit a task to a running service, and print its number.
@@ -29,6 +33,9 @@ def submit(
         evstream submit user:dimuons --payload 'python skim.py {input} {output}'
     """
     warn_of_shell_words(options.payload)
+    if dry_run:
+        _preview(list(inputs), options, dataset, door)
+        return
 
     async def work(service: Service) -> TaskView:
         name, tree = await _dataset(service, list(inputs), dataset)
@@ -39,6 +46,40 @@ def submit(
         print_json(view)
     else:
         print(view.id)
+
+
+def _preview(inputs: list[str], options: TaskOptions, fileset: str, door: Door) -> None:
+    async def work(service: Service) -> TaskPreview:
+        name, tree = await _dataset(service, inputs, fileset)
+        return await service.preview(options.new_task(name, tree))
+
+    view = door.ask(work)
+    if door.json:
+        print_json(view)
+        return
+    ranges: object = view.ranges
+    if view.ranges is None:
+        ranges = f"of about {view.spec.granularity.seconds:g} s each"
+    known = view.cpu_s is not None and view.bytes_of_output is not None
+    print_pairs(
+        [
+            ("files", view.files),
+            ("events", view.events),
+            ("ranges", ranges),
+            ("bytes of the source", size_text(view.bytes_of_source)),
+            ("bytes to read", f"about {size_text(view.bytes_to_read)}"),
+            (
+                "CPU seconds",
+                f"about {view.cpu_s:.3g}" if known else "unknown: the first of its kind",
+            ),
+            (
+                "bytes of output",
+                f"about {size_text(view.bytes_of_output or 0)}" if known else "unknown",
+            ),
+        ]
+    )
+    for warning in view.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 async def _dataset(service: Service, inputs: list[str], fileset: str) -> tuple[str, str]:

@@ -8,8 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from evstream.client.inputs import absolute_words
+from evstream.domain.granularity import Granularity
 from evstream.domain.payload import Payload, split_command
-from evstream.domain.splitting import check_events_per_range
 from evstream.domain.streams import OutputStream
 from evstream.domain.task import Limits
 from evstream.wire.messages import NewTask
@@ -36,7 +36,16 @@ class TaskOptions:
             help="Globs of the branches to deliver; default all.",
         ),
     ] = ()
-    events_per_range: Annotated[int, Parameter(help="Granularity of the work.")] = 10_000
+    events_per_range: Annotated[
+        int | None, Parameter(help="Events per range; 10 000 if nothing else is said.")
+    ] = None
+    bytes_per_range: Annotated[
+        int | None, Parameter(help="Instead: bytes of the source per range, about.")
+    ] = None
+    seconds_per_range: Annotated[
+        float | None,
+        Parameter(help="Instead: wall seconds per range, about, by what events took so far."),
+    ] = None
     merge: Annotated[
         bool,
         Parameter(negative="", help="Merge the outputs into one file, in entry order."),
@@ -59,7 +68,10 @@ class TaskOptions:
         RequestError, LimitError
             A flag cannot work, whatever the dataset.
         """
-        check_events_per_range(self.events_per_range)
+        granularity = Granularity(
+            self.events_per_range, self.bytes_per_range, self.seconds_per_range
+        )
+        granularity.check()
         words = split_command(self.payload)
         payload = Payload(absolute_words(self.payload), self.payload_s_max)
         payload.check()
@@ -69,7 +81,7 @@ class TaskOptions:
             payload=payload,
             tree=self.tree or tree,
             branches=list(self.branches),
-            events_per_range=self.events_per_range,
+            granularity=granularity,
             outputs=(OutputStream(suffix=self.output_suffix, merge=self.merge),),
             limits=Limits(self.failures_max, self.losses_max),
         )

@@ -66,6 +66,10 @@ class Service:
         """Create a task; the same request id again gives the same task."""
         return await self._connection.call("POST", "/v1/tasks", m.TaskView, task, key=request_id)
 
+    async def preview(self, task: m.NewTask) -> m.TaskPreview:
+        """Tell what a task would come to; nothing is begun."""
+        return await self._connection.call("POST", "/v1/task-previews", m.TaskPreview, task)
+
     async def tasks(self) -> list[m.TaskView]:
         """Return all tasks."""
         return await self._connection.call("GET", "/v1/tasks", list[m.TaskView])

@@ -47,7 +47,9 @@ def check_events_per_range(events_per_range: int) -> int:
 
 
 def plan_chunks(
-    wanted: Iterable[tuple[Lfn, Iterable[Interval]]], events_per_range: int
+    wanted: Iterable[tuple[Lfn, Iterable[Interval]]],
+    events_per_range: int,
+    ranges_per_chunk: int = RANGES_PER_CHUNK,
 ) -> list[Chunk]:
     """Lay chunks over the wanted intervals of files, in the order given.
 
@@ -58,7 +60,7 @@ def plan_chunks(
     RequestError
         Nothing is wanted: there are no entries.
     """
-    span = check_events_per_range(events_per_range) * RANGES_PER_CHUNK
+    span = check_events_per_range(events_per_range) * ranges_per_chunk
     chunks: list[Chunk] = []
     for lfn, intervals in wanted:
         for start, stop in intervals:

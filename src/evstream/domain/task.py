@@ -8,6 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from evstream.domain.errors import LimitError, RequestError
+from evstream.domain.granularity import Granularity
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.payload import Payload
 from evstream.domain.splitting import check_events_per_range
@@ -53,6 +54,11 @@ class TaskSpec:
     ----------
     branches : tuple of str or None
         Branches that the payload needs, by name; None for all.
+    granularity : Granularity
+        As it was asked for.
+    events_per_range : int
+        What came of it. Where ranges go by time, the events of the cells that ranges are
+        made of.
     """
 
     name: str
@@ -60,6 +66,7 @@ class TaskSpec:
     tree: str
     payload: Payload
     branches: tuple[str, ...] | None = None
+    granularity: Granularity = Granularity()
     events_per_range: int = 10_000
     outputs: tuple[OutputStream, ...] = (OutputStream(),)
     limits: Limits = Limits()
@@ -80,6 +87,7 @@ class TaskSpec:
             raise RequestError(
                 f"{self.name!r} cannot name a task", hint="use characters that can be printed"
             )
+        self.granularity.check()
         check_events_per_range(self.events_per_range)
         self.payload.check()
         self.limits.check()

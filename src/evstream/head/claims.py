@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import RequestError
+from evstream.domain.granularity import cells_per_range
 from evstream.domain.intervals import Interval
 from evstream.domain.ledger import NUMBER_MAX, Commit, LeasedInterval
 from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
@@ -50,22 +51,27 @@ class Claims:
         self._forget_ended({task.id for task in active})
         merging = [t.id for t in by_id.values() if t.state is TaskState.MERGING]
         running = [t.id for t in by_id.values() if t.state is TaskState.RUNNING]
-        books = [merge_book(task) for task in merging] + [process_book(task) for task in running]
+        by_time = [t for t in running if by_id[t].spec.granularity.seconds is not None]
+        cells = {task: await self._cells(by_id[task]) for task in by_time}
+        rest = [merge_book(t) for t in merging]
+        rest += [process_book(t) for t in running if t not in cells]
         rows: list[LeasedInterval] = []
-        if books:
-            rows = await self._ledger.claim_ranges(
-                lease,
-                WorkerId(request.worker),
-                request.units,
-                timedelta(seconds=request.lease_s),
-                books,
-            )
+        # A unit of a task that goes by time is several of the ledger's, so each is asked apart.
+        for books, each in [(rest, 1), *(([process_book(t)], n) for t, n in cells.items())]:
+            if books and not rows:
+                rows = await self._ledger.claim_ranges(
+                    lease,
+                    WorkerId(request.worker),
+                    request.units * each,
+                    timedelta(seconds=request.lease_s),
+                    books,
+                )
         now = await self._catalogue.now()
         units: list[m.RangeUnit | m.MergeUnit] = []
         for row in rows:
             # A repeated claim may find leases of a task that has ended since.
             if (task := by_id.get(task_of(row.book))) is not None:
-                units += await self._units(task, row, request.cuts, now)
+                units += await self._units(task, row, cells.get(task.id, 1), request.cuts, now)
         return m.ClaimAnswer(
             lease=lease,
             lease_s=request.lease_s,
@@ -105,8 +111,18 @@ class Claims:
         for book in [book for book in self._chunks if task_of(book) not in active]:
             del self._chunks[book]
 
+    async def _cells(self, task: Task) -> int:
+        """Return how many of the ledger's units make one of a task that goes by time."""
+        assert task.spec.granularity.seconds is not None
+        progress = await self._ledger.progress(process_book(task.id))
+        leases = await self._ledger.leases()
+        workers = len({row.worker for row in leases if task_of(row.book) == task.id})
+        return cells_per_range(
+            task.spec.granularity.seconds, task.spec.events_per_range, progress, workers
+        )
+
     async def _units(
-        self, task: Task, row: LeasedInterval, cuts: list[str], now: datetime
+        self, task: Task, row: LeasedInterval, cells: int, cuts: list[str], now: datetime
     ) -> list[m.RangeUnit | m.MergeUnit]:
         chunk = (await self._chunks_of(row.book))[row.chunk]
         if is_merge(row.book):
@@ -115,8 +131,9 @@ class Claims:
             dataset = await self._catalogue.dataset(task.spec.dataset)
             self._files[task.id] = {file.lfn: file for file in dataset.files}
         file = self._files[task.id][chunk.lfn]
+        grid_start = row.entry_start if cells > 1 else chunk.entry_start
         intervals = units_of(
-            (row.entry_start, row.entry_stop), chunk.entry_start, task.spec.events_per_range
+            (row.entry_start, row.entry_stop), grid_start, cells * task.spec.events_per_range
         )
         units: list[m.RangeUnit | m.MergeUnit] = []
         for run in in_runs(intervals, _entries_together(file, task.spec.tree, cuts)):

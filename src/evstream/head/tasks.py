@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from evstream.domain.dataset import Dataset
 from evstream.domain.errors import ConflictError
 from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.ledger import BookRules, Commit
-from evstream.domain.names import DatasetName, Lfn, TaskId
+from evstream.domain.names import TaskId
 from evstream.domain.outputs import OutputRecord
-from evstream.domain.splitting import plan_chunks
 from evstream.domain.states import TaskState
-from evstream.domain.task import Task, TaskSpec, is_merge, merge_book, process_book, task_of
+from evstream.domain.task import Task, is_merge, merge_book, process_book, task_of
 from evstream.head.books import books_of, merge_progress
+from evstream.head.planning import TaskPlanner
 from evstream.head.plans import Planner
-from evstream.head.slices import choose_branches, choose_tree
 from evstream.ports import Catalogue, Formats, Ledger
 from evstream.wire import messages as m
 
@@ -27,7 +25,7 @@ class Tasks:
     def __init__(
         self, catalogue: Catalogue, ledger: Ledger, planner: Planner, formats: Formats
     ) -> None:
-        self._formats = formats
+        self._task_planner = TaskPlanner(catalogue, ledger, formats)
         self._catalogue = catalogue
         self._ledger = ledger
         self._planner = planner
@@ -40,27 +38,10 @@ class Tasks:
         RequestError
             Something in it cannot work; it names what, and what would.
         """
-        dataset = await self._catalogue.dataset(DatasetName(new.dataset))
-        tree = choose_tree(dataset, new.tree)
-        branches = await choose_branches(
-            self._catalogue, self._formats, dataset.files[0], tree, new.branches
-        )
-        spec = TaskSpec(
-            name=new.name,
-            dataset=dataset.name,
-            tree=tree,
-            payload=new.payload,
-            branches=branches,
-            events_per_range=new.events_per_range,
-            outputs=new.outputs,
-            limits=new.limits,
-        )
-        spec.check()
-        for file in dataset.files[1:]:
-            await choose_branches(self._catalogue, self._formats, file, tree, new.branches)
-        chunks = plan_chunks(wanted_of(dataset, tree), spec.events_per_range)
+        planned = await self._task_planner.plan(new)
+        spec = planned.spec
         rules = BookRules(spec.events_per_range, spec.limits.failures_max, spec.limits.losses_max)
-        task = await self._catalogue.add_task(spec, request_id, rules, chunks)
+        task = await self._catalogue.add_task(spec, request_id, rules, planned.chunks)
         if task.spec != spec:
             raise ConflictError(
                 f"this Idempotency-Key has made task {task.id}, which is another one",
@@ -68,6 +49,16 @@ class Tasks:
                 task=task.id,
             )
         return task
+
+    async def preview(self, new: m.NewTask) -> m.TaskPreview:
+        """Tell what a request would come to; nothing is begun.
+
+        Raises
+        ------
+        RequestError
+            Something in it cannot work; it names what, and what would.
+        """
+        return await self._task_planner.preview(new)
 
     async def cancel(self, task_id: TaskId) -> Task:
         """Close what is not done; what is committed stays committed.
@@ -172,13 +163,6 @@ class Tasks:
             merged=merged,
             url=self._planner.fetch_output(output.name, now),
         )
-
-
-def wanted_of(dataset: Dataset, tree: str) -> Iterable[tuple[Lfn, Iterable[Interval]]]:
-    """Yield the wanted intervals of each file, in the dataset's order."""
-    for file in dataset.files:
-        whole = ((0, file.trees[tree]),) if file.trees[tree] else ()
-        yield file.lfn, file.asked.get(tree, whole)
 
 
 def merge_covers(pieces: Iterable[tuple[str, int, int]]) -> list[tuple[str, int, int]]:

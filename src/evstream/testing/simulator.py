@@ -27,6 +27,7 @@ from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
 from evstream.client import Connection, Service
 from evstream.domain.errors import EvstreamError, PayloadError
+from evstream.domain.granularity import Granularity
 from evstream.domain.names import TaskId, WorkerId
 from evstream.domain.payload import Payload
 from evstream.domain.receipt import check_ledger
@@ -215,7 +216,7 @@ class Simulation:
             name="simulated",
             dataset=dataset.name,
             payload=Payload("copy {input} {output}"),
-            events_per_range=self._scenario.events_per_range,
+            granularity=Granularity(events=self._scenario.events_per_range),
             outputs=(OutputStream(merge=self._scenario.merge),),
         )
         return await service.submit(new, "the-one-task")

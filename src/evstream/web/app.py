@@ -19,6 +19,7 @@ from evstream.web.content_routes import content_routes
 from evstream.web.doors import Doors
 from evstream.web.replies import problem_reply, reply
 from evstream.web.services import Services
+from evstream.web.task_routes import task_routes
 from evstream.web.work_routes import work_routes
 from evstream.wire.messages import Health
 from evstream.wire.signed_urls import UrlSigner
@@ -46,6 +47,7 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
             *content_routes(services),
             *work_routes(services),
             *catalogue_routes(services),
+            *task_routes(services),
             Route("/v1/health", health, methods=["GET"]),
         ],
         middleware=[Middleware(Doors, token=token, signer=signer, clock=clock)],

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.errors import RequestError
+from evstream.domain.granularity import Granularity
 from evstream.domain.ledger import (
     Failure,
     LeasedInterval,
@@ -117,9 +118,35 @@ class NewTask(Message, frozen=True):
     payload: Payload
     tree: str = ""
     branches: list[str] = []
-    events_per_range: int = 10_000
+    granularity: Granularity = Granularity()
     outputs: tuple[OutputStream, ...] = (OutputStream(),)
     limits: Limits = Limits()
+
+
+class TaskPreview(Message, frozen=True):
+    """POST /v1/task-previews: what a task would come to; nothing is begun.
+
+    Attributes
+    ----------
+    ranges : int or None
+        None where they go by time.
+    bytes_to_read : int
+        Of the sources, about.
+    cpu_s, bytes_of_output : float, int or None
+        To expect, by the last task that ran the same payload; None if there was none.
+    warnings : list of str
+        What looks wrong.
+    """
+
+    spec: TaskSpec
+    files: int
+    events: int
+    ranges: int | None
+    bytes_of_source: int
+    bytes_to_read: int
+    cpu_s: float | None
+    bytes_of_output: int | None
+    warnings: list[str]
 
 
 class TaskView(Message, frozen=True):

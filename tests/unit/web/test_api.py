@@ -89,9 +89,9 @@ BAD: list[tuple[str, str, Any, int]] = [
     ("POST", "/v1/tasks", b"{not json", 400),
     ("POST", "/v1/tasks", b"[1]", 400),
     ("POST", "/v1/tasks", {**TASK, "colour": "red"}, 400),
-    ("POST", "/v1/tasks", {**TASK, "events_per_range": "many"}, 400),
-    ("POST", "/v1/tasks", {**TASK, "events_per_range": 0}, 400),
-    ("POST", "/v1/tasks", {**TASK, "events_per_range": 10**30}, 400),
+    ("POST", "/v1/tasks", {**TASK, "granularity": {"events": "many"}}, 400),
+    ("POST", "/v1/tasks", {**TASK, "granularity": {"events": 0}}, 400),
+    ("POST", "/v1/tasks", {**TASK, "granularity": {"events": 10**30}}, 400),
     ("POST", "/v1/tasks", {**TASK, "tree": "Nope"}, 400),
     ("POST", "/v1/tasks", {**TASK, "branches": ["evnt"]}, 400),
     ("POST", "/v1/tasks", {**TASK, "dataset": "user:none"}, 404),
@@ -372,7 +372,7 @@ async def _claim(client: httpx2.AsyncClient, units: int, lease: str, cuts: list[
 
 def test_short_units_share_a_product_for_a_worker_that_can_cut() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
-        await client.post("/v1/tasks", json={**TASK, "events_per_range": 10}, headers=DOOR)
+        await client.post("/v1/tasks", json={**TASK, "granularity": {"events": 10}}, headers=DOOR)
         for lease, cuts in (("l1", []), ("l2", ["parquet"])):
             units = await _claim(client, 2, lease, cuts)
             assert [unit["product_entries"] for unit in units] == [None, None]

@@ -13,7 +13,7 @@ from tests.unit.web.test_api import DOOR, TASK, _with_api
 
 
 async def _claim_and_store(client: httpx2.AsyncClient) -> tuple[dict[str, Any], dict[str, Any]]:
-    await client.post("/v1/tasks", json={**TASK, "events_per_range": 50}, headers=DOOR)
+    await client.post("/v1/tasks", json={**TASK, "granularity": {"events": 50}}, headers=DOOR)
     body = {"worker": "w", "units": 1}
     claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
     unit = claim["units"][0]
@@ -123,7 +123,7 @@ def test_a_reason_without_end_is_cut() -> None:
 
 def test_a_merge_that_does_not_add_up_fails_the_task_and_keeps_its_parts() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
-        task = {**TASK, "events_per_range": 50, "outputs": [{"merge": True}]}
+        task = {**TASK, "granularity": {"events": 50}, "outputs": [{"merge": True}]}
         await client.post("/v1/tasks", json=task, headers=DOOR)
         parts = []
         for entries in (50, 50, 60, 60, 60):

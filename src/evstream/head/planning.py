@@ -1,0 +1,245 @@
+"""Plans of tasks: what a request comes to, before anything is begun."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evstream.domain.dataset import Dataset, SourceFile
+from evstream.domain.granularity import CELLS_PER_CHUNK, Extent, Grid, choose_grid
+from evstream.domain.intervals import Interval
+from evstream.domain.names import DatasetName, Lfn
+from evstream.domain.splitting import RANGES_PER_CHUNK, Chunk, count_units, plan_chunks
+from evstream.domain.states import TaskState
+from evstream.domain.task import TaskSpec, process_book
+from evstream.head.slices import choose_branches, choose_tree
+from evstream.ports import Catalogue, FileIndex, Formats, Ledger
+from evstream.wire import messages as m
+
+FILES_LOOKED_AT_MAX = 100
+"""Clusters and bytes of branches are taken from so many files; the rest will be like them."""
+RANGES_MANY = 1_000_000
+RANGE_BYTES_FEW = 100_000
+RANGE_S_SHORT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """What a request comes to."""
+
+    spec: TaskSpec
+    dataset: Dataset
+    chunks: list[Chunk]
+    grid: Grid
+
+    @property
+    def events(self) -> int:
+        """Events in all."""
+        return sum(chunk.entries for chunk in self.chunks)
+
+    @property
+    def ranges(self) -> int:
+        """Ranges in all; at most, where they go by time."""
+        step = self.spec.events_per_range
+        return sum(
+            count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in self.chunks
+        )
+
+
+class TaskPlanner:
+    """Checks requests against their datasets and splits them."""
+
+    def __init__(self, catalogue: Catalogue, ledger: Ledger, formats: Formats) -> None:
+        self._catalogue = catalogue
+        self._ledger = ledger
+        self._formats = formats
+
+    async def plan(self, new: m.NewTask) -> PlannedTask:
+        """Check a request and split its dataset; nothing is written.
+
+        Raises
+        ------
+        RequestError
+            Something in it cannot work; it names what, and what would.
+        """
+        dataset = await self._catalogue.dataset(DatasetName(new.dataset))
+        tree = choose_tree(dataset, new.tree)
+        branches = await choose_branches(
+            self._catalogue, self._formats, dataset.files[0], tree, new.branches
+        )
+        new.granularity.check()
+        grid = choose_grid(new.granularity, await self._extents(new, dataset, tree))
+        spec = TaskSpec(
+            name=new.name,
+            dataset=dataset.name,
+            tree=tree,
+            payload=new.payload,
+            branches=branches,
+            granularity=new.granularity,
+            events_per_range=grid.events_per_range,
+            outputs=new.outputs,
+            limits=new.limits,
+        )
+        spec.check()
+        for file in dataset.files[1:]:
+            await choose_branches(self._catalogue, self._formats, file, tree, new.branches)
+        per_chunk = RANGES_PER_CHUNK if new.granularity.seconds is None else CELLS_PER_CHUNK
+        chunks = plan_chunks(wanted_of(dataset, tree), spec.events_per_range, per_chunk)
+        return PlannedTask(spec, dataset, chunks, grid)
+
+    async def preview(self, new: m.NewTask) -> m.TaskPreview:
+        """Tell what a request would come to.
+
+        Raises
+        ------
+        RequestError
+        """
+        task = await self.plan(new)
+        indexes = await self._indexes(task.dataset.files)
+        by_time = task.spec.granularity.seconds is not None
+        seconds, output_bytes = await self._experience(task)
+        source_bytes = _bytes_to_read(task, indexes)
+        return m.TaskPreview(
+            spec=task.spec,
+            files=len({chunk.lfn for chunk in task.chunks}),
+            events=task.events,
+            ranges=None if by_time else task.ranges,
+            bytes_of_source=sum(file.fingerprint.size for file in task.dataset.files),
+            bytes_to_read=source_bytes,
+            cpu_s=seconds,
+            bytes_of_output=output_bytes,
+            warnings=[
+                *_warn_of_input(task, indexes),
+                *_warn_of_ranges(task, source_bytes, seconds),
+            ],
+        )
+
+    async def _extents(self, new: m.NewTask, dataset: Dataset, tree: str) -> list[Extent]:
+        if new.granularity.bytes is None and new.granularity.seconds is None:
+            return []
+        indexes = await self._indexes(dataset.files)
+        return [
+            Extent(file.trees[tree], file.fingerprint.size, _cluster(indexes[file.lfn], tree))
+            for file in dataset.files
+            if file.lfn in indexes
+        ]
+
+    async def _indexes(self, files: Iterable[SourceFile]) -> dict[Lfn, FileIndex]:
+        """Return what is known of the first files; an index that has been lost is left out."""
+        found: dict[Lfn, FileIndex] = {}
+        for file in list(files)[:FILES_LOOKED_AT_MAX]:
+            blob = await self._catalogue.source_index(file.fingerprint.digest)
+            if blob is not None:
+                found[file.lfn] = self._formats.named(file.format).load(blob)
+        return found
+
+    async def _experience(self, task: PlannedTask) -> tuple[float | None, int | None]:
+        """Return seconds and bytes to expect, by the last task that ran the same payload."""
+        ended = await self._catalogue.tasks([TaskState.DONE, TaskState.FINISHED])
+        for past in reversed(ended):
+            if past.spec.payload.command == task.spec.payload.command:
+                progress = await self._ledger.progress(process_book(past.id))
+                commits = await self._ledger.commits(process_book(past.id))
+                size = sum(o.size for commit in commits for o in commit.success.outputs)
+                share = task.events / max(progress.finished, 1)
+                return progress.cpu_s * share, round(size * share)
+        return None, None
+
+
+def wanted_of(dataset: Dataset, tree: str) -> Iterable[tuple[Lfn, Iterable[Interval]]]:
+    """Yield the wanted intervals of each file, in the dataset's order."""
+    for file in dataset.files:
+        whole = ((0, file.trees[tree]),) if file.trees[tree] else ()
+        yield file.lfn, file.asked.get(tree, whole)
+
+
+def _cluster(index: FileIndex, tree: str) -> int:
+    """Return how many entries the clusters of a tree hold, 0 if that differs."""
+    sizes = np.diff(index.trees[tree].clusters)
+    if len(sizes) == 1:
+        return int(sizes[0])
+    alike = len(sizes) > 0 and (sizes[:-1] == sizes[0]).all() and sizes[-1] <= sizes[0]
+    return int(sizes[0]) if alike else 0
+
+
+def _bytes_to_read(task: PlannedTask, indexes: dict[Lfn, FileIndex]) -> int:
+    """Return about how many bytes of the sources hold what is asked for."""
+    spec = task.spec
+    wanted: Counter[Lfn] = Counter()
+    for chunk in task.chunks:
+        wanted[chunk.lfn] += chunk.entries
+    looked_at = total = unknown = 0
+    for file in task.dataset.files:
+        if not wanted[file.lfn]:
+            continue
+        share = wanted[file.lfn] / file.trees[spec.tree]
+        index = indexes.get(file.lfn)
+        if spec.branches is None or index is None or not index.trees[spec.tree].branches:
+            size = file.fingerprint.size
+            unknown += round(size * share) if spec.branches is not None and index is None else 0
+            total += round(size * share) if spec.branches is None or index is not None else 0
+            continue
+        chosen = set(spec.branches)
+        branches = index.trees[spec.tree].branches
+        total += round(share * sum(b.compressed_bytes for b in branches if b.name in chosen))
+        looked_at += round(share * file.fingerprint.size)
+    # Files that were not looked at are like those that were.
+    return total + round(unknown * total / looked_at) if looked_at else total + unknown
+
+
+def _warn_of_input(task: PlannedTask, indexes: dict[Lfn, FileIndex]) -> list[str]:
+    """Say what looks wrong with a task's files."""
+    spec, warnings = task.spec, []
+    files = task.dataset.files
+    empty = [file.lfn for file in files if not file.trees[spec.tree]]
+    if empty:
+        warnings.append(f"{_some(empty)}: no events in {spec.tree}")
+    contents = Counter(file.fingerprint.digest for file in files)
+    doubled = [file.lfn for file in files if contents[file.fingerprint.digest] > 1]
+    if doubled:
+        warnings.append(f"{_some(doubled)}: the same content, its events would be counted twice")
+    notes = Counter(
+        note
+        for index in indexes.values()
+        if spec.tree in index.trees
+        for note in index.trees[spec.tree].notes
+    )
+    warnings += [f"of {count} files, cuts leave behind: {note}" for note, count in notes.items()]
+    if "{input}" not in spec.payload.command:
+        warnings.append("the payload never names {input}: it may not look at its events")
+    return warnings
+
+
+def _warn_of_ranges(task: PlannedTask, source_bytes: int, cpu_s: float | None) -> list[str]:
+    """Say what looks wrong with a task's granularity."""
+    spec, ranges, warnings = task.spec, max(task.ranges, 1), []
+    if task.grid.note:
+        warnings.append(task.grid.note)
+    if spec.granularity.seconds is not None:
+        longest = spec.granularity.seconds
+    else:
+        longest = (cpu_s or 0.0) / ranges
+        if ranges > RANGES_MANY:
+            warnings.append(f"{ranges} ranges: more events in each would cost less bookkeeping")
+        if ranges > 1 and source_bytes / ranges < RANGE_BYTES_FEW:
+            size = source_bytes // ranges
+            warnings.append(
+                f"a range reads {size} bytes only: its start may cost more than its work"
+            )
+        if ranges == 1:
+            warnings.append("there is one range: one worker will do it all")
+        elif cpu_s is not None and longest < RANGE_S_SHORT:
+            warnings.append(f"a range takes about {longest:.2g} s only, by the last such task")
+    if longest > spec.payload.wall_s_max:
+        warnings.append(
+            f"a range takes about {longest:.0f} s, and counts as hung after "
+            f"{spec.payload.wall_s_max:.0f} s"
+        )
+    return warnings
+
+
+def _some(names: list[Lfn]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
