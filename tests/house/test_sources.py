@@ -17,7 +17,7 @@ SOURCES = sorted((REPOSITORY / "src").rglob("*.py"))
 HOUSE = [*SOURCES, *(p for d in ("bench", "demo", "tools") for p in (REPOSITORY / d).glob("*.py"))]
 
 # Names of import packages that differ from those of their distributions.
-_IMPORTED_AS = {"ROOT": "root"}
+_IMPORTED_AS = {"ruamel": "ruamel.yaml", "ROOT": "root"}
 # Kinds of host, so that this file names none: an index of packages, a mirror of Debian's.
 _INDEX_HOST = re.compile(
     r"\b(?:files\.)?(?:pythonhosted|pypi)\.org/|\bdeb\.debian\.org|\bregistry\.npmjs\.org"

@@ -24,7 +24,7 @@ from evstream.cli.progress import describe
 from evstream.cli.service import Json, run_async, settings_of
 from evstream.cli.status import watch_task
 from evstream.cli.summary import Summary, summarize
-from evstream.cli.task_options import TaskOptions
+from evstream.cli.task_options import DEFAULT_OPTIONS, TaskOptions
 from evstream.cli.workers import Workers
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
@@ -78,7 +78,7 @@ def run(
     *inputs: Annotated[
         str, Parameter(help="Files, globs, folders, URLs, or a coffea fileset JSON.")
     ],
-    options: TaskOptions,
+    options: TaskOptions = DEFAULT_OPTIONS,
     workers: Annotated[int | None, Parameter(help="Worker processes; default one a core.")] = None,
     output: Annotated[str, Parameter(help="Folder for the results.")] = "evstream-output",
     dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
@@ -97,10 +97,12 @@ def run(
     if not output.strip():
         raise RequestError("--output is empty", hint="name a folder, or . for this one")
     folder = Path(output).absolute()
-    check_program(options.payload)
-    files = NewDataset(expand_inputs(list(inputs), dataset, besides=folder))
-    task = options.new_task("", tree_of_inputs(list(inputs), dataset))
-    warn_of_shell_words(options.payload)
+    described = options.describe(list(inputs), dataset)
+    check_program(described.payload.command)
+    files = NewDataset(expand_inputs(described.inputs, described.dataset, besides=folder))
+    tree = tree_of_inputs(described.inputs, described.dataset)
+    task = described.request("", tree)
+    warn_of_shell_words(described.payload.command)
     state = folder / STATE_FOLDER
     new_output, new_state = not folder.exists(), not state.exists()
     _make_folder(Path(output))

@@ -10,16 +10,17 @@ from cyclopts import Parameter
 from evstream.cli.payload_checks import warn_of_shell_words
 from evstream.cli.printing import print_json, print_pairs, size_text
 from evstream.cli.service import DEFAULT_DOOR, Door
-from evstream.cli.task_options import TaskOptions
+from evstream.cli.task_options import DEFAULT_OPTIONS, TaskOptions
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
+from evstream.client.task_file import TaskFile
 from evstream.domain.errors import NotFoundError
-from evstream.wire.messages import NewDataset, TaskPreview, TaskView
+from evstream.wire.messages import NewDataset, NewTask, TaskPreview, TaskView
 
 
 def submit(
     *inputs: Annotated[str, Parameter(help="A registered dataset, or files as for 'run'.")],
-    options: TaskOptions,
+    options: TaskOptions = DEFAULT_OPTIONS,
     dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
     dry_run: Annotated[
         bool, Parameter(negative="", help="Tell what it would come to; begin nothing.")
@@ -32,14 +33,14 @@ def submit(
 
         evstream submit user:dimuons --payload 'python skim.py {input} {output}'
     """
-    warn_of_shell_words(options.payload)
+    task = options.describe(list(inputs), dataset)
+    warn_of_shell_words(task.payload.command)
     if dry_run:
-        _preview(list(inputs), options, dataset, door)
+        _preview(task, door)
         return
 
     async def work(service: Service) -> TaskView:
-        name, tree = await _dataset(service, list(inputs), dataset)
-        return await service.submit(options.new_task(name, tree))
+        return await service.submit(await _request(service, task))
 
     view = door.ask(work)
     if door.json:
@@ -48,10 +49,9 @@ def submit(
         print(view.id)
 
 
-def _preview(inputs: list[str], options: TaskOptions, fileset: str, door: Door) -> None:
+def _preview(task: TaskFile, door: Door) -> None:
     async def work(service: Service) -> TaskPreview:
-        name, tree = await _dataset(service, inputs, fileset)
-        return await service.preview(options.new_task(name, tree))
+        return await service.preview(await _request(service, task))
 
     view = door.ask(work)
     if door.json:
@@ -82,12 +82,13 @@ def _preview(inputs: list[str], options: TaskOptions, fileset: str, door: Door) 
         print(f"warning: {warning}", file=sys.stderr)
 
 
-async def _dataset(service: Service, inputs: list[str], fileset: str) -> tuple[str, str]:
-    """Return the dataset that inputs mean, registered if it was not, and its tree."""
-    if len(inputs) == 1:
+async def _request(service: Service, task: TaskFile) -> NewTask:
+    """Return the request for a task; its dataset is registered if it was not."""
+    if len(task.inputs) == 1:
         try:
-            return (await service.dataset(inputs[0])).name, ""
+            return task.request((await service.dataset(task.inputs[0])).name, "")
         except NotFoundError:
             pass
-    files = expand_inputs(inputs, fileset)
-    return (await service.add_dataset(NewDataset(files))).name, tree_of_inputs(inputs, fileset)
+    files = expand_inputs(task.inputs, task.dataset)
+    name = (await service.add_dataset(NewDataset(files))).name
+    return task.request(name, tree_of_inputs(task.inputs, task.dataset))

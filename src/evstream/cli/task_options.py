@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from cyclopts import Parameter
+from msgspec.structs import replace
 
 from evstream.client.inputs import absolute_words
+from evstream.client.task_file import TaskFile, read_task_file
+from evstream.domain.errors import RequestError
 from evstream.domain.granularity import Granularity
-from evstream.domain.payload import Payload, split_command
-from evstream.domain.streams import OutputStream
-from evstream.domain.task import Limits
-from evstream.wire.messages import NewTask
+from evstream.domain.payload import Payload
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class TaskOptions:
-    """Flags that describe a task."""
+    """Flags that describe a task; each outweighs what a task file says."""
 
     payload: Annotated[
         str,
@@ -26,7 +27,11 @@ class TaskOptions:
             help="Command run once per event range, without a shell. {input} and {output} "
             "stand for its files, {entry_start}, {entry_stop} and {range_id} for the range."
         ),
-    ]
+    ] = ""
+    task_file: Annotated[
+        Path | None,
+        Parameter(help="YAML with the task in it; 'evstream task init' writes one."),
+    ] = None
     tree: Annotated[str, Parameter(help="Tree to process, where there are several.")] = ""
     branches: Annotated[
         tuple[str, ...],
@@ -47,41 +52,64 @@ class TaskOptions:
         Parameter(help="Instead: wall seconds per range, about, by what events took so far."),
     ] = None
     merge: Annotated[
-        bool,
+        bool | None,
         Parameter(negative="", help="Merge the outputs into one file, in entry order."),
-    ] = False
-    output_suffix: Annotated[str, Parameter(help="Suffix of the payload's output.")] = ".root"
+    ] = None
+    output_suffix: Annotated[
+        str | None, Parameter(help="Suffix of the payload's output; default .root.")
+    ] = None
     payload_s_max: Annotated[
-        float, Parameter(help="Wall seconds after which a payload counts as hung.")
-    ] = 3600.0
-    failures_max: Annotated[int, Parameter(help="Failures after which a range is set aside.")] = 3
+        float | None,
+        Parameter(help="Wall seconds after which a payload counts as hung; default 3600."),
+    ] = None
+    failures_max: Annotated[
+        int | None, Parameter(help="Failures after which a range is set aside; default 3.")
+    ] = None
     losses_max: Annotated[
-        int, Parameter(help="Workers lost while they ran a range before it is set aside.")
-    ] = 30
+        int | None,
+        Parameter(help="Workers lost while they ran a range before it is set aside; default 30."),
+    ] = None
     name: Annotated[str, Parameter(help="Name of the task; default from the payload.")] = ""
 
-    def new_task(self, dataset: str, tree: str) -> NewTask:
-        """Return the request for a task on a registered dataset.
+    def describe(self, inputs: list[str], dataset: str) -> TaskFile:
+        """Return the whole description: the task file's, with what flags say in its place.
 
         Raises
         ------
-        RequestError, LimitError
-            A flag cannot work, whatever the dataset.
+        RequestError
+            No payload is given, or the task file is none.
         """
-        granularity = Granularity(
-            self.events_per_range, self.bytes_per_range, self.seconds_per_range
+        if self.task_file is not None:
+            base = read_task_file(self.task_file)
+        elif self.payload:
+            base = TaskFile(Payload(absolute_words(self.payload)))
+        else:
+            raise RequestError("no payload is given", hint="give --payload or --task-file")
+        sizes = (self.events_per_range, self.bytes_per_range, self.seconds_per_range)
+        given: dict[str, Any] = {
+            "inputs": inputs,
+            "dataset": dataset,
+            "name": self.name,
+            "tree": self.tree,
+            "branches": list(self.branches),
+        }
+        given = {name: value for name, value in given.items() if value}
+        if sizes != (None, None, None):
+            given["granularity"] = Granularity(*sizes)
+        command = absolute_words(self.payload) if self.payload else None
+        first, *rest = base.outputs or TaskFile.outputs
+        return replace(
+            base,
+            payload=_with(base.payload, command=command, wall_s_max=self.payload_s_max),
+            outputs=(_with(first, suffix=self.output_suffix, merge=self.merge), *rest),
+            limits=_with(base.limits, failures_max=self.failures_max, losses_max=self.losses_max),
+            **given,
         )
-        granularity.check()
-        words = split_command(self.payload)
-        payload = Payload(absolute_words(self.payload), self.payload_s_max)
-        payload.check()
-        return NewTask(
-            name=self.name or words[0].rsplit("/", 1)[-1],
-            dataset=dataset,
-            payload=payload,
-            tree=self.tree or tree,
-            branches=list(self.branches),
-            granularity=granularity,
-            outputs=(OutputStream(suffix=self.output_suffix, merge=self.merge),),
-            limits=Limits(self.failures_max, self.losses_max),
-        )
+
+
+def _with(part: Any, **flags: Any) -> Any:
+    """Return a part of a task with what flags say in its place."""
+    return replace(part, **{name: value for name, value in flags.items() if value is not None})
+
+
+DEFAULT_OPTIONS = TaskOptions()

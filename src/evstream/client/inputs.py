@@ -216,16 +216,21 @@ def tree_of_inputs(inputs: list[str], dataset: str = "") -> str:
     return trees.pop() or "" if len(trees) == 1 else ""
 
 
-def absolute_words(payload: str) -> str:
-    """Return a command line whose words that name files here do so from anywhere.
+def absolute_words(payload: str, folder: Path = Path()) -> str:
+    """Return a command line whose words that name files do so from anywhere.
 
     A payload runs in a folder of its own, where a relative path means nothing.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the words are looked for; by default here.
     """
     words = split_command(payload)
     placed = [
         # A bare program is looked for on the PATH, whatever lies here.
-        _absolute(Path(word))
-        if "{" not in word and (place or "/" in word) and Path(word).is_file()
+        _absolute(folder / word)
+        if "{" not in word and (place or "/" in word) and (folder / word).is_file()
         else word
         for place, word in enumerate(words)
     ]

@@ -1,0 +1,177 @@
+"""Task files: everything that describes a task, in YAML."""
+
+from __future__ import annotations
+
+import glob
+import re
+from importlib.resources import files
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from evstream.client.inputs import absolute_words
+from evstream.domain.errors import AccessError, LimitError, NotFoundError, RequestError
+from evstream.domain.granularity import Granularity
+from evstream.domain.payload import Payload, split_command
+from evstream.domain.streams import OutputStream
+from evstream.domain.task import Limits
+from evstream.wire.messages import Message, NewTask
+
+TASK_FILE_BYTES_MAX = 1 << 20
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+
+
+class TaskFile(Message, frozen=True):
+    """What a task file holds: the parts of a request, and its inputs.
+
+    Attributes
+    ----------
+    inputs : list of str
+        A registered dataset, or files, folders, globs and URLs; paths count from the
+        task file's folder.
+    dataset : str
+        Which dataset of a coffea fileset.
+    """
+
+    payload: Payload
+    inputs: list[str] = []
+    dataset: str = ""
+    name: str = ""
+    tree: str = ""
+    branches: list[str] = []
+    granularity: Granularity = Granularity()
+    outputs: tuple[OutputStream, ...] = (OutputStream(),)
+    limits: Limits = Limits()
+
+    def placed(self, folder: Path) -> TaskFile:
+        """Return it with the paths in it counted from a folder."""
+        return msgspec.structs.replace(
+            self,
+            inputs=[_placed_input(text, folder) for text in self.inputs],
+            payload=msgspec.structs.replace(
+                self.payload, command=absolute_words(self.payload.command, folder)
+            ),
+        )
+
+    def request(self, dataset: str, tree: str) -> NewTask:
+        """Return the request for a task on a registered dataset.
+
+        Parameters
+        ----------
+        tree : str
+            That the inputs name; what the file says counts first.
+
+        Raises
+        ------
+        RequestError, LimitError
+            Something cannot work, whatever the dataset.
+        """
+        self.granularity.check()
+        self.payload.check()
+        words = split_command(self.payload.command)
+        return NewTask(
+            name=self.name or words[0].rsplit("/", 1)[-1],
+            dataset=dataset,
+            payload=self.payload,
+            tree=self.tree or tree,
+            branches=self.branches,
+            granularity=self.granularity,
+            outputs=self.outputs,
+            limits=self.limits,
+        )
+
+
+def _placed_input(text: str, folder: Path) -> str:
+    # What is no path from here may be a dataset's name.
+    path = folder / Path(text).expanduser()
+    there = "://" not in text and (path.exists() or glob.has_magic(text))
+    return str(path) if there else text
+
+
+def read_task_file(path: Path) -> TaskFile:
+    """Read a task file.
+
+    Raises
+    ------
+    RequestError
+        It is no YAML, or no task; with line and column.
+    NotFoundError, AccessError
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise NotFoundError(
+            f"there is no file {path}", hint="write one with 'evstream task init'"
+        ) from error
+    except OSError as error:
+        raise AccessError(f"{path} may not be read: {error.strerror}") from error
+    if len(content) > TASK_FILE_BYTES_MAX:
+        raise LimitError(
+            f"{path} has {len(content)} bytes",
+            hint=f"task files have {TASK_FILE_BYTES_MAX} at most",
+        )
+    from ruamel.yaml import YAML  # Costs time that only task files need.
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        # Plain values to check, and the same once more with the places where they stand.
+        plain = YAML(typ="safe", pure=True).load(content)
+        placed = YAML(typ="rt", pure=True).load(content)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise RequestError(
+            f"{where}: {error.problem or error.context}", hint="see 'evstream task init'"
+        ) from error
+    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: {error}", hint="see 'evstream task init'") from error
+    try:
+        return msgspec.convert(plain, TaskFile).placed(path.absolute().parent)
+    except (msgspec.ValidationError, RecursionError) as error:
+        what, _, at = str(error).partition(" - at ")
+        line, column = _place(placed, at.strip("`"), what)
+        field = at.strip("`").removeprefix("$").removeprefix(".")
+        raise RequestError(
+            f"{path}:{line}:{column}: {f'{field}: ' if field else ''}{what[:1].lower()}{what[1:]}",
+            hint="see 'evstream task init', which writes a file with every field",
+        ) from error
+
+
+def template() -> str:
+    """Return a task file with every field, commented."""
+    return (files("evstream.client") / "task_template.yaml").read_text(encoding="utf-8")
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of task files."""
+    made = msgspec.json.schema(TaskFile)
+    for part in made["$defs"].values():
+        # Python strips the indentation of docstrings since 3.13.
+        part["description"] = cleandoc(part["description"])
+    return made
+
+
+def _place(node: Any, path: str, what: str) -> tuple[int, int]:
+    """Return line and column, from 1, of what a message of msgspec is about.
+
+    Parameters
+    ----------
+    path : str
+        Such as ``$.outputs[0].merge``; empty for the whole.
+    what : str
+        The message; an unknown field is named in it, not in the path.
+    """
+    line, column = 0, 0
+    for name, index in _STEP.findall(path):
+        key: Any = int(index) if index else name
+        try:
+            line, column = node.lc.item(key) if index else node.lc.value(key)
+            node = node[key]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            return line + 1, column + 1
+    unknown = re.search(r"unknown field `(.*)`", what)
+    if unknown and hasattr(node, "lc"):
+        line, column = node.lc.key(unknown[1])
+    return line + 1, column + 1

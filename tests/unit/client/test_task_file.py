@@ -1,0 +1,128 @@
+"""Task files: read as they are meant, and refused with the place where they are wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from evstream.cli.task_file import init
+from evstream.client.task_file import TaskFile, read_task_file, schema, template
+from evstream.domain.errors import ConflictError, LimitError, NotFoundError, RequestError
+from evstream.domain.granularity import Granularity
+
+SCHEMA = Path(__file__).parents[3] / "docs/reference/task-file.schema.json"
+WHOLE = """
+inputs: [data, user:zmumu, "root://host//x.root", here*.root]
+name: skim
+branches: [run, no, on]
+payload:
+  command: python skim.py {input} {output}
+  wall_s_max: 7.5e+1
+granularity: {seconds: 600}
+outputs:
+  - suffix: .parquet
+    merge: true
+limits: {failures_max: 5}
+"""
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "task.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def test_a_file_is_read_whole_and_its_paths_count_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "skim.py").write_text("")
+    task = read_task_file(write(tmp_path, WHOLE))
+    near = [str(tmp_path / "data"), "user:zmumu", "root://host//x.root"]
+    assert task.inputs == [*near, str(tmp_path / "here*.root")]
+    assert task.branches == ["run", "no", "on"]
+    assert shlex.split(task.payload.command)[1:] == [
+        f"{tmp_path / 'skim.py'}",
+        "{input}",
+        "{output}",
+    ]
+    assert task.payload.wall_s_max == 75.0
+    assert task.granularity == Granularity(seconds=600.0)
+    request = task.request("user:x", "Events")
+    assert (request.tree, request.name) == ("Events", "skim")
+    assert (request.outputs[0].suffix, request.outputs[0].merge) == (".parquet", True)
+    assert request.limits.failures_max == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "what"),
+    [
+        ("payload:\n  comand: cp\n", "2:3", "payload: object contains unknown field `comand`"),
+        ("payload: {command: x}\nname: 3\n", "2:7", "name: expected `str`, got `int`"),
+        ("payload: {command: x}\nbranches: [a,\n  7]\n", "3:3", "branches[1]: expected `str`"),
+        ("payload:\n  command: x\n  wall_s_max: yes\n", "3:15", "expected `float`, got `str`"),
+        ("payload: {command: x}\noutputs:\n- name: a\n  merg: true\n", "4:3", "unknown field"),
+        ("name: x\n", "1:1", "missing required field `payload`"),
+        ("- a\n", "1:1", "expected `object`, got `array`"),
+        ("", "1:1", "expected `object`, got `null`"),
+        ("payload: {command: x}\npayload: {command: y}\n", "2:1", "found duplicate key"),
+        ("payload: [\n", "2:1", "expected the node content"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(
+    text: str, place: str, what: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(RequestError, match=re.escape(what)) as caught:
+        read_task_file(path)
+    assert caught.value.message.startswith(f"{path}:{place}: ")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\xfa", b"a: \x00", b"%YAML 9.9\n---\na: !!x y\n"])
+def test_what_is_no_text_is_refused(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(RequestError):
+        read_task_file(write(tmp_path, content))
+
+
+def test_files_that_are_not_there_or_too_large_are_told(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no file"):
+        read_task_file(tmp_path / "none.yaml")
+    with pytest.raises(LimitError, match="bytes"):
+        read_task_file(write(tmp_path, "#" * (1 << 21)))
+
+
+def test_the_template_is_a_task_and_names_every_field(tmp_path: Path) -> None:
+    assert read_task_file(write(tmp_path, template())).payload.command == "cp {input} {output}"
+    said = set(re.findall(r"^[# -]*(\w+):", template(), re.MULTILINE))
+    assert _fields(TaskFile) <= said
+    # What is commented out is as good as what is not.
+    opened = re.sub(r"^( *)# (?=\w+:(\s|$)|  )", r"\1", template(), flags=re.MULTILINE)
+    opened = re.sub(r"^  (bytes|seconds):.*\n", "", opened, flags=re.MULTILINE)
+    task = read_task_file(write(tmp_path, opened))
+    defaults = TaskFile(task.payload)
+    assert (task.outputs, task.limits) == (defaults.outputs, defaults.limits)
+    assert task.granularity == Granularity(events=10_000)
+
+
+def _fields(kind: type) -> set[str]:
+    found: set[str] = set()
+    for field in msgspec.structs.fields(kind):
+        found.add(field.name)
+        for part in (field.type, *getattr(field.type, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, msgspec.Struct):
+                found |= _fields(part)
+    return found
+
+
+def test_the_schema_on_the_page_is_the_true_one() -> None:
+    assert json.loads(SCHEMA.read_bytes()) == json.loads(json.dumps(schema()))
+
+
+def test_a_template_replaces_nothing(tmp_path: Path) -> None:
+    init(tmp_path / "new.yaml")
+    with pytest.raises(ConflictError, match="is there"):
+        init(tmp_path / "new.yaml")
