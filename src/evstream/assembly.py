@@ -108,7 +108,7 @@ class Application:
             datasets=Datasets(catalogue, parts.opener, parts.offload, parts.formats),
             tasks=Tasks(catalogue, ledger, planner, parts.formats),
             claims=Claims(catalogue, ledger, planner),
-            reports=Reports(ledger, parts.store, self._finishing.nudge),
+            reports=Reports(catalogue, ledger, parts.store, self._finishing.nudge),
             finishing=self._finishing,
             slices=Slices(catalogue, planner, parts.formats),
             products=self._products,

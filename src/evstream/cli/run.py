@@ -36,7 +36,7 @@ from evstream.domain.errors import (
     LimitError,
     RequestError,
 )
-from evstream.domain.receipt import MERGED_STEM
+from evstream.domain.receipt import ExportNames
 from evstream.domain.states import TaskState
 from evstream.wire.messages import FailureView, NewDataset, NewTask, TaskView, encode
 
@@ -211,9 +211,11 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
 
 def _refuse_results_of_others(job: _Job) -> None:
     """Refuse a folder with results that would be replaced, before anything is computed."""
-    for name in (RECEIPT_NAME, f"{MERGED_STEM}{job.task.outputs[0].suffix}"):
+    names = ExportNames(job.task.outputs)
+    merged = [names.merged(stream.name) for stream in job.task.outputs if stream.merge]
+    for name in (RECEIPT_NAME, *merged):
         path = job.output / name
-        if os.path.lexists(path) and (job.task.outputs[0].merge or name == RECEIPT_NAME):
+        if os.path.lexists(path):
             raise ConflictError(
                 f"{path} is there and is not of this job (its input, payload or flags differ)",
                 hint="choose another --output, or move it away",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from msgspec.structs import replace
 
+from evstream.cli.stream_options import further_streams
 from evstream.client.inputs import absolute_words
 from evstream.client.task_file import TaskFile, read_task_file
 from evstream.domain.errors import RequestError
@@ -58,6 +59,14 @@ class TaskOptions:
     output_suffix: Annotated[
         str | None, Parameter(help="Suffix of the payload's output; default .root.")
     ] = None
+    stream: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="A further output stream, as NAME=SUFFIX for the file that {output:NAME} names, "
+            "or NAME=GLOB for the files in the payload's working directory that match.",
+        ),
+    ] = ()
     payload_s_max: Annotated[
         float | None,
         Parameter(help="Wall seconds after which a payload counts as hung; default 3600."),
@@ -98,10 +107,11 @@ class TaskOptions:
             given["granularity"] = Granularity(*sizes)
         command = absolute_words(self.payload) if self.payload else None
         first, *rest = base.outputs or TaskFile.outputs
+        first = _with(first, suffix=self.output_suffix, merge=self.merge)
         return replace(
             base,
             payload=_with(base.payload, command=command, wall_s_max=self.payload_s_max),
-            outputs=(_with(first, suffix=self.output_suffix, merge=self.merge), *rest),
+            outputs=(first, *rest, *further_streams(self.stream, merge=first.merge)),
             limits=_with(base.limits, failures_max=self.failures_max, losses_max=self.losses_max),
             **given,
         )

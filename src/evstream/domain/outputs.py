@@ -11,7 +11,7 @@ from evstream.domain.names import LeaseId, TaskId
 _STREAM = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 _NAME = re.compile(
     r"tasks/(?P<task>\d+)/(?P<stream>" + _STREAM + r")"
-    r"/(?P<book>\d+)-(?P<chunk>\d+)-(?P<start>\d+)-(?P<stop>\d+)"
+    r"/(?P<book>\d+)-(?P<chunk>\d+)-(?P<start>\d+)-(?P<stop>\d+)(?:-(?P<number>[1-9]\d*))?"
     r"\.a(?P<attempt>\d+)\.(?P<lease>[A-Za-z0-9_-]+)(?P<suffix>(?:\.[A-Za-z0-9]+)*)",
     re.ASCII,
 )
@@ -45,6 +45,11 @@ class OutputName:
     Object stores cannot rename, so the name itself says which attempt under which
     lease made the file. Once that lease is gone and the name is not committed, the
     file can never become part of a result, and the sweeper may take it.
+
+    Attributes
+    ----------
+    number : int
+        Tells the files that one unit leaves for one stream apart; 0 for the first.
     """
 
     task: TaskId
@@ -56,11 +61,13 @@ class OutputName:
     attempt: int
     lease: LeaseId
     suffix: str
+    number: int = 0
 
     def __str__(self) -> str:
+        number = f"-{self.number}" if self.number else ""
         return (
-            f"tasks/{self.task}/{self.stream}/{self.book}-{self.chunk}-"
-            f"{self.entry_start}-{self.entry_stop}.a{self.attempt}.{self.lease}{self.suffix}"
+            f"tasks/{self.task}/{self.stream}/{self.book}-{self.chunk}-{self.entry_start}-"
+            f"{self.entry_stop}{number}.a{self.attempt}.{self.lease}{self.suffix}"
         )
 
     @classmethod
@@ -85,6 +92,7 @@ class OutputName:
             attempt=int(found["attempt"]),
             lease=LeaseId(found["lease"]),
             suffix=found["suffix"],
+            number=int(found["number"] or 0),
         )
 
 

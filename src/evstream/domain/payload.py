@@ -10,6 +10,8 @@ from msgspec import Struct
 from evstream.domain.errors import LimitError, RequestError
 
 PLACEHOLDERS = ("input", "output", "entry_start", "entry_stop", "range_id")
+_PLACEHOLDER = re.compile(r"\{(\w+(?::[A-Za-z0-9._-]+)?)\}")
+"""Behind a colon stands the name of an output stream."""
 WALL_S_MAX = 31_536_000.0
 """A year; whoever allows a unit more has mistaken the unit of time."""
 
@@ -20,8 +22,9 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     command : str
-        Command line with ``{input}``, ``{output}``, ``{entry_start}``,
-        ``{entry_stop}`` and ``{range_id}``, run once per range without a shell.
+        Command line with ``{input}``, ``{output}`` or ``{output:STREAM}``,
+        ``{entry_start}``, ``{entry_stop}`` and ``{range_id}``, run once per range without
+        a shell.
     wall_s_max : float
         Wall seconds after which it counts as hung.
     """
@@ -51,7 +54,7 @@ def split_command(command: str) -> list[str]:
     Raises
     ------
     RequestError
-        It is empty, its quotes are not closed, or it never names ``{output}``.
+        It is empty, or its quotes are not closed.
     """
     try:
         words = shlex.split(command)
@@ -61,17 +64,24 @@ def split_command(command: str) -> list[str]:
         ) from error
     if not words:
         raise RequestError("the payload is empty", hint="give a command line")
-    if not any("{output}" in word for word in words):
+    return words
+
+
+def check_output_named(command: str, first_stream: str) -> None:
+    """Refuse a command line that is never told where its first output goes.
+
+    Raises
+    ------
+    RequestError
+    """
+    if not any(name in command for name in ("{output}", f"{{output:{first_stream}}}")):
         raise RequestError(
             "the payload never names {output}",
             hint="pass it where the program takes its output file, as in 'cp {input} {output}'",
         )
-    return words
 
 
 def fill_command(words: list[str], values: dict[str, str]) -> list[str]:
     """Put values in the place of ``{name}``; other braces stay as they are."""
     # In one pass: a value that holds braces is no placeholder.
-    return [
-        re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), word) for word in words
-    ]
+    return [_PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), word) for word in words]

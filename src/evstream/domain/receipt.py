@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from evstream.domain.errors import LimitError, VerificationError
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
 from evstream.domain.ledger import ClosedInterval, Commit, Progress
 from evstream.domain.names import without_secrets
-from evstream.domain.outputs import OutputName, OutputRecord
+from evstream.domain.outputs import OutputRecord
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
 from evstream.domain.states import RangeState, TaskState
+from evstream.domain.streams import OUTPUT_STREAM, OutputStream
 from evstream.domain.task import Task
 
 RECEIPT_VERSION = 1
@@ -57,7 +58,7 @@ def build_receipt(
         Time of day, ISO 8601, UTC.
     """
     lfns = [chunk.lfn for chunk in process.chunks]
-    commits, outputs = _commits_and_outputs(process, merge, lfns)
+    commits, outputs = _commits_and_outputs(process, merge, lfns, ExportNames(task.spec.outputs))
     return {
         "evstream_receipt": RECEIPT_VERSION,
         "issued": issued,
@@ -71,6 +72,10 @@ def build_receipt(
             "payload": task.spec.payload.command,
             "events_per_range": task.spec.events_per_range,
             "merge": task.spec.merges,
+            "streams": [
+                {"name": s.name, "optional": s.optional, "merge": s.merge}
+                for s in task.spec.outputs
+            ],
         },
         "files": _files(dataset, task.spec.tree, process.chunks),
         "commits": commits,
@@ -82,19 +87,19 @@ def build_receipt(
 
 
 def _commits_and_outputs(
-    process: BookOfTask, merge: BookOfTask | None, lfns: Sequence[str]
+    process: BookOfTask, merge: BookOfTask | None, lfns: Sequence[str], names: ExportNames
 ) -> tuple[list[list[Any]], list[dict[str, Any]]]:
     outputs: list[dict[str, Any]] = []
     merged_at: dict[str, int] = {}
     for commit in merge.commits if merge else []:
         for output in commit.success.outputs:
             merged_at[output.stream] = len(outputs)
-            outputs.append(_output(output, f"{MERGED_STEM}{_suffix(output.name)}", None))
+            outputs.append(_output(output, names.merged(output.stream), None))
     commits: list[list[Any]] = []
     for commit in process.commits:
         indexes = []
-        for output in commit.success.outputs:
-            export = _export_name(commit, lfns[commit.chunk], output)
+        for number, output in names.numbered(commit.success.outputs):
+            export = names.of_range(commit, lfns[commit.chunk], output, number)
             indexes.append(len(outputs))
             outputs.append(_output(output, export, merged_at.get(output.stream)))
         interval = [commit.entry_start, commit.entry_stop]
@@ -136,14 +141,38 @@ def _counts(progress: Progress, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _suffix(name: str) -> str:
-    return OutputName.parse(name).suffix
+class ExportNames:
+    """Names of outputs in a folder of results, all different.
 
+    The only stream of a task does not show in them, nor does the number of the only file
+    that a unit leaves for a stream.
+    """
 
-def _export_name(commit: Commit, lfn: str, output: OutputRecord) -> str:
-    stem = lfn.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    where = f"{commit.chunk:05d}-{commit.entry_start}-{commit.entry_stop}"
-    return f"{stem}.{where}{_suffix(output.name)}"
+    def __init__(self, streams: Sequence[OutputStream]) -> None:
+        self._streams = {stream.name: stream for stream in streams}
+
+    def merged(self, stream: str) -> str:
+        """Return the name of a stream's merged output."""
+        return f"{MERGED_STEM}{self._end(stream)}"
+
+    def of_range(self, commit: Commit, lfn: str, output: OutputRecord, number: int) -> str:
+        """Return the name of a range's output, of which it has several in one stream."""
+        stem = lfn.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+        where = f"{commit.chunk:05d}-{commit.entry_start}-{commit.entry_stop}"
+        several = self._streams[output.stream].pattern
+        return f"{stem}.{where}{self._end(output.stream, f'.{number}' if several else '')}"
+
+    @staticmethod
+    def numbered(outputs: Iterable[OutputRecord]) -> Iterator[tuple[int, OutputRecord]]:
+        """Count the outputs of one range within each stream."""
+        counts = Counter[str]()
+        for output in outputs:
+            yield counts[output.stream], output
+            counts[output.stream] += 1
+
+    def _end(self, stream: str, number: str = "") -> str:
+        name = f".{stream}" if len(self._streams) > 1 else ""
+        return f"{name}{number}{self._streams[stream].suffix}"
 
 
 def _output(output: OutputRecord, export: str, merged_into: int | None) -> dict[str, Any]:
@@ -289,6 +318,22 @@ def _entries(rows: Iterable[Sequence[Any]]) -> int:
     return sum(row[2] - row[1] for row in rows)
 
 
+def _check_streams(receipt: dict[str, Any]) -> None:
+    """Every range has left something for each stream that asks for it, and for no other."""
+    # The first receipts did not name the streams; there was one.
+    streams = receipt["task"].get("streams", [{"name": OUTPUT_STREAM, "optional": False}])
+    needed = {stream["name"] for stream in streams if not stream["optional"]}
+    known = {stream["name"] for stream in streams}
+    for lfn, start, stop, _, indexes in receipt["commits"]:
+        left = {receipt["outputs"][index]["stream"] for index in indexes}
+        if needed - left:
+            raise VerificationError(
+                f"{lfn}: entries {[start, stop]} left no output {min(needed - left)!r}"
+            )
+        if left - known:
+            raise VerificationError(f"the task has no output stream {min(left - known)!r}")
+
+
 def _check_outputs(receipt: dict[str, Any]) -> bool:
     """Every range has outputs of its own, and a merge holds what its parts held.
 
@@ -303,8 +348,7 @@ def _check_outputs(receipt: dict[str, Any]) -> bool:
         raise VerificationError("two ranges claim one output")
     if any(not 0 <= index < len(outputs) for index in named):
         raise VerificationError("a range claims an output that is not listed")
-    if without := [row for row in receipt["commits"] if not row[4]]:
-        raise VerificationError(f"{without[0][0]}: entries {without[0][1:3]} left no output")
+    _check_streams(receipt)
     ranges = set(named)
     merges = {index: Counter[str]() for index in range(len(outputs)) if index not in ranges}
     for index in named:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Literal
 
 from msgspec import Struct
 
@@ -28,6 +30,10 @@ MERGEABLE_SUFFIXES = (
 OUTPUT_STREAM = "output"
 SUFFIX_CHARS_MAX = 32
 """With the rest of an output's name it must fit into a file's, 255 bytes."""
+PATTERN_CHARS_MAX = 200
+STREAMS_MAX = 100
+FILES_PER_STREAM_MAX = 1000
+"""Files that one unit leaves for one stream."""
 
 
 class OutputStream(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,12 +43,24 @@ class OutputStream(Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     suffix : str
         Of the file's name; it says in which format it is.
+    pattern : str
+        Glob of the files that belong to the stream, in the unit's directory: any number
+        of them, in the order of their names. Empty if the payload is told the name of
+        the one file, as ``{output:NAME}``.
+    optional : bool
+        A unit may leave nothing for it.
+    entries : {"any", "as input"}
+        How many entries a unit's files must have together: "as input" for as many as
+        the unit has events, in the task's tree or else in the only one.
     merge : bool
         Whether the units' outputs are joined in entry order.
     """
 
     name: str = OUTPUT_STREAM
     suffix: str = ".root"
+    pattern: str = ""
+    optional: bool = False
+    entries: Literal["any", "as input"] = "any"
     merge: bool = False
 
     def check(self) -> None:
@@ -53,19 +71,69 @@ class OutputStream(Struct, frozen=True, forbid_unknown_fields=True):
         LimitError, RequestError
         """
         check_stream_name(self.name)
-        if len(self.suffix) > SUFFIX_CHARS_MAX:
-            raise LimitError(
-                f"the output suffix has {len(self.suffix)} characters",
-                hint=f"give one of at most {SUFFIX_CHARS_MAX}, such as .root",
-                field="outputs.suffix",
-            )
-        if not re.fullmatch(r"(\.[A-Za-z0-9]+)+", self.suffix):
+        self._check_files()
+        if self.entries != "any" and self.suffix not in MERGEABLE_SUFFIXES:
             raise RequestError(
-                f"output suffix {self.suffix!r} is not one",
-                hint="give one such as .root or .txt",
+                f"entries of outputs in {self.suffix} cannot be counted",
+                hint=f"leave entries out, or write {', '.join(MERGEABLE_SUFFIXES)}",
+                field="outputs.entries",
             )
         if self.merge and self.suffix not in MERGEABLE_SUFFIXES:
             raise RequestError(
                 f"outputs in {self.suffix} cannot be merged",
                 hint=f"leave --merge out, or write {', '.join(MERGEABLE_SUFFIXES)}",
             )
+
+    def _check_files(self) -> None:
+        for name, chars_max in (("suffix", SUFFIX_CHARS_MAX), ("pattern", PATTERN_CHARS_MAX)):
+            value = getattr(self, name)
+            if len(value) > chars_max:
+                raise LimitError(
+                    f"the output {name} has {len(value)} characters",
+                    hint=f"give one of at most {chars_max}, such as .root or hist_*.root",
+                    field=f"outputs.{name}",
+                )
+        if not re.fullmatch(r"(\.[A-Za-z0-9]+)+", self.suffix):
+            raise RequestError(
+                f"output suffix {self.suffix!r} is not one",
+                hint="give one such as .root or .txt",
+            )
+        if "/" in self.pattern or (self.pattern and not self.pattern.endswith(self.suffix)):
+            raise RequestError(
+                f"output pattern {self.pattern!r} does not name files that end in {self.suffix}",
+                hint="give a glob of file names without a folder, such as hist_*.root, "
+                "and the suffix that they end in",
+                field="outputs.pattern",
+            )
+
+
+def check_streams(streams: Sequence[OutputStream]) -> None:
+    """Refuse streams that cannot work, alone or together.
+
+    Raises
+    ------
+    LimitError, RequestError
+    """
+    if not 1 <= len(streams) <= STREAMS_MAX:
+        raise LimitError(
+            f"the task has {len(streams)} output streams",
+            hint=f"give it from 1 to {STREAMS_MAX}",
+            field="outputs",
+        )
+    names: set[str] = set()
+    for stream in streams:
+        stream.check()
+        # Both the environment's variables and files must tell them apart.
+        folded = variable_of(stream.name)
+        if folded in names:
+            raise RequestError(
+                f"two output streams are called {stream.name!r}, or almost so",
+                hint="give names that differ in more than case and punctuation",
+                field="outputs.name",
+            )
+        names.add(folded)
+
+
+def variable_of(stream: str) -> str:
+    """Return the end of the environment variable that holds a stream's file."""
+    return re.sub(r"[^A-Z0-9]", "_", stream.upper())

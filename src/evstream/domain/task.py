@@ -10,10 +10,10 @@ from msgspec import Struct
 from evstream.domain.errors import LimitError, RequestError
 from evstream.domain.granularity import Granularity
 from evstream.domain.names import DatasetName, TaskId
-from evstream.domain.payload import Payload
+from evstream.domain.payload import Payload, check_output_named
 from evstream.domain.splitting import check_events_per_range
 from evstream.domain.states import TaskState
-from evstream.domain.streams import OutputStream
+from evstream.domain.streams import OutputStream, check_streams
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,12 +91,10 @@ class TaskSpec:
         check_events_per_range(self.events_per_range)
         self.payload.check()
         self.limits.check()
-        if len(self.outputs) != 1:
-            raise RequestError(
-                f"the task has {len(self.outputs)} output streams", hint="give it one"
-            )
-        for stream in self.outputs:
-            stream.check()
+        check_streams(self.outputs)
+        first = self.outputs[0]
+        if not first.pattern and not first.optional:
+            check_output_named(self.payload.command, first.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from msgspec import structs
+
 from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import RequestError
@@ -179,6 +181,7 @@ class Claims:
     ) -> m.MergeUnit:
         interval = (row.entry_start, row.entry_stop)
         stream = next(each for each in task.spec.outputs if each.name == chunk.lfn)
+        merged = structs.replace(stream, pattern="", optional=False)
         log = _output_name(task, row, interval, LOG_STREAM, ".txt")
         commits = await self._ledger.commits(process_book(task.id))
         lfns = [each.lfn for each in await self._chunks_of(process_book(task.id))]
@@ -196,7 +199,7 @@ class Claims:
                 )
                 for o in merge_inputs(commits, chunk.lfn)
             ],
-            output=self._slot(task, row, interval, stream, now),
+            output=self._slot(task, row, interval, merged, now),
             log=log,
             log_url=self._planner.store_output(log, now),
         )
@@ -210,7 +213,8 @@ class Claims:
         now: datetime,
     ) -> m.OutputSlot:
         name = _output_name(task, row, interval, stream.name, stream.suffix)
-        return m.OutputSlot(stream.name, stream.suffix, name, self._planner.store_output(name, now))
+        url = self._planner.store_output(name, now)
+        return m.OutputSlot(stream.name, stream.suffix, name, url, stream.pattern, stream.optional)
 
 
 def _entries_together(file: SourceFile, tree: str, cuts: list[str]) -> int:

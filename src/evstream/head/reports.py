@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from evstream.domain.errors import EvstreamError, RequestError, TransientError
+from evstream.domain.errors import (
+    EvstreamError,
+    NotFoundError,
+    RequestError,
+    TransientError,
+)
 from evstream.domain.ledger import (
     ERROR_CHARS_MAX,
     FAILURE_KINDS,
@@ -19,11 +24,11 @@ from evstream.domain.ledger import (
 from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.states import Answer
-from evstream.domain.streams import OUTPUT_STREAM
-from evstream.domain.task import is_merge, process_book, task_of
+from evstream.domain.streams import FILES_PER_STREAM_MAX
+from evstream.domain.task import TaskSpec, is_merge, process_book, task_of
 from evstream.head.claims import merge_inputs
-from evstream.ports import Ledger, OutputStore
-from evstream.wire.messages import UnitReport
+from evstream.ports import Catalogue, Ledger, OutputStore
+from evstream.wire.messages import UnitRef, UnitReport
 
 
 class Reports:
@@ -36,8 +41,13 @@ class Reports:
     """
 
     def __init__(
-        self, ledger: Ledger, store: OutputStore, on_change: Callable[[TaskId], None]
+        self,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        store: OutputStore,
+        on_change: Callable[[TaskId], None],
     ) -> None:
+        self._catalogue = catalogue
         self._ledger = ledger
         self._store = store
         self._on_change = on_change
@@ -48,7 +58,10 @@ class Reports:
         A success whose outputs are not in the store is entered as a failure, so that
         the range runs again: a hole can never be committed.
         """
-        checked = await asyncio.gather(*(self._check(report) for report in reports))
+        specs = {task: await self._spec(task) for task in {task_of(r.ref.book) for r in reports}}
+        checked = await asyncio.gather(
+            *(self._check(report, specs[task_of(report.ref.book)]) for report in reports)
+        )
         try:
             return await self._ledger.report_ranges(checked)
         finally:
@@ -56,16 +69,21 @@ class Reports:
             for task in {task_of(report.ref.book) for report in reports}:
                 self._on_change(task)
 
-    async def _check(self, report: UnitReport) -> RangeReport:
+    async def _spec(self, task: TaskId) -> TaskSpec | None:
+        try:
+            return (await self._catalogue.task(task)).spec
+        except NotFoundError:
+            return None  # The ledger will not know it either.
+
+    async def _check(self, report: UnitReport, spec: TaskSpec | None) -> RangeReport:
         if (report.success is None) == (report.failure is None):
             raise RequestError("a report holds either a success or a failure", lease=report.lease)
         _check_numbers(report)
         outcome: Success | Failure | None = report.success
         if report.success is not None:
             try:
-                streams = [output.stream for output in report.success.outputs]
-                if streams != [OUTPUT_STREAM]:
-                    raise RequestError(f"a unit leaves one '{OUTPUT_STREAM}', not {streams}")
+                if spec is not None:
+                    _check_streams(report.ref, report.success.outputs, spec)
                 for output in report.success.outputs:
                     await self._check_output(report, output)
             except TransientError:
@@ -110,6 +128,44 @@ class Reports:
                 )
 
 
+def _check_streams(ref: UnitRef, outputs: Sequence[OutputRecord], spec: TaskSpec) -> None:
+    """Refuse what is not, stream by stream, what the task's units must leave."""
+    by_stream: dict[str, list[OutputRecord]] = {stream.name: [] for stream in spec.outputs}
+    for output in outputs:
+        if output.stream not in by_stream:
+            raise RequestError(f"the task has no output stream {output.stream!r}")
+        by_stream[output.stream].append(output)
+    if len({output.name for output in outputs}) != len(outputs):
+        raise RequestError("a unit's outputs have names of their own")
+    if is_merge(ref.book):
+        if len(outputs) != 1:
+            raise RequestError(f"a merge leaves one output, not {len(outputs)}")
+        return
+    for stream in spec.outputs:
+        left = by_stream[stream.name]
+        files_max = FILES_PER_STREAM_MAX if stream.pattern else 1
+        if not (0 if stream.optional else 1) <= len(left) <= files_max:
+            raise RequestError(f"a unit leaves no {len(left)} files for stream {stream.name!r}")
+        if any(not output.name.endswith(stream.suffix) for output in left):
+            raise RequestError(f"outputs of stream {stream.name!r} end in {stream.suffix}")
+        if left and stream.entries == "as input":
+            _check_entries(stream.name, left, spec.tree, ref.entry_stop - ref.entry_start)
+
+
+def _check_entries(stream: str, outputs: Sequence[OutputRecord], tree: str, events: int) -> None:
+    """Refuse outputs that do not hold an entry for each event of their range."""
+    held = Counter[str]()
+    for output in outputs:
+        held.update(output.entries)
+    if tree not in held and len(held) != 1:
+        raise RequestError(
+            f"stream {stream!r} should hold {events} events, and holds no tree {tree!r}"
+        )
+    found = held[tree] if tree in held else next(iter(held.values()))
+    if found != events:
+        raise RequestError(f"stream {stream!r} holds {found} events, its range has {events}")
+
+
 def _check_made_by(report: UnitReport, name: str, stream: str) -> None:
     """Refuse the name of a file that is not this attempt's own."""
     made, ref = OutputName.parse(name), report.ref
@@ -123,6 +179,7 @@ def _check_made_by(report: UnitReport, name: str, stream: str) -> None:
         attempt=ref.attempt,
         lease=LeaseId(report.lease),
         suffix=made.suffix,
+        number=made.number,
     )
     if made != own:
         raise RequestError(f"{name} is not an output of this attempt")

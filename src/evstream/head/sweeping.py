@@ -71,16 +71,14 @@ class Sweeping:
 
     async def _keep(self, task: Task) -> set[str]:
         """Return the names that are committed and not replaced, and the logs of failures."""
-        replaced = task.spec.merges and task.state in (
-            TaskState.DONE,
-            TaskState.FINISHED,
-        )
+        merged: set[str] = set()
+        if task.state in (TaskState.DONE, TaskState.FINISHED):
+            merged = {stream.name for stream in task.spec.outputs if stream.merge}
         keep: set[str] = set()
         for book in await books_of(self._ledger, task):
             for attempt in await self._ledger.failed_attempts(book):
                 keep.add(attempt.failure.log)
-            if replaced and book == process_book(task.id):
-                continue
+            gone = merged if book == process_book(task.id) else set()
             for commit in await self._ledger.commits(book):
-                keep.update(output.name for output in commit.success.outputs)
+                keep.update(o.name for o in commit.success.outputs if o.stream not in gone)
         return keep

@@ -132,17 +132,18 @@ class Tasks:
         merged: list[Commit] = []
         if task.spec.merges and task.state in (TaskState.DONE, TaskState.FINISHED):
             merged = await self._ledger.commits(merge_book(task_id))
-        if merged:
-            covers = merge_covers((lfns[c.chunk], c.entry_start, c.entry_stop) for c in commits)
-            return [
-                self._output(output, covers, True, now)
-                for commit in merged
-                for output in commit.success.outputs
-            ]
-        return [
+        covers = merge_covers((lfns[c.chunk], c.entry_start, c.entry_stop) for c in commits)
+        views = [
+            self._output(output, covers, True, now)
+            for commit in merged
+            for output in commit.success.outputs
+        ]
+        replaced = {view.stream for view in views}
+        return views + [
             self._output(output, [(lfns[c.chunk], c.entry_start, c.entry_stop)], False, now)
             for c in commits
             for output in c.success.outputs
+            if output.stream not in replaced
         ]
 
     def _output(

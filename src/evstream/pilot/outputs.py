@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from evstream import rootio
 from evstream.client import Service
 from evstream.domain.errors import ConfigError, DataError, EvstreamError
-from evstream.domain.outputs import OutputRecord
+from evstream.domain.outputs import OutputName, OutputRecord
+from evstream.domain.streams import FILES_PER_STREAM_MAX, OUTPUT_STREAM
 from evstream.pilot.concurrency import in_time, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
@@ -34,8 +38,10 @@ class OutputStage:
         self._tools = tools
         self._settings = settings
 
-    async def store(self, slot: OutputSlot, path: Path) -> OutputRecord:
-        """Check an output, store it, and return what is to be committed.
+    async def store(self, slots: Sequence[OutputSlot], directory: Path) -> list[OutputRecord]:
+        """Check what a unit left, store it, and return what is to be committed.
+
+        The files come stream by stream, those of one stream in the order of their names.
 
         Raises
         ------
@@ -44,19 +50,27 @@ class OutputStage:
         EvstreamError
             The store refuses it, or stayed away.
         """
-        check_file(path)
-        entries: dict[str, int] = {}
-        file_format = self._tools.formats.of_file_name(path.name)
-        if file_format is not None:
-            entries = await self._tools.offload(lambda: count_entries(path, file_format))
+        found = find_files(slots, directory)
+        # All are looked at before any is sent: a unit with a bad one has failed.
+        checked = [(file, await self._entries(file)) for file in found]
+        return [await self._send(file, entries) for file, entries in checked]
+
+    async def _entries(self, file: OutputFile) -> dict[str, int]:
+        check_file(file.path, file.slot.stream)
+        file_format = self._tools.formats.of_file_name(file.path.name)
+        if file_format is None:
+            return {}
+        return await self._tools.offload(lambda: count_entries(file.path, file_format))
+
+    async def _send(self, file: OutputFile, entries: dict[str, int]) -> OutputRecord:
         stored = await patiently(
             self._clock,
             self._ids,
             self._settings.lease_s,
-            lambda: self._service.upload(slot.url, path),
+            lambda: self._service.upload(file.url, file.path),
         )
         return OutputRecord(
-            slot.stream, slot.name, stored.size, stored.sha256, stored.adler32, entries
+            file.slot.stream, file.name, stored.size, stored.sha256, stored.adler32, entries
         )
 
     async def store_log(self, work: Work, directory: Path) -> str:
@@ -75,20 +89,91 @@ class OutputStage:
         return work.log if sent else ""
 
 
-def check_file(path: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """One file that a unit left, and where it goes."""
+
+    slot: OutputSlot
+    path: Path
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name in the output store."""
+        if not self.number:
+            return self.slot.name
+        return str(replace(OutputName.parse(self.slot.name), number=self.number))
+
+    @property
+    def url(self) -> str:
+        """Where it is PUT to."""
+        return f"{self.slot.url}&n={self.number}" if self.number else self.slot.url
+
+
+def file_of(slot: OutputSlot) -> str:
+    """Return the name of the one file that belongs to a stream without a pattern."""
+    stream = "" if slot.stream == OUTPUT_STREAM else f"-{slot.stream}"
+    return f"output{stream}{slot.suffix}"
+
+
+def output_values(slots: Sequence[OutputSlot], directory: Path) -> dict[str, str]:
+    """Return what the placeholders of outputs stand for: ``output`` is the first stream's."""
+    told = {s.stream: str(directory / file_of(s)) for s in slots if not s.pattern}
+    values = {f"output:{stream}": path for stream, path in told.items()}
+    if slots[0].stream in told:
+        values["output"] = told[slots[0].stream]
+    return values
+
+
+def find_files(slots: Sequence[OutputSlot], directory: Path) -> list[OutputFile]:
+    """Return the files that belong to streams; each to the first that it can belong to.
+
+    Raises
+    ------
+    DataError
+        Nothing matches a stream's pattern, or too much.
+    """
+    others = {LOG_NAME, *(file_of(slot) for slot in slots if not slot.pattern)}
+    names = sorted({path.name for path in directory.iterdir()} - others)
+    found: list[OutputFile] = []
+    for slot in slots:
+        if not slot.pattern:
+            path = directory / file_of(slot)
+            if not slot.optional or os.path.lexists(path):
+                found.append(OutputFile(slot, path))
+            continue
+        matching = [name for name in names if fnmatchcase(name, slot.pattern)]
+        names = [name for name in names if name not in matching]
+        if not matching and not slot.optional:
+            raise DataError(
+                f"the payload left no file that matches {slot.pattern!r}",
+                hint=f"it must write files for stream {slot.stream!r} in its working directory",
+            )
+        if len(matching) > FILES_PER_STREAM_MAX:
+            raise DataError(
+                f"the payload left {len(matching)} files that match {slot.pattern!r}",
+                hint=f"at most {FILES_PER_STREAM_MAX} can be of one unit and stream",
+            )
+        found += [OutputFile(slot, directory / n, k) for k, n in enumerate(matching)]
+    return found
+
+
+def check_file(path: Path, stream: str = OUTPUT_STREAM) -> None:
     """Refuse what is not a regular file with something in it.
 
     Links are refused too: what they point at may change or vanish.
     """
-    hint = "the payload must write the file that {output} names"
+    placeholder = "output" if stream == OUTPUT_STREAM else f"output:{stream}"
+    hint = f"the payload must write the file that {{{placeholder}}} names"
+    of = "" if stream == OUTPUT_STREAM else f" {path.name} of stream {stream!r}"
     try:
         status = path.lstat()
     except FileNotFoundError:
-        raise DataError("the payload left no output", hint=hint) from None
+        raise DataError(f"the payload left no output{of}", hint=hint) from None
     if not stat.S_ISREG(status.st_mode):
-        raise DataError("the output is not a regular file", hint=hint)
+        raise DataError(f"the output{of} is not a regular file", hint=hint)
     if status.st_size == 0:
-        raise DataError("the output is empty", hint=hint)
+        raise DataError(f"the output{of} is empty", hint=hint)
 
 
 def count_entries(path: Path, file_format: Format) -> dict[str, int]:

@@ -21,7 +21,7 @@ from evstream.domain.errors import (
 from evstream.domain.ledger import ERROR_CHARS_MAX, Failure, Success
 from evstream.pilot.in_hand import InHand, Stage, Unit, Work
 from evstream.pilot.merging import Merger
-from evstream.pilot.outputs import LOG_NAME, OutputStage
+from evstream.pilot.outputs import LOG_NAME, OutputStage, file_of, output_values
 from evstream.pilot.prefetch import Inputs, Prefetcher
 from evstream.pilot.settings import PilotSettings
 from evstream.ports import PayloadCall, PayloadResult, PayloadRunner
@@ -119,8 +119,7 @@ class Workbench:
 
     async def _compute_and_store(self, unit: Unit, directory: Path, inputs: Inputs) -> Processed:
         work = unit.work
-        slot = output_slot(work)
-        output = directory / f"output{slot.suffix}"
+        slots = output_slots(work)
         # The core is kept until an upload may begin: a slow store slows the computing
         # instead of filling the disk with outputs.
         async with self._cores:
@@ -129,9 +128,10 @@ class Workbench:
                 await self._announce(unit)
             if isinstance(work, MergeUnit):
                 with blamed("merge"):
+                    output = directory / file_of(work.output)
                     result = await self._merger.run(work, inputs.paths, output)
             else:
-                result = await self._run_payload(unit, work, inputs.paths[0], output)
+                result = await self._run_payload(unit, work, inputs.paths[0], directory)
             unit.cpu_s = result.cpu_s
             with blamed("input"):
                 inputs.remove()
@@ -139,27 +139,26 @@ class Workbench:
         try:
             self._hand.move(unit, Stage.LEAVING)
             with blamed("output", result):
-                record = await self._outputs.store(slot, output)
+                records = await self._outputs.store(slots, directory)
         finally:
             self._uploads.release()
         return Processed(
-            Success((record,), result.cpu_s, result.wall_s, inputs.received), inputs.received
+            Success(tuple(records), result.cpu_s, result.wall_s, inputs.received), inputs.received
         )
 
     async def _run_payload(
-        self, unit: Unit, work: RangeUnit, source: Path, output: Path
+        self, unit: Unit, work: RangeUnit, source: Path, directory: Path
     ) -> PayloadResult:
         def note_cpu(cpu_s: float) -> None:
             unit.cpu_s = cpu_s
 
         values = {
             "input": str(source),
-            "output": str(output),
+            **output_values(work.outputs, directory),
             "entry_start": str(work.ref.entry_start),
             "entry_stop": str(work.ref.entry_stop),
             "range_id": work.range_id,
         }
-        directory = output.parent
         log = directory / LOG_NAME
         call = PayloadCall(work.payload, values, directory, log)
         with blamed("payload"):
@@ -194,14 +193,14 @@ def _failure(error: UnitError, log: str) -> Failure:
     return Failure(error.kind, error.message[:ERROR_CHARS_MAX], log, error.cpu_s, error.wall_s)
 
 
-def output_slot(work: Work) -> OutputSlot:
-    """Return where a unit's one output goes."""
-    return work.output if isinstance(work, MergeUnit) else work.outputs[0]
+def output_slots(work: Work) -> list[OutputSlot]:
+    """Return where a unit's outputs go, stream by stream."""
+    return [work.output] if isinstance(work, MergeUnit) else work.outputs
 
 
 def _check_plain(work: Work) -> None:
     """Refuse names that lead out of the unit's directory."""
-    names = [work.range_id, f"output{output_slot(work).suffix}"]
+    names = [work.range_id, *map(file_of, output_slots(work))]
     if isinstance(work, RangeUnit):
         names.append(f"input.{work.plan.descriptor.get('format')}")
     for name in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -12,6 +13,7 @@ from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import RequestError
 from evstream.domain.names import ProductKey
 from evstream.domain.outputs import OutputName
+from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.web.byte_ranges import parse_range
 from evstream.web.replies import pieces, read, refuse_declared, reply
 from evstream.web.services import Services
@@ -58,7 +60,8 @@ def content_routes(services: Services) -> list[Route]:
         return await ranged(request, product.size, product.etag, body)
 
     async def put_output(request: Request) -> Response:
-        name = str(OutputName.parse(request.path_params["name"]))
+        slot = OutputName.parse(request.path_params["name"])
+        name = str(replace(slot, number=_file_number(request, slot)))
         bytes_max = services.output_bytes_max
         refuse_declared(request, bytes_max)
         stored = await services.store.put(name, pieces(request, bytes_max))
@@ -80,6 +83,17 @@ def content_routes(services: Services) -> list[Route]:
         Route("/v1/outputs/{name:path}", put_output, methods=["PUT"]),
         Route("/v1/outputs/{name:path}", get_output, methods=["GET"]),
     ]
+
+
+def _file_number(request: Request, slot: OutputName) -> int:
+    """Return which file of its unit and stream is stored: the slot's own, or a further one."""
+    asked = request.query_params.get("n", str(slot.number))
+    if not (asked.isascii() and asked.isdigit() and int(asked) < FILES_PER_STREAM_MAX):
+        raise RequestError(
+            f"a unit leaves no file number {asked[:20]!r} for one stream",
+            hint=f"number them from 0 to {FILES_PER_STREAM_MAX - 1}",
+        )
+    return int(asked)
 
 
 async def ranged(request: Request, size: int, etag: str, body: _Body) -> Response:

@@ -255,13 +255,20 @@ class OutputSlot(Message, frozen=True):
     name : str
         In the output store; this attempt's alone.
     url : str
-        Signed URL to PUT it to.
+        Signed URL to PUT it to. The second file of a stream with a pattern goes to this
+        URL with ``&n=1`` behind it, and so on.
+    pattern : str
+        Glob of the files in the unit's directory, if there may be several.
+    optional : bool
+        There may be none.
     """
 
     stream: str
     suffix: str
     name: str
     url: str
+    pattern: str = ""
+    optional: bool = False
 
 
 class RangeUnit(Message, frozen=True, tag="range"):

@@ -14,11 +14,17 @@ Piece = tuple[str, int, int, str]
 Range = tuple[str, int, int, int, list[int]]
 
 
+class _Stream(TypedDict):
+    name: str
+    optional: bool
+
+
 class _Task(TypedDict):
     state: str
     tree: str
     events_per_range: int
     merge: NotRequired[bool]
+    streams: NotRequired[list[_Stream]]
 
 
 class _Fingerprint(TypedDict):

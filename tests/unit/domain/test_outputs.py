@@ -22,6 +22,7 @@ NAMES = st.builds(
     attempt=COUNTS,
     lease=st.from_regex(r"[A-Za-z0-9_-]{1,30}", fullmatch=True).map(LeaseId),
     suffix=st.sampled_from(["", ".root", ".tar.gz", ".parquet"]),
+    number=st.integers(0, 999),
 )
 GOOD = "tasks/1/output/2-0-100-200.a3.lease-abc.root"
 
@@ -49,6 +50,8 @@ def test_an_example() -> None:
         "",
         "/" + GOOD,
         GOOD + "/..",
+        GOOD.replace("-200.", "-200-0."),
+        GOOD.replace("-200.", "-200-01."),
         GOOD + "\n",
         GOOD.replace("output", ".." + "/" + "output"),
         GOOD.replace("lease-abc", "../../etc/passwd"),

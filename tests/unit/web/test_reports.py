@@ -148,3 +148,61 @@ def test_a_merge_that_does_not_add_up_fails_the_task_and_keeps_its_parts() -> No
             assert (await client.get(f"/v1/outputs/{name}", headers=DOOR)).status_code == 200
 
     _with_api(work)
+
+
+STREAMS = [
+    {"entries": "as input"},
+    {"name": "hist", "pattern": "h*.root", "optional": True},
+    {"name": "notes", "suffix": ".txt"},
+]
+
+
+@pytest.mark.parametrize(
+    ("streams", "entries", "said"),
+    [
+        (["output", "notes"], 50, ""),
+        (["output", "hist", "hist", "notes"], 50, ""),
+        (["output"], 50, "leaves no 0 files for stream 'notes'"),
+        (["output", "notes", "notes"], 50, "leaves no 2 files for stream 'notes'"),
+        (["output", "notes", "other"], 50, "no output stream 'other'"),
+        (["output", "notes"], 49, "holds 49 events, its range has 50"),
+    ],
+)
+def test_each_unit_leaves_what_its_task_says(streams: list[str], entries: int, said: str) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        task = {**TASK, "events_per_range": 50, "outputs": STREAMS}
+        await client.post("/v1/tasks", json=task, headers=DOOR)
+        body = {"worker": "w", "units": 1}
+        claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
+        unit = claim["units"][0]
+        slots = {slot["stream"]: slot for slot in unit["outputs"]}
+        outputs: list[dict[str, Any]] = []
+        for stream in streams:
+            slot = slots.get(stream, slots["notes"])
+            number = sum(output["stream"] == stream for output in outputs)
+            url = f"{slot['url']}&n={number}"
+            stored = (await client.put(url, content=b"result", headers=DOOR)).json()
+            outputs.append({"stream": stream, "entries": {"Events": entries}, **stored})
+        report = {"lease": claim["lease"], "worker": "w", "ref": unit["ref"]}
+        report["success"] = {"outputs": outputs}
+        answer = await client.post("/v1/reports", json={"reports": [report]}, headers=DOOR)
+        assert answer.json() == {"answers": ["accepted"]}
+        failures = (await client.get("/v1/tasks/1/failures", headers=DOOR)).json()
+        assert [failure["kind"] for failure in failures] == ["output"] * bool(said)
+        assert all(said in failure["error"] for failure in failures)
+
+    _with_api(work)
+
+
+@pytest.mark.parametrize("number", ["-1", "1000", "x", "٣"])
+def test_a_file_number_out_of_bounds_is_refused(number: str) -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await client.post("/v1/tasks", json=TASK, headers=DOOR)
+        body = {"worker": "w", "units": 1}
+        claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
+        url = claim["units"][0]["outputs"][0]["url"]
+        answer = await client.put(f"{url}&n={number}", content=b"x", headers=DOOR)
+        assert answer.status_code == 400
+        assert "file number" in answer.json()["detail"]
+
+    _with_api(work)

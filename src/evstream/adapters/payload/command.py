@@ -16,6 +16,7 @@ from pathlib import Path
 from evstream.adapters.payload.child import Child, Ended
 from evstream.domain.errors import EvstreamError, PayloadError, TransientError
 from evstream.domain.payload import fill_command, split_command
+from evstream.domain.streams import variable_of
 from evstream.ports.payload import PayloadCall, PayloadResult
 
 ENVIRONMENT_PREFIX = "EVSTREAM_"
@@ -118,7 +119,7 @@ class CommandRunner:
 def _environment(values: dict[str, str]) -> dict[str, str]:
     """Return the payload's environment: ours without our own settings and secrets."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
-    return kept | {ENVIRONMENT_PREFIX + name.upper(): value for name, value in values.items()}
+    return kept | {ENVIRONMENT_PREFIX + variable_of(name): value for name, value in values.items()}
 
 
 def _find_program(program: str, directory: Path, environment: dict[str, str]) -> str:

@@ -1,0 +1,111 @@
+"""What belongs to which stream, and that nothing is sent of a unit that has failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from evstream.domain.errors import DataError
+from evstream.domain.streams import FILES_PER_STREAM_MAX
+from evstream.pilot.outputs import find_files, output_values
+from evstream.ports import PayloadCall
+from evstream.testing.virtual_time import run_virtual
+from evstream.wire import messages as m
+from tests.unit.pilot.fakes import FakeRunner, FakeService, range_units, run_pilot
+
+
+def slot(stream: str, pattern: str = "", **fields: Any) -> m.OutputSlot:
+    name = f"tasks/1/{stream}/2-0-0-10.a1.lease.txt"
+    return m.OutputSlot(stream, ".txt", name, f"/store/{stream}?e=1", pattern, **fields)
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_text(name)
+
+
+def test_files_go_to_the_first_stream_that_they_match(tmp_path: Path) -> None:
+    slots = [slot("output"), slot("hist", "hist_*.txt"), slot("rest", "*.txt")]
+    touch(tmp_path, "output.txt", "hist_2.txt", "hist_1.txt", "a.txt", "log.txt", "b.root")
+    found = [
+        (file.slot.stream, file.path.name, file.number) for file in find_files(slots, tmp_path)
+    ]
+    assert found == [
+        ("output", "output.txt", 0),
+        ("hist", "hist_1.txt", 0),
+        ("hist", "hist_2.txt", 1),
+        ("rest", "a.txt", 0),
+    ]
+
+
+def test_several_files_have_names_and_urls_of_their_own(tmp_path: Path) -> None:
+    touch(tmp_path, "a.txt", "b.txt")
+    first, second = find_files([slot("any", "?.txt")], tmp_path)
+    assert (first.name, first.url) == ("tasks/1/any/2-0-0-10.a1.lease.txt", "/store/any?e=1")
+    assert (second.name, second.url) == (
+        "tasks/1/any/2-0-0-10-1.a1.lease.txt",
+        "/store/any?e=1&n=1",
+    )
+
+
+def test_only_optional_streams_may_be_absent(tmp_path: Path) -> None:
+    slots = [slot("output", optional=True), slot("hist", "h*.txt", optional=True)]
+    assert find_files(slots, tmp_path) == []
+    with pytest.raises(DataError, match=r"no file that matches 'h\*.txt'"):
+        find_files([slot("hist", "h*.txt")], tmp_path)
+
+
+def test_too_many_files_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n}.txt" for n in range(FILES_PER_STREAM_MAX + 1)))
+    with pytest.raises(DataError, match="1001 files"):
+        find_files([slot("any", "*.txt")], tmp_path)
+
+
+def test_payloads_are_told_each_name_and_the_first_twice(tmp_path: Path) -> None:
+    values = output_values([slot("main"), slot("hist", "h*.txt"), slot("b")], tmp_path)
+    assert values == {
+        "output": str(tmp_path / "output-main.txt"),
+        "output:main": str(tmp_path / "output-main.txt"),
+        "output:b": str(tmp_path / "output-b.txt"),
+    }
+
+
+def with_streams(*slots: m.OutputSlot) -> list[m.RangeUnit]:
+    (unit,) = range_units(1)
+    return [msgspec.structs.replace(unit, outputs=list(slots))]
+
+
+def test_all_streams_of_a_unit_are_reported_together(tmp_path: Path) -> None:
+    def payload(call: PayloadCall) -> None:
+        Path(call.values["output"]).write_text("main")
+        Path(call.values["output:b"]).write_text("b")
+        touch(call.directory, "h1.txt", "h2.txt")
+
+    service = FakeService(with_streams(slot("output"), slot("b"), slot("h", "h*.txt")))
+    run_virtual(lambda: run_pilot(service, FakeRunner(payload), tmp_path))
+    success = service.outcome(0).success
+    assert success is not None
+    assert [(o.stream, o.name.split("/")[-1]) for o in success.outputs] == [
+        ("output", "2-0-0-10.a1.lease.txt"),
+        ("b", "2-0-0-10.a1.lease.txt"),
+        ("h", "2-0-0-10.a1.lease.txt"),
+        ("h", "2-0-0-10-1.a1.lease.txt"),
+    ]
+    assert service.store["/store/h?e=1&n=1"] == b"h2.txt"
+
+
+def test_nothing_is_sent_of_a_unit_with_a_bad_output(tmp_path: Path) -> None:
+    def payload(call: PayloadCall) -> None:
+        Path(call.values["output"]).write_text("main")
+        Path(call.values["output:b"]).write_text("")
+
+    service = FakeService(with_streams(slot("output"), slot("b")))
+    run_virtual(lambda: run_pilot(service, FakeRunner(payload), tmp_path))
+    failure = service.outcome(0).failure
+    assert failure is not None
+    assert failure.kind == "output"
+    assert "output-b.txt of stream 'b' is empty" in failure.error
+    assert set(service.store) <= {"/store/log-0"}
