@@ -170,7 +170,7 @@ STREAMS = [
 )
 def test_each_unit_leaves_what_its_task_says(streams: list[str], entries: int, said: str) -> None:
     async def work(client: httpx2.AsyncClient) -> None:
-        task = {**TASK, "events_per_range": 50, "outputs": STREAMS}
+        task = {**TASK, "outputs": STREAMS, "granularity": {"events": 50}}
         await client.post("/v1/tasks", json=task, headers=DOOR)
         body = {"worker": "w", "units": 1}
         claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
