@@ -68,7 +68,9 @@ FAILURES = st.builds(
 )
 LIVE = st.none() | st.integers(0, 20)
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=3)
-RULES = st.builds(BookRules, st.integers(1, 12), st.integers(1, 3), st.integers(1, 6))
+RULES = st.builds(
+    BookRules, st.integers(1, 12), st.integers(1, 3), st.integers(1, 6), st.integers(0, 9)
+)
 
 
 class LedgerMachine(RuleBasedStateMachine):

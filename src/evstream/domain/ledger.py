@@ -36,6 +36,10 @@ NUMBER_MAX = 1 << 40
 """Seconds or bytes of one unit, at most; the sum of eight million stays below 2**63."""
 ERROR_CHARS_MAX = 2000
 """Of a failure's reason; what is longer is cut. Logs hold the rest."""
+PART_TRIES = 2
+"""Attempts that a bisected range's part has, if it is not to be bisected further."""
+PART_LOSSES = 3
+"""Losses of a part that was bisected as a suspect, after which it is bisected again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,15 @@ class BookRules:
     losses_max : int
         A range whose worker was lost so often while it ran is set aside: it may be
         what kills its workers.
+    bisections_max : int
+        So often a range that would be set aside is bisected instead: its halves go out
+        again, down to the event that fails. Then ranges are set aside whole.
     """
 
     events_per_range: int
     failures_max: int = 3
     losses_max: int = 30
+    bisections_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,12 @@ class LeasedInterval:
     Attributes
     ----------
     failures, losses : int
-        How many earlier attempts failed by themselves, or were lost while they ran.
+        How many earlier attempts failed by themselves, or were lost while they ran;
+        counted anew for each part of a range that was bisected.
     duration : timedelta
         For how long it was claimed or last renewed.
+    bisected : bool
+        It is a part of a range that used up its attempts.
     """
 
     lease: LeaseId
@@ -81,6 +92,7 @@ class LeasedInterval:
     expires: datetime
     running: bool = False
     cpu_s: float = 0.0
+    bisected: bool = False
 
     @property
     def entries(self) -> int:
@@ -137,26 +149,62 @@ class Aftermath:
     Attributes
     ----------
     failures, losses : int
-        Of all its attempts so far.
+        That it goes out again with.
+    bisected : bool
+        Whether it goes out as a part of a bisected range.
+    split_at : int or None
+        The entry at which it is bisected before it goes out.
     error : str
         Why it is set aside; empty if it goes out again.
     """
 
     failures: int
     losses: int
+    bisected: bool = False
+    split_at: int | None = None
     error: str = ""
 
+    def pieces(self, row: LeasedInterval) -> tuple[tuple[int, int], ...]:
+        """Return the intervals that go out again or are set aside: one, or two halves."""
+        if self.split_at is None:
+            return ((row.entry_start, row.entry_stop),)
+        return (row.entry_start, self.split_at), (self.split_at, row.entry_stop)
 
-def aftermath(row: LeasedInterval, failure: Failure, rules: BookRules) -> Aftermath:
-    """Decide whether an interval goes out again. What never began cannot have killed anyone."""
+
+def aftermath(
+    row: LeasedInterval, failure: Failure, rules: BookRules, bisections: int
+) -> Aftermath:
+    """Decide whether an interval goes out again, in halves, or not at all.
+
+    What never began cannot have killed anyone.
+
+    Parameters
+    ----------
+    bisections : int
+        That the book has made so far.
+    """
     failures = row.failures + (failure.kind in COUNTED_KINDS)
     losses = row.losses + (failure.kind == "lost" and row.running)
+    divisible = row.entries > 1 and bisections < rules.bisections_max
+    failures_max, losses_max = rules.failures_max, rules.losses_max
+    if row.bisected:
+        # The range has failed often enough; only which half it is has to be found out.
+        failures_max = min(failures_max, 1 if divisible else PART_TRIES)
+        losses_max = min(losses_max, SUSPECT_LOSSES + PART_LOSSES)
     error = ""
-    if failures >= rules.failures_max or failure.kind in FINAL_KINDS:
+    if failures >= failures_max or failure.kind in FINAL_KINDS:
         error = failure.error or f"a failure of kind {failure.kind}"
-    elif losses >= rules.losses_max:
+    elif losses >= losses_max:
         error = f"{losses} workers were lost while they ran it; it may need more memory or time"
-    return Aftermath(failures, losses, error)
+    if not error:
+        return Aftermath(failures, losses, row.bisected)
+    if divisible and failure.kind not in FINAL_KINDS:
+        middle = (row.entry_start + row.entry_stop) // 2
+        # Whoever is suspected of killing workers stays so, and is not set aside unheard.
+        return Aftermath(0, min(losses, SUSPECT_LOSSES, rules.losses_max - 1), True, middle)
+    if row.entries > 1 and 0 < rules.bisections_max <= bisections:
+        error += f" (set aside whole: the task has made its {bisections} bisections)"
+    return Aftermath(failures, losses, row.bisected, error=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +264,15 @@ class ClosedInterval:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Entries of a book by state, and sums over its attempts."""
+    """Entries of a book by state, and sums over its attempts.
+
+    Attributes
+    ----------
+    ranges_finished : int
+        Commits; each part of a bisected range has its own.
+    own_failures : int
+        Failed attempts that count against their ranges.
+    """
 
     entries: int = 0
     sent: int = 0
@@ -232,6 +288,8 @@ class Progress:
     lost_cpu_s: float = 0.0
     wall_s: float = 0.0
     bytes_in: int = 0
+    own_failures: int = 0
+    bisections: int = 0
 
     @property
     def ready(self) -> int:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
+    COUNTED_KINDS,
     SUSPECT_LOSSES,
     BookRules,
     ClosedInterval,
@@ -37,6 +38,7 @@ class _Free:
     attempt: int = 1
     failures: int = 0
     losses: int = 0
+    bisected: bool = False
 
 
 @dataclass(slots=True)
@@ -53,13 +55,15 @@ class _Book:
     commits: list[Commit] = field(default_factory=list)
     failed: list[FailedAttempt] = field(default_factory=list)
     closed: list[ClosedInterval] = field(default_factory=list)
+    bisections: int = 0
 
 
 class LedgerModel:
     """The meaning of the ledger, in the plainest form: lists in memory.
 
     Not for production: every operation scans. Deterministic: claims take a suspect first,
-    then other returned intervals, then fresh ones, each by book, chunk and entry.
+    then other returned intervals, then fresh ones, then parts of bisected ranges, each by
+    book, chunk and entry.
     """
 
     def __init__(self) -> None:
@@ -102,7 +106,8 @@ class LedgerModel:
                 raise ConflictError(f"lease {lease} is another worker's", lease=lease)
             return held
         taken: list[LeasedInterval] = []
-        for take in (self._take_suspect, self._take_returned, self._take_fresh):
+        takers = (self._take_suspect, self._take_returned, self._take_fresh, self._take_part)
+        for take in takers:
             for number in books:
                 if number not in self._books:
                     continue
@@ -121,6 +126,7 @@ class LedgerModel:
                             piece.losses,
                             duration,
                             now + duration,
+                            bisected=piece.bisected,
                         )
                         self._leases.append(row)
                         taken.append(row)
@@ -138,8 +144,14 @@ class LedgerModel:
         return [] if held else self._take(book, state, min(units, 1), suspects)
 
     def _take_returned(self, _: WorkerId, book: int, state: _ChunkState, units: int) -> list[_Free]:
-        returned = [piece for piece in state.free if piece.losses < SUSPECT_LOSSES]
-        return self._take(book, state, units, returned)
+        return self._take(book, state, units, self._unsuspected(state, bisected=False))
+
+    def _take_part(self, _: WorkerId, book: int, state: _ChunkState, units: int) -> list[_Free]:
+        return self._take(book, state, units, self._unsuspected(state, bisected=True))
+
+    @staticmethod
+    def _unsuspected(state: _ChunkState, *, bisected: bool) -> list[_Free]:
+        return [p for p in state.free if p.losses < SUSPECT_LOSSES and p.bisected is bisected]
 
     def _take(self, book: int, state: _ChunkState, units: int, pieces: list[_Free]) -> list[_Free]:
         step = self._books[book].rules.events_per_range
@@ -307,29 +319,15 @@ class LedgerModel:
                 failure,
             )
         )
-        after = aftermath(row, failure, book.rules)
-        if after.error:
-            book.closed.append(
-                ClosedInterval(
-                    row.book,
-                    row.chunk,
-                    row.entry_start,
-                    row.entry_stop,
-                    RangeState.FATAL,
-                    after.error,
-                )
-            )
-        else:
-            self._give_back(
-                book.chunks[row.chunk],
-                _Free(
-                    row.entry_start,
-                    row.entry_stop,
-                    row.attempt + 1,
-                    after.failures,
-                    after.losses,
-                ),
-            )
+        after = aftermath(row, failure, book.rules, book.bisections)
+        book.bisections += after.split_at is not None
+        for start, stop in after.pieces(row):
+            if after.error:
+                place = (row.book, row.chunk, start, stop)
+                book.closed.append(ClosedInterval(*place, RangeState.FATAL, after.error))
+            else:
+                counts = (row.attempt + 1, after.failures, after.losses, after.bisected)
+                self._give_back(book.chunks[row.chunk], _Free(start, stop, *counts))
 
     def _lose(self, lost: list[LeasedInterval], reason: str) -> list[LeasedInterval]:
         lost = sorted(lost, key=lambda row: (row.book, row.chunk, row.entry_start))
@@ -408,6 +406,8 @@ class LedgerModel:
             lost_cpu_s=sum(item.failure.cpu_s for item in book.failed),
             wall_s=sum(c.success.wall_s for c in book.commits),
             bytes_in=sum(c.success.bytes_in for c in book.commits),
+            own_failures=sum(item.failure.kind in COUNTED_KINDS for item in book.failed),
+            bisections=book.bisections,
         )
 
     def commits(self, number: int) -> list[Commit]:

@@ -12,6 +12,7 @@
 --        │ success reported: the row is deleted         → done
 --        │ failed, expired, given back, worker lost     → failed (history), and
 --        │     failures and losses left                 → free, attempt + 1
+--        │     none left, more than one entry           → free in two halves, bisected = 1
 --        │     none left                                → closed, state 8 (fatal)
 --   any but done ── cancel ──                           → closed, state 4 (cancelled)
 --
@@ -24,6 +25,8 @@ CREATE TABLE book (
     events_per_range INTEGER NOT NULL CHECK (events_per_range > 0),
     failures_max INTEGER NOT NULL,
     losses_max INTEGER NOT NULL,
+    bisections_max INTEGER NOT NULL,
+    bisections INTEGER NOT NULL DEFAULT 0,
     -- Sums that progress reads in one row; the triggers below keep them.
     entries INTEGER NOT NULL,
     ranges INTEGER NOT NULL,
@@ -39,6 +42,7 @@ CREATE TABLE book (
     lost_cpu_s REAL NOT NULL DEFAULT 0,
     wall_s REAL NOT NULL DEFAULT 0,
     bytes_in INTEGER NOT NULL DEFAULT 0,
+    own_failures INTEGER NOT NULL DEFAULT 0,
     CHECK (sent + running + finished + fatal + cancelled <= entries)
 ) STRICT;
 
@@ -63,12 +67,14 @@ CREATE TABLE free (
     attempt INTEGER NOT NULL,   -- the number that its next claim gets
     failures INTEGER NOT NULL,  -- how many of its attempts were its own fault
     losses INTEGER NOT NULL,    -- how many ran when their worker was lost
+    bisected INTEGER NOT NULL,  -- a part of a range that used up its attempts
     PRIMARY KEY (book, chunk, entry_start)
 ) STRICT, WITHOUT ROWID;
 
 -- Claims look here, each for its kind: no worker holds two suspects at once. The limit
 -- is the ledger's SUSPECT_LOSSES.
-CREATE INDEX free_returned ON free (book, chunk, entry_start) WHERE losses < 3;
+CREATE INDEX free_returned ON free (book, chunk, entry_start) WHERE losses < 3 AND NOT bisected;
+CREATE INDEX free_part ON free (book, chunk, entry_start) WHERE losses < 3 AND bisected;
 CREATE INDEX free_suspect ON free (book, chunk, entry_start) WHERE losses >= 3;
 
 CREATE TABLE lease (
@@ -81,6 +87,7 @@ CREATE TABLE lease (
     attempt INTEGER NOT NULL,
     failures INTEGER NOT NULL,
     losses INTEGER NOT NULL,
+    bisected INTEGER NOT NULL,
     duration INTEGER NOT NULL,  -- microseconds, of the claim or the last renewal
     expires INTEGER NOT NULL,
     running INTEGER NOT NULL DEFAULT 0,
@@ -167,6 +174,8 @@ CREATE TRIGGER failed_counts AFTER INSERT ON failed BEGIN
     UPDATE book SET
         attempts = attempts + new.running,
         failed_attempts = failed_attempts + new.running,
+        own_failures = own_failures
+            + (new.kind IN ('payload', 'input', 'output', 'internal')),
         lost_cpu_s = lost_cpu_s + new.cpu_s
     WHERE book = new.book;
 END;

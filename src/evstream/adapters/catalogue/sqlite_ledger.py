@@ -46,7 +46,8 @@ from evstream.ports.clock import Clock
 def _progress(db: sqlite3.Connection, book: int) -> Progress:
     row = db.execute(
         "SELECT entries, sent, running, finished, fatal, cancelled, ranges, ranges_finished,"
-        " attempts, failed_attempts, cpu_s, lost_cpu_s, wall_s, bytes_in"
+        " attempts, failed_attempts, cpu_s, lost_cpu_s, wall_s, bytes_in, own_failures,"
+        " bisections"
         " FROM book WHERE book = ?",
         (book,),
     ).fetchone()

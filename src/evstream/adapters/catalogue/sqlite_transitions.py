@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,9 +37,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 _LEASE_COLUMNS = (
     "lease, worker, book, chunk, entry_start, entry_stop, attempt, failures, losses,"
-    " duration, expires, running, cpu_s"
+    " bisected, duration, expires, running, cpu_s"
 )
-_INSERT_LEASE = f"INSERT INTO lease ({_LEASE_COLUMNS}) VALUES ({', '.join('?' * 13)})"
+_INSERT_LEASE = f"INSERT INTO lease ({_LEASE_COLUMNS}) VALUES ({', '.join('?' * 14)})"
 _CARVE = f"""
     DELETE FROM lease
     WHERE lease = :lease AND book = :book AND chunk = :chunk AND entry_start = (
@@ -47,22 +48,25 @@ _CARVE = f"""
       AND entry_stop >= :stop AND worker = :worker
       AND (:attempt IS NULL OR attempt = :attempt)
     RETURNING {_LEASE_COLUMNS}"""
-_FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures, losses"
+_FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures, losses, bisected"
 _FREE_SELECT = (
     "SELECT free.book, free.chunk, free.entry_start, free.entry_stop, attempt, failures,"
-    " losses, chunk.entry_start, events_per_range"
+    " losses, bisected, chunk.entry_start, events_per_range"
     " FROM free INDEXED BY {index} CROSS JOIN chunk USING (book, chunk)"
     " CROSS JOIN book USING (book)"
 )
 # The planner may take the primary key for as good, and then walk over finished chunks.
 _FRESH_SELECT = (
-    "SELECT chunk.book, chunk, high_water, entry_stop, 1, 0, 0, entry_start, events_per_range"
+    "SELECT chunk.book, chunk, high_water, entry_stop, 1, 0, 0, 0, entry_start, events_per_range"
     " FROM chunk INDEXED BY chunk_fresh CROSS JOIN book USING (book)"
 )
-_FRESH, _RETURNED, _SUSPECT = 0, 1, 2
-_IS_RETURNED, _IS_SUSPECT = f"losses < {SUSPECT_LOSSES}", f"losses >= {SUSPECT_LOSSES}"
+_FRESH, _RETURNED, _SUSPECT, _PART = 0, 1, 2, 3
+_IS_SUSPECT = f"losses >= {SUSPECT_LOSSES}"
+_IS_RETURNED = f"losses < {SUSPECT_LOSSES} AND NOT bisected"
+_IS_PART = f"losses < {SUSPECT_LOSSES} AND bisected"
 _RETURNED_SELECT = _FREE_SELECT.format(index="free_returned")
 _SUSPECT_SELECT = _FREE_SELECT.format(index="free_suspect")
+_PART_SELECT = _FREE_SELECT.format(index="free_part")
 # What is ready in a book, in the order of claims.
 _FREE_ORDER = "ORDER BY free.chunk, free.entry_start LIMIT :units"
 _READY = (
@@ -70,6 +74,7 @@ _READY = (
     " ORDER BY chunk LIMIT :units",
     f"{_RETURNED_SELECT} WHERE free.book = :book AND {_IS_RETURNED} {_FREE_ORDER}",
     f"{_SUSPECT_SELECT} WHERE free.book = :book AND {_IS_SUSPECT} {_FREE_ORDER}",
+    f"{_PART_SELECT} WHERE free.book = :book AND {_IS_PART} {_FREE_ORDER}",
 )
 _READY_BOOKS = f"""
     SELECT value,
@@ -78,10 +83,12 @@ _READY_BOOKS = f"""
         EXISTS (SELECT 1 FROM free INDEXED BY free_returned
                 WHERE free.book = value AND {_IS_RETURNED}),
         EXISTS (SELECT 1 FROM free INDEXED BY free_suspect
-                WHERE free.book = value AND {_IS_SUSPECT})
+                WHERE free.book = value AND {_IS_SUSPECT}),
+        EXISTS (SELECT 1 FROM free INDEXED BY free_part
+                WHERE free.book = value AND {_IS_PART})
     FROM json_each(?)"""
 _HOLDS_SUSPECT = f"SELECT 1 FROM lease WHERE worker = ? AND {_IS_SUSPECT} LIMIT 1"
-_INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_DONE = """
     INSERT INTO done (book, chunk, entry_start, entry_stop, attempt, lease, worker,
         outputs, cpu_s, wall_s, bytes_in)
@@ -119,9 +126,9 @@ def insert_book(
     """Add a book and its chunks; one that is there stays as it is."""
     added = db.execute(
         "INSERT OR IGNORE INTO book"
-        " (book, events_per_range, failures_max, losses_max, entries, ranges)"
-        " VALUES (?, ?, ?, ?, 0, 0) RETURNING book",
-        (book, rules.events_per_range, rules.failures_max, rules.losses_max),
+        " (book, events_per_range, failures_max, losses_max, bisections_max, entries, ranges)"
+        " VALUES (?, ?, ?, ?, ?, 0, 0) RETURNING book",
+        (book, *astuple(rules)),
     ).fetchall()
     if added:
         add_chunks(db, book, chunks)
@@ -149,9 +156,9 @@ def add_chunks(db: sqlite3.Connection, book: int, chunks: Iterable[Chunk]) -> No
 
 
 def _to_interval(row: tuple[Any, ...]) -> LeasedInterval:
-    *_, duration, expires, running, cpu_s = row
+    *_, bisected, duration, expires, running, cpu_s = row
     times = duration * _MICROSECOND, from_microseconds(expires)
-    fields = (*row[:9], *times, bool(running), cpu_s)
+    fields = (*row[:9], *times, bool(running), cpu_s, bool(bisected))
     return LeasedInterval(*fields)
 
 
@@ -166,6 +173,7 @@ def _to_row(interval: LeasedInterval, duration: int, expires: int) -> tuple[Any,
         interval.attempt,
         interval.failures,
         interval.losses,
+        interval.bisected,
         duration,
         expires,
         interval.running,
@@ -180,8 +188,10 @@ def _in_entry_order(rows: Iterable[tuple[Any, ...]]) -> list[LeasedInterval]:
 
 def require_book(db: sqlite3.Connection, book: int) -> BookRules:
     """Return a book's rules, or raise `NotFoundError`."""
-    row: tuple[int, int, int] | None = db.execute(
-        "SELECT events_per_range, failures_max, losses_max FROM book WHERE book = ?", (book,)
+    row: tuple[int, int, int, int] | None = db.execute(
+        "SELECT events_per_range, failures_max, losses_max, bisections_max"
+        " FROM book WHERE book = ?",
+        (book,),
     ).fetchone()
     if row is None:
         raise NotFoundError(f"there is no book {book}", book=book)
@@ -197,7 +207,7 @@ def claim(
     now: datetime,
     books: Sequence[int],
 ) -> list[LeasedInterval]:
-    """Lease up to so many units: a suspect first, then returned ones, then fresh ones."""
+    """Lease up to so many units: a suspect, returned ones, fresh ones, then bisected ones."""
     held = _in_entry_order(
         db.execute(f"SELECT {_LEASE_COLUMNS} FROM lease WHERE lease = ?", (lease,))
     )
@@ -212,9 +222,12 @@ def claim(
     for kind, book in _places(db, books):
         wanted = min(units, suspects) if kind == _SUSPECT else units
         for row in db.execute(_READY[kind], {"book": book, "units": wanted}).fetchall():
-            cut = _cut(db, row, wanted, fresh=kind == _FRESH)
-            piece = LeasedInterval(lease, worker, *cut, duration, now + duration)
-            taken_units = count_units((piece.entry_start, piece.entry_stop), *row[-2:])
+            end = _cut(db, row, wanted, fresh=kind == _FRESH)
+            _, chunk, start, _, attempt, failures, losses, bisected, *grid = row
+            place, counts = (book, chunk, start, end), (attempt, failures, losses)
+            times = (duration, now + duration)
+            piece = LeasedInterval(lease, worker, *place, *counts, *times, bisected=bool(bisected))
+            taken_units = count_units((start, end), *grid)
             units, wanted = units - taken_units, wanted - taken_units
             suspects -= kind == _SUSPECT
             taken.append(piece)
@@ -222,14 +235,16 @@ def claim(
                 break
         if units <= 0:
             break
-    times = duration // _MICROSECOND, to_microseconds(now + duration)
-    db.executemany(_INSERT_LEASE, [_to_row(piece, *times) for piece in taken])
+    expires = to_microseconds(now + duration)
+    db.executemany(
+        _INSERT_LEASE, [_to_row(piece, duration // _MICROSECOND, expires) for piece in taken]
+    )
     return taken
 
 
 def _places(db: sqlite3.Connection, books: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield where to look for ready work, in order: (what kind, which book)."""
-    kinds = (_SUSPECT, _RETURNED, _FRESH)
+    kinds = (_SUSPECT, _RETURNED, _FRESH, _PART)
     if len(books) == 1:
         yield from ((kind, books[0]) for kind in kinds)
     else:
@@ -238,11 +253,9 @@ def _places(db: sqlite3.Connection, books: Sequence[int]) -> Iterator[tuple[int,
         yield from ((kind, book) for kind in kinds for book, *has in found if has[kind])
 
 
-def _cut(
-    db: sqlite3.Connection, row: tuple[Any, ...], units: int, fresh: bool
-) -> tuple[int, int, int, int, int, int, int]:
-    """Take the first units of a ready interval; what is left of it stays ready."""
-    book, chunk, start, stop, attempt, failures, losses, grid_start, step = row
+def _cut(db: sqlite3.Connection, row: tuple[Any, ...], units: int, fresh: bool) -> int:
+    """Take the first units of a ready interval, and return their end; the rest stays ready."""
+    book, chunk, start, stop, *counts, grid_start, step = row
     end = units_end((start, stop), grid_start, step, units)
     if fresh:
         db.execute(
@@ -254,8 +267,8 @@ def _cut(
             (book, chunk, start),
         )
         if end < stop:
-            db.execute(_INSERT_FREE, (book, chunk, end, stop, attempt, failures, losses))
-    return book, chunk, start, end, attempt, failures, losses
+            db.execute(_INSERT_FREE, (book, chunk, end, stop, *counts))
+    return end
 
 
 def _carve(
@@ -364,19 +377,34 @@ def _answer_late(db: sqlite3.Connection, word: RangeReport) -> Answer:
 
 def _fail(db: sqlite3.Connection, ended: Sequence[tuple[LeasedInterval, Failure]]) -> None:
     """Write down attempts that ended, and what becomes of their entries."""
-    rules = {book: require_book(db, book) for book in {row.book for row, _ in ended}}
+    books = {row.book for row, _ in ended}
+    rules = {book: require_book(db, book) for book in books}
+    bisections = {book: _bisections(db, book) for book in books}
     free: list[tuple[Any, ...]] = []
     closed: list[tuple[Any, ...]] = []
     for row, failure in ended:
-        after = aftermath(row, failure, rules[row.book])
-        place = (row.book, row.chunk, row.entry_start, row.entry_stop)
-        if after.error:
-            closed.append((*place, int(RangeState.FATAL), after.error))
-        else:
-            free.append((*place, row.attempt + 1, after.failures, after.losses))
+        after = aftermath(row, failure, rules[row.book], bisections[row.book])
+        bisections[row.book] += after.split_at is not None
+        for start, stop in after.pieces(row):
+            place = (row.book, row.chunk, start, stop)
+            if after.error:
+                closed.append((*place, int(RangeState.FATAL), after.error))
+            else:
+                counts = (after.failures, after.losses, after.bisected)
+                free.append((*place, row.attempt + 1, *counts))
     db.executemany(_INSERT_FAILED, (_to_failed_row(row, failure) for row, failure in ended))
     db.executemany(_INSERT_CLOSED, closed)
     db.executemany(_INSERT_FREE, free)
+    db.executemany(
+        "UPDATE book SET bisections = ? WHERE book = ?",
+        ((made, book) for book, made in bisections.items()),
+    )
+
+
+def _bisections(db: sqlite3.Connection, book: int) -> int:
+    made: int
+    (made,) = db.execute("SELECT bisections FROM book WHERE book = ?", (book,)).fetchone()
+    return made
 
 
 def _to_failed_row(row: LeasedInterval, failure: Failure) -> tuple[Any, ...]:

@@ -36,6 +36,7 @@ LEASE_S = 60
 DURATION = timedelta(seconds=LEASE_S)
 BOOK = 2
 RULES = BookRules(events_per_range=10, failures_max=2, losses_max=4)
+BISECTING = BookRules(events_per_range=10, failures_max=2, losses_max=4, bisections_max=99)
 # Two files; the first one's last range is short.
 CHUNKS = (Chunk(0, Lfn("a.root"), 0, 25), Chunk(1, Lfn("b.root"), 100, 120))
 OUTPUT = OutputRecord("output", "tasks/1/output/x.root", 12, "ab" * 32, "0badcafe", {"Events": 10})
@@ -251,6 +252,84 @@ class LedgerContract(Suite):
             ClosedInterval(BOOK, 0, 0, 10, RangeState.FATAL, "exit 1")
         ]
         assert spans(await self.claim(ledger)) == [(0, 10, 20)]
+
+    async def test_a_failing_range_is_bisected_down_to_the_event(self, ledger: Ledger) -> None:
+        await ledger.open_book(4, BISECTING, [Chunk(0, Lfn("c.root"), 0, 25)])
+        poison, tried = {3, 17, 18}, 0
+        # One unit after the other: whoever gets poison fails.
+        while held := await ledger.claim_ranges(LeaseId(f"t{tried}"), ANNE, 1, DURATION, [4]):
+            (row,) = held
+            bad = poison.intersection(range(row.entry_start, row.entry_stop))
+            await ledger.report_ranges([report_on(row, CRASH if bad else SUCCESS)])
+            tried += 1
+        closed = await ledger.closed(4)
+        assert [(c.entry_start, c.entry_stop, c.error) for c in closed] == [
+            (entry, entry + 1, "exit 1") for entry in sorted(poison)
+        ]
+        progress = await ledger.progress(4)
+        assert (progress.finished, progress.fatal, progress.complete) == (22, 3, True)
+        assert progress.own_failures == progress.failed_attempts
+        assert progress.attempts == tried <= 40
+
+    async def test_halves_wait_for_the_rest_and_need_one_failure(self, ledger: Ledger) -> None:
+        await ledger.open_book(4, BISECTING, [Chunk(0, Lfn("c.root"), 0, 20)])
+        for number in range(BISECTING.failures_max):
+            (held,) = await ledger.claim_ranges(LeaseId(f"t{number}"), ANNE, 1, DURATION, [4])
+            await ledger.report_ranges([report_on(held, CRASH)])
+        assert (await ledger.progress(4)).bisections == 1
+        rows = await ledger.claim_ranges(FIRST, ANNE, 9, DURATION, [4])
+        assert [(r.entry_start, r.entry_stop, r.attempt, r.failures, r.bisected) for r in rows] == [
+            (10, 20, 1, 0, False),
+            (0, 5, 3, 0, True),
+            (5, 10, 3, 0, True),
+        ]
+        await ledger.release_lease(FIRST, ANNE)
+        (fresh,) = await ledger.claim_ranges(SECOND, ANNE, 1, DURATION, [4])
+        assert (fresh.entry_start, fresh.bisected) == (10, False)
+        (half,) = await ledger.claim_ranges(THIRD, ANNE, 1, DURATION, [4])
+        await ledger.report_ranges([report_on(half, CRASH)])
+        rows = await ledger.claim_ranges(FIRST, ANNE, 9, DURATION, [4])
+        assert [(r.entry_start, r.entry_stop, r.attempt) for r in rows] == [
+            (0, 2, 5),
+            (2, 5, 5),
+            (5, 10, 4),
+        ]
+
+    async def test_with_no_bisection_left_a_part_is_set_aside_whole(self, ledger: Ledger) -> None:
+        rules = BookRules(8, failures_max=1, bisections_max=1)
+        await ledger.open_book(4, rules, [Chunk(0, Lfn("c.root"), 0, 8)])
+        number = 0
+        while held := await ledger.claim_ranges(LeaseId(f"t{number}"), ANNE, 1, DURATION, [4]):
+            await ledger.report_ranges([report_on(held[0], CRASH)])
+            number += 1
+        told = "exit 1 (set aside whole: the task has made its 1 bisections)"
+        assert [(c.entry_start, c.entry_stop, c.error) for c in await ledger.closed(4)] == [
+            (0, 4, told),
+            (4, 8, told),
+        ]
+
+    async def test_what_kills_its_workers_is_bisected_too(self, ledger: Ledger) -> None:
+        rules = BookRules(4, losses_max=4, bisections_max=9)
+        await ledger.open_book(4, rules, [Chunk(0, Lfn("c.root"), 0, 4)])
+        killer, number = 2, 0
+        while held := await ledger.claim_ranges(LeaseId(f"t{number}"), ANNE, 1, DURATION, [4]):
+            number += 1
+            (row,) = held
+            if row.entry_start <= killer < row.entry_stop:
+                await ledger.renew_lease(row.lease, ANNE, DURATION, [running_unit(row)])
+                await ledger.forget_worker(ANNE)
+            else:
+                await ledger.report_ranges([report_on(row)])
+        (closed,) = await ledger.closed(4)
+        assert (closed.entry_start, closed.entry_stop) == (killer, killer + 1)
+        assert closed.error.startswith("4 workers were lost while they ran it")
+        assert (await ledger.progress(4)).finished == 3
+
+    async def test_a_join_is_never_bisected(self, ledger: Ledger) -> None:
+        await ledger.open_book(4, BISECTING, [Chunk(0, Lfn("c.root"), 0, 10)])
+        (held,) = await ledger.claim_ranges(FIRST, ANNE, 1, DURATION, [4])
+        await ledger.report_ranges([report_on(held, Failure("merge", "other branches"))])
+        assert [(c.entry_start, c.entry_stop) for c in await ledger.closed(4)] == [(0, 10)]
 
     async def test_failures_of_the_node_cost_nothing(self, ledger: Ledger) -> None:
         for number in range(3 * RULES.losses_max):
