@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from evstream.adapters.catalogue import sqlite_ledger, sqlite_transitions
 from evstream.domain.errors import EvstreamError
 from evstream.domain.ledger import RangeReport, Success
 from evstream.domain.states import Answer, TaskState
+from evstream.domain.task import Limits
 from evstream.testing.faults import FaultRates
 from evstream.testing.simulator import Scenario, sample_files, simulate
 
@@ -47,9 +49,42 @@ def test_without_faults_each_range_runs_once(files: dict[str, bytes]) -> None:
 
 
 def test_poison_is_set_aside_and_the_rest_done(files: dict[str, bytes]) -> None:
-    outcome = simulate(1, files, Scenario(poisoned=0.6, crashes=2))
+    outcome = simulate(1, files, Scenario(poisoned=0.6, crashes=2, limits=Limits(bisections_max=9)))
     assert outcome.state is TaskState.FINISHED, outcome
     assert outcome.set_aside > 0, outcome
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_of_poisoned_events_none_takes_another_with_it(seed: int, files: dict[str, bytes]) -> None:
+    rng = random.Random(seed)
+    poison = frozenset((rng.randrange(2), rng.randrange(400)) for _ in range(4))
+    outcome = simulate(seed, files, Scenario(poisoned=0.0, poison=poison))
+    assert outcome.state is TaskState.FINISHED, outcome
+    assert outcome.aside == {(f"sample-{chunk}.root", entry) for chunk, entry in poison}, outcome
+
+
+def test_an_event_that_kills_its_workers_is_found(files: dict[str, bytes]) -> None:
+    lethal = Scenario(poisoned=0.0, crashes=2, killers=frozenset({(1, 77)}), limits=Limits(3, 4))
+    outcome = simulate(3, files, lethal)
+    assert outcome.state is TaskState.FINISHED, outcome
+    assert outcome.aside == {("sample-1.root", 77)}, outcome
+
+
+def test_a_payload_that_always_fails_is_given_up(files: dict[str, bytes]) -> None:
+    hopeless = Scenario(poisoned=1.0, crashes=2, limits=Limits(give_up_after=40))
+    outcome = simulate(1, files, hopeless)
+    assert (outcome.state, outcome.committed) == (TaskState.FAILED, 0), outcome
+    assert outcome.attempts < 80, outcome
+
+
+def test_a_task_with_too_much_set_aside_stops(files: dict[str, bytes]) -> None:
+    poison = frozenset((chunk, entry) for chunk in (0, 1) for entry in range(0, 400, 25))
+    outcome = simulate(
+        1, files, Scenario(poisoned=0, poison=poison, limits=Limits(set_aside_max=0.01))
+    )
+    assert outcome.state is TaskState.FAILED, outcome
+    assert 9 <= outcome.set_aside < 32, outcome
+    assert outcome.committed > 0, outcome
 
 
 def _caught(files: dict[str, bytes]) -> Exception | None:

@@ -78,6 +78,18 @@ class TaskOptions:
         int | None,
         Parameter(help="Workers lost while they ran a range before it is set aside; default 30."),
     ] = None
+    bisections_max: Annotated[
+        int | None,
+        Parameter(help="Bisections to find the events that fail; default 10 for each range."),
+    ] = None
+    give_up_after: Annotated[
+        int | None,
+        Parameter(help="Failures without one commit after which the task fails; default 100."),
+    ] = None
+    set_aside_max: Annotated[
+        float | None,
+        Parameter(help="Fraction of events set aside above which the task fails; default 1."),
+    ] = None
     name: Annotated[str, Parameter(help="Name of the task; default from the payload.")] = ""
 
     def describe(self, inputs: list[str], dataset: str) -> TaskFile:
@@ -112,7 +124,14 @@ class TaskOptions:
             base,
             payload=_with(base.payload, command=command, wall_s_max=self.payload_s_max),
             outputs=(first, *rest, *further_streams(self.stream, merge=first.merge)),
-            limits=_with(base.limits, failures_max=self.failures_max, losses_max=self.losses_max),
+            limits=_with(
+                base.limits,
+                failures_max=self.failures_max,
+                losses_max=self.losses_max,
+                bisections_max=self.bisections_max,
+                give_up_after=self.give_up_after,
+                set_aside_max=self.set_aside_max,
+            ),
             **given,
         )
 

@@ -36,6 +36,8 @@ NUMBER_MAX = 1 << 40
 """Seconds or bytes of one unit, at most; the sum of eight million stays below 2**63."""
 ERROR_CHARS_MAX = 2000
 """Of a failure's reason; what is longer is cut. Logs hold the rest."""
+CANCELLED = "cancelled"
+"""The reason of what somebody cancelled."""
 PART_TRIES = 2
 """Attempts that a bisected range's part has, if it is not to be bisected further."""
 PART_LOSSES = 3

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
+    CANCELLED,
     COUNTED_KINDS,
     SUSPECT_LOSSES,
     BookRules,
@@ -355,8 +356,8 @@ class LedgerModel:
         """Take back the leases of a worker that is known to be gone."""
         return self._lose([row for row in self._leases if row.worker == worker], "worker lost")
 
-    def cancel_book(self, number: int) -> None:
-        """Close all that is not finished; leases on it end."""
+    def cancel_book(self, number: int, reason: str = CANCELLED) -> None:
+        """Close all that is not finished, with a reason; leases on it end."""
         book = self._book(number)
         open_intervals: list[tuple[int, int, int]] = []
         for state in book.chunks.values():
@@ -371,7 +372,7 @@ class LedgerModel:
             open_intervals.append((row.chunk, row.entry_start, row.entry_stop))
         for chunk, start, stop in sorted(open_intervals):
             book.closed.append(
-                ClosedInterval(number, chunk, start, stop, RangeState.CANCELLED, "cancelled")
+                ClosedInterval(number, chunk, start, stop, RangeState.CANCELLED, reason)
             )
 
     def _book(self, number: int) -> _Book:

@@ -76,6 +76,7 @@ def build_receipt(
                 {"name": s.name, "optional": s.optional, "merge": s.merge}
                 for s in task.spec.outputs
             ],
+            "set_aside_max": task.spec.limits.set_aside_max,
         },
         "files": _files(dataset, task.spec.tree, process.chunks),
         "commits": commits,
@@ -300,10 +301,11 @@ def _check_state(receipt: dict[str, Any], *, merged: bool) -> None:
     if merged and not asked:
         raise VerificationError("the receipt lists a merge that the task did not ask for")
     unmerged = asked and not merged
+    stopped = set_aside > task.get("set_aside_max", 1.0) * counts["events"]
     fits = {
         TaskState.DONE: not (set_aside or cancelled or unmerged),
         TaskState.FINISHED: committed and set_aside and not (cancelled or unmerged),
-        TaskState.FAILED: not cancelled and (unmerged or not committed),
+        TaskState.FAILED: stopped or not committed or (unmerged and not cancelled),
         TaskState.ABORTED: cancelled or unmerged,
     }
     if not fits.get(TaskState(task["state"])):

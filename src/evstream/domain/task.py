@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,26 +10,42 @@ from msgspec import Struct
 
 from evstream.domain.errors import LimitError, RequestError
 from evstream.domain.granularity import Granularity
+from evstream.domain.ledger import BookRules, Progress
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.payload import Payload, check_output_named
-from evstream.domain.splitting import check_events_per_range
+from evstream.domain.splitting import Chunk, check_events_per_range, count_units
 from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream, check_streams
 
+BISECTIONS_PER_RANGE = 10
+"""Bisections that a task may make on average, unless it says otherwise."""
+BISECTIONS_MIN = 1000
+"""A small task may make so many: each bad event takes one for every halving of its range."""
+
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """When a range is given up.
+    """When a range is given up, and when the task.
 
     Attributes
     ----------
     failures_max : int
-        A range that has failed so often by itself is set aside.
+        A range that has failed so often by itself is set aside, bisected if it can be.
     losses_max : int
         So is one whose worker was lost so often while it ran.
+    bisections_max : int or None
+        How many bisections the task may make; then ranges are set aside whole. 0: none.
+        None: ten for each of its ranges, and 1000 at least.
+    give_up_after : int
+        So many failures of ranges by themselves without one commit, and the task fails.
+    set_aside_max : float
+        If more than this fraction of the events is set aside, the task fails.
     """
 
     failures_max: int = 3
     losses_max: int = 30
+    bisections_max: int | None = None
+    give_up_after: int = 100
+    set_aside_max: float = 1.0
 
     def check(self) -> None:
         """Refuse what cannot work, naming the field.
@@ -37,13 +54,30 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         ------
         LimitError
         """
-        for name in self.__struct_fields__:
+        for name in ("failures_max", "losses_max", "give_up_after"):
             if getattr(self, name) <= 0:
-                raise LimitError(
-                    f"{name} is {getattr(self, name)}",
-                    hint="give a number above 0",
-                    field=f"limits.{name}",
-                )
+                raise self._refused(name, "give a number above 0")
+        if self.bisections_max is not None and self.bisections_max < 0:
+            raise self._refused("bisections_max", "give a number, 0 for none")
+        if not 0 <= self.set_aside_max <= 1:
+            raise self._refused("set_aside_max", "give a fraction between 0 and 1")
+
+    def _refused(self, name: str, hint: str) -> LimitError:
+        return LimitError(f"{name} is {getattr(self, name)}", hint=hint, field=f"limits.{name}")
+
+    def stop(self, progress: Progress) -> str:
+        """Return why a task that has come so far stops; empty if it goes on."""
+        if progress.own_failures >= self.give_up_after and not progress.finished:
+            return (
+                f"given up: {progress.own_failures} attempts failed and not one was committed"
+                f" (give_up_after is {self.give_up_after})"
+            )
+        if progress.fatal > self.set_aside_max * progress.entries:
+            return (
+                f"{progress.fatal} of {progress.entries} events were set aside, more than"
+                f" set_aside_max, {self.set_aside_max:g}"
+            )
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +109,21 @@ class TaskSpec:
     def merges(self) -> bool:
         """Whether any output is merged."""
         return any(stream.merge for stream in self.outputs)
+
+    def range_rules(self, chunks: Iterable[Chunk]) -> BookRules:
+        """Return how the book of the task's ranges is worked off."""
+        step, limits = self.events_per_range, self.limits
+        bisections_max = limits.bisections_max
+        if bisections_max is None:
+            ranges = sum(
+                count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in chunks
+            )
+            bisections_max = max(BISECTIONS_MIN, BISECTIONS_PER_RANGE * ranges)
+        return BookRules(step, limits.failures_max, limits.losses_max, bisections_max)
+
+    def merge_rules(self) -> BookRules:
+        """Return how the book of the task's merges is worked off: a merge is never divided."""
+        return BookRules(1, self.limits.failures_max, self.limits.losses_max)
 
     def check(self) -> None:
         """Refuse what cannot work, naming the field.

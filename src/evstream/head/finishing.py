@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from evstream.domain.ledger import BookRules
+from evstream.domain.ledger import CANCELLED
 from evstream.domain.names import TaskId
 from evstream.domain.receipt import BookOfTask, build_receipt, check_ledger
 from evstream.domain.states import TaskState
@@ -63,15 +63,21 @@ class Finishing:
 
     async def _end_processing(self, task: Task) -> Task:
         progress = await self._ledger.progress(process_book(task.id))
+        # Asked again after a crash, it gives the same answer: nothing is committed since.
+        stop = task.spec.limits.stop(progress)
+        if stop and not progress.complete:
+            await self._ledger.cancel_book(process_book(task.id), stop)
+            progress = await self._ledger.progress(process_book(task.id))
         if not progress.complete:
             return task
+        if stop:
+            return await self._end(task, TaskState.FAILED, stop)
         if progress.cancelled:
-            return await self._end(task, TaskState.ABORTED, "cancelled")
+            return await self._end(task, TaskState.ABORTED, CANCELLED)
         if not progress.finished:
             return await self._end(task, TaskState.FAILED, "no event could be processed")
         if task.spec.merges:
-            limits = task.spec.limits
-            rules = BookRules(1, limits.failures_max, limits.losses_max)
+            rules = task.spec.merge_rules()
             return await self._catalogue.start_merging(task.id, rules, merge_chunks(task.spec))
         return await self._end(task, *self._verdict(progress.fatal))
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from evstream.domain.errors import ConflictError
 from evstream.domain.intervals import Interval, IntervalSet
-from evstream.domain.ledger import BookRules, Commit
+from evstream.domain.ledger import Commit
 from evstream.domain.names import TaskId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.states import TaskState
@@ -40,7 +40,7 @@ class Tasks:
         """
         planned = await self._task_planner.plan(new)
         spec = planned.spec
-        rules = BookRules(spec.events_per_range, spec.limits.failures_max, spec.limits.losses_max)
+        rules = spec.range_rules(planned.chunks)
         task = await self._catalogue.add_task(spec, request_id, rules, planned.chunks)
         if task.spec != spec:
             raise ConflictError(

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from evstream.domain.ledger import (
+    CANCELLED,
     BookRules,
     ClosedInterval,
     Commit,
@@ -92,8 +93,8 @@ class Ledger(Protocol):
         """Take back the leases of a worker that is known to be gone."""
         ...
 
-    async def cancel_book(self, book: int) -> None:
-        """Close all that is not finished; leases on it end."""
+    async def cancel_book(self, book: int, reason: str = CANCELLED) -> None:
+        """Close all that is not finished, with a reason; leases on it end."""
         ...
 
     async def progress(self, book: int) -> Progress:

@@ -13,7 +13,7 @@ import contextlib
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from evstream.domain.payload import Payload
 from evstream.domain.receipt import check_ledger
 from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream
-from evstream.domain.task import process_book
+from evstream.domain.task import Limits, process_book
 from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import PayloadCall, PayloadResult
 from evstream.settings import Settings
@@ -59,6 +59,10 @@ class Scenario:
         How many times something dies: the head or a pilot, by chance.
     poisoned : float
         Chance that a payload fails, each time it is run.
+    poison : frozenset of (int, int)
+        Events that a payload always fails on, by chunk and entry.
+    killers : frozenset of (int, int)
+        Events that kill their worker.
     port_faults : float
         Chance that a call of ledger, catalogue, output store or source fails; half of
         those that fail have done their work.
@@ -67,6 +71,9 @@ class Scenario:
     events_per_range: int = 25
     crashes: int = 6
     poisoned: float = 0.05
+    poison: frozenset[tuple[int, int]] = frozenset()
+    killers: frozenset[tuple[int, int]] = frozenset()
+    limits: Limits = Limits()
     lease_s: float = 30.0
     merge: bool = True
     port_faults: float = 0.005
@@ -89,15 +96,29 @@ class Outcome:
     crashes: int
     looks: int
     virtual_s: float
+    aside: frozenset[tuple[str, int]] = frozenset()
 
 
 class _Payload:
-    """Copies input to output, slowly, and fails now and then."""
+    """Copies input to output, slowly, and fails by chance and on poison.
 
-    def __init__(self, rng: random.Random, clock: VirtualClock, poisoned: float) -> None:
+    Parameters
+    ----------
+    die : callable
+        Ends the worker, as an event does that needs more memory than there is.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random,
+        clock: VirtualClock,
+        scenario: Scenario,
+        die: Callable[[], Awaitable[None]],
+    ) -> None:
         self._rng = rng
         self._clock = clock
-        self._poisoned = poisoned
+        self._scenario = scenario
+        self._die = die
 
     async def run(self, call: PayloadCall, on_cpu: Callable[[float], None]) -> PayloadResult:
         duration = 1.0 + 30.0 * self._rng.random() ** 4
@@ -105,7 +126,12 @@ class _Payload:
         await self._clock.sleep(duration / 2)
         on_cpu(duration / 2)
         await self._clock.sleep(duration / 2)
-        if self._rng.random() < self._poisoned:
+        chunk = int(call.values["range_id"].split("-")[2])
+        held = range(int(call.values["entry_start"]), int(call.values["entry_stop"]))
+        if any((chunk, entry) in self._scenario.killers for entry in held):
+            await self._die()
+        poison = any((chunk, entry) in self._scenario.poison for entry in held)
+        if poison or self._rng.random() < self._scenario.poisoned:
             raise PayloadError("simulated: exit 1", cpu_s=duration, wall_s=duration)
         shutil.copyfile(call.values["input"], call.values["output"])
         return PayloadResult(duration, duration)
@@ -135,6 +161,7 @@ class Simulation:
         self._settings = Settings(expire_every_s=1.0, sweep_every_s=30.0)
         self._pilots: dict[WorkerId, tuple[asyncio.Task[object], FaultyTransport]] = {}
         self._born = 0
+        self._killing: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._database: SqliteDatabase | None = None
         self._crashes = 0
@@ -218,6 +245,7 @@ class Simulation:
             payload=Payload("copy {input} {output}"),
             granularity=Granularity(events=self._scenario.events_per_range),
             outputs=(OutputStream(merge=self._scenario.merge),),
+            limits=self._scenario.limits,
         )
         return await service.submit(new, "the-one-task")
 
@@ -227,9 +255,16 @@ class Simulation:
         transport = FaultyTransport(self._wire)
         service = Service(Connection(transport, self._clock, self._ids, patience_s=600.0))
         settings = PilotSettings(cores=2, lease_s=self._scenario.lease_s, idle_s_max=1e9)
-        runner = _Payload(
-            random.Random(self._rng.getrandbits(64)), self._clock, self._scenario.poisoned
-        )
+
+        async def die() -> None:
+            # Not from within: who kills waits until the killed is dead.
+            killing = asyncio.get_running_loop().create_task(self._kill_pilot(worker))
+            self._killing.add(killing)
+            killing.add_done_callback(self._killing.discard)
+            await asyncio.Event().wait()
+
+        rng = random.Random(self._rng.getrandbits(64))
+        runner = _Payload(rng, self._clock, self._scenario, die)
         folder = self._folder / worker
         folder.mkdir()
         tools = Tools(runner, KnownFormats(), InPlace())
@@ -238,6 +273,8 @@ class Simulation:
         self._pilots[worker] = (running, transport)
 
     async def _kill_pilot(self, worker: WorkerId) -> None:
+        if worker not in self._pilots:
+            return
         running, transport = self._pilots.pop(worker)
         transport.die()
         while not running.done():
@@ -295,6 +332,11 @@ class Simulation:
             crashes=self._crashes,
             looks=watcher.looks,
             virtual_s=self._clock.monotonic(),
+            aside=frozenset(
+                (lfn, entry)
+                for lfn, start, stop, _ in receipt["set_aside"]
+                for entry in range(start, stop)
+            ),
         )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from evstream.domain.errors import LimitError, RequestError
-from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.ledger import BookRules, Progress
+from evstream.domain.names import DatasetName, Lfn, TaskId
 from evstream.domain.payload import Payload, fill_command, split_command
+from evstream.domain.splitting import Chunk
 from evstream.domain.streams import OutputStream
 from evstream.domain.task import Limits, TaskSpec, is_merge, merge_book, process_book, task_of
 
@@ -20,6 +23,25 @@ SPEC = TaskSpec(
     tree="Events",
     payload=Payload(COPY),
 )
+
+
+def test_a_small_task_may_bisect_a_thousand_times_a_large_one_ten_times_a_range() -> None:
+    spec = replace(SPEC, events_per_range=10)
+    chunks = [Chunk(0, Lfn("a"), 0, 15), Chunk(1, Lfn("b"), 100, 110)]
+    assert spec.range_rules(chunks) == BookRules(10, 3, 30, 1000)
+    assert spec.range_rules([Chunk(0, Lfn("a"), 0, 2001)]).bisections_max == 2010
+    none = replace(spec, limits=Limits(bisections_max=0))
+    assert none.range_rules(chunks).bisections_max == 0
+    assert spec.merge_rules() == BookRules(1, 3, 30, 0)
+
+
+def test_a_task_stops_where_its_limits_say() -> None:
+    limits = Limits(give_up_after=5, set_aside_max=0.1)
+    assert limits.stop(Progress(entries=100, own_failures=4, fatal=10)) == ""
+    assert limits.stop(Progress(entries=100, own_failures=500, finished=1)) == ""
+    assert limits.stop(Progress(entries=100, own_failures=5)).startswith("given up: 5 attempts")
+    assert "11 of 100 events" in limits.stop(Progress(entries=100, finished=89, fatal=11))
+    assert Limits().stop(Progress(entries=100, fatal=100)) == ""
 
 
 def test_a_good_task_passes() -> None:
@@ -37,6 +59,10 @@ def test_a_good_task_passes() -> None:
         ({"payload": Payload(COPY, wall_s_max=1e9)}, LimitError, "wall_s_max"),
         ({"limits": Limits(failures_max=0)}, LimitError, "failures_max"),
         ({"limits": Limits(losses_max=-3)}, LimitError, "losses_max"),
+        ({"limits": Limits(bisections_max=-1)}, LimitError, "bisections_max"),
+        ({"limits": Limits(give_up_after=0)}, LimitError, "give_up_after"),
+        ({"limits": Limits(set_aside_max=1.5)}, LimitError, "set_aside_max"),
+        ({"limits": Limits(set_aside_max=math.nan)}, LimitError, "set_aside_max"),
         ({"payload": Payload("")}, RequestError, "empty"),
         ({"payload": Payload("cp {input} 'open")}, RequestError, "close its quotes"),
         ({"payload": Payload("cp {input} somewhere")}, RequestError, "{output}"),

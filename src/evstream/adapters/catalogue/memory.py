@@ -11,6 +11,7 @@ from typing import Any
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.ledger import (
+    CANCELLED,
     BookRules,
     ClosedInterval,
     Commit,
@@ -84,9 +85,9 @@ class MemoryLedger:
         """Take back the leases of a worker that is known to be gone."""
         return self._model.forget_worker(worker)
 
-    async def cancel_book(self, book: int) -> None:
-        """Close all that is not finished; leases on it end."""
-        self._model.cancel_book(book)
+    async def cancel_book(self, book: int, reason: str = CANCELLED) -> None:
+        """Close all that is not finished, with a reason; leases on it end."""
+        self._model.cancel_book(book, reason)
 
     async def progress(self, book: int) -> Progress:
         """Return entries by state, and sums over attempts."""

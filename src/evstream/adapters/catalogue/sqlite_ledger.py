@@ -25,6 +25,7 @@ from evstream.adapters.catalogue.sqlite_transitions import (
 )
 from evstream.domain.errors import NotFoundError
 from evstream.domain.ledger import (
+    CANCELLED,
     BookRules,
     ClosedInterval,
     Commit,
@@ -186,9 +187,9 @@ class SqliteLedger:
         """Take back the leases of a worker that is known to be gone."""
         return await self._owner.run(lambda db: lose(db, "worker lost", "worker = ?", worker))
 
-    async def cancel_book(self, book: int) -> None:
-        """Close all that is not finished; leases on it end."""
-        await self._owner.run(lambda db: cancel(db, book))
+    async def cancel_book(self, book: int, reason: str = CANCELLED) -> None:
+        """Close all that is not finished, with a reason; leases on it end."""
+        await self._owner.run(lambda db: cancel(db, book, reason))
 
     async def progress(self, book: int) -> Progress:
         """Return entries by state, and sums over attempts."""

@@ -442,7 +442,7 @@ def resume(db: sqlite3.Connection, now: datetime) -> None:
     db.execute("UPDATE lease SET expires = max(expires, ? + duration)", (to_microseconds(now),))
 
 
-def cancel(db: sqlite3.Connection, book: int) -> None:
+def cancel(db: sqlite3.Connection, book: int, reason: str) -> None:
     """Close all of a book that is not finished."""
     require_book(db, book)
     taken = (
@@ -459,7 +459,7 @@ def cancel(db: sqlite3.Connection, book: int) -> None:
     )
     db.executemany(
         _INSERT_CLOSED,
-        ((book, *place, int(RangeState.CANCELLED), "cancelled") for place in intervals),
+        ((book, *place, int(RangeState.CANCELLED), reason) for place in intervals),
     )
 
 
