@@ -193,6 +193,7 @@ def test_a_bad_payload_is_a_failed_range_with_reason_and_log(
     )
     words = ["--payload", f"{sys.executable} {payload} {{input}} {{output}} {{entry_start}}"]
     words += ["--events-per-range", "200", "--failures-max", "2", "--payload-s-max", "3"]
+    words += ["--bisections-max", "0"]
     done = command.run("run", events[0], *words, "--merge", "--output", "out", status=3)
     assert "200 events were set aside" in done.stderr
     receipt = json.loads((tmp_path / "out/receipt.json").read_text())
@@ -207,6 +208,32 @@ def test_a_bad_payload_is_a_failed_range_with_reason_and_log(
     assert "range 200" in logs[0].read_text()
 
 
+def test_a_bad_event_is_found_and_set_aside_alone(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    payload = tmp_path / "picky.py"
+    payload.write_text(
+        "import shutil, sys\n"
+        "start, stop = int(sys.argv[3]), int(sys.argv[4])\n"
+        "if start <= 333 < stop:\n    sys.exit('333 is bad')\n"
+        "shutil.copyfile(sys.argv[1], sys.argv[2])\n"
+    )
+    words = [
+        "--payload",
+        f"{sys.executable} {payload} {{input}} {{output}} {{entry_start}} {{entry_stop}}",
+    ]
+    words += ["--events-per-range", "200", "--merge", "--output", "out"]
+    done = command.run("run", events[0], *words, status=3)
+    assert "1 events were set aside" in done.stderr
+    receipt = json.loads((tmp_path / "out/receipt.json").read_text())
+    ((lfn, *interval, error),) = receipt["set_aside"]
+    assert (lfn, interval) == ("a.root", [333, 334])
+    assert "exited with status 1" in error
+    assert receipt["counts"]["committed"] == 599
+    levels = verify_receipt(tmp_path / "out/receipt.json")
+    assert [level.holds for level in levels] == [True, True, True, False], levels
+
+
 def test_a_range_that_kills_its_worker_is_set_aside_and_the_rest_done(
     command: CommandLine, tmp_path: Path, events: list[Path]
 ) -> None:
@@ -214,6 +241,7 @@ def test_a_range_that_kills_its_worker_is_set_aside_and_the_rest_done(
     payload.write_text('test $3 = 200 && kill -9 $PPID && sleep 100\ncp "$1" "$2"\n')
     words = ["--payload", f"sh {payload} {{input}} {{output}} {{entry_start}}"]
     words += ["--events-per-range", "100", "--workers", "2", "--losses-max", "8", "--output", "out"]
+    words += ["--bisections-max", "0"]
     done = command.run("run", events[0], *words, status=3)
     assert "100 events were set aside" in done.stderr
     receipt = json.loads((tmp_path / "out/receipt.json").read_text())
