@@ -26,7 +26,7 @@ from evstream.adapters.clock import SystemClock
 from evstream.adapters.formats import KnownFormats, RootFormat
 from evstream.adapters.ids import RandomIds
 from evstream.adapters.offload import Threads
-from evstream.adapters.payload.command import CommandRunner
+from evstream.adapters.payload.by_kind import PayloadsByKind
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.storage.local import LocalStore
 from evstream.client import Address, Connection, Service
@@ -366,10 +366,14 @@ def make_pilot(
     worker: WorkerId,
     runner: PayloadRunner | None = None,
 ) -> Pilot:
-    """Return a pilot that works for a service; payloads are commands unless said otherwise."""
+    """Return a pilot that works for a service; payloads are processes unless said otherwise."""
     return Pilot(
         service,
-        Tools(runner or CommandRunner(), KnownFormats(), Threads(max(4, settings.cores))),
+        Tools(
+            runner or PayloadsByKind(settings.cores),
+            KnownFormats(),
+            Threads(max(4, settings.cores)),
+        ),
         SystemClock(),
         RandomIds(),
         settings,

@@ -16,10 +16,11 @@ import psutil
 import pytest
 
 from evstream.adapters.offload import Threads
-from evstream.adapters.payload import command
+from evstream.adapters.payload import starting
 from evstream.adapters.payload.callable import CallableRunner
 from evstream.adapters.payload.command import CommandRunner
 from evstream.domain.errors import EvstreamError, PayloadError, TransientError
+from evstream.domain.payload import Payload
 from evstream.ports.payload import PayloadRunner
 from evstream.testing.contracts import PayloadRunnerContract
 
@@ -40,10 +41,10 @@ SPEND = "import time\nwhile time.process_time() < 0.2: pass"
 
 
 class TestCommandRunner(PayloadRunnerContract):
-    copies = "cp {input} {output}"
-    fails = "sh -c 'echo begun; echo no such luck >&2; exit 3' {output}"
-    spends = python(SPEND)
-    hangs = "sh -c 'sleep 1000' {output}"
+    copies = Payload("cp {input} {output}")
+    fails = Payload("sh -c 'echo begun; echo no such luck >&2; exit 3' {output}")
+    spends = Payload(python(SPEND))
+    hangs = Payload("sh -c 'sleep 1000' {output}")
 
     @pytest.fixture
     def runner(self) -> PayloadRunner:
@@ -62,21 +63,25 @@ class TestCommandRunnerWithoutDescriptors(TestCommandRunner):
 class TestCommandRunnerWithoutSetpriv(TestCommandRunner):
     @pytest.fixture
     def runner(self, monkeypatch: pytest.MonkeyPatch) -> PayloadRunner:
-        monkeypatch.setattr(command, "_dies_with_us", lambda: ())
+        monkeypatch.setattr(starting, "dies_with_us", lambda: ())
         return CommandRunner(grace_s=WAIT_S_MAX, watch_every_s=0.01)
 
 
 class TestCallableRunner(PayloadRunnerContract):
-    copies, fails, spends = "copies", "fails", "spends"
+    copies, fails, spends = Payload("copies"), Payload("fails"), Payload("spends")
 
     @pytest.fixture
     def runner(self, request: pytest.FixtureRequest) -> Iterator[PayloadRunner]:
         threads = Threads(4)
 
         def work(values: dict[str, str]) -> None:
-            if request.function.__name__ == "test_a_failure_says_why":
+            name = request.function.__name__
+            failing = name == "test_a_failure_says_why"
+            if failing or (
+                name.startswith("test_a_failure_costs") and "good" not in values["input"]
+            ):
                 raise ValueError("no such luck")
-            if request.function.__name__ == "test_cpu_seconds_are_told":
+            if name == "test_cpu_seconds_are_told":
                 spend(0.2 + time.thread_time())
             Path(values["output"]).write_bytes(Path(values["input"]).read_bytes())
 
@@ -93,7 +98,7 @@ def anyio_backend() -> str:
 
 
 async def run(folder: Path, payload: str, wall_s_max: float = 60.0, grace_s: float = 30.0) -> None:
-    call = PayloadRunnerContract.call(folder, payload, wall_s_max)
+    call = PayloadRunnerContract.call(folder, Payload(payload, wall_s_max))
     await CommandRunner(grace_s, watch_every_s=0.01).run(call, lambda cpu_s: None)
 
 
@@ -173,7 +178,7 @@ async def test_a_program_without_its_first_line(
     script = tmp_path / "analysis"
     script.write_text("true\n")
     script.chmod(0o755)
-    monkeypatch.setattr(command, "_dies_with_us", lambda: ())
+    monkeypatch.setattr(starting, "dies_with_us", lambda: ())
     assert "#!/bin/sh" in await failure_of(tmp_path, "./analysis {output}")
 
 
@@ -183,7 +188,7 @@ async def test_a_node_that_is_full_is_not_the_payloads_fault(
     def no_more(*args: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(command, "Child", no_more)
+    monkeypatch.setattr(starting, "Child", no_more)
     with pytest.raises(TransientError):
         await run(tmp_path, "true {output}")
 
@@ -213,9 +218,8 @@ async def test_what_it_leaves_running_is_ended(tmp_path: Path) -> None:
 
 
 async def test_children_count(tmp_path: Path) -> None:
-    call = PayloadRunnerContract.call(
-        tmp_path, f"sh -c '{shlex.quote(sys.executable)} -IS -c \"{SPEND}\"; true' {{output}}"
-    )
+    payload = f"sh -c '{shlex.quote(sys.executable)} -IS -c \"{SPEND}\"; true' {{output}}"
+    call = PayloadRunnerContract.call(tmp_path, Payload(payload))
     told: list[float] = []
     result = await CommandRunner(watch_every_s=0.01).run(call, told.append)
     assert result.cpu_s >= 0.19
@@ -234,15 +238,16 @@ async def test_a_cancelled_payload_dies_at_once_with_its_children(tmp_path: Path
 
 
 @pytest.mark.server
-@pytest.mark.skipif(not command._dies_with_us(), reason="needs util-linux's setpriv")
+@pytest.mark.skipif(not starting.dies_with_us(), reason="needs util-linux's setpriv")
 async def test_a_payload_dies_with_a_killed_pilot(tmp_path: Path) -> None:
     pilot = f"""
 import asyncio
 from pathlib import Path
 from evstream.adapters.payload.command import CommandRunner
+from evstream.domain.payload import Payload
 from evstream.testing.contracts import PayloadRunnerContract
 payload = "sh -c 'echo $$ > pid; exec sleep 1000' {{output}}"
-call = PayloadRunnerContract.call(Path({str(tmp_path)!r}), payload)
+call = PayloadRunnerContract.call(Path({str(tmp_path)!r}), Payload(payload))
 asyncio.run(CommandRunner().run(call, lambda cpu_s: None))
 """
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", pilot)
@@ -252,7 +257,38 @@ asyncio.run(CommandRunner().run(call, lambda cpu_s: None))
     await vanishes(payload_pid)
 
 
+GREEDY = "b = bytearray(200 << 20); import time; time.sleep(1000)"
+WRITER = """
+import sys, time
+with open(sys.argv[2], "wb") as file:
+    while True:
+        file.write(bytes(1 << 20)); file.flush(); time.sleep(0.001)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "told"),
+    [
+        (GREEDY, {"memory_bytes_max": 100 << 20}, "bytes of memory"),
+        (WRITER, {"disk_bytes_max": 10 << 20}, "bytes of disk"),
+    ],
+)
+async def test_one_that_uses_too_much_is_ended(
+    tmp_path: Path, code: str, limits: dict[str, float], told: str
+) -> None:
+    call = PayloadRunnerContract.call(tmp_path, Payload(python(code)), **limits)
+    with pytest.raises(PayloadError, match=told):
+        await CommandRunner(watch_every_s=0.01).run(call, lambda cpu_s: None)
+
+
+async def test_its_environment_is_what_the_task_says(tmp_path: Path) -> None:
+    payload = Payload("sh -c 'echo $GREETING' {output}", environment={"GREETING": "good day"})
+    call = PayloadRunnerContract.call(tmp_path, payload)
+    await CommandRunner().run(call, lambda cpu_s: None)
+    assert (tmp_path / "log.txt").read_text() == "good day\n"
+
+
 @pytest.mark.parametrize("number", range(1, 134))
 def test_every_error_of_the_system_is_translated(number: int) -> None:
     error = OSError(number, os.strerror(number))
-    assert isinstance(command._not_started("program", error), EvstreamError)
+    assert isinstance(starting.not_started("program", error), EvstreamError)

@@ -8,21 +8,23 @@ import sys
 from pathlib import Path
 
 from evstream.domain.errors import RequestError
-from evstream.domain.payload import split_command
+from evstream.domain.payload import Payload, split_payload
 
 _QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
 _SHELL = re.compile(r"\d?(>|<).*|\|\|?|&&?|;|~(/.*)?|.*(\$[A-Za-z_({]|`).*")
 
 
-def check_program(payload: str) -> None:
+def check_program(payload: Payload) -> None:
     """Refuse a payload whose program is not here, or cannot be run.
+
+    A callable's module is the workers' to find.
 
     Raises
     ------
     RequestError
     """
-    program = split_command(payload)[0]
-    if "{" in program or shutil.which(program) is not None:
+    program = split_payload(payload)[0]
+    if payload.kind == "callable" or "{" in program or shutil.which(program) is not None:
         return
     if Path(program).is_dir():
         problem, hint = "is a folder", "name the program in it"
@@ -38,9 +40,9 @@ def shell_words(payload: str) -> list[str]:
     return [word for word in _QUOTED.sub("_", payload).split() if _SHELL.fullmatch(word)]
 
 
-def warn_of_shell_words(payload: str) -> None:
+def warn_of_shell_words(payload: Payload) -> None:
     """Say on standard error what a payload will be given as it stands."""
-    words = shell_words(payload)
+    words = shell_words(payload.command) if payload.kind != "callable" else []
     if words:
         print(
             f"evstream: the payload runs without a shell and is given {' '.join(words)} as it "

@@ -98,11 +98,11 @@ def run(
         raise RequestError("--output is empty", hint="name a folder, or . for this one")
     folder = Path(output).absolute()
     described = options.describe(list(inputs), dataset)
-    check_program(described.payload.command)
+    check_program(described.payload)
     files = NewDataset(expand_inputs(described.inputs, described.dataset, besides=folder))
     tree = tree_of_inputs(described.inputs, described.dataset)
     task = described.request("", tree)
-    warn_of_shell_words(described.payload.command)
+    warn_of_shell_words(described.payload)
     state = folder / STATE_FOLDER
     new_output, new_state = not folder.exists(), not state.exists()
     _make_folder(Path(output))

@@ -34,7 +34,7 @@ def submit(
         evstream submit user:dimuons --payload 'python skim.py {input} {output}'
     """
     task = options.describe(list(inputs), dataset)
-    warn_of_shell_words(task.payload.command)
+    warn_of_shell_words(task.payload)
     if dry_run:
         _preview(task, door)
         return

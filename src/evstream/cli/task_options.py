@@ -10,11 +10,11 @@ from cyclopts import Parameter
 from msgspec.structs import replace
 
 from evstream.cli.stream_options import further_streams
-from evstream.client.inputs import absolute_words
+from evstream.client.inputs import absolute_payload
 from evstream.client.task_file import TaskFile, read_task_file
 from evstream.domain.errors import RequestError
 from evstream.domain.granularity import Granularity
-from evstream.domain.payload import Payload
+from evstream.domain.payload import Payload, PayloadKind
 
 
 @Parameter(name="*")
@@ -26,9 +26,21 @@ class TaskOptions:
         str,
         Parameter(
             help="Command run once per event range, without a shell. {input} and {output} "
-            "stand for its files, {entry_start}, {entry_stop} and {range_id} for the range."
+            "stand for its files, {entry_start}, {entry_stop} and {range_id} for the range. "
+            "See --payload-kind for others."
         ),
     ] = ""
+    payload_kind: Annotated[
+        PayloadKind | None,
+        Parameter(
+            help="A command per range; a long-lived process that is given ranges; or a "
+            "callable, module:function or file.py:function. Default command."
+        ),
+    ] = None
+    arrays: Annotated[
+        bool | None,
+        Parameter(negative="", help="Give a callable its events as an awkward array."),
+    ] = None
     task_file: Annotated[
         Path | None,
         Parameter(help="YAML with the task in it; 'evstream task init' writes one."),
@@ -71,6 +83,22 @@ class TaskOptions:
         float | None,
         Parameter(help="Wall seconds after which a payload counts as hung; default 3600."),
     ] = None
+    payload_start_s_max: Annotated[
+        float | None,
+        Parameter(help="Wall seconds until a long-lived payload is ready; default 3600."),
+    ] = None
+    payload_memory_bytes_max: Annotated[
+        int | None, Parameter(help="Memory of a unit's processes; default no limit.")
+    ] = None
+    payload_disk_bytes_max: Annotated[
+        int | None, Parameter(help="Disk of a unit, its input included; default no limit.")
+    ] = None
+    payload_env: Annotated[
+        tuple[str, ...],
+        Parameter(
+            consume_multiple=True, negative="", help="Variables of its environment: NAME=VALUE."
+        ),
+    ] = ()
     failures_max: Annotated[
         int | None, Parameter(help="Failures after which a range is set aside; default 3.")
     ] = None
@@ -103,7 +131,7 @@ class TaskOptions:
         if self.task_file is not None:
             base = read_task_file(self.task_file)
         elif self.payload:
-            base = TaskFile(Payload(absolute_words(self.payload)))
+            base = TaskFile(Payload(self.payload, kind=self.payload_kind or "command"))
         else:
             raise RequestError("no payload is given", hint="give --payload or --task-file")
         sizes = (self.events_per_range, self.bytes_per_range, self.seconds_per_range)
@@ -117,12 +145,22 @@ class TaskOptions:
         given = {name: value for name, value in given.items() if value}
         if sizes != (None, None, None):
             given["granularity"] = Granularity(*sizes)
-        command = absolute_words(self.payload) if self.payload else None
+        payload = _with(
+            base.payload,
+            command=self.payload or None,
+            kind=self.payload_kind,
+            arrays=self.arrays,
+            wall_s_max=self.payload_s_max,
+            start_s_max=self.payload_start_s_max,
+            memory_bytes_max=self.payload_memory_bytes_max,
+            disk_bytes_max=self.payload_disk_bytes_max,
+            environment=_variables(base.payload.environment, self.payload_env),
+        )
         first, *rest = base.outputs or TaskFile.outputs
         first = _with(first, suffix=self.output_suffix, merge=self.merge)
         return replace(
             base,
-            payload=_with(base.payload, command=command, wall_s_max=self.payload_s_max),
+            payload=absolute_payload(payload) if self.payload else payload,
             outputs=(first, *rest, *further_streams(self.stream, merge=first.merge)),
             limits=_with(
                 base.limits,
@@ -134,6 +172,21 @@ class TaskOptions:
             ),
             **given,
         )
+
+
+def _variables(base: dict[str, str], given: tuple[str, ...]) -> dict[str, str]:
+    """Return an environment with the variables that flags give.
+
+    Raises
+    ------
+    RequestError
+        One has no value.
+    """
+    pairs = [text.partition("=") for text in given]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise RequestError(f"--payload-env {name} has no value", hint="give NAME=VALUE")
+    return base | {name: value for name, _, value in pairs}
 
 
 def _with(part: Any, **flags: Any) -> Any:

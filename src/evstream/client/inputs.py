@@ -9,9 +9,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from evstream.domain.errors import AccessError, NotFoundError, RequestError
 from evstream.domain.names import without_secrets
-from evstream.domain.payload import split_command
+from evstream.domain.payload import Payload, split_callable, split_payload
 from evstream.domain.streams import MERGEABLE_SUFFIXES
 from evstream.wire.messages import NewFile
 
@@ -216,17 +218,26 @@ def tree_of_inputs(inputs: list[str], dataset: str = "") -> str:
     return trees.pop() or "" if len(trees) == 1 else ""
 
 
-def absolute_words(payload: str, folder: Path = Path()) -> str:
-    """Return a command line whose words that name files do so from anywhere.
+def absolute_payload(payload: Payload, folder: Path = Path()) -> Payload:
+    """Return a payload whose words that name files do so from anywhere.
 
-    A payload runs in a folder of its own, where a relative path means nothing.
+    It runs in a folder of its own, where a relative path means nothing.
 
     Parameters
     ----------
     folder : Path
         Where the words are looked for; by default here.
+
+    Raises
+    ------
+    RequestError
+        It cannot be run as its kind is run.
     """
-    words = split_command(payload)
+    if payload.kind == "callable":
+        place, function = split_callable(payload.command)
+        found = _absolute(folder / place) if (folder / place).is_file() else place
+        return msgspec.structs.replace(payload, command=f"{found}:{function}")
+    words = split_payload(payload)
     placed = [
         # A bare program is looked for on the PATH, whatever lies here.
         _absolute(folder / word)
@@ -234,4 +245,6 @@ def absolute_words(payload: str, folder: Path = Path()) -> str:
         else word
         for place, word in enumerate(words)
     ]
-    return payload if placed == words else shlex.join(placed)
+    if placed == words:
+        return payload
+    return msgspec.structs.replace(payload, command=shlex.join(placed))

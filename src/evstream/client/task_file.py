@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from evstream.client.inputs import absolute_words
+from evstream.client.inputs import absolute_payload
 from evstream.domain.errors import AccessError, LimitError, NotFoundError, RequestError
 from evstream.domain.granularity import Granularity
-from evstream.domain.payload import Payload, split_command
+from evstream.domain.payload import Payload, split_payload
 from evstream.domain.streams import OutputStream
 from evstream.domain.task import Limits
 from evstream.wire.messages import Message, NewTask
@@ -50,9 +50,7 @@ class TaskFile(Message, frozen=True):
         return msgspec.structs.replace(
             self,
             inputs=[_placed_input(text, folder) for text in self.inputs],
-            payload=msgspec.structs.replace(
-                self.payload, command=absolute_words(self.payload.command, folder)
-            ),
+            payload=absolute_payload(self.payload, folder),
         )
 
     def request(self, dataset: str, tree: str) -> NewTask:
@@ -70,7 +68,7 @@ class TaskFile(Message, frozen=True):
         """
         self.granularity.check()
         self.payload.check()
-        words = split_command(self.payload.command)
+        words = split_payload(self.payload)
         return NewTask(
             name=self.name or words[0].rsplit("/", 1)[-1],
             dataset=dataset,

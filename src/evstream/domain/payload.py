@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import Literal
 
 from msgspec import Struct
 
 from evstream.domain.errors import LimitError, RequestError
 
-PLACEHOLDERS = ("input", "output", "entry_start", "entry_stop", "range_id")
+PayloadKind = Literal["command", "long-lived", "callable"]
+"""A command per unit; a process that is given units; a Python function that is."""
+
+PLACEHOLDERS = ("input", "output", "entry_start", "entry_stop", "range_id", "lfn", "tree")
 _PLACEHOLDER = re.compile(r"\{(\w+(?::[A-Za-z0-9._-]+)?)\}")
 """Behind a colon stands the name of an output stream."""
 WALL_S_MAX = 31_536_000.0
 """A year; whoever allows a unit more has mistaken the unit of time."""
+
+_CALLABLE = re.compile(r"(?P<place>.+?):(?P<function>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_VARIABLE = re.compile(r"[A-Za-z_]\w*")
+_RESERVED = "EVSTREAM_"
 
 
 class Payload(Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,15 +31,32 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes
     ----------
     command : str
-        Command line with ``{input}``, ``{output}`` or ``{output:STREAM}``,
-        ``{entry_start}``, ``{entry_stop}`` and ``{range_id}``, run once per range without
-        a shell.
+        What is run, without a shell. Of a `command`, a line with placeholders such as
+        ``{input}`` and ``{output}`` or ``{output:STREAM}``, once per unit; of a
+        `long-lived` process, a line without; of a `callable`, ``module:function`` or
+        ``path/to/file.py:function``.
     wall_s_max : float
-        Wall seconds after which it counts as hung.
+        Wall seconds after which a unit counts as hung.
+    start_s_max : float
+        Wall seconds that a long-lived process or a callable may take to be ready.
+    arrays : bool
+        A callable is given awkward arrays, not the path of a file alone.
+    environment : dict of str to str
+        Variables beside those of the pilot.
+    memory_bytes_max : int
+        Memory of a unit's processes, shared pages by their share; 0 is no limit.
+    disk_bytes_max : int
+        Bytes in a unit's directory, its input included; 0 is no limit.
     """
 
     command: str
     wall_s_max: float = 3600.0
+    kind: PayloadKind = "command"
+    start_s_max: float = 3600.0
+    arrays: bool = False
+    environment: dict[str, str] = {}
+    memory_bytes_max: int = 0
+    disk_bytes_max: int = 0
 
     def check(self) -> None:
         """Refuse what cannot work, naming the field.
@@ -39,13 +65,73 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
         ------
         LimitError, RequestError
         """
-        split_command(self.command)
-        if not 0 < self.wall_s_max <= WALL_S_MAX:
-            raise LimitError(
-                f"the payload's wall_s_max is {self.wall_s_max}",
-                hint=f"give seconds above 0 and up to {WALL_S_MAX:.0f}",
-                field="payload.wall_s_max",
+        split_payload(self)
+        for name in ("wall_s_max", "start_s_max"):
+            if not 0 < getattr(self, name) <= WALL_S_MAX:
+                raise LimitError(
+                    f"the payload's {name} is {getattr(self, name)}",
+                    hint=f"give seconds above 0 and up to {WALL_S_MAX:.0f}",
+                    field=f"payload.{name}",
+                )
+        for name in ("memory_bytes_max", "disk_bytes_max"):
+            if getattr(self, name) < 0:
+                raise LimitError(
+                    f"the payload's {name} is {getattr(self, name)}",
+                    hint="give bytes, or 0 for no limit",
+                    field=f"payload.{name}",
+                )
+        if self.arrays and self.kind != "callable":
+            raise RequestError(
+                f"a payload of kind {self.kind} cannot be given arrays",
+                hint="name a Python function, or leave the arrays out",
             )
+        for name in self.environment:
+            if not _VARIABLE.fullmatch(name) or name.startswith(_RESERVED):
+                raise RequestError(
+                    f"{name!r} cannot be a variable of the payload's environment",
+                    hint=f"use letters, digits and _, and not {_RESERVED} in front",
+                )
+
+
+def split_payload(payload: Payload) -> list[str]:
+    """Split what a payload runs into its words; a callable is one word.
+
+    Raises
+    ------
+    RequestError
+        It cannot be run as its kind is run.
+    """
+    if payload.kind == "callable":
+        split_callable(payload.command)
+        return [payload.command]
+    if payload.kind == "command":
+        return split_command(payload.command)
+    words = split_command(payload.command)
+    for word in words:
+        for found in _PLACEHOLDER.findall(word):
+            if found.partition(":")[0] in PLACEHOLDERS:
+                raise RequestError(
+                    f"a long-lived payload cannot have {{{found}}} in its command",
+                    hint="it is told of each unit over its channel",
+                )
+    return words
+
+
+def split_callable(text: str) -> tuple[str, str]:
+    """Return where a function is, a module or a file, and its name there.
+
+    Raises
+    ------
+    RequestError
+        It does not say so.
+    """
+    found = _CALLABLE.fullmatch(text)
+    if found and (found["place"].endswith(".py") or _MODULE.fullmatch(found["place"])):
+        return found["place"], found["function"]
+    raise RequestError(
+        f"payload {text!r} names no function",
+        hint="give module:function, or path/to/file.py:function",
+    )
 
 
 def split_command(command: str) -> list[str]:

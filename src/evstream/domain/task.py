@@ -142,7 +142,8 @@ class TaskSpec:
         self.limits.check()
         check_streams(self.outputs)
         first = self.outputs[0]
-        if not first.pattern and not first.optional:
+        command = self.payload.kind == "command"
+        if command and not first.pattern and not first.optional:
             check_output_named(self.payload.command, first.name)
 
 

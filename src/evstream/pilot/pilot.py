@@ -68,6 +68,7 @@ class Pilot:
         self._group = asyncio.TaskGroup()
         self._disk_failures = 0
         self._broken: ConfigError | None = None
+        self._runner = tools.runner
         self._prefetcher = Prefetcher(service, clock, ids, tools, settings)
         self._bench = Workbench(
             self._prefetcher,
@@ -105,15 +106,18 @@ class Pilot:
         """
         began = self._clock.monotonic()
         self._make_directory()
-        with first_error():
-            async with self._group as group:
-                loops = [
-                    group.create_task(self._reporter.run()),
-                    group.create_task(self._heartbeat.run()),
-                ]
-                refused = await self._work()
-                for loop in loops:
-                    loop.cancel()
+        try:
+            with first_error():
+                async with self._group as group:
+                    loops = [
+                        group.create_task(self._reporter.run()),
+                        group.create_task(self._heartbeat.run()),
+                    ]
+                    refused = await self._work()
+                    for loop in loops:
+                        loop.cancel()
+        finally:
+            await self._runner.close()
         if error := self._broken or refused:
             raise error
         return replace(self._tally.summary, wall_s=self._clock.monotonic() - began)

@@ -158,6 +158,8 @@ class Workbench:
             "entry_start": str(work.ref.entry_start),
             "entry_stop": str(work.ref.entry_stop),
             "range_id": work.range_id,
+            "lfn": work.lfn,
+            "tree": _tree_of(work),
         }
         log = directory / LOG_NAME
         call = PayloadCall(work.payload, values, directory, log)
@@ -196,6 +198,11 @@ def _failure(error: UnitError, log: str) -> Failure:
 def output_slots(work: Work) -> list[OutputSlot]:
     """Return where a unit's outputs go, stream by stream."""
     return [work.output] if isinstance(work, MergeUnit) else work.outputs
+
+
+def _tree_of(work: RangeUnit) -> str:
+    recipe = work.plan.descriptor.get("recipe", {})
+    return str(recipe.get("parameters", {}).get("tree", ""))
 
 
 def _check_plain(work: Work) -> None:

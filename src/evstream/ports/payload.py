@@ -34,7 +34,7 @@ class PayloadCall:
 
 @dataclass(frozen=True, slots=True)
 class PayloadResult:
-    """What a payload took. A failure is raised, not returned."""
+    """What a unit took. A failure is raised, not returned."""
 
     cpu_s: float
     wall_s: float
@@ -57,4 +57,8 @@ class PayloadRunner(Protocol):
             It could not be started, failed, was killed, or hung; ``cpu_s`` and
             ``wall_s`` are among its fields.
         """
+        ...
+
+    async def close(self) -> None:
+        """End what is kept running between units. Nothing is run any more."""
         ...

@@ -136,6 +136,9 @@ class _Payload:
         shutil.copyfile(call.values["input"], call.values["output"])
         return PayloadResult(duration, duration)
 
+    async def close(self) -> None:
+        """Nothing is kept running between units."""
+
 
 class Simulation:
     """One run of one seed."""

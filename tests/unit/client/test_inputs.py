@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from evstream.client.inputs import absolute_words, expand_inputs, tree_of_inputs
+from evstream.client.inputs import absolute_payload, expand_inputs, tree_of_inputs
 from evstream.domain.errors import AccessError, NotFoundError, RequestError
+from evstream.domain.payload import Payload
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +82,26 @@ def test_a_fileset_of_several_datasets_asks_for_a_choice(folder: Path) -> None:
     with pytest.raises(RequestError, match="several datasets"):
         expand_inputs(["f.json"])
     assert [Path(f.pfn).name for f in expand_inputs(["f.json"], "two")] == ["b.root"]
+
+
+def absolute_words(command: str) -> str:
+    return absolute_payload(Payload(command)).command
+
+
+def test_a_function_in_a_file_is_found_from_anywhere(folder: Path) -> None:
+    (folder / "analysis.py").write_text("")
+    for command, expected in (
+        ("analysis.py:skim", f"{folder}/analysis.py:skim"),
+        ("analysis:skim", "analysis:skim"),
+    ):
+        payload = Payload(command, kind="callable")
+        assert absolute_payload(payload).command == expected
+
+
+def test_a_long_lived_process_is_found_from_anywhere(folder: Path) -> None:
+    (folder / "shower.py").write_text("")
+    payload = Payload("python shower.py", kind="long-lived")
+    assert absolute_payload(payload).command == f"python {folder}/shower.py"
 
 
 def test_files_that_a_payload_names_are_found_from_anywhere(folder: Path) -> None:

@@ -268,6 +268,9 @@ class FakeRunner:
                 self.cancelled.append(which)
         return PayloadResult(cpu_s=0.5, wall_s=self.wall_s)
 
+    async def close(self) -> None:
+        pass
+
 
 def make_pilot(service: FakeService, runner: FakeRunner, directory: Path, **settings: Any) -> Pilot:
     """Make a pilot that leaves when there is no task."""

@@ -1,1 +1,1 @@
-"""How payloads are run: as a command of the operating system, or as a Python callable."""
+"""How payloads are run: by a command each, by a process that goes on, in place."""

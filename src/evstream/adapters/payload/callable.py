@@ -35,6 +35,9 @@ class CallableRunner:
         on_cpu(result.cpu_s)
         return result
 
+    async def close(self) -> None:
+        """Nothing is kept running between units."""
+
     def _run(self, call: PayloadCall) -> PayloadResult:
         wall, cpu = time.perf_counter(), time.thread_time()
         try:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from evstream.adapters.payload.usage import cpu_s_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,10 @@ class Child:
     words : sequence of str
         Program and arguments; no shell sees them.
     log : Path
-        Where standard output and error go; what it held before is lost.
+        Where standard output and error go; what it held before is lost. It may be cut
+        short while the process runs.
+    keeps : sequence of int
+        Descriptors of ours that it has too.
 
     Raises
     ------
@@ -52,9 +55,15 @@ class Child:
     """
 
     def __init__(
-        self, words: Sequence[str], directory: Path, environment: Mapping[str, str], log: Path
+        self,
+        words: Sequence[str],
+        directory: Path,
+        environment: Mapping[str, str],
+        log: Path,
+        keeps: Sequence[int] = (),
     ) -> None:
-        with log.open("wb") as output:
+        log.unlink(missing_ok=True)
+        with log.open("ab") as output:
             # In this thread, not in a pool's: setpriv's --pdeathsig strikes when the
             # thread that made the child ends.
             self._process = subprocess.Popen(
@@ -65,6 +74,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=keeps,
             )
         self.pid = self._process.pid
         self._loop = asyncio.get_running_loop()
@@ -127,12 +137,4 @@ class Child:
 
     def cpu_s(self) -> float:
         """Return the CPU seconds that the process and all below it have used so far."""
-        total = 0.0
-        with contextlib.suppress(psutil.Error):
-            leader = psutil.Process(self.pid)
-            for process in (leader, *leader.children(recursive=True)):
-                with contextlib.suppress(psutil.Error):
-                    times = process.cpu_times()
-                    total += times.user + times.system
-                    total += times.children_user + times.children_system
-        return total
+        return cpu_s_of(self.pid)

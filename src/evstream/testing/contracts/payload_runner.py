@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from evstream.domain.errors import PayloadError
@@ -19,20 +20,20 @@ class PayloadRunnerContract(Suite):
 
     Attributes
     ----------
-    copies : str
-        Payload that copies ``{input}`` to ``{output}``.
-    fails : str
-        Payload that fails and says "no such luck".
-    spends : str
-        Payload that spends 0.2 CPU seconds.
-    hangs : str or None
-        Payload that never ends; None if the runner cannot end one.
+    copies : Payload
+        Copies its input to its output.
+    fails : Payload
+        Fails and says "no such luck".
+    spends : Payload
+        Spends 0.2 CPU seconds.
+    hangs : Payload or None
+        Never ends; None if the runner cannot end one.
     """
 
-    copies: ClassVar[str]
-    fails: ClassVar[str]
-    spends: ClassVar[str]
-    hangs: ClassVar[str | None] = None
+    copies: ClassVar[Payload]
+    fails: ClassVar[Payload]
+    spends: ClassVar[Payload]
+    hangs: ClassVar[Payload | None] = None
 
     @pytest.fixture
     def runner(self) -> PayloadRunner:
@@ -40,18 +41,22 @@ class PayloadRunnerContract(Suite):
         raise NotImplementedError("override runner")
 
     @staticmethod
-    def call(folder: Path, command: str, wall_s_max: float = 60.0) -> PayloadCall:
+    def call(folder: Path, payload: Payload, **limits: float) -> PayloadCall:
         """Return a call with its input in place."""
         folder.mkdir(exist_ok=True)
         (folder / "in put.root").write_bytes(b"events")
         values = {
             "input": str(folder / "in put.root"),
             "output": str(folder / "out put.root"),
+            "output:output": str(folder / "out put.root"),
             "entry_start": "10",
             "entry_stop": "20",
             "range_id": "2-0-10-20",
+            "lfn": "source.root",
+            "tree": "Events",
         }
-        return PayloadCall(Payload(command, wall_s_max), values, folder, folder / "log.txt")
+        payload = msgspec.structs.replace(payload, **limits)
+        return PayloadCall(payload, values, folder, folder / "log.txt")
 
     async def test_a_payload_makes_its_output(self, runner: PayloadRunner, tmp_path: Path) -> None:
         result = await runner.run(self.call(tmp_path, self.copies), lambda cpu_s: None)
@@ -86,3 +91,15 @@ class PayloadRunnerContract(Suite):
         call = self.call(tmp_path, self.hangs, wall_s_max=0.2)
         with pytest.raises(PayloadError, match="hung"):
             await runner.run(call, lambda cpu_s: None)
+
+    async def test_a_failure_costs_the_next_unit_nothing(
+        self, runner: PayloadRunner, tmp_path: Path
+    ) -> None:
+        for number in range(3):
+            with pytest.raises(PayloadError):
+                await runner.run(self.call(tmp_path / str(number), self.fails), lambda cpu_s: None)
+        await runner.run(self.call(tmp_path / "good", self.copies), lambda cpu_s: None)
+        assert (tmp_path / "good" / "out put.root").exists()
+
+    async def test_closed_without_having_run(self, runner: PayloadRunner) -> None:
+        await runner.close()

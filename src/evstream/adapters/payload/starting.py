@@ -1,0 +1,157 @@
+"""How a payload's process is started, and what is said of how it ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from evstream.adapters.payload.child import Child, Ended
+from evstream.domain.errors import EvstreamError, PayloadError, TransientError
+from evstream.domain.payload import Payload
+from evstream.domain.streams import variable_of
+
+ENVIRONMENT_PREFIX = "EVSTREAM_"
+_LAST_LINE_CHARS_MAX = 200
+_LOG_TAIL_BYTES = 4096
+_NODE_AT_FAULT = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
+
+
+@cache
+def dies_with_us() -> tuple[str, ...]:
+    """Return the words that make a command die with this process, if the system has them."""
+    program = shutil.which("setpriv")
+    if program is None:
+        return ()
+    words = (program, "--pdeathsig", "KILL", "--")
+    probe = subprocess.run((*words, "true"), capture_output=True, check=False)
+    return words if probe.returncode == 0 else ()
+
+
+def start(
+    words: list[str],
+    payload: Payload,
+    values: Mapping[str, str],
+    directory: Path,
+    log: Path,
+    keeps: Sequence[int] = (),
+) -> Child:
+    """Start a payload's process.
+
+    Parameters
+    ----------
+    values : mapping of str to str
+        Variables of its environment, without ``EVSTREAM_`` in front.
+    keeps : sequence of int
+        Descriptors that it is to have.
+
+    Raises
+    ------
+    PayloadError
+        It cannot be started.
+    TransientError
+        Nothing can be started here at the moment.
+    """
+    surroundings = environment(payload, values)
+    program = _find_program(words[0], directory, surroundings)
+    try:
+        return Child((*dies_with_us(), program, *words[1:]), directory, surroundings, log, keeps)
+    except (OSError, ValueError) as error:
+        raise not_started(program, error) from error
+
+
+def environment(payload: Payload, values: Mapping[str, str]) -> dict[str, str]:
+    """Return a payload's environment: ours without our own settings and secrets."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
+    named = {ENVIRONMENT_PREFIX + variable_of(name): value for name, value in values.items()}
+    return kept | payload.environment | named
+
+
+def _find_program(program: str, directory: Path, environment: dict[str, str]) -> str:
+    """Return the path of a program, found as a shell would find it.
+
+    Raises
+    ------
+    PayloadError
+        There is none, or it may not be executed.
+    """
+    if "/" in program:
+        found: str | None = os.fspath(directory / program)
+    else:
+        found = shutil.which(program, path=environment.get("PATH", os.defpath))
+    if found is None or not Path(found).is_file():
+        raise PayloadError(
+            f"payload {program} is not there",
+            hint="give a program on the PATH or an absolute path",
+            program=program,
+            cpu_s=0.0,
+            wall_s=0.0,
+        )
+    if not os.access(found, os.X_OK):
+        raise PayloadError(
+            f"payload {program} is not executable",
+            hint=f"run 'chmod +x {program}', or name its interpreter first",
+            program=program,
+            cpu_s=0.0,
+            wall_s=0.0,
+        )
+    return found
+
+
+def not_started(program: str, error: OSError | ValueError) -> EvstreamError:
+    """Return the error that says why a program could not be started."""
+    what = str(error)
+    if isinstance(error, OSError):
+        what = error.strerror or what
+        if error.errno in _NODE_AT_FAULT:
+            return TransientError(
+                f"no payload can be started here: {what}", hint="run fewer at once"
+            )
+    hint = "check the command line"
+    if isinstance(error, OSError) and error.errno == errno.ENOEXEC:
+        hint = "begin it with a line such as '#!/bin/sh', or name its interpreter first"
+    return PayloadError(
+        f"payload {program} cannot be started: {what}",
+        hint=hint,
+        program=program,
+        cpu_s=0.0,
+        wall_s=0.0,
+    )
+
+
+def how_it_ended(ended: Ended) -> tuple[str, str]:
+    """Say how a process ended that was to end otherwise, and what to do about it."""
+    status = ended.exit_status
+    if status >= 0:
+        return f"exited with status {status}", "see its log"
+    if status == -signal.SIGKILL:
+        hint = "see its log, and whether the machine ran out of memory"
+        return f"was killed by {_signal_name(-status)}", hint
+    return f"was killed by {_signal_name(-status)}", "see its log"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that says anything, made fit for a message."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+            tail = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    printable = "".join(c if c.isprintable() else " " for c in lines[-1])
+    return printable[:_LAST_LINE_CHARS_MAX]

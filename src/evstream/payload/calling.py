@@ -1,0 +1,141 @@
+"""Python functions as payloads: found by name, given a unit, their histograms written."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from evstream.payload.units import Unit
+
+HISTOGRAM_NAME = "histogram"
+"""What one is called in the file if it has no name of its own."""
+
+
+def load(target: str) -> Callable[..., Any]:
+    """Return the function that ``module:function`` or ``path/to/file.py:function`` names.
+
+    Raises
+    ------
+    ImportError, AttributeError
+        There is none.
+    """
+    place, _, name = target.rpartition(":")
+    if place.endswith(".py"):
+        path = Path(place)
+        # As for a script: what lies beside it can be imported.
+        sys.path.insert(0, str(path.parent))
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(place)
+    function = reduce(getattr, name.split("."), module)
+    if not callable(function):
+        raise TypeError(f"{target} is no function, but of type {type(function).__name__}")
+    return function
+
+
+class Called:
+    """A function as `serve` takes one. It is loaded where it is called.
+
+    Parameters
+    ----------
+    arrays : bool
+        Give it an awkward array of the unit's events, then the unit; else the unit.
+    """
+
+    def __init__(self, target: str, arrays: bool) -> None:
+        self._target = target
+        self._arrays = arrays
+        self._function: Callable[..., Any] | None = None
+
+    def initialise(self) -> None:
+        """Load it."""
+        self._function = load(self._target)
+
+    def process(self, unit: Unit) -> None:
+        """Call it for a unit and write the histograms that it returns.
+
+        Raises
+        ------
+        TypeError
+            What it returned is neither None nor histograms.
+        """
+        if self._function is None:
+            self.initialise()
+        assert self._function is not None
+        given = (read_arrays(unit), unit) if self._arrays else (unit,)
+        returned = self._function(*given)
+        if returned is not None:
+            write_histograms(returned, unit.output)
+
+    def __getstate__(self) -> dict[str, object]:
+        # To processes that start anew goes the name alone: they load it themselves.
+        return {**self.__dict__, "_function": None}
+
+
+def read_arrays(unit: Unit) -> Any:
+    """Return a unit's events as an awkward array of records.
+
+    Raises
+    ------
+    TypeError
+        Its input is of a format that is not read here.
+    """
+    if unit.input.suffix == ".root":
+        import uproot
+
+        with uproot.open(unit.input) as file:
+            return file[unit.tree].arrays()
+    if unit.input.suffix in (".parquet", ".pq"):
+        import awkward
+
+        return awkward.from_parquet(unit.input)
+    raise TypeError(
+        f"events of {unit.input.name} are not read as arrays, only those of ROOT and Parquet "
+        "files; take the function's unit and read unit.input"
+    )
+
+
+def write_histograms(returned: Any, path: Path) -> None:
+    """Write a histogram, or a mapping of them by name, to a ROOT file.
+
+    Merging adds histograms of one name bin by bin; every event is in one unit's alone.
+
+    Raises
+    ------
+    TypeError
+        There are others than histograms, or the file is not to be a ROOT file.
+    """
+    import uproot
+
+    if path.suffix != ".root":
+        raise TypeError(f"histograms are written to .root, and the output is {path.name}")
+    named = dict(_named(returned))
+    if not named:
+        raise TypeError("an empty mapping of histograms was returned")
+    for name, histogram in named.items():
+        if not (hasattr(histogram, "axes") and hasattr(histogram, "values")):
+            raise TypeError(
+                f"{name} is of type {type(histogram).__name__}; return histograms (hist or "
+                "boost-histogram), a dict of them, or None and write the output yourself"
+            )
+    with uproot.recreate(path) as file:
+        for name, histogram in named.items():
+            file[name] = histogram
+
+
+def _named(returned: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(returned, Mapping):
+        for name, value in returned.items():
+            yield from _named(value, f"{prefix}/{name}" if prefix else str(name))
+    else:
+        yield prefix or getattr(returned, "name", None) or HISTOGRAM_NAME, returned

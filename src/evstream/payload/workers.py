@@ -1,0 +1,296 @@
+"""Workers after one initialisation: forked from it, each with one unit at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from evstream.payload.channel import CORES_VARIABLE, Channel, Message
+from evstream.payload.units import Unit, received
+
+Process = Callable[[Unit], None]
+Initialise = Callable[[], None]
+
+_PR_SET_PDEATHSIG = 1
+
+
+def serve(process: Process, initialise: Initialise | None = None, workers: int = 0) -> None:
+    """Initialise, tell the pilot, and have units processed by workers until the end.
+
+    Workers are forked after `initialise`, so that what it has made is shared. Forking
+    is safe from a single thread only; if `initialise` leaves threads behind, workers
+    are new processes that each initialise for themselves: `process` and `initialise`
+    must then be functions of a module, and the call of `serve` stand under
+    ``if __name__ == "__main__"``. A worker that dies fails the unit that it was on, and
+    no other; another takes its place.
+
+    Parameters
+    ----------
+    process : callable
+        Given a `Unit`; writes its outputs. What it raises fails the unit.
+    initialise : callable, optional
+        Called once, before the first unit.
+    workers : int
+        How many units are processed at once; 0 is as many as the pilot has cores.
+
+    Raises
+    ------
+    ChannelError
+        Nobody gives units to this process.
+    """
+    channel = Channel.from_environment()
+    if initialise is not None:
+        initialise()
+    count = workers or int(os.environ.get(CORES_VARIABLE, "1"))
+    start: Callable[[Scatterer], Worker] = _fork
+    if not is_single_threaded():
+        print(
+            "evstream: the initialisation left threads behind, so that workers cannot be "
+            "forked from it; each initialises for itself",
+            file=sys.stderr,
+        )
+        start = _spawn
+    Scatterer(channel, process, initialise, start, count).run()
+
+
+def is_single_threaded() -> bool:
+    """Whether this process has one thread, those that Python does not know included."""
+    try:
+        threads = len(list(Path("/proc/self/task").iterdir()))
+    except OSError:
+        threads = threading.active_count()
+    return max(threads, threading.active_count()) == 1
+
+
+class Worker:
+    """A worker as its parent sees it: a process number, a channel, the unit it is on."""
+
+    def __init__(self, pid: int, end: socket.socket, wait: Callable[[], int]) -> None:
+        self.pid = pid
+        self.channel = Channel(end)
+        self.unit: str | None = None
+        self.wait = wait
+
+
+class Scatterer:
+    """Gives each unit to whoever is free, and passes the answers on."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        process: Process,
+        initialise: Initialise | None,
+        start: Callable[[Scatterer], Worker],
+        count: int,
+    ) -> None:
+        self.channel = channel
+        self.process = process
+        self.initialise = initialise
+        self.workers: list[Worker] = []
+        self._start = start
+        self._count = count
+        self._waiting: deque[Message] = deque()
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        """Serve until the pilot ends it, or is gone."""
+        self._selector.register(self.channel, selectors.EVENT_READ)
+        for _ in range(self._count):
+            self._add_worker()
+        self.channel.send({"type": "ready", "units_max": self._count})
+        clean = False
+        try:
+            while (ended := self._step()) is None:
+                pass
+            clean = ended
+        finally:
+            for worker in self.workers:
+                worker.channel.close()
+                if not clean:
+                    _kill(worker.pid)
+            for worker in self.workers:
+                worker.wait()
+
+    def _step(self) -> bool | None:
+        """Handle what has come; returns how it ended, if it has: by the pilot's word or not."""
+        for key, _ in self._selector.select():
+            if key.data is not None:
+                self._from_worker(key.data)
+                continue
+            messages = self.channel.receive()
+            if messages is None:
+                return False
+            for message in messages:
+                if message["type"] == "end":
+                    return True
+                self._from_pilot(message)
+        self._hand_out()
+        return None
+
+    def _from_pilot(self, message: Message) -> None:
+        if message["type"] == "unit":
+            self._waiting.append(message)
+        elif message["type"] == "cancel":
+            for waiting in [one for one in self._waiting if one["id"] == message["id"]]:
+                self._waiting.remove(waiting)
+                self._say_failed(waiting["id"], "it was cancelled before it began")
+            for worker in self.workers:
+                if worker.unit == message["id"]:
+                    _kill(worker.pid)
+
+    def _from_worker(self, worker: Worker) -> None:
+        messages = worker.channel.receive()
+        if messages is None:
+            self._replace(worker)
+            return
+        for message in messages:
+            if message["type"] in ("done", "error"):
+                worker.unit = None
+            self.channel.send(message)
+
+    def _replace(self, worker: Worker) -> None:
+        self._selector.unregister(worker.channel)
+        self.workers.remove(worker)
+        worker.channel.close()
+        status = worker.wait()
+        if worker.unit is not None:
+            self._say_failed(worker.unit, f"its worker {_how_it_ended(status)}")
+        self._add_worker()
+
+    def _say_failed(self, unit: str, reason: str) -> None:
+        self.channel.send({"type": "error", "id": unit, "reason": reason})
+
+    def _add_worker(self) -> None:
+        worker = self._start(self)
+        self.workers.append(worker)
+        self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+
+    def _hand_out(self) -> None:
+        for worker in self.workers:
+            if not self._waiting:
+                return
+            if worker.unit is None:
+                message = self._waiting.popleft()
+                worker.unit = message["id"]
+                # One that has just died is found out by its channel's end.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    worker.channel.send(message)
+
+
+def _fork(scatterer: Scatterer) -> Worker:
+    ours, theirs = socket.socketpair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            # The parent's ends are not the worker's: each must see the other's end close.
+            ours.close()
+            scatterer.channel.close()
+            for other in scatterer.workers:
+                other.channel.close()
+            work(Channel(theirs), scatterer.process, parent)
+            status = 0
+        except BaseException:  # noqa: BLE001 - whatever it is ends in this process
+            sys.excepthook(*sys.exc_info())
+        finally:
+            _flush()
+            # Not by returning: what the parent has on its stack is the parent's.
+            os._exit(status)
+    theirs.close()
+    return Worker(pid, ours, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def _spawn(scatterer: Scatterer) -> Worker:
+    ours, theirs = socket.socketpair()
+    child = multiprocessing.get_context("spawn").Process(
+        target=_initialise_and_work,
+        args=(theirs, scatterer.process, scatterer.initialise, os.getpid()),
+    )
+    child.start()
+    theirs.close()
+    assert child.pid is not None
+
+    def wait() -> int:
+        child.join()
+        return child.exitcode or 0
+
+    return Worker(child.pid, ours, wait)
+
+
+def _initialise_and_work(
+    end: socket.socket, process: Process, initialise: Initialise | None, parent: int
+) -> None:
+    if initialise is not None:
+        initialise()
+    work(Channel(end), process, parent)
+
+
+def work(channel: Channel, process: Process, parent: int) -> None:
+    """Process what comes over a channel, one unit after another: a worker's life."""
+    _die_with(parent)
+    for unit in received(channel):
+        with written_to(unit.log), unit:
+            process(unit)
+            _flush()
+
+
+@contextlib.contextmanager
+def written_to(log: Path) -> Iterator[None]:
+    """Have what is written to standard output and error go to a unit's log."""
+    _flush()
+    kept = [os.dup(number) for number in (1, 2)]
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        for number in (1, 2):
+            os.dup2(file, number)
+        yield
+    finally:
+        _flush()
+        os.close(file)
+        for number, former in zip((1, 2), kept, strict=True):
+            os.dup2(former, number)
+            os.close(former)
+
+
+def _flush() -> None:
+    """Write out what Python and the C library hold back."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    ctypes.CDLL(None).fflush(None)
+
+
+def _die_with(parent: int) -> None:
+    """Have this process killed when its parent ends, however that ends."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        # It has gone before it was asked for.
+        os._exit(1)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _how_it_ended(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
