@@ -388,3 +388,18 @@ asyncio.run(run_all(LongLivedRunner(2), units_of(folder, ["hang1", "hang2"], by_
     await process.wait()
     for pid in [*started(tmp_path), *(int(path.read_text()) for path in pids)]:
         await until(lambda pid=pid: is_gone(pid))  # type: ignore[misc]
+
+
+async def test_workers_that_cannot_be_started_anew_end_the_process(tmp_path: Path) -> None:
+    code = """
+def with_a_thread():
+    threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+
+serve(lambda unit: None, with_a_thread, workers=1)
+"""
+    runner = LongLivedRunner(grace_s=0.1, watch_every_s=0.01)
+    call = PayloadRunnerContract.call(tmp_path / "unit", python(code))
+    with pytest.raises(PayloadError, match="payload"):
+        await runner.run(call, lambda cpu_s: None)
+    await runner.close()
+    assert "cannot be given the payload" in call.log.read_text()

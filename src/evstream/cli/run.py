@@ -263,7 +263,10 @@ async def _guard_space(folder: Path) -> NoReturn:
 
 async def _work(job: _Job, service: Service, url: str, state: Path, task: int) -> TaskView:
     """Keep workers alive until the task has ended, or somebody interrupts."""
-    workers = Workers(url, service, state / "work", job.workers, task)
+    # What is initialised once is shared by the workers that it forks, in one pilot.
+    once = job.task.payload.kind != "command"
+    number, cores = (1, job.workers) if once else (job.workers, 1)
+    workers = Workers(url, service, state / "work", number, task, cores)
     loop = asyncio.get_running_loop()
     keeping = loop.create_task(workers.keep_alive())
     guarding = loop.create_task(_guard_space(job.output))

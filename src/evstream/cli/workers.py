@@ -35,14 +35,19 @@ class Workers:
         Told when a worker dies, so that its leases need not run out.
     folder : Path
         For scratch space and logs.
+    cores : int
+        Units that each works on at once.
     """
 
-    def __init__(self, url: str, service: Service, folder: Path, number: int, task: int) -> None:
+    def __init__(
+        self, url: str, service: Service, folder: Path, number: int, task: int, cores: int = 1
+    ) -> None:
         self._url = url
         self._service = service
         self._folder = folder
         self._number = number
         self._task = task
+        self._cores = cores
         self._processes: dict[WorkerId, asyncio.subprocess.Process] = {}
         self._deaths = 0
 
@@ -83,7 +88,7 @@ class Workers:
             "EVSTREAM_PILOT_PATIENCE_S": str(PATIENCE_S),
         }
         command = [sys.executable, "-m", "evstream", "pilot", "--url", self._url]
-        command += ["--cores", "1", "--task", str(self._task), "--worker", name]
+        command += ["--cores", str(self._cores), "--task", str(self._task), "--worker", name]
         command += ["--workdir", str(self._folder)]
         with (self._folder / "logs" / f"{name}.log").open("wb") as log:
             # A session of its own: an interrupt from the terminal is ours to pass on.

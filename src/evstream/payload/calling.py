@@ -69,17 +69,11 @@ class Called:
         TypeError
             What it returned is neither None nor histograms.
         """
-        if self._function is None:
-            self.initialise()
         assert self._function is not None
         given = (read_arrays(unit), unit) if self._arrays else (unit,)
         returned = self._function(*given)
         if returned is not None:
             write_histograms(returned, unit.output)
-
-    def __getstate__(self) -> dict[str, object]:
-        # To processes that start anew goes the name alone: they load it themselves.
-        return {**self.__dict__, "_function": None}
 
 
 def read_arrays(unit: Unit) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import pickle
 import selectors
 import signal
 import socket
@@ -21,6 +22,9 @@ from evstream.payload.units import Unit, received
 Process = Callable[[Unit], None]
 Initialise = Callable[[], None]
 
+IDLE_DEATHS_MAX = 5
+"""So many workers in a row that died without a unit: another would die as well."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -30,9 +34,9 @@ def serve(process: Process, initialise: Initialise | None = None, workers: int =
     Workers are forked after `initialise`, so that what it has made is shared. Forking
     is safe from a single thread only; if `initialise` leaves threads behind, workers
     are new processes that each initialise for themselves: `process` and `initialise`
-    must then be functions of a module, and the call of `serve` stand under
-    ``if __name__ == "__main__"``. A worker that dies fails the unit that it was on, and
-    no other; another takes its place.
+    must then be picklable as they are given, as functions of a module are, and the call
+    of `serve` stand under ``if __name__ == "__main__"``. A worker that dies fails the
+    unit that it was on, and no other; another takes its place.
 
     Parameters
     ----------
@@ -49,6 +53,8 @@ def serve(process: Process, initialise: Initialise | None = None, workers: int =
         Nobody gives units to this process.
     """
     channel = Channel.from_environment()
+    # As they are now: what the initialisation makes may not go to other processes.
+    given = _pickled(process, initialise)
     if initialise is not None:
         initialise()
     count = workers or int(os.environ.get(CORES_VARIABLE, "1"))
@@ -60,7 +66,29 @@ def serve(process: Process, initialise: Initialise | None = None, workers: int =
             file=sys.stderr,
         )
         start = _spawn
-    Scatterer(channel, process, initialise, start, count).run()
+    Scatterer(channel, process, given, start, count).run()
+
+
+def _pickled(process: Process, initialise: Initialise | None) -> bytes:
+    try:
+        return pickle.dumps((process, initialise))
+    except Exception as error:  # noqa: BLE001 - objects raise whatever they like
+        # Needed only if workers cannot be forked; loading it raises this then.
+        return pickle.dumps(_NotPicklable(f"workers cannot be given the payload: {error}"))
+
+
+class _NotPicklable:
+    """Raises when it is loaded."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _refuse, (self._reason,)
+
+
+def _refuse(reason: str) -> None:
+    raise TypeError(reason)
 
 
 def is_single_threaded() -> bool:
@@ -89,16 +117,17 @@ class Scatterer:
         self,
         channel: Channel,
         process: Process,
-        initialise: Initialise | None,
+        pickled: bytes,
         start: Callable[[Scatterer], Worker],
         count: int,
     ) -> None:
         self.channel = channel
         self.process = process
-        self.initialise = initialise
+        self.pickled = pickled
         self.workers: list[Worker] = []
         self._start = start
         self._count = count
+        self._idle_deaths = 0
         self._waiting: deque[Message] = deque()
         self._selector = selectors.DefaultSelector()
 
@@ -156,6 +185,7 @@ class Scatterer:
         for message in messages:
             if message["type"] in ("done", "error"):
                 worker.unit = None
+                self._idle_deaths = 0
             self.channel.send(message)
 
     def _replace(self, worker: Worker) -> None:
@@ -163,7 +193,11 @@ class Scatterer:
         self.workers.remove(worker)
         worker.channel.close()
         status = worker.wait()
-        if worker.unit is not None:
+        if worker.unit is None:
+            self._idle_deaths += 1
+            if self._idle_deaths >= IDLE_DEATHS_MAX:
+                raise RuntimeError(f"{self._idle_deaths} workers died before they had a unit")
+        else:
             self._say_failed(worker.unit, f"its worker {_how_it_ended(status)}")
         self._add_worker()
 
@@ -217,7 +251,7 @@ def _spawn(scatterer: Scatterer) -> Worker:
     ours, theirs = socket.socketpair()
     child = multiprocessing.get_context("spawn").Process(
         target=_initialise_and_work,
-        args=(theirs, scatterer.process, scatterer.initialise, os.getpid()),
+        args=(theirs, scatterer.pickled, os.getpid()),
     )
     child.start()
     theirs.close()
@@ -230,9 +264,8 @@ def _spawn(scatterer: Scatterer) -> Worker:
     return Worker(child.pid, ours, wait)
 
 
-def _initialise_and_work(
-    end: socket.socket, process: Process, initialise: Initialise | None, parent: int
-) -> None:
+def _initialise_and_work(end: socket.socket, pickled: bytes, parent: int) -> None:
+    process, initialise = pickle.loads(pickled)  # noqa: S301 - from our own parent
     if initialise is not None:
         initialise()
     work(Channel(end), process, parent)

@@ -17,14 +17,15 @@ from evstream.domain.errors import EvstreamError, TransientError
 from evstream.domain.payload import Payload, split_payload
 from evstream.ports.payload import PayloadCall, PayloadResult
 
-ONE_THREAD = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-"""Set to 1: n workers on n cores gain nothing by n threads each, and threads hinder forks."""
+WITHOUT_THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    # Arrow's allocator, which awkward loads, has a thread of its own otherwise.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+"""n workers on n cores gain nothing by n threads each, and threads hinder forks."""
 
 
 class LongLivedRunner:
@@ -189,5 +190,5 @@ def _words(payload: Payload) -> list[str]:
 
 
 def _with_defaults(payload: Payload) -> Payload:
-    defaults = {name: "1" for name in ONE_THREAD if name not in os.environ}
+    defaults = {k: value for k, value in WITHOUT_THREADS.items() if k not in os.environ}
     return msgspec.structs.replace(payload, environment=defaults | payload.environment)
