@@ -8,7 +8,9 @@ once, while it works on the unit of a given entry.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -194,7 +196,7 @@ class Ground:
         return folder / "results" / f"merged{self.example.suffix}"
 
     def missing(self) -> set[int]:
-        """Return the entries that are set aside, which is the poisoned one, by a receipt that holds."""
+        """Return the entries that are set aside: the poisoned one, by a receipt that holds."""
         levels = verify_receipt(self.folder / "results" / "receipt.json")
         short = [level.name for level in levels if level.holds is False]
         assert short == ["complete"], levels
@@ -221,8 +223,6 @@ def _cut(source: Path, target: Path, entries: int) -> None:
 @pytest.fixture
 def python_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have ``python`` be the one that runs the tests."""
-    import os
-
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 
@@ -297,7 +297,9 @@ def test_dimuon_spectrum(make_ground: Any, command: CommandLine) -> None:
 
 
 def test_tracking(make_ground: Any, command: CommandLine) -> None:
-    pytest.importorskip("geant4_pybind", reason="needs Geant4: pip install 'evstream[examples]'")
+    # Not by importing it: without its data sets it asks at a terminal whether to fetch them.
+    if importlib.util.find_spec("geant4_pybind") is None:
+        pytest.skip("needs Geant4: pip install 'evstream[examples]'")
     ground = make_ground(TRACKING)
     merged, whole = _hits(ground.harmed(command)), _hits(ground.whole())
     missing = ground.missing()
