@@ -34,7 +34,7 @@ from evstream.domain.errors import ConfigError, LimitError
 from evstream.domain.names import WorkerId
 from evstream.edge import Products
 from evstream.edge.sources import Sources
-from evstream.head import Claims, Datasets, Finishing, Reports, Slices, Sweeping, Tasks
+from evstream.head import Claims, Datasets, Finishing, Merging, Reports, Slices, Sweeping, Tasks
 from evstream.head.plans import Planner
 from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import (
@@ -100,14 +100,15 @@ class Application:
         planner = Planner(signer, timedelta(seconds=settings.url_life_s))
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
-        self._finishing = Finishing(catalogue, ledger, receipt_signer, parts.offload)
+        merging = Merging(catalogue, ledger, planner, settings.merge_inputs_max)
+        self._finishing = Finishing(catalogue, ledger, merging, receipt_signer, parts.offload)
         self._sweeping = Sweeping(catalogue, ledger, parts.store)
         self._products = Products(catalogue, Sources(parts.opener, parts.formats), parts.offload)
         services = Services(
             catalogue=catalogue,
             datasets=Datasets(catalogue, parts.opener, parts.offload, parts.formats),
             tasks=Tasks(catalogue, ledger, planner, parts.formats),
-            claims=Claims(catalogue, ledger, planner),
+            claims=Claims(catalogue, ledger, planner, merging),
             reports=Reports(catalogue, ledger, parts.store, self._finishing.nudge),
             finishing=self._finishing,
             slices=Slices(catalogue, planner, parts.formats),

@@ -23,7 +23,7 @@ from evstream.domain.granularity import Granularity
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import Payload
 from evstream.domain.states import Answer, RangeState, TaskState
-from evstream.domain.streams import OutputStream
+from evstream.domain.streams import Merge, OutputStream
 from evstream.domain.task import Limits, TaskSpec
 from evstream.settings import Settings, resolve
 from evstream.web import make_app
@@ -267,6 +267,7 @@ def test_task_fields_are_those_of_the_request() -> None:
         (Payload, "Payload"),
         (Granularity, "Granularity"),
         (OutputStream, "Output stream"),
+        (Merge, "Merge rule"),
         (Limits, "Limits"),
     ):
         _documented(kind, heading)

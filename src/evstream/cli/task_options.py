@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from msgspec.structs import replace
 
-from evstream.cli.stream_options import further_streams
+from evstream.cli.stream_options import further_streams, merge_rule
 from evstream.client.inputs import absolute_payload
 from evstream.client.task_file import TaskFile, read_task_file
 from evstream.domain.errors import RequestError
@@ -68,6 +68,19 @@ class TaskOptions:
         bool | None,
         Parameter(negative="", help="Merge the outputs into one file, in entry order."),
     ] = None
+    merge_bytes: Annotated[
+        int | None, Parameter(help="Merge into files of about so many bytes.")
+    ] = None
+    merge_events: Annotated[
+        int | None, Parameter(help="Merge into files of about so many events.")
+    ] = None
+    merge_files: Annotated[
+        bool | None, Parameter(negative="", help="Merge into one file for each input file.")
+    ] = None
+    merge_command: Annotated[
+        str,
+        Parameter(help="Command that merges, as in 'hadd {output} {inputs}'; default built in."),
+    ] = ""
     output_suffix: Annotated[
         str | None, Parameter(help="Suffix of the payload's output; default .root.")
     ] = None
@@ -157,7 +170,10 @@ class TaskOptions:
             environment=_variables(base.payload.environment, self.payload_env),
         )
         first, *rest = base.outputs or TaskFile.outputs
-        first = _with(first, suffix=self.output_suffix, merge=self.merge)
+        rule = merge_rule(
+            self.merge, self.merge_bytes, self.merge_events, self.merge_files, self.merge_command
+        )
+        first = _with(first, suffix=self.output_suffix, merge=rule)
         return replace(
             base,
             payload=absolute_payload(payload) if self.payload else payload,

@@ -125,8 +125,10 @@ def _covers(receipt: dict[str, Any]) -> dict[int, list[tuple[str, int, int]]]:
     covers: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
     for lfn, start, stop, _, indexes in receipt["commits"]:
         for index in indexes:
-            merge = receipt["outputs"][index]["merged_into"]
-            covers[index if merge is None else merge].append((lfn, start, stop))
+            last = index
+            while (merge := receipt["outputs"][last]["merged_into"]) is not None:
+                last = merge
+            covers[last].append((lfn, start, stop))
     for pieces in covers.values():
         pieces.sort()
     return covers

@@ -419,6 +419,14 @@ class LedgerModel:
         """Return what was set aside or cancelled, in entry order."""
         return sorted(self._book(number).closed, key=lambda c: (c.chunk, c.entry_start))
 
+    def finished(
+        self, number: int, chunk: int, entry_start: int, limit: int
+    ) -> list[Commit | ClosedInterval]:
+        """Return what is done or closed from a place on, in entry order, at most so many."""
+        rows: list[Commit | ClosedInterval] = [*self.commits(number), *self.closed(number)]
+        rows = [row for row in rows if (row.chunk, row.entry_start) >= (chunk, entry_start)]
+        return sorted(rows, key=lambda row: (row.chunk, row.entry_start))[:limit]
+
     def failed_attempts(self, number: int) -> list[FailedAttempt]:
         """Return attempts that came to nothing, in the order they ended."""
         return list(self._book(number).failed)

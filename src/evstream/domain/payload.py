@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
@@ -165,6 +166,30 @@ def check_output_named(command: str, first_stream: str) -> None:
             "the payload never names {output}",
             hint="pass it where the program takes its output file, as in 'cp {input} {output}'",
         )
+
+
+def check_merge_command(command: str) -> None:
+    """Refuse a merge command that is never told its inputs, or where its output goes.
+
+    Raises
+    ------
+    RequestError
+    """
+    words = split_command(command)
+    if "{inputs}" not in words or not any("{output}" in word for word in words):
+        raise RequestError(
+            "the merge command must name {output}, and {inputs} as a word of its own",
+            hint="write it as in 'hadd -k {output} {inputs}'",
+            field="outputs.merge.command",
+        )
+
+
+def fill_merge_command(command: str, inputs: Iterable[str]) -> str:
+    """Return a merge command with its inputs in it, each a word of its own."""
+    words: list[str] = []
+    for word in split_command(command):
+        words += inputs if word == "{inputs}" else [word]
+    return shlex.join(words)
 
 
 def fill_command(words: list[str], values: dict[str, str]) -> list[str]:

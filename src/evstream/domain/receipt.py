@@ -18,6 +18,7 @@ from evstream.domain.dataset import Dataset
 from evstream.domain.errors import LimitError, VerificationError
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
 from evstream.domain.ledger import ClosedInterval, Commit, Progress
+from evstream.domain.merging import Merged, MergeGroup
 from evstream.domain.names import without_secrets
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
@@ -45,20 +46,20 @@ def build_receipt(
     task: Task,
     dataset: Dataset,
     process: BookOfTask,
-    merge: BookOfTask | None,
+    merges: Sequence[Merged],
     issued: str,
 ) -> dict[str, Any]:
     """Return the unsigned receipt of a task.
 
     Parameters
     ----------
-    merge : BookOfTask or None
-        The merges, if they replaced the outputs of the ranges.
+    merges : sequence of Merged
+        Those that replaced outputs, any that was made of others before these.
     issued : str
         Time of day, ISO 8601, UTC.
     """
     lfns = [chunk.lfn for chunk in process.chunks]
-    commits, outputs = _commits_and_outputs(process, merge, lfns, ExportNames(task.spec.outputs))
+    commits, outputs = _commits_and_outputs(process, merges, lfns, ExportNames(task.spec.outputs))
     return {
         "evstream_receipt": RECEIPT_VERSION,
         "issued": issued,
@@ -73,7 +74,7 @@ def build_receipt(
             "events_per_range": task.spec.events_per_range,
             "merge": task.spec.merges,
             "streams": [
-                {"name": s.name, "optional": s.optional, "merge": s.merge}
+                {"name": s.name, "optional": s.optional, "merge": s.merging and s.merging.by}
                 for s in task.spec.outputs
             ],
             "set_aside_max": task.spec.limits.set_aside_max,
@@ -88,21 +89,21 @@ def build_receipt(
 
 
 def _commits_and_outputs(
-    process: BookOfTask, merge: BookOfTask | None, lfns: Sequence[str], names: ExportNames
+    process: BookOfTask, merges: Sequence[Merged], lfns: Sequence[str], names: ExportNames
 ) -> tuple[list[list[Any]], list[dict[str, Any]]]:
     outputs: list[dict[str, Any]] = []
     merged_at: dict[str, int] = {}
-    for commit in merge.commits if merge else []:
-        for output in commit.success.outputs:
-            merged_at[output.stream] = len(outputs)
-            outputs.append(_output(output, names.merged(output.stream), None))
+    for merged in merges:
+        merged_at |= {record.name: len(outputs) for record in merged.group.inputs}
+        into = merged_at.get(merged.output.name)
+        outputs.append(_output(merged.output, names.of_merge(merged.group), into))
     commits: list[list[Any]] = []
     for commit in process.commits:
         indexes = []
         for number, output in names.numbered(commit.success.outputs):
             export = names.of_range(commit, lfns[commit.chunk], output, number)
             indexes.append(len(outputs))
-            outputs.append(_output(output, export, merged_at.get(output.stream)))
+            outputs.append(_output(output, export, merged_at.get(output.name)))
         interval = [commit.entry_start, commit.entry_stop]
         commits.append([lfns[commit.chunk], *interval, commit.attempt, indexes])
     return commits, outputs
@@ -151,10 +152,21 @@ class ExportNames:
 
     def __init__(self, streams: Sequence[OutputStream]) -> None:
         self._streams = {stream.name: stream for stream in streams}
+        self._merged = Counter[tuple[str, str]]()
 
     def merged(self, stream: str) -> str:
-        """Return the name of a stream's merged output."""
+        """Return the name of a stream's one merged output."""
         return f"{MERGED_STEM}{self._end(stream)}"
+
+    def of_merge(self, group: MergeGroup) -> str:
+        """Return the name of what a merge leaves: the next number, or none if it is one."""
+        rule = self._streams[group.stream].merging
+        if group.final and rule is not None and rule.by == "all":
+            return self.merged(group.stream)
+        part = "" if group.final else f".part{group.level}"
+        number = self._merged[group.stream, part]
+        self._merged[group.stream, part] += 1
+        return f"{MERGED_STEM}{self._end(group.stream, f'{part}.{number:05d}')}"
 
     def of_range(self, commit: Commit, lfn: str, output: OutputRecord, number: int) -> str:
         """Return the name of a range's output, of which it has several in one stream."""
@@ -232,9 +244,9 @@ def check_ledger(receipt: dict[str, Any]) -> str:
         events = sum(_check_file(file, pieces.pop(file["lfn"], [])) for file in receipt["files"])
         if pieces:
             raise VerificationError("the receipt speaks of files that it does not list")
-        merged = _check_outputs(receipt)
+        _check_outputs(receipt)
         _check_counts(receipt, events)
-        _check_state(receipt, merged=merged)
+        _check_state(receipt, _unmerged(receipt))
     except (KeyError, TypeError, IndexError, ValueError, AttributeError, LimitError) as error:
         raise VerificationError(f"the receipt is damaged: {error!r}") from error
     committed = receipt["counts"]["committed"]
@@ -290,17 +302,12 @@ def _ranges(receipt: dict[str, Any]) -> int:
     return sum(count_units((start, stop), start, step) for start, stop in asked)
 
 
-def _check_state(receipt: dict[str, Any], *, merged: bool) -> None:
+def _check_state(receipt: dict[str, Any], unmerged: int) -> None:
     """Refuse a state that its counts contradict."""
     task, counts = receipt["task"], receipt["counts"]
     committed, set_aside, cancelled = (
         counts[name] for name in ("committed", "set_aside", "cancelled")
     )
-    # The first receipts did not say what was asked for.
-    asked = task.get("merge", merged)
-    if merged and not asked:
-        raise VerificationError("the receipt lists a merge that the task did not ask for")
-    unmerged = asked and not merged
     stopped = set_aside > task.get("set_aside_max", 1.0) * counts["events"]
     fits = {
         TaskState.DONE: not (set_aside or cancelled or unmerged),
@@ -311,8 +318,7 @@ def _check_state(receipt: dict[str, Any], *, merged: bool) -> None:
     if not fits.get(TaskState(task["state"])):
         raise VerificationError(
             f"the task is said to be {task['state']}, with {committed} events committed, "
-            f"{set_aside} set aside, {cancelled} cancelled, "
-            f"{'merged' if merged else 'not merged'}"
+            f"{set_aside} set aside, {cancelled} cancelled, {unmerged} outputs not merged"
         )
 
 
@@ -336,11 +342,8 @@ def _check_streams(receipt: dict[str, Any]) -> None:
             raise VerificationError(f"the task has no output stream {min(left - known)!r}")
 
 
-def _check_outputs(receipt: dict[str, Any]) -> bool:
-    """Every range has outputs of its own, and a merge holds what its parts held.
-
-    Returns whether there is a merge.
-    """
+def _check_outputs(receipt: dict[str, Any]) -> None:
+    """Every range has outputs of its own, and a merge holds what its parts held."""
     outputs = receipt["outputs"]
     for field in ("name", "file"):
         if len({output[field] for output in outputs}) != len(outputs):
@@ -351,23 +354,61 @@ def _check_outputs(receipt: dict[str, Any]) -> bool:
     if any(not 0 <= index < len(outputs) for index in named):
         raise VerificationError("a range claims an output that is not listed")
     _check_streams(receipt)
-    ranges = set(named)
-    merges = {index: Counter[str]() for index in range(len(outputs)) if index not in ranges}
-    for index in named:
-        target = outputs[index]["merged_into"]
+    parts: dict[int, list[dict[str, Any]]] = {
+        index: [] for index in range(len(outputs)) if index not in set(named)
+    }
+    for index, output in enumerate(outputs):
+        target = output["merged_into"]
         if target is None:
             continue
-        if target not in merges:
-            raise VerificationError(f"{outputs[index]['file']} is merged into what is no merge")
-        merges[target].update(outputs[index]["entries"])
-    for index, given in merges.items():
-        merged = outputs[index]
-        if merged["merged_into"] is not None:
-            raise VerificationError(f"{merged['file']} is no range's output, and no merge")
-        for tree in {*given, *merged["entries"]}:
-            held = merged["entries"].get(tree, 0)
-            if given[tree] != held:
-                raise VerificationError(
-                    f"{merged['file']} has {held} entries in {tree}, its parts have {given[tree]}"
-                )
-    return bool(merges)
+        # A merge stands before its parts, so none goes round in a circle.
+        if target not in parts or target >= index:
+            raise VerificationError(f"{output['file']} is merged into what is no merge")
+        parts[target].append(output)
+    for index, given in parts.items():
+        _check_merge(outputs[index], given)
+
+
+def _check_merge(merged: dict[str, Any], parts: list[dict[str, Any]]) -> None:
+    """Refuse a merge that has other entries than its parts."""
+    if not parts:
+        raise VerificationError(f"{merged['file']} is no range's output, and no merge")
+    if others := {part["stream"] for part in parts} - {merged["stream"]}:
+        raise VerificationError(f"{merged['file']} is merged from stream {min(others)!r}")
+    given = Counter[str]()
+    for part in parts:
+        given.update(part["entries"])
+    for tree in {*given, *merged["entries"]}:
+        held = merged["entries"].get(tree, 0)
+        if given[tree] != held:
+            raise VerificationError(
+                f"{merged['file']} has {held} entries in {tree}, its parts have {given[tree]}"
+            )
+
+
+def _unmerged(receipt: dict[str, Any]) -> int:
+    """Return how many outputs were to be merged and are not.
+
+    Raises
+    ------
+    VerificationError
+        There is a merge that was not asked for.
+    """
+    task, outputs = receipt["task"], receipt["outputs"]
+    ranges = {index for row in receipt["commits"] for index in row[4]}
+    merged = {o["stream"] for index, o in enumerate(outputs) if index not in ranges}
+    # The first receipts did not say what was asked for, or not of which stream.
+    rules = {o["stream"]: "all" for o in outputs} if task.get("merge", bool(merged)) else {}
+    if "streams" in task:
+        rules = {s["name"]: s["merge"] for s in task["streams"] if s["merge"] is not None}
+    if merged - set(rules):
+        raise VerificationError("the receipt lists a merge that the task did not ask for")
+    left = Counter(
+        o["stream"]
+        for index, o in enumerate(outputs)
+        if o["merged_into"] is None and (index in ranges or rules[o["stream"]] == "all")
+    )
+    return sum(
+        left[stream] - (stream in merged and rule == "all" and left[stream] == 1)
+        for stream, rule in rules.items()
+    )

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from evstream.domain.errors import LimitError, RequestError
 from evstream.domain.outputs import check_stream_name
+from evstream.domain.payload import check_merge_command
 
 MERGEABLE_SUFFIXES = (
     ".root",
@@ -31,9 +32,54 @@ OUTPUT_STREAM = "output"
 SUFFIX_CHARS_MAX = 32
 """With the rest of an output's name it must fit into a file's, 255 bytes."""
 PATTERN_CHARS_MAX = 200
+TARGET_MAX = 1 << 50
 STREAMS_MAX = 100
 FILES_PER_STREAM_MAX = 1000
 """Files that one unit leaves for one stream."""
+
+
+class Merge(Struct, frozen=True, forbid_unknown_fields=True):
+    """How outputs of a stream are joined, in entry order.
+
+    Attributes
+    ----------
+    by : {"all", "bytes", "events", "file"}
+        Where a merged file ends: never before the last output, when it has reached the
+        target, or with each input file.
+    target : int
+        For "bytes", of the outputs together; for "events", entries of the task's tree in
+        them, or of their largest one. Reached or passed by the last output of a file.
+    command : str
+        Command line that joins ``{inputs}`` into ``{output}``; empty for the join that is
+        built in for the format.
+    """
+
+    by: Literal["all", "bytes", "events", "file"] = "all"
+    target: int = 0
+    command: str = ""
+
+    def check(self, suffix: str) -> None:
+        """Refuse what cannot work for outputs of a suffix.
+
+        Raises
+        ------
+        LimitError, RequestError
+        """
+        wants_target = self.by in ("bytes", "events")
+        if wants_target != (self.target > 0) or self.target > TARGET_MAX:
+            raise LimitError(
+                f"the target of merges by {self.by} is {self.target}",
+                hint=f"give 1 to {TARGET_MAX} with 'bytes' and 'events', none with others",
+                field="outputs.merge.target",
+            )
+        if self.command:
+            check_merge_command(self.command)
+        elif suffix not in MERGEABLE_SUFFIXES:
+            raise RequestError(
+                f"outputs in {suffix} cannot be merged",
+                hint="leave --merge out, give a --merge-command, or write "
+                f"{', '.join(MERGEABLE_SUFFIXES)}",
+            )
 
 
 class OutputStream(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,8 +98,9 @@ class OutputStream(Struct, frozen=True, forbid_unknown_fields=True):
     entries : {"any", "as input"}
         How many entries a unit's files must have together: "as input" for as many as
         the unit has events, in the task's tree or else in the only one.
-    merge : bool
-        Whether the units' outputs are joined in entry order.
+    merge : bool or Merge
+        Whether the units' outputs are joined in entry order, and into which files; true
+        stands for one.
     """
 
     name: str = OUTPUT_STREAM
@@ -61,7 +108,14 @@ class OutputStream(Struct, frozen=True, forbid_unknown_fields=True):
     pattern: str = ""
     optional: bool = False
     entries: Literal["any", "as input"] = "any"
-    merge: bool = False
+    merge: bool | Merge = False
+
+    @property
+    def merging(self) -> Merge | None:
+        """How it is merged, if it is."""
+        if isinstance(self.merge, Merge):
+            return self.merge
+        return Merge() if self.merge else None
 
     def check(self) -> None:
         """Refuse what cannot work, naming the field.
@@ -78,11 +132,8 @@ class OutputStream(Struct, frozen=True, forbid_unknown_fields=True):
                 hint=f"leave entries out, or write {', '.join(MERGEABLE_SUFFIXES)}",
                 field="outputs.entries",
             )
-        if self.merge and self.suffix not in MERGEABLE_SUFFIXES:
-            raise RequestError(
-                f"outputs in {self.suffix} cannot be merged",
-                hint=f"leave --merge out, or write {', '.join(MERGEABLE_SUFFIXES)}",
-            )
+        if self.merging is not None:
+            self.merging.check(self.suffix)
 
     def _check_files(self) -> None:
         for name, chars_max in (("suffix", SUFFIX_CHARS_MAX), ("pattern", PATTERN_CHARS_MAX)):

@@ -108,7 +108,7 @@ class TaskSpec:
     @property
     def merges(self) -> bool:
         """Whether any output is merged."""
-        return any(stream.merge for stream in self.outputs)
+        return any(stream.merging for stream in self.outputs)
 
     def range_rules(self, chunks: Iterable[Chunk]) -> BookRules:
         """Return how the book of the task's ranges is worked off."""

@@ -3,9 +3,10 @@
 from evstream.head.claims import Claims
 from evstream.head.datasets import Datasets
 from evstream.head.finishing import Finishing
+from evstream.head.merging import Merging
 from evstream.head.reports import Reports
 from evstream.head.slices import Slices
 from evstream.head.sweeping import Sweeping
 from evstream.head.tasks import Tasks
 
-__all__ = ["Claims", "Datasets", "Finishing", "Reports", "Slices", "Sweeping", "Tasks"]
+__all__ = ["Claims", "Datasets", "Finishing", "Merging", "Reports", "Slices", "Sweeping", "Tasks"]

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from msgspec import structs
-
 from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import RequestError
 from evstream.domain.granularity import cells_per_range
 from evstream.domain.intervals import Interval
-from evstream.domain.ledger import NUMBER_MAX, Commit, LeasedInterval
+from evstream.domain.ledger import NUMBER_MAX, LeasedInterval
 from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
-from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
+from evstream.domain.outputs import LOG_STREAM, OutputName
 from evstream.domain.splitting import Chunk, in_runs, units_of
 from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream
 from evstream.domain.task import (
     Task,
-    TaskSpec,
     is_merge,
     merge_book,
     process_book,
     task_of,
 )
+from evstream.head.merging import Merging
 from evstream.head.plans import Planner
 from evstream.ports import Catalogue, Ledger
 from evstream.wire import messages as m
@@ -38,10 +36,13 @@ SHARED_BYTES = 1 << 20
 class Claims:
     """Leases work and renews leases."""
 
-    def __init__(self, catalogue: Catalogue, ledger: Ledger, planner: Planner) -> None:
+    def __init__(
+        self, catalogue: Catalogue, ledger: Ledger, planner: Planner, merging: Merging
+    ) -> None:
         self._catalogue = catalogue
         self._ledger = ledger
         self._planner = planner
+        self._merging = merging
         # What never changes once it is written, by task and by book.
         self._files: dict[TaskId, dict[Lfn, SourceFile]] = {}
         self._chunks: dict[int, list[Chunk]] = {}
@@ -51,11 +52,10 @@ class Claims:
         active = await self._catalogue.tasks([TaskState.RUNNING, TaskState.MERGING])
         by_id = {task.id: task for task in active if request.task in (None, task.id)}
         self._forget_ended({task.id for task in active})
-        merging = [t.id for t in by_id.values() if t.state is TaskState.MERGING]
         running = [t.id for t in by_id.values() if t.state is TaskState.RUNNING]
         by_time = [t for t in running if by_id[t].spec.granularity.seconds is not None]
         cells = {task: await self._cells(by_id[task]) for task in by_time}
-        rest = [merge_book(t) for t in merging]
+        rest = [merge_book(t.id) for t in by_id.values() if t.spec.merges]
         rest += [process_book(t) for t in running if t not in cells]
         rows: list[LeasedInterval] = []
         # A unit of a task that goes by time is several of the ledger's, so each is asked apart.
@@ -126,9 +126,10 @@ class Claims:
     async def _units(
         self, task: Task, row: LeasedInterval, cells: int, cuts: list[str], now: datetime
     ) -> list[m.RangeUnit | m.MergeUnit]:
-        chunk = (await self._chunks_of(row.book))[row.chunk]
         if is_merge(row.book):
-            return [await self._merge_unit(task, row, chunk, now)]
+            merge = await self._merging.unit(task, row, now)
+            return [] if merge is None else [merge]
+        chunk = (await self._chunks_of(row.book))[row.chunk]
         if task.id not in self._files:
             dataset = await self._catalogue.dataset(task.spec.dataset)
             self._files[task.id] = {file.lfn: file for file in dataset.files}
@@ -176,34 +177,6 @@ class Claims:
             log_url=self._planner.store_output(log, now),
         )
 
-    async def _merge_unit(
-        self, task: Task, row: LeasedInterval, chunk: Chunk, now: datetime
-    ) -> m.MergeUnit:
-        interval = (row.entry_start, row.entry_stop)
-        stream = next(each for each in task.spec.outputs if each.name == chunk.lfn)
-        merged = structs.replace(stream, pattern="", optional=False)
-        log = _output_name(task, row, interval, LOG_STREAM, ".txt")
-        commits = await self._ledger.commits(process_book(task.id))
-        lfns = [each.lfn for each in await self._chunks_of(process_book(task.id))]
-        return m.MergeUnit(
-            ref=m.UnitRef(row.book, row.chunk, *interval, row.attempt),
-            task=task.id,
-            range_id=range_id(row.book, row.chunk, *interval, row.attempt),
-            inputs=[
-                m.MergeInput(
-                    o.name,
-                    self._planner.fetch_output(o.name, now),
-                    o.size,
-                    o.sha256,
-                    _range_of(o, lfns),
-                )
-                for o in merge_inputs(commits, chunk.lfn)
-            ],
-            output=self._slot(task, row, interval, merged, now),
-            log=log,
-            log_url=self._planner.store_output(log, now),
-        )
-
     def _slot(
         self,
         task: Task,
@@ -222,23 +195,6 @@ def _entries_together(file: SourceFile, tree: str, cuts: list[str]) -> int:
     if file.format not in cuts:
         return 0
     return SHARED_BYTES * file.trees[tree] // file.fingerprint.size
-
-
-def merge_inputs(commits: list[Commit], stream: str) -> list[OutputRecord]:
-    """Return the outputs that make up one stream, in entry order."""
-    return [o for commit in commits for o in commit.success.outputs if o.stream == stream]
-
-
-def _range_of(output: OutputRecord, lfns: list[Lfn]) -> str:
-    """Return the range that left an output, as people call it."""
-    made = OutputName.parse(output.name)
-    return f"entries {made.entry_start}:{made.entry_stop} of {lfns[made.chunk]}"
-
-
-def merge_chunks(spec: TaskSpec) -> list[Chunk]:
-    """Return the chunks of a merge book: one per stream that is merged, with one merge each."""
-    merged = [stream.name for stream in spec.outputs if stream.merge]
-    return [Chunk(number, Lfn(name), 0, 1) for number, name in enumerate(merged)]
 
 
 def _output_name(

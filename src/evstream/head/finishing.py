@@ -10,7 +10,8 @@ from evstream.domain.names import TaskId
 from evstream.domain.receipt import BookOfTask, build_receipt, check_ledger
 from evstream.domain.states import TaskState
 from evstream.domain.task import Task, merge_book, process_book
-from evstream.head.claims import merge_chunks
+from evstream.head.books import merges_of
+from evstream.head.merging import Merging
 from evstream.ports import Catalogue, Ledger, Offload
 from evstream.wire.receipt_signature import ReceiptSigner
 
@@ -26,8 +27,14 @@ class Finishing:
     """
 
     def __init__(
-        self, catalogue: Catalogue, ledger: Ledger, signer: ReceiptSigner, offload: Offload
+        self,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        merging: Merging,
+        signer: ReceiptSigner,
+        offload: Offload,
     ) -> None:
+        self._merging = merging
         self._catalogue = catalogue
         self._ledger = ledger
         self._signer = signer
@@ -68,6 +75,8 @@ class Finishing:
         if stop and not progress.complete:
             await self._ledger.cancel_book(process_book(task.id), stop)
             progress = await self._ledger.progress(process_book(task.id))
+        if task.spec.merges and not progress.cancelled:
+            await self._merging.plan(task)
         if not progress.complete:
             return task
         if stop:
@@ -78,10 +87,11 @@ class Finishing:
             return await self._end(task, TaskState.FAILED, "no event could be processed")
         if task.spec.merges:
             rules = task.spec.merge_rules()
-            return await self._catalogue.start_merging(task.id, rules, merge_chunks(task.spec))
+            return await self._catalogue.start_merging(task.id, rules, [])
         return await self._end(task, *self._verdict(progress.fatal))
 
     async def _end_merging(self, task: Task) -> Task:
+        planned = await self._merging.plan(task)
         progress = await self._ledger.progress(merge_book(task.id))
         if not progress.complete:
             return task
@@ -89,10 +99,13 @@ class Finishing:
             return await self._end(task, TaskState.ABORTED, "cancelled while merging")
         if progress.fatal:
             failed = await self._ledger.closed(merge_book(task.id))
-            reason = f"the merge failed, its inputs are kept: {failed[0].error}"
+            what = "the merge" if len(failed) == 1 else f"{len(failed)} merges"
+            reason = f"{what} failed, the inputs are kept: {failed[0].error}"
             return await self._end(task, TaskState.FAILED, reason)
+        if not planned:
+            return task
         processed = await self._ledger.progress(process_book(task.id))
-        return await self._end(task, *self._verdict(processed.fatal), merged=True)
+        return await self._end(task, *self._verdict(processed.fatal))
 
     @staticmethod
     def _verdict(set_aside: int) -> tuple[TaskState, str]:
@@ -100,22 +113,21 @@ class Finishing:
             return TaskState.FINISHED, f"{set_aside} events were set aside"
         return TaskState.DONE, ""
 
-    async def _end(
-        self, task: Task, state: TaskState, reason: str, *, merged: bool = False
-    ) -> Task:
+    async def _end(self, task: Task, state: TaskState, reason: str) -> Task:
         dataset = await self._catalogue.dataset(task.spec.dataset)
         process = await self._book(process_book(task.id))
-        merge = await self._book(merge_book(task.id)) if merged else None
+        merges = await merges_of(self._catalogue, self._ledger, task)
         now = await self._catalogue.now()
         ended = Task(task.id, task.spec, state, task.request_id, task.created, now, reason)
 
         def issue() -> dict[str, Any]:
-            receipt = build_receipt(ended, dataset, process, merge, now.isoformat())
+            receipt = build_receipt(ended, dataset, process, merges, now.isoformat())
             check_ledger(receipt)
             return self._signer.sign(receipt)
 
         # With a hundred thousand ranges it takes seconds; others must not wait so long.
         receipt = await self._offload(issue)
+        self._merging.forget(task.id)
         return await self._catalogue.end_task(task.id, state, reason, receipt)
 
     async def _book(self, book: int) -> BookOfTask:

@@ -25,8 +25,7 @@ from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.states import Answer
 from evstream.domain.streams import FILES_PER_STREAM_MAX
-from evstream.domain.task import TaskSpec, is_merge, process_book, task_of
-from evstream.head.claims import merge_inputs
+from evstream.domain.task import TaskSpec, is_merge, task_of
 from evstream.ports import Catalogue, Ledger, OutputStore
 from evstream.wire.messages import UnitRef, UnitReport
 
@@ -116,9 +115,11 @@ class Reports:
 
     async def _check_merged(self, report: UnitReport, output: OutputRecord) -> None:
         """Refuse a merge that does not hold as many entries as its parts."""
-        commits = await self._ledger.commits(process_book(task_of(report.ref.book)))
+        group = await self._catalogue.merge(task_of(report.ref.book), report.ref.chunk)
+        if output.stream != group.stream:
+            raise RequestError(f"the merge is one of {group.stream!r}, not of {output.stream!r}")
         given = Counter[str]()
-        for part in merge_inputs(commits, output.stream):
+        for part in group.inputs:
             given.update(part.entries)
         for tree in {*given, *output.entries}:
             if given[tree] != output.entries.get(tree, 0):

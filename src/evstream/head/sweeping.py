@@ -8,9 +8,8 @@ from collections import defaultdict
 from evstream.domain.errors import DataError, NotFoundError, RequestError
 from evstream.domain.names import TaskId
 from evstream.domain.outputs import OutputName
-from evstream.domain.states import TaskState
-from evstream.domain.task import Task, process_book
-from evstream.head.books import books_of
+from evstream.domain.task import Task
+from evstream.head.books import books_of, merges_of
 from evstream.ports import Catalogue, Ledger, OutputStore
 
 log = logging.getLogger(__name__)
@@ -71,14 +70,12 @@ class Sweeping:
 
     async def _keep(self, task: Task) -> set[str]:
         """Return the names that are committed and not replaced, and the logs of failures."""
-        merged: set[str] = set()
-        if task.state in (TaskState.DONE, TaskState.FINISHED):
-            merged = {stream.name for stream in task.spec.outputs if stream.merge}
+        merges = await merges_of(self._catalogue, self._ledger, task)
+        replaced = {record.name for merged in merges for record in merged.group.inputs}
         keep: set[str] = set()
         for book in await books_of(self._ledger, task):
             for attempt in await self._ledger.failed_attempts(book):
                 keep.add(attempt.failure.log)
-            gone = merged if book == process_book(task.id) else set()
             for commit in await self._ledger.commits(book):
-                keep.update(o.name for o in commit.success.outputs if o.stream not in gone)
-        return keep
+                keep.update(output.name for output in commit.success.outputs)
+        return keep - replaced

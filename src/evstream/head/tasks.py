@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from evstream.domain.errors import ConflictError
-from evstream.domain.intervals import Interval, IntervalSet
-from evstream.domain.ledger import Commit
 from evstream.domain.names import TaskId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.states import TaskState
-from evstream.domain.task import Task, is_merge, merge_book, process_book, task_of
-from evstream.head.books import books_of, merge_progress
+from evstream.domain.task import Task, is_merge, process_book, task_of
+from evstream.head.books import books_of, merge_progress, merges_of
 from evstream.head.planning import TaskPlanner
 from evstream.head.plans import Planner
 from evstream.ports import Catalogue, Formats, Ledger
@@ -129,21 +126,21 @@ class Tasks:
         now = await self._catalogue.now()
         commits = await self._ledger.commits(process_book(task_id))
         lfns = [chunk.lfn for chunk in await self._ledger.chunks(process_book(task_id))]
-        merged: list[Commit] = []
-        if task.spec.merges and task.state in (TaskState.DONE, TaskState.FINISHED):
-            merged = await self._ledger.commits(merge_book(task_id))
-        covers = merge_covers((lfns[c.chunk], c.entry_start, c.entry_stop) for c in commits)
-        views = [
-            self._output(output, covers, True, now)
-            for commit in merged
-            for output in commit.success.outputs
-        ]
-        replaced = {view.stream for view in views}
-        return views + [
-            self._output(output, [(lfns[c.chunk], c.entry_start, c.entry_stop)], False, now)
+        merges = await merges_of(self._catalogue, self._ledger, task)
+        replaced = {record.name for merged in merges for record in merged.group.inputs}
+        found = [(merged.output, merged.group.covers, True) for merged in merges]
+        found += [
+            (output, ((c.chunk, c.entry_start, c.entry_stop),), False)
             for c in commits
             for output in c.success.outputs
-            if output.stream not in replaced
+        ]
+        streams = [stream.name for stream in task.spec.outputs]
+        left = [one for one in found if one[0].name not in replaced]
+        # Of one range's files, the order is kept.
+        left.sort(key=lambda one: (streams.index(one[0].stream), one[1][0]))
+        return [
+            self._output(output, [(lfns[c], start, stop) for c, start, stop in covers], merged, now)
+            for output, covers, merged in left
         ]
 
     def _output(
@@ -164,15 +161,3 @@ class Tasks:
             merged=merged,
             url=self._planner.fetch_output(output.name, now),
         )
-
-
-def merge_covers(pieces: Iterable[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """Return what a merge covers, adjacent ranges of a file as one."""
-    by_lfn: dict[str, list[Interval]] = {}
-    for lfn, start, stop in pieces:
-        by_lfn.setdefault(lfn, []).append((start, stop))
-    return [
-        (lfn, start, stop)
-        for lfn, intervals in by_lfn.items()
-        for start, stop in IntervalSet.of(intervals)
-    ]

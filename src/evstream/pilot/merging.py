@@ -6,10 +6,14 @@ import hashlib
 import re
 from pathlib import Path
 
+from msgspec import structs
+
 from evstream import rootio
 from evstream.domain.errors import DataError
+from evstream.domain.payload import Payload, fill_merge_command
+from evstream.pilot.outputs import LOG_NAME
 from evstream.pilot.tools import Tools
-from evstream.ports import Clock, PayloadResult
+from evstream.ports import Clock, PayloadCall, PayloadResult
 from evstream.wire.messages import MergeUnit
 
 
@@ -27,7 +31,11 @@ class Merger:
         ------
         DataError
             They cannot be joined; it says which ranges left those that do not fit.
+        PayloadError
+            The task's own merge command failed.
         """
+        if work.payload is not None:
+            return await self._command(work, work.payload, paths, output)
         named = "\n".join(f"{piece.name} {piece.sha256}" for piece in work.inputs)
         identity = hashlib.sha256(named.encode()).digest()
         began = self._clock.monotonic()
@@ -37,6 +45,17 @@ class Merger:
             raise type(error)(_by_range(error.message, work), hint=error.hint) from error
         # CPU time of a thread of ours is nobody's port; only what payloads took is known.
         return PayloadResult(cpu_s=0.0, wall_s=self._clock.monotonic() - began)
+
+    async def _command(
+        self, work: MergeUnit, payload: Payload, paths: list[Path], output: Path
+    ) -> PayloadResult:
+        command = fill_merge_command(payload.command, map(str, paths))
+        values = {"output": str(output), "range_id": work.range_id}
+        directory = output.parent
+        call = PayloadCall(
+            structs.replace(payload, command=command), values, directory, directory / LOG_NAME
+        )
+        return await self._tools.runner.run(call, lambda cpu_s: None)
 
     def _join(self, paths: list[Path], output: Path, identity: bytes) -> None:
         with rootio.FileSource(paths[0]) as first:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.ledger import BookRules
+from evstream.domain.merging import MergeGroup
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
@@ -79,6 +80,35 @@ class Catalogue(Protocol):
 
     async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
         """Move a running task to merging and open its merge book; again is no error."""
+        ...
+
+    async def add_merges(
+        self, task: TaskId, rules: BookRules, groups: Sequence[MergeGroup]
+    ) -> None:
+        """Give a task more to merge: each group is a chunk of its merge book.
+
+        The book is opened if it is not there. A group whose number is known stays as it is.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such task.
+        ConflictError
+            It has ended.
+        """
+        ...
+
+    async def merges(self, task: TaskId) -> list[MergeGroup]:
+        """Return a task's merge groups by number."""
+        ...
+
+    async def merge(self, task: TaskId, number: int) -> MergeGroup:
+        """Return one merge group.
+
+        Raises
+        ------
+        NotFoundError
+        """
         ...
 
     async def end_task(

@@ -114,6 +114,12 @@ class Ledger(Protocol):
         """Return what is done, in entry order."""
         ...
 
+    async def finished(
+        self, book: int, chunk: int, entry_start: int, limit: int
+    ) -> list[Commit | ClosedInterval]:
+        """Return what is done or closed from a place on, in entry order, at most so many."""
+        ...
+
     async def closed(self, book: int) -> list[ClosedInterval]:
         """Return what was set aside or cancelled, in entry order."""
         ...

@@ -316,7 +316,13 @@ class MergeInput(Message, frozen=True):
 
 
 class MergeUnit(Message, frozen=True, tag="merge"):
-    """Committed outputs to be joined, in order."""
+    """Committed outputs to be joined, in order.
+
+    Attributes
+    ----------
+    payload : Payload or None
+        With the command that joins them; None for the join that is built in.
+    """
 
     ref: UnitRef
     task: int
@@ -325,6 +331,7 @@ class MergeUnit(Message, frozen=True, tag="merge"):
     output: OutputSlot
     log: str
     log_url: str
+    payload: Payload | None = None
 
 
 class ClaimRequest(Message, frozen=True):

@@ -17,6 +17,7 @@ Range = tuple[str, int, int, int, list[int]]
 class _Stream(TypedDict):
     name: str
     optional: bool
+    merge: str | None
 
 
 class _Task(TypedDict):

@@ -61,7 +61,7 @@ def make_receipt() -> dict[str, Any]:
             30, 0, 0, 26, 2, 2, ranges=3, ranges_finished=3, attempts=5, failed_attempts=2
         ),
     )
-    return build_receipt(task, Dataset(spec.dataset, files), process, None, now.isoformat())
+    return build_receipt(task, Dataset(spec.dataset, files), process, [], now.isoformat())
 
 
 def test_a_true_receipt_holds() -> None:
@@ -146,11 +146,13 @@ def whole_receipt(*, merge: bool, merged: bool) -> dict[str, Any]:
     receipt["commits"][0][2] = 20
     receipt["outputs"] = [{**receipt["outputs"][0], "entries": {"Events": 20}}]
     if merged:
-        receipt["outputs"][0]["merged_into"] = 1
         whole = {"file": "merged.root", "name": "merged", "merged_into": None}
-        receipt["outputs"].append({**receipt["outputs"][0], **whole})
+        part = {**receipt["outputs"][0], "merged_into": 0}
+        receipt["outputs"] = [{**part, **whole}, part]
+        receipt["commits"][0][4] = [1]
     receipt["set_aside"] = receipt["cancelled"] = []
     receipt["task"] |= {"state": "done", "merge": merge}
+    receipt["task"]["streams"][0]["merge"] = "all" if merge else None
     receipt["counts"] |= {"events": 20, "committed": 20, "set_aside": 0, "cancelled": 0}
     receipt["counts"] |= {"ranges": 2, "ranges_committed": 1, "attempts": 1, "failed_attempts": 0}
     receipt["counts"]["bytes_of_source"] = 1000
@@ -187,7 +189,7 @@ def test_a_state_fits_its_counts(state: str, merge: bool, merged: bool, fits: bo
 def test_a_receipt_that_does_not_say_whether_a_merge_was_asked_for_holds() -> None:
     for merged in (False, True):
         receipt = whole_receipt(merge=merged, merged=merged)
-        del receipt["task"]["merge"]
+        del receipt["task"]["merge"], receipt["task"]["streams"]
         check_ledger(receipt)
 
 

@@ -22,6 +22,7 @@ from evstream.domain.ledger import (
     RunningUnit,
 )
 from evstream.domain.ledger_model import LedgerModel
+from evstream.domain.merging import MergeGroup, merge_chunks
 from evstream.domain.names import DatasetName, LeaseId, TaskId, WorkerId
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, TaskState
@@ -101,6 +102,12 @@ class MemoryLedger:
         """Return what is done, in entry order."""
         return self._model.commits(book)
 
+    async def finished(
+        self, book: int, chunk: int, entry_start: int, limit: int
+    ) -> list[Commit | ClosedInterval]:
+        """Return what is done or closed from a place on, in entry order, at most so many."""
+        return self._model.finished(book, chunk, entry_start, limit)
+
     async def closed(self, book: int) -> list[ClosedInterval]:
         """Return what was set aside or cancelled, in entry order."""
         return self._model.closed(book)
@@ -124,6 +131,7 @@ class MemoryCatalogue:
         self._indexes: dict[str, bytes] = {}
         self._tasks: dict[TaskId, Task] = {}
         self._receipts: dict[TaskId, str] = {}
+        self._merges: dict[TaskId, dict[int, MergeGroup]] = {}
 
     async def add_dataset(self, dataset: Dataset, indexes: dict[str, bytes]) -> None:
         """Register a dataset; the same one again changes nothing."""
@@ -202,6 +210,30 @@ class MemoryCatalogue:
             await self._ledger.open_book(merge_book(task), rules, chunks)
             self._tasks[task] = replace(known, state=TaskState.MERGING)
         return self._tasks[task]
+
+    async def add_merges(
+        self, task: TaskId, rules: BookRules, groups: Sequence[MergeGroup]
+    ) -> None:
+        """Give a task more to merge: each group is a chunk of its merge book."""
+        known = await self.task(task)
+        if known.state.final:
+            raise ConflictError(f"task {task} is {known.state.value}", task=task)
+        await self._ledger.open_book(merge_book(task), rules, [])
+        await self._ledger.add_chunks(merge_book(task), merge_chunks(groups))
+        held = self._merges.setdefault(task, {})
+        for group in groups:
+            held.setdefault(group.number, group)
+
+    async def merges(self, task: TaskId) -> list[MergeGroup]:
+        """Return a task's merge groups by number."""
+        return [group for _, group in sorted(self._merges.get(task, {}).items())]
+
+    async def merge(self, task: TaskId, number: int) -> MergeGroup:
+        """Return one merge group."""
+        try:
+            return self._merges[task][number]
+        except KeyError:
+            raise NotFoundError(f"task {task} has no merge {number}", task=task) from None
 
     async def end_task(
         self, task: TaskId, state: TaskState, reason: str, receipt: dict[str, Any] | None

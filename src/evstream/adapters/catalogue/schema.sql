@@ -225,4 +225,12 @@ CREATE TABLE task (
     receipt TEXT                -- JSON
 ) STRICT;
 
+-- What each chunk of a task's merge book joins.
+CREATE TABLE merge_group (
+    task INTEGER NOT NULL,
+    number INTEGER NOT NULL,    -- the chunk
+    record TEXT NOT NULL,       -- JSON of a MergeGroup
+    PRIMARY KEY (task, number)
+) STRICT, WITHOUT ROWID;
+
 CREATE INDEX task_by_state ON task (state);

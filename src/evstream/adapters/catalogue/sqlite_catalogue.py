@@ -11,6 +11,7 @@ import msgspec
 
 from evstream.adapters.catalogue.owner import Owner
 from evstream.adapters.catalogue.sqlite_transitions import (
+    add_chunks,
     from_microseconds,
     insert_book,
     to_microseconds,
@@ -18,6 +19,7 @@ from evstream.adapters.catalogue.sqlite_transitions import (
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.ledger import BookRules
+from evstream.domain.merging import MergeGroup, merge_chunks
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
@@ -159,6 +161,35 @@ def _start_merging(
     return _task(db, number)
 
 
+def _add_merges(
+    db: sqlite3.Connection, task: TaskId, rules: BookRules, groups: Sequence[MergeGroup]
+) -> None:
+    state = _task(db, task).state
+    if state.final:
+        raise ConflictError(f"task {task} is {state.value}", task=task)
+    insert_book(db, merge_book(task), rules, [])
+    add_chunks(db, merge_book(task), merge_chunks(groups))
+    db.executemany(
+        "INSERT OR IGNORE INTO merge_group (task, number, record) VALUES (?, ?, ?)",
+        ((task, group.number, _to_json(group)) for group in groups),
+    )
+
+
+def _merges(db: sqlite3.Connection, task: TaskId) -> list[MergeGroup]:
+    rows = db.execute("SELECT record FROM merge_group WHERE task = ? ORDER BY number", (task,))
+    decoder = msgspec.json.Decoder(MergeGroup)
+    return [decoder.decode(record) for (record,) in rows]
+
+
+def _merge(db: sqlite3.Connection, task: TaskId, number: int) -> MergeGroup:
+    row = db.execute(
+        "SELECT record FROM merge_group WHERE task = ? AND number = ?", (task, number)
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(f"task {task} has no merge {number}", task=task)
+    return msgspec.json.decode(row[0], type=MergeGroup)
+
+
 def _end_task(
     db: sqlite3.Connection,
     number: TaskId,
@@ -263,6 +294,20 @@ class SqliteCatalogue:
             The task has ended.
         """
         return await self._owner.run(lambda db: _start_merging(db, task, rules, chunks))
+
+    async def add_merges(
+        self, task: TaskId, rules: BookRules, groups: Sequence[MergeGroup]
+    ) -> None:
+        """Give a task more to merge: each group is a chunk of its merge book."""
+        await self._owner.run(lambda db: _add_merges(db, task, rules, groups))
+
+    async def merges(self, task: TaskId) -> list[MergeGroup]:
+        """Return a task's merge groups by number."""
+        return await self._owner.run(lambda db: _merges(db, task))
+
+    async def merge(self, task: TaskId, number: int) -> MergeGroup:
+        """Return one merge group."""
+        return await self._owner.run(lambda db: _merge(db, task, number))
 
     async def end_task(
         self, task: TaskId, state: TaskState, reason: str, receipt: dict[str, Any] | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -65,14 +65,20 @@ def _chunks(db: sqlite3.Connection, book: int) -> list[Chunk]:
     return [Chunk(number, Lfn(lfn), start, stop) for number, lfn, start, stop in rows]
 
 
+_COMMIT_SELECT = (
+    "SELECT chunk, entry_start, entry_stop, attempt, lease, worker,"
+    " outputs, cpu_s, wall_s, bytes_in FROM done"
+)
+_CLOSED_SELECT = "SELECT chunk, entry_start, entry_stop, state, error FROM closed"
+_IN_ORDER = "WHERE book = ? ORDER BY chunk, entry_start"
+
+
 def _commits(db: sqlite3.Connection, book: int) -> list[Commit]:
+    return _to_commits(book, db.execute(f"{_COMMIT_SELECT} {_IN_ORDER}", (book,)))
+
+
+def _to_commits(book: int, rows: Iterable[tuple[Any, ...]]) -> list[Commit]:
     decoder = msgspec.json.Decoder(tuple[OutputRecord, ...])
-    rows = db.execute(
-        "SELECT chunk, entry_start, entry_stop, attempt, lease, worker,"
-        " outputs, cpu_s, wall_s, bytes_in"
-        " FROM done WHERE book = ? ORDER BY chunk, entry_start",
-        (book,),
-    )
     return [
         Commit(
             book,
@@ -89,15 +95,26 @@ def _commits(db: sqlite3.Connection, book: int) -> list[Commit]:
 
 
 def _closed(db: sqlite3.Connection, book: int) -> list[ClosedInterval]:
-    rows = db.execute(
-        "SELECT chunk, entry_start, entry_stop, state, error"
-        " FROM closed WHERE book = ? ORDER BY chunk, entry_start",
-        (book,),
-    )
+    return _to_closed(book, db.execute(f"{_CLOSED_SELECT} {_IN_ORDER}", (book,)))
+
+
+def _to_closed(book: int, rows: Iterable[tuple[Any, ...]]) -> list[ClosedInterval]:
     return [
         ClosedInterval(book, chunk, start, stop, RangeState(state), error)
         for chunk, start, stop, state, error in rows
     ]
+
+
+def _finished(
+    db: sqlite3.Connection, book: int, chunk: int, entry_start: int, limit: int
+) -> list[Commit | ClosedInterval]:
+    place = "WHERE book = ? AND (chunk, entry_start) >= (?, ?) ORDER BY chunk, entry_start LIMIT ?"
+    values = (book, chunk, entry_start, limit)
+    rows: list[Commit | ClosedInterval] = [
+        *_to_commits(book, db.execute(f"{_COMMIT_SELECT} {place}", values)),
+        *_to_closed(book, db.execute(f"{_CLOSED_SELECT} {place}", values)),
+    ]
+    return sorted(rows, key=lambda row: (row.chunk, row.entry_start))[:limit]
 
 
 def _failed(db: sqlite3.Connection, book: int) -> list[FailedAttempt]:
@@ -202,6 +219,14 @@ class SqliteLedger:
     async def commits(self, book: int) -> list[Commit]:
         """Return what is done, in entry order."""
         return await self._list(book, _commits)
+
+    async def finished(
+        self, book: int, chunk: int, entry_start: int, limit: int
+    ) -> list[Commit | ClosedInterval]:
+        """Return what is done or closed from a place on, in entry order, at most so many."""
+        return await self._list(
+            book, lambda db, number: _finished(db, number, chunk, entry_start, limit)
+        )
 
     async def closed(self, book: int) -> list[ClosedInterval]:
         """Return what was set aside or cancelled, in entry order."""

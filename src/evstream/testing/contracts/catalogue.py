@@ -12,7 +12,9 @@ import pytest
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.ledger import BookRules
+from evstream.domain.merging import MergeGroup
 from evstream.domain.names import DatasetName, Guid, Lfn, Pfn, TaskId
+from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import Payload
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
@@ -36,6 +38,15 @@ SPEC = TaskSpec(
     branches=("muon_pt", "muon_eta"),
     outputs=(OutputStream(merge=True),),
 )
+
+
+MERGE_RULES = BookRules(1)
+
+
+def group(number: int, name: str = "tasks/1/output/2-0-0-10.a1.l.root") -> MergeGroup:
+    """Return a merge of one output."""
+    part = OutputRecord("output", name, 9, "0" * 64, "0" * 8, {"Events": 10})
+    return MergeGroup(number, "output", 1, (0, 0), True, (part,), ((0, 0, 10),))
 
 
 def source_file(number: int, digest: str = "d") -> SourceFile:
@@ -169,6 +180,31 @@ class CatalogueContract(Suite):
         assert merging.state is TaskState.MERGING
         assert await catalogue.start_merging(task.id, BookRules(1), []) == merging
         assert await ledger.chunks(merge_book(task.id)) == merges
+
+    async def test_merges_are_chunks_of_the_merge_book(self, stores: Stores) -> None:
+        catalogue, ledger = stores
+        task = await self.add_task(catalogue)
+        await catalogue.add_merges(task.id, MERGE_RULES, [group(0)])
+        await catalogue.add_merges(task.id, MERGE_RULES, [group(0, "changed"), group(1)])
+        assert await catalogue.merges(task.id) == [group(0), group(1)]
+        assert await catalogue.merge(task.id, 1) == group(1)
+        chunks = await ledger.chunks(merge_book(task.id))
+        assert chunks == [Chunk(n, Lfn("output"), 0, 1) for n in (0, 1)]
+        # That the ranges are done changes nothing of what there is to merge.
+        await catalogue.start_merging(task.id, MERGE_RULES, [])
+        assert await ledger.chunks(merge_book(task.id)) == chunks
+
+    async def test_only_what_runs_is_merged(self, stores: Stores) -> None:
+        catalogue, _ = stores
+        task = await self.add_task(catalogue)
+        with pytest.raises(NotFoundError):
+            await catalogue.merge(task.id, 0)
+        with pytest.raises(NotFoundError):
+            await catalogue.add_merges(TaskId(99), MERGE_RULES, [group(0)])
+        await catalogue.end_task(task.id, TaskState.ABORTED, "", None)
+        with pytest.raises(ConflictError):
+            await catalogue.add_merges(task.id, MERGE_RULES, [group(0)])
+        assert await catalogue.merges(task.id) == []
 
     async def test_an_ended_task_does_not_merge(self, stores: Stores) -> None:
         catalogue, ledger = stores

@@ -14,6 +14,7 @@ from evstream.domain.ledger import (
     SUSPECT_LOSSES,
     BookRules,
     ClosedInterval,
+    Commit,
     Failure,
     LeasedInterval,
     RangeReport,
@@ -168,6 +169,25 @@ class LedgerContract(Suite):
         await ledger.add_chunks(BOOK, CHUNKS)
         assert await ledger.chunks(BOOK) == list(CHUNKS)
         assert await ledger.progress(BOOK) == before
+
+    async def test_what_is_finished_is_read_from_a_place_on(self, ledger: Ledger) -> None:
+        held = await self.claim(ledger, 9)
+        parts = [(0, 20, 25), (0, 0, 10), (1, held[1].entry_start, held[1].entry_stop)]
+        words = [RangeReport(FIRST, ANNE, BOOK, *part, 1, SUCCESS) for part in parts]
+        assert await ledger.report_ranges(words) == [Answer.ACCEPTED] * 3
+        await ledger.cancel_book(BOOK)
+        every = await ledger.finished(BOOK, 0, 0, 100)
+        rows: list[Commit | ClosedInterval] = [
+            *await ledger.commits(BOOK),
+            *await ledger.closed(BOOK),
+        ]
+        assert every == sorted(rows, key=lambda row: (row.chunk, row.entry_start))
+        assert await ledger.finished(BOOK, 0, 0, 2) == every[:2]
+        for place, item in enumerate(every):
+            assert await ledger.finished(BOOK, item.chunk, item.entry_start, 9) == every[place:]
+        assert await ledger.finished(BOOK, 7, 0, 9) == []
+        with pytest.raises(NotFoundError):
+            await ledger.finished(99, 0, 0, 9)
 
     async def test_chunks_need_a_book(self, ledger: Ledger) -> None:
         with pytest.raises(NotFoundError):

@@ -1,0 +1,167 @@
+"""Merging while tasks run: groups of outputs become work as soon as they are whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import takewhile
+
+from msgspec import structs
+
+from evstream.domain.errors import NotFoundError
+from evstream.domain.ledger import LeasedInterval
+from evstream.domain.merging import Frontier, MergeGroup, StreamPlan
+from evstream.domain.names import Lfn, TaskId
+from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
+from evstream.domain.payload import Payload
+from evstream.domain.task import Task, merge_book, process_book
+from evstream.head.plans import Planner
+from evstream.ports import Catalogue, Ledger
+from evstream.wire import messages as m
+from evstream.wire.range_id import range_id
+
+ROWS_AT_FIRST, ROWS_AT_ONCE = 16, 4096
+"""Where the frontier waits for one range, little is read; where it moves, much."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """How far a task's merges are planned; what the database says, as far as it was read."""
+
+    frontier: Frontier
+    streams: list[StreamPlan]
+    next_number: int
+
+
+class Merging:
+    """Plans merges, and describes them to pilots."""
+
+    def __init__(
+        self, catalogue: Catalogue, ledger: Ledger, planner: Planner, inputs_max: int
+    ) -> None:
+        self._inputs_max = inputs_max
+        self._catalogue = catalogue
+        self._ledger = ledger
+        self._planner = planner
+        self._plans: dict[TaskId, _Plan] = {}
+
+    async def plan(self, task: Task) -> bool:
+        """Make work of the groups that are whole by now; safe to call at any time.
+
+        Returns
+        -------
+        bool
+            Whether every group has been made that there will ever be.
+        """
+        # Dropped for as long as it is being changed: what fails half-way is read anew.
+        plan = self._plans.pop(task.id, None) or await self._read(task)
+        await self._move(task, plan)
+        await self._join_merged(task, plan)
+        self._plans[task.id] = plan
+        return plan.frontier.ended and all(stream.complete for stream in plan.streams)
+
+    def forget(self, task: TaskId) -> None:
+        """Forget what was planned: the task has ended, or its ranges go out again."""
+        self._plans.pop(task, None)
+
+    async def _read(self, task: Task) -> _Plan:
+        groups = await self._catalogue.merges(task.id)
+        streams = [
+            StreamPlan(
+                stream,
+                task.spec.tree,
+                self._inputs_max,
+                [g for g in groups if g.stream == stream.name],
+            )
+            for stream in task.spec.outputs
+            if stream.merging
+        ]
+        chunks = await self._ledger.chunks(process_book(task.id))
+        next_number = max((group.number for group in groups), default=-1) + 1
+        return _Plan(Frontier(chunks, streams), streams, next_number)
+
+    async def _move(self, task: Task, plan: _Plan) -> None:
+        limit, moving = ROWS_AT_FIRST, True
+        while moving and not plan.frontier.ended:
+            rows = await self._ledger.finished(process_book(task.id), *plan.frontier.place, limit)
+            passed = sum(1 for _ in takewhile(plan.frontier.advance, rows))
+            moving = passed == limit
+            limit = min(4 * limit, ROWS_AT_ONCE)
+            await self._store(task, plan)
+
+    async def _join_merged(self, task: Task, plan: _Plan) -> None:
+        while not all(stream.complete for stream in plan.streams):
+            commits = await self._ledger.commits(merge_book(task.id))
+            merged = {commit.chunk: commit.success.outputs[0] for commit in commits}
+            for stream in plan.streams:
+                stream.pass_merged(merged)
+            if not await self._store(task, plan):
+                return
+
+    async def _store(self, task: Task, plan: _Plan) -> bool:
+        """Make the new groups work; return whether there were any."""
+        groups: list[MergeGroup] = []
+        for stream in plan.streams:
+            made = [
+                replace(group, number=plan.next_number + len(groups) + place)
+                for place, group in enumerate(stream.new)
+            ]
+            groups += made
+            stream.numbered(made)
+        if groups:
+            plan.next_number += len(groups)
+            await self._catalogue.add_merges(task.id, task.spec.merge_rules(), groups)
+        return bool(groups)
+
+    async def unit(self, task: Task, row: LeasedInterval, now: datetime) -> m.MergeUnit | None:
+        """Describe a merge that was leased; None if it is no longer wanted."""
+        try:
+            group = await self._catalogue.merge(task.id, row.chunk)
+        except NotFoundError:
+            return None
+        lfns = [each.lfn for each in await self._ledger.chunks(process_book(task.id))]
+        stream = next(each for each in task.spec.outputs if each.name == group.stream)
+        assert stream.merging is not None
+        name = OutputName(
+            task=task.id,
+            stream=group.stream,
+            book=row.book,
+            chunk=row.chunk,
+            entry_start=row.entry_start,
+            entry_stop=row.entry_stop,
+            attempt=row.attempt,
+            lease=row.lease,
+            suffix=stream.suffix,
+        )
+        log = str(replace(name, stream=LOG_STREAM, suffix=".txt"))
+        url = self._planner.store_output(str(name), now)
+        ref = m.UnitRef(row.book, row.chunk, row.entry_start, row.entry_stop, row.attempt)
+        command = stream.merging.command
+        return m.MergeUnit(
+            ref=ref,
+            task=task.id,
+            range_id=range_id(*structs.astuple(ref)),
+            inputs=[self._input(record, lfns, now) for record in group.inputs],
+            output=m.OutputSlot(stream.name, stream.suffix, str(name), url),
+            log=log,
+            log_url=self._planner.store_output(log, now),
+            payload=_merge_payload(task.spec.payload, command) if command else None,
+        )
+
+    def _input(self, record: OutputRecord, lfns: list[Lfn], now: datetime) -> m.MergeInput:
+        url = self._planner.fetch_output(record.name, now)
+        made = made_from(record.name, lfns)
+        return m.MergeInput(record.name, url, record.size, record.sha256, made)
+
+
+def _merge_payload(payload: Payload, command: str) -> Payload:
+    """Return the payload that joins: a command where the task's own payload runs."""
+    return structs.replace(payload, command=command, kind="command", arrays=False)
+
+
+def made_from(output: str, lfns: list[Lfn]) -> str:
+    """Return what left an output, as people call it."""
+    made = OutputName.parse(output)
+    if made.book == merge_book(made.task):
+        return f"merge {made.chunk}"
+    return f"entries {made.entry_start}:{made.entry_stop} of {lfns[made.chunk]}"
