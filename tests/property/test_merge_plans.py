@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evstream.domain.ledger import ClosedInterval, Commit, Success
-from evstream.domain.merging import Frontier, MergeGroup, StreamPlan
+from evstream.domain.merging import Frontier, MergeGroup, Span, StreamPlan, groups_around
 from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.outputs import OutputName, OutputRecord
 from evstream.domain.splitting import Chunk
@@ -170,3 +170,29 @@ def test_groups_and_files_are_as_large_as_the_rule_says(job: Job, seed: int) -> 
         assert all(size >= job.rule.target for size in sizes[:-1])
         # The last range of a file was needed to reach the target.
         assert all(size < job.rule.target + 3 * 20 for size in sizes)
+
+
+@given(jobs(), st.integers(0, 2**32), st.data())
+def test_what_was_merged_is_merged_again_without_touching_other_files(
+    job: Job, seed: int, data: st.DataObject
+) -> None:
+    groups = planned(job, random.Random(seed), restarts=0.1)
+    row = data.draw(st.sampled_from(job.finished))
+    span = (row.chunk, row.entry_start, row.entry_stop)
+    taken = groups_around(groups, [span])
+    kept = [group for group in groups if group not in taken]
+    segments = {group.segment for group in taken}
+    assert segments.isdisjoint(group.segment for group in kept)
+    assert all(group in taken for group in groups if holds(group, span))
+    # What is left as it is, is passed over; the rest is grouped within the same bounds.
+    plan, frontier = start(job, OutputStream(merge=job.rule), kept)
+    for finished in job.finished:
+        assert frontier.advance(finished)
+    again = [group for group in plan.new if group.level == 1]
+    held = sorted((g for g in [*kept, *again] if g.level == 1), key=lambda group: group.covers)
+    assert [o for group in held for o in group.inputs] == job.outputs
+    assert sum(group.last for group in again) >= len(segments)
+
+
+def holds(group: MergeGroup, span: Span) -> bool:
+    return any(chunk == span[0] and start <= span[1] < stop for chunk, start, stop in group.covers)

@@ -235,6 +235,21 @@ class StreamPlan:
                 del self._waiting[level, begin]
 
 
+def groups_around(groups: Iterable[MergeGroup], spans: Iterable[Span]) -> list[MergeGroup]:
+    """Return the groups of every segment that holds some entries, or lies around them."""
+    segments: dict[tuple[str, Place], list[MergeGroup]] = defaultdict(list)
+    for group in groups:
+        segments[group.stream, group.segment].append(group)
+    wanted = list(spans)
+    found: list[MergeGroup] = []
+    for (_, begin), members in segments.items():
+        last_chunk, _, stop = max(group.covers[-1] for group in members)
+        end = (last_chunk, stop)
+        if any((chunk, start) < end and begin < (chunk, end_) for chunk, start, end_ in wanted):
+            found += members
+    return sorted(found, key=lambda group: group.number)
+
+
 def merge_chunks(groups: Iterable[MergeGroup]) -> list[Chunk]:
     """Return the chunks of a merge book: one with one entry for each group."""
     return [Chunk(group.number, Lfn(group.stream), 0, 1) for group in groups]

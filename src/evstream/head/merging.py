@@ -14,7 +14,9 @@ from evstream.domain.merging import Frontier, MergeGroup, StreamPlan
 from evstream.domain.names import Lfn, TaskId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.payload import Payload
+from evstream.domain.states import RangeState
 from evstream.domain.task import Task, merge_book, process_book
+from evstream.head.books import merge_progress
 from evstream.head.plans import Planner
 from evstream.ports import Catalogue, Ledger
 from evstream.wire import messages as m
@@ -61,11 +63,11 @@ class Merging:
         return plan.frontier.ended and all(stream.complete for stream in plan.streams)
 
     def forget(self, task: TaskId) -> None:
-        """Forget what was planned: the task has ended, or its ranges go out again."""
+        """Forget what was planned: the task has ended, or work of it was taken back."""
         self._plans.pop(task, None)
 
     async def _read(self, task: Task) -> _Plan:
-        groups = await self._catalogue.merges(task.id)
+        groups, next_number = await self._groups(task)
         streams = [
             StreamPlan(
                 stream,
@@ -77,8 +79,17 @@ class Merging:
             if stream.merging
         ]
         chunks = await self._ledger.chunks(process_book(task.id))
-        next_number = max((group.number for group in groups), default=-1) + 1
         return _Plan(Frontier(chunks, streams), streams, next_number)
+
+    async def _groups(self, task: Task) -> tuple[list[MergeGroup], int]:
+        """Return the groups that count, and the next number: none is used again."""
+        if await merge_progress(self._ledger, task) is None:
+            return [], 0
+        book = merge_book(task.id)
+        closed = await self._ledger.closed(book)
+        gone = {row.chunk for row in closed if row.state is RangeState.DISCARDED}
+        groups = [g for g in await self._catalogue.merges(task.id) if g.number not in gone]
+        return groups, len(await self._ledger.chunks(book))
 
     async def _move(self, task: Task, plan: _Plan) -> None:
         limit, moving = ROWS_AT_FIRST, True
