@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from evstream.ports.format import Cut, Format
 
 CHUNK_BYTES = 8 << 20
+ENTRY_MAX = (1 << 62) - 1
 Keep: TypeAlias = Annotated[
     tuple[str, ...],
     Parameter(
@@ -63,7 +66,7 @@ def cut(
     try:
         path, planned = _cut(file, output, tree, (start, stop), chosen, branches, keep)
     except OSError as error:
-        raise file_error(error) from error
+        raise file_error(error, output) from error
     _print(path, planned, output, json=json)
 
 
@@ -142,10 +145,26 @@ def with_rules(file_format: Format, keep: tuple[str, ...]) -> Format:
     return make_root_format(found)
 
 
-def file_error(error: OSError) -> ConfigError:
-    """Say which file could not be read or written, and why."""
-    name = error.filename2 or error.filename or "a file"
-    return ConfigError(f"{name}: {error.strerror or error}", hint="check the path and its rights")
+def file_error(error: OSError, output: Path | None = None) -> ConfigError:
+    """Say which file could not be read or written, and why.
+
+    Parameters
+    ----------
+    output : Path, optional
+        What was being written: errors while a file is open do not say which one.
+    """
+    name = error.filename2 or error.filename or output
+    if output is not None and str(name).endswith(".part"):
+        name = output  # Not the hidden file that becomes it.
+    hint = "check the path and its rights"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        hint = "make room, or write to another disk"
+    reason = error.strerror or str(error)
+    if re.match(r"[a-z]+:/", str(name)):
+        hint = "files must be here; 'evstream get' fetches from those that a service knows"
+    if output is not None and not output.absolute().parent.is_dir():
+        reason, hint = f"there is no folder {output.absolute().parent}", "make it first"
+    return ConfigError(f"{name}: {reason}" if name else reason, hint=hint)
 
 
 def refuse_overwriting(output: Path, *inputs: Path) -> None:
@@ -172,10 +191,17 @@ def _only_tree(file: Path, index: FileIndex) -> str:
 def _read_entries(path: Path) -> list[int]:
     try:
         words = path.read_text(encoding="utf-8").split()
-        return [int(word) for word in words]
+        numbers = [int(word) for word in words]
     except OSError as error:
         raise file_error(error) from error
     except ValueError as error:
         raise RequestError(
             f"{path} is no list of entries", hint="give whole numbers, one a line"
         ) from error
+    if not numbers:
+        raise RequestError(f"{path} names no entry", hint="give whole numbers, one a line")
+    if not 0 <= min(numbers) <= max(numbers) <= ENTRY_MAX:
+        raise RequestError(
+            f"{path} has numbers that no entry has", hint=f"give some from 0 to {ENTRY_MAX}"
+        )
+    return numbers

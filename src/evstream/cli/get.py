@@ -68,7 +68,8 @@ def get(
 
 def parse_entries(text: str) -> tuple[int, int]:
     """Read ``START:STOP``; a missing stop is -1, the end."""
-    found = re.fullmatch(r"([0-9]*):([0-9]*)", text)
+    # No file holds as many entries as 18 digits count.
+    found = re.fullmatch(r"([0-9]{0,18}):([0-9]{0,18})", text)
     if found is None:
         raise RequestError(
             f"{text!r} is no range of entries", hint="give START:STOP, as in 100:200"

@@ -40,7 +40,7 @@ def join(
             file_format = make_formats().recognise(first, str(inputs[0]))
         result = with_rules(file_format, keep).join(inputs, output)
     except OSError as error:
-        raise file_error(error) from error
+        raise file_error(error, output) from error
     if json:
         print_json(
             {

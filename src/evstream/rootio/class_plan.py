@@ -16,16 +16,16 @@ from typing import NamedTuple, TypeAlias
 
 from evstream.rootio.streamer_info import ClassInfo, Element, StreamerInfos
 
-# Bytes of ROOT's basic types as streamed; long is always eight.
+# Bytes of ROOT's basic types as streamed; long is always eight. Those that are packed are not
+# here: their members say how (`Element.packed_bytes`).
 BASIC_SIZES = {
     1: 1, 2: 2, 3: 4, 4: 8, 5: 4, 6: 4, 8: 8, 9: 4, 11: 1, 12: 2, 13: 4, 14: 8,
-    15: 4, 16: 8, 17: 8, 18: 1, 19: 4,
+    15: 4, 16: 8, 17: 8, 18: 1,
 }  # fmt: skip
 # numpy's names for those that are numbers as they stand.
 BASIC_DTYPES = {
     1: ">i1", 2: ">i2", 3: ">i4", 4: ">i8", 5: ">f4", 6: ">i4", 8: ">f8", 9: ">f4",
     11: ">u1", 12: ">u2", 13: ">u4", 14: ">u8", 15: ">u4", 16: ">i8", 17: ">u8", 18: ">u1",
-    19: ">f4",
 }  # fmt: skip
 # Basic type of a TArray's items.
 ARRAY_TYPES = {
@@ -139,7 +139,7 @@ class Plans:
         for element in info.elements:
             size = _fixed_size(element)
             if size is not None:
-                if element.type in BASIC_DTYPES:
+                if element.type in BASIC_DTYPES and not element.packed_bytes:
                     fields[element.name] = run, element.type
                 run += size
                 continue
@@ -166,7 +166,8 @@ class Plans:
         name = element.name
         if type_ in (_OBJECT_POINTER, _ANY_POINTER):
             return [Step(Do.POINTER, name, size=repeat)]
-        if _COUNTED_ARRAY < type_ < _COUNTED_ARRAY + 20 and type_ - 40 in BASIC_SIZES:
+        counted = _COUNTED_ARRAY < type_ < _COUNTED_ARRAY + 20
+        if counted and type_ - 40 in BASIC_SIZES and not element.packed_bytes:
             return [Step(Do.COUNTED, name, type=type_ - 40, count_name=element.count_name)]
         return [self._one(element, type_)] * repeat
 
@@ -191,6 +192,8 @@ class Plans:
 
 
 def _fixed_size(element: Element) -> int | None:
+    if element.packed_bytes and element.type < _COUNTED_ARRAY:
+        return element.packed_bytes * max(1, element.array_length)
     if element.type in BASIC_SIZES:
         return BASIC_SIZES[element.type]
     basic = element.type - _FIXED_ARRAY

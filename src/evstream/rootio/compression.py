@@ -193,7 +193,7 @@ def _zstd_encoder(level: int) -> zstandard.ZstdCompressor:
     if level > _ZSTD_STREAM_LEVEL_MAX:
         return zstandard.ZstdCompressor(level=level)
     # For records as small as baskets zstd would try twice to five times as many matches
-    # as this level does on a stream, and gain a hundredth (docs/adr/0016).
+    # as this level does on a stream, and gain a hundredth (docs/adr/0105).
     parameters = zstandard.ZstdCompressionParameters.from_level(level)
     return zstandard.ZstdCompressor(compression_params=parameters)
 

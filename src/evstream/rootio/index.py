@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -123,7 +124,11 @@ class SourceIndex:
         UnsupportedFeatureError
             It is there, but this version cannot cut it.
         """
-        name = path.split(";", maxsplit=1)[0].strip("/")
+        name = path.strip("/")
+        if name in self.trees:
+            return self.trees[name]
+        # Not found as it stands: the end may be a cycle.
+        name = re.sub(r";\d+$", "", name)
         if name in self.trees:
             return self.trees[name]
         if name in self.unreadable:

@@ -99,14 +99,15 @@ def kept_branches(tree: TreeIndex, names: Sequence[str] | None) -> tuple[int, ..
     table = tree.table
     if names is None:
         return tuple(range(len(table)))
-    numbers: dict[str, int] = {}
+    # Two branches may have one name; whoever asks for it gets both.
+    numbers: dict[str, list[int]] = {}
     for i, branch in enumerate(tree.branches):
-        numbers.setdefault(branch.name, i)
+        numbers.setdefault(branch.name, []).append(i)
     pending = []
     for name in names:
         if name not in numbers:
             raise unknown_branch(name, list(numbers))
-        pending.append(numbers[name])
+        pending += numbers[name]
     below: dict[int, list[int]] = {}
     for i, parent in enumerate(table.parents):
         below.setdefault(parent, []).append(i)

@@ -8,7 +8,9 @@ a `ByteSource`, `drive_async` for an asynchronous one.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Awaitable, Generator, Sequence
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias, TypeVar, cast
@@ -88,6 +90,15 @@ class BytesSource:
         buffer[:] = found
 
 
+def _check_regular(path: Path) -> None:
+    # Opening a pipe would wait for somebody to write into it.
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 class FileSource:
     """A local file, read at positions; safe to share between threads.
 
@@ -97,6 +108,7 @@ class FileSource:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._fd = -1  # should opening fail
         self.path = Path(path)
+        _check_regular(self.path)
         self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self._size = os.fstat(self._fd).st_size
 

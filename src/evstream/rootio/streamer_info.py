@@ -9,6 +9,7 @@ Source: TStreamerInfo::Streamer and TStreamerElement::Streamer of ROOT 6.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from struct import Struct
 
@@ -23,6 +24,8 @@ CLASS_MASK = 0x80000000
 MAP_OFFSET = 2
 
 _ELEMENT = Struct(">iiii")
+_DOUBLE32, _FLOAT16 = 9, 19
+_MANTISSA_MAX = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Element:
 
     ``type`` is ROOT's code (TVirtualStreamerInfo::EReadWrite): 0 for a base class,
     1-19 basic types, +20 for fixed arrays, +40 for arrays counted by ``count_name``.
+    ``packed_bytes`` is what an item of a Float16_t or Double32_t takes that is stored in
+    fewer bits than its name says; 0 for all that are numbers as they stand.
     """
 
     name: str
@@ -39,6 +44,7 @@ class Element:
     array_length: int
     type_name: str
     count_name: str = ""
+    packed_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +216,8 @@ class StreamerInfos:
         end, inner = byte_count(data, at + 2)
         (version,) = I2.unpack_from(data, inner)
         after_name, named = byte_count(data, inner + 2)
-        name, _ = read_string(data, named + 2 + 10)
+        name, titled = read_string(data, named + 2 + 10)
+        title, _ = read_string(data, titled)
         type_, size, array_length, _ = _ELEMENT.unpack_from(data, after_name)
         behind = after_name + _ELEMENT.size
         # Dimensions: counted in version 1, always five afterwards.
@@ -219,4 +226,26 @@ class StreamerInfos:
         count_name = ""
         if kind in ("TStreamerBasicPointer", "TStreamerLoop"):
             count_name, _ = read_string(data, end + 4)
-        return Element(name, type_, size, array_length, type_name, count_name)
+        packed = _packed_bytes(type_ % 20, title) if type_ < 60 else 0
+        return Element(name, type_, size, array_length, type_name, count_name, packed)
+
+
+def _packed_bytes(basic: int, title: str) -> int:
+    """Return the bytes of a Float16_t or Double32_t, 0 if it is a float as it stands.
+
+    A range ``[min,max,bits]`` in the title makes it an unsigned number of four bytes;
+    without one it is an exponent and a mantissa, of 12 bits if none are given.
+    Source: TStreamerElement's GetRange, TBufferFile::WriteFloat16 and WriteDouble32.
+    """
+    if basic not in (_DOUBLE32, _FLOAT16):
+        return 0
+    # The first brackets may be the dimensions of an array.
+    for inner in re.findall(r"\[([^\]]*)\]", title):
+        parts = [part.strip() for part in inner.split(",")]
+        if len(parts) < 2:
+            continue
+        if parts[0] == parts[1]:
+            bits = int(parts[2]) if len(parts) > 2 and parts[2].isdecimal() else 0
+            return 3 if basic == _FLOAT16 or 0 < bits < _MANTISSA_MAX else 0
+        return 4
+    return 3 if basic == _FLOAT16 else 0

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evstream.rootio.errors import CorruptFileError, corrupt_if_broken
+from evstream.rootio.errors import CorruptFileError, SchemaMismatchError, corrupt_if_broken
 from evstream.rootio.object_graph import Items, Op, Tokens
 from evstream.rootio.primitives import I4, read_string
 from evstream.rootio.source import Data
-from evstream.rootio.streamer_info import InfoRecord, StreamerInfos, byte_count, class_tag
+from evstream.rootio.streamer_info import (
+    ClassInfo,
+    InfoRecord,
+    StreamerInfos,
+    byte_count,
+    class_tag,
+)
 from evstream.rootio.tree_template import Skeleton, Template
 
 _TOBJECT_BYTES = 10
@@ -24,16 +30,53 @@ def unite(all_infos: Sequence[StreamerInfos], key_bytes: int) -> bytes:
         The first file's descriptions come first.
     key_bytes : int
         Length of the key that will stand before the list.
+
+    Raises
+    ------
+    SchemaMismatchError
+        A class has two layouts under one version. Entries state the version alone, so
+        a reader would take one of the layouts for all.
     """
     union = _Union()
     seen: set[tuple[str, int, int]] = set()
-    for infos in all_infos:
+    layouts: dict[tuple[str, int], ClassInfo | None] = {}
+    for number, infos in enumerate(all_infos):
         union.enter(infos)
         for record in infos.records:
             if record.identity not in seen:
                 seen.add(record.identity)
                 union.add(record)
+                if record.class_name == "TStreamerInfo":
+                    name, version, _ = record.identity
+                    own = infos.get(name, version)
+                    _refuse_other_layout(layouts.setdefault((name, version), own), own, number)
     return union.write(key_bytes)
+
+
+def _refuse_other_layout(first: ClassInfo | None, other: ClassInfo | None, number: int) -> None:
+    if first is None or other is None or _layout(first) == _layout(other):
+        return
+    names = [element.name for element in first.elements], [e.name for e in other.elements]
+    raise SchemaMismatchError(
+        f"class {other.name} of version {other.version} has other members in file {number}: "
+        f"{', '.join(names[1])} instead of {', '.join(names[0])}",
+        hint="its entries would be read wrongly; give the class another version, or join apart",
+        class_name=other.name,
+    )
+
+
+def _layout(info: ClassInfo) -> list[tuple[object, ...]]:
+    """Return what the bytes of a class depend on; the checksum also depends on spellings."""
+    return [
+        (
+            element.name,
+            element.type,
+            element.array_length,
+            element.packed_bytes,
+            element.type_name.replace("std::", "").replace(" ", ""),
+        )
+        for element in info.elements
+    ]
 
 
 class _Union:

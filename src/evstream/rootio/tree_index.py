@@ -92,8 +92,8 @@ class BranchTable:
     nodes : node of each branch in the skeleton
     arrays : numbers of fBasketBytes, fBasketEntry and fBasketSeek in the skeleton
     requires : branches that count a branch's items and must come with it
-    maxima : (position in the skeleton's data, basic type) of fMaximum of its leaves and
-        of itself
+    maxima : (position in the skeleton's data, basic type) of fMaximum of its leaves (of a text,
+        also fLen) and of itself
     pinned : whether entries may hold positions within their basket, so must not move
     signatures : classes, versions and shapes that must agree for baskets to be joined
     """

@@ -41,6 +41,7 @@ _LEAF_TYPES = {
     "TLeafF": "float", "TLeafD": "double", "TLeafO": "bool", "TLeafC": "string",
     "TLeafF16": "Float16_t", "TLeafD32": "Double32_t",
 }  # fmt: skip
+_TEXT = "TLeafC"
 _INT64 = np.dtype(">i8")
 _COLLECTION_COUNTS = (3, 4)
 # What tells kinds of branches, and of leaves, apart.
@@ -122,10 +123,13 @@ class _Reader:
     def maxima(self, branch: int) -> list[tuple[int, int]]:
         spots = []
         for node in [self.nodes[branch], *self.leaves[branch]]:
-            spot = self.graph.nodes[node].field("fMaximum")
-            # ROOT sizes buffers by those of integers; the others are never filled in.
-            if spot is not None and BASIC_DTYPES[spot[1]][1] in "iu":
-                spots.append(spot)
+            of_leaf = self.graph.nodes[node]
+            # The longest text so far is in two places, and ROOT looks at either.
+            for name in ("fMaximum", "fLen") if of_leaf.class_name == _TEXT else ("fMaximum",):
+                spot = of_leaf.field(name)
+                # ROOT sizes buffers by those of integers; the others are never filled in.
+                if spot is not None and BASIC_DTYPES[spot[1]][1] in "iu":
+                    spots.append(spot)
         return spots
 
     def layout(self, branch: int) -> LeafLayout:
@@ -193,10 +197,12 @@ class _Reader:
             "offsets" if self._offset_lengths[branch] else "fixed",
         ]
         for leaf in self.leaves[branch]:
+            # The length of a text is that of the longest one so far.
+            grows = graph.nodes[leaf].class_name == _TEXT
             parts += [
                 graph.nodes[leaf].class_name,
                 self._titles[leaf],
-                *map(str, self._leaf_members[leaf]),
+                *map(str, self._leaf_members[leaf][1 if grows else 0 :]),
             ]
         return "|".join(parts)
 

@@ -74,11 +74,14 @@ static std::string leaf_bytes(TBranch *branch)
    std::string out;
    for (auto *item : *branch->GetListOfLeaves()) {
       auto *leaf = static_cast<TLeaf *>(item);
+      // A text's length is that of the longest one in its file.
+      if (leaf->InheritsFrom(TLeafC::Class())) {
+         out += static_cast<const char *>(leaf->GetValuePointer());
+         continue;
+      }
       int count = leaf->GetLen();
       out += std::to_string(count) + ":";
-      if (leaf->InheritsFrom(TLeafC::Class()))
-         out += static_cast<const char *>(leaf->GetValuePointer());
-      else if (!leaf->InheritsFrom(TLeafObject::Class()))
+      if (!leaf->InheritsFrom(TLeafObject::Class()))
          out.append(static_cast<const char *>(leaf->GetValuePointer()), size_t(count) * leaf->GetLenType());
    }
    return out;

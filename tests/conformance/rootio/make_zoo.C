@@ -159,6 +159,8 @@ static void flat_tree(TRandom3 &random, int entries, int flush, bool generate)
    short fixed[5];
    char text[40];
    bool flag;
+   Float16_t half, ranged;
+   Double32_t packed;
    Long64_t large;
    unsigned short small;
    unsigned char tiny[255];
@@ -167,6 +169,8 @@ static void flat_tree(TRandom3 &random, int entries, int flush, bool generate)
    std::vector<bool> *bits = new std::vector<bool>;
    std::vector<std::string> *words = new std::vector<std::string>;
    std::string *word = new std::string;
+   // The longest text differs between files.
+   int longest = 8 + random.Integer(20);
    // The arrays come before one of their counters on purpose.
    tree.Branch("n", &n, "n/I", 2000);
    tree.Branch("several", &several.a, "a/I:b/F", 2000);
@@ -175,6 +179,9 @@ static void flat_tree(TRandom3 &random, int entries, int flush, bool generate)
    tree.Branch("fixed", fixed, "fixed[5]/S", 2500);
    tree.Branch("text", text, "text/C", 2000);
    tree.Branch("flag", &flag, "flag/O", 2000);
+   tree.Branch("half", &half, "half/f", 2000);
+   tree.Branch("ranged", &ranged, "ranged/f[-1,1,10]", 2000);
+   tree.Branch("packed", &packed, "packed/d[0,0,12]", 2000);
    tree.Branch("large", &large, "large/L", 2000);
    tree.Branch("small", &small, "small/s", 2000);
    tree.Branch("m", &m, "m/b", 2000);
@@ -196,8 +203,11 @@ static void flat_tree(TRandom3 &random, int entries, int flush, bool generate)
       }
       for (auto &x : fixed)
          x = random.Integer(1000);
-      snprintf(text, sizeof(text), "%.*s", int(random.Integer(20)), "abcdefghijklmnopqrstuvwxyz");
+      snprintf(text, sizeof(text), "%.*s", int(random.Integer(longest)), "abcdefghijklmnopqrstuvwxyz0123456789");
       flag = random.Rndm() < 0.5;
+      half = random.Gaus();
+      ranged = random.Rndm();
+      packed = random.Gaus();
       large = Long64_t(i) << 33;
       small = i;
       for (auto &x : tiny)
