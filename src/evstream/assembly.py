@@ -107,7 +107,7 @@ class Application:
         services = Services(
             catalogue=catalogue,
             datasets=Datasets(catalogue, parts.opener, parts.offload, parts.formats),
-            tasks=Tasks(catalogue, ledger, planner, parts.formats),
+            tasks=Tasks(catalogue, ledger, planner, parts.formats, parts.store),
             claims=Claims(catalogue, ledger, planner, merging),
             reports=Reports(catalogue, ledger, parts.store, self._finishing.nudge),
             finishing=self._finishing,

@@ -43,6 +43,7 @@ def doctor(*, door: Door = DEFAULT_DOOR) -> None:
         _sqlite(),
         _folder(Path(settings.data_dir)),
         _program("setpriv", "payloads end with a pilot that is killed", "util-linux"),
+        _program("apptainer", "payloads run in containers", "apptainer"),
         _module("fsspec_xrootd", "root:// URLs", "pip install xrootd fsspec-xrootd"),
         _module("pyarrow", "Parquet files", "pip install 'evstream[parquet]'"),
         _module("h5py", "HDF5 files", "pip install 'evstream[hdf5]'"),

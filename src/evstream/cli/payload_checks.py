@@ -17,14 +17,16 @@ _SHELL = re.compile(r"\d?(>|<).*|\|\|?|&&?|;|~(/.*)?|.*(\$[A-Za-z_({]|`).*")
 def check_program(payload: Payload) -> None:
     """Refuse a payload whose program is not here, or cannot be run.
 
-    A callable's module is the workers' to find.
+    A callable's module, and what is in a container, is the workers' to find.
 
     Raises
     ------
     RequestError
     """
+    if payload.kind == "callable" or payload.container:
+        return
     program = split_payload(payload)[0]
-    if payload.kind == "callable" or "{" in program or shutil.which(program) is not None:
+    if "{" in program or shutil.which(program) is not None:
         return
     if Path(program).is_dir():
         problem, hint = "is a folder", "name the program in it"

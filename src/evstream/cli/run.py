@@ -29,6 +29,7 @@ from evstream.cli.workers import Workers
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
 from evstream.client.results import RECEIPT_NAME, fetch_results
+from evstream.client.sandbox import send_sandbox
 from evstream.domain.errors import (
     ConfigError,
     ConflictError,
@@ -64,6 +65,7 @@ class _Job:
     opened: bool = False
     done_before: bool = False
     begun: bool = False
+    sandbox: str = ""
 
     def request_id(self, dataset: str) -> str:
         """Return an id by which the same job goes on after a kill.
@@ -98,7 +100,8 @@ def run(
         raise RequestError("--output is empty", hint="name a folder, or . for this one")
     folder = Path(output).absolute()
     described = options.describe(list(inputs), dataset)
-    check_program(described.payload)
+    if not described.sandbox:
+        check_program(described.payload)
     files = NewDataset(expand_inputs(described.inputs, described.dataset, besides=folder))
     tree = tree_of_inputs(described.inputs, described.dataset)
     task = described.request("", tree)
@@ -106,7 +109,7 @@ def run(
     state = folder / STATE_FOLDER
     new_output, new_state = not folder.exists(), not state.exists()
     _make_folder(Path(output))
-    job = _Job(files, task, folder, count)
+    job = _Job(files, task, folder, count, sandbox=described.sandbox)
     try:
         view, report, reasons = run_async(lambda: _run(job))
     except _InterruptedJobError as interrupt:
@@ -183,6 +186,7 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
     async with assembly.open_embedded(settings) as application:
         job.opened = True
         service = application.client()
+        job.task = await send_sandbox(service, job.task, job.sandbox)
         registered = await service.add_dataset(job.files)
         new = NewTask(**{**_fields(job.task), "dataset": registered.name})
         request_id = job.request_id(registered.name)

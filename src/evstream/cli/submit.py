@@ -13,6 +13,7 @@ from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.cli.task_options import DEFAULT_OPTIONS, TaskOptions
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
+from evstream.client.sandbox import send_sandbox
 from evstream.client.task_file import TaskFile
 from evstream.domain.errors import NotFoundError
 from evstream.wire.messages import NewDataset, NewTask, TaskPreview, TaskView
@@ -40,7 +41,8 @@ def submit(
         return
 
     async def work(service: Service) -> TaskView:
-        return await service.submit(await _request(service, task))
+        request = await _request(service, task)
+        return await service.submit(await send_sandbox(service, request, task.sandbox))
 
     view = door.ask(work)
     if door.json:

@@ -112,6 +112,13 @@ class TaskOptions:
             consume_multiple=True, negative="", help="Variables of its environment: NAME=VALUE."
         ),
     ] = ()
+    sandbox: Annotated[
+        str,
+        Parameter(help="Folder or .tar.gz with the payload's code; {sandbox} in the command."),
+    ] = ""
+    container: Annotated[
+        str | None, Parameter(help="Image that the payload runs in, by Apptainer.")
+    ] = None
     failures_max: Annotated[
         int | None, Parameter(help="Failures after which a range is set aside; default 3.")
     ] = None
@@ -154,6 +161,7 @@ class TaskOptions:
             "name": self.name,
             "tree": self.tree,
             "branches": list(self.branches),
+            "sandbox": self.sandbox,
         }
         given = {name: value for name, value in given.items() if value}
         if sizes != (None, None, None):
@@ -167,6 +175,7 @@ class TaskOptions:
             start_s_max=self.payload_start_s_max,
             memory_bytes_max=self.payload_memory_bytes_max,
             disk_bytes_max=self.payload_disk_bytes_max,
+            container=self.container,
             environment=_variables(base.payload.environment, self.payload_env),
         )
         first, *rest = base.outputs or TaskFile.outputs

@@ -193,6 +193,10 @@ class Service:
                 await self._connection.wait_before_retry(failures, error)
         return await once()
 
+    async def upload_sandbox(self, path: Path, sha256: str) -> None:
+        """Send a sandbox to where payloads of this digest have it from."""
+        await self.upload(f"/v1/sandboxes/{sha256}", path)
+
     async def upload(self, url: str, path: Path) -> m.StoredAnswer:
         """Send a file to a signed URL of the output store and check what arrived.
 

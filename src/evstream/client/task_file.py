@@ -33,6 +33,8 @@ class TaskFile(Message, frozen=True):
         task file's folder.
     dataset : str
         Which dataset of a coffea fileset.
+    sandbox : str
+        A folder with the payload's code, or a .tar.gz of one; sent along.
     """
 
     payload: Payload
@@ -44,6 +46,7 @@ class TaskFile(Message, frozen=True):
     granularity: Granularity = Granularity()
     outputs: tuple[OutputStream, ...] = (OutputStream(),)
     limits: Limits = Limits()
+    sandbox: str = ""
 
     def placed(self, folder: Path) -> TaskFile:
         """Return it with the paths in it counted from a folder."""
@@ -51,6 +54,7 @@ class TaskFile(Message, frozen=True):
             self,
             inputs=[_placed_input(text, folder) for text in self.inputs],
             payload=absolute_payload(self.payload, folder),
+            sandbox=str(folder / Path(self.sandbox).expanduser()) if self.sandbox else "",
         )
 
     def request(self, dataset: str, tree: str) -> NewTask:

@@ -20,6 +20,7 @@ _PLACEHOLDER = re.compile(r"\{(\w+(?::[A-Za-z0-9._-]+)?)\}")
 WALL_S_MAX = 31_536_000.0
 """A year; whoever allows a unit more has mistaken the unit of time."""
 
+SHA256 = r"[0-9a-f]{64}"
 _CALLABLE = re.compile(r"(?P<place>.+?):(?P<function>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
@@ -48,6 +49,11 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
         Memory of a unit's processes, shared pages by their share; 0 is no limit.
     disk_bytes_max : int
         Bytes in a unit's directory, its input included; 0 is no limit.
+    sandbox : str
+        The sha256 of an archive that is unpacked once per pilot; ``{sandbox}`` is the
+        folder, which is also searched for programs and Python modules.
+    container : str
+        Image that it runs in, by Apptainer.
     """
 
     command: str
@@ -58,6 +64,8 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
     environment: dict[str, str] = {}
     memory_bytes_max: int = 0
     disk_bytes_max: int = 0
+    sandbox: str = ""
+    container: str = ""
 
     def check(self) -> None:
         """Refuse what cannot work, naming the field.
@@ -81,6 +89,15 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
                     hint="give bytes, or 0 for no limit",
                     field=f"payload.{name}",
                 )
+        if self.sandbox and not re.fullmatch(SHA256, self.sandbox):
+            raise RequestError(
+                f"{self.sandbox[:80]!r} is no sha256 of a sandbox",
+                hint="send the archive to /v1/sandboxes first, and give its digest",
+            )
+        if self.container.startswith("-") or not self.container.isprintable():
+            raise RequestError(
+                f"{self.container!r} names no image", hint="give a path, or a URL for Apptainer"
+            )
         if self.arrays and self.kind != "callable":
             raise RequestError(
                 f"a payload of kind {self.kind} cannot be given arrays",
@@ -92,6 +109,11 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
                     f"{name!r} cannot be a variable of the payload's environment",
                     hint=f"use letters, digits and _, and not {_RESERVED} in front",
                 )
+
+
+def sandbox_name(sha256: str) -> str:
+    """Return the name that a sandbox has in the output store."""
+    return f"sandboxes/{sha256}.tar.gz"
 
 
 def split_payload(payload: Payload) -> list[str]:

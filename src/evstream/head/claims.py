@@ -175,6 +175,7 @@ class Claims:
             outputs=[self._slot(task, row, interval, stream, now) for stream in spec.outputs],
             log=log,
             log_url=self._planner.store_output(log, now),
+            sandbox_url=self._planner.fetch_sandbox(spec.payload.sandbox, now),
         )
 
     def _slot(

@@ -31,6 +31,13 @@ class Planner:
         """Return a URL to read an object of the output store."""
         return self._signer.sign("GET", f"/v1/outputs/{name}", now + self._url_life + URL_MARGIN)
 
+    def fetch_sandbox(self, sha256: str, now: datetime) -> str:
+        """Return a URL to read a payload's sandbox; empty if it has none."""
+        if not sha256:
+            return ""
+        path = f"/v1/sandboxes/{sha256}"
+        return self._signer.sign("GET", path, now + self._url_life + URL_MARGIN)
+
     def store_output(self, name: str, now: datetime) -> str:
         """Return a URL to write an object of the output store."""
         return self._signer.sign("PUT", f"/v1/outputs/{name}", now + self._url_life + URL_MARGIN)

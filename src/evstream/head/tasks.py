@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from evstream.domain.errors import ConflictError
+from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.names import TaskId
 from evstream.domain.outputs import OutputRecord
+from evstream.domain.payload import sandbox_name
 from evstream.domain.states import TaskState
 from evstream.domain.task import Task, is_merge, process_book, task_of
 from evstream.head.books import books_of, merge_progress, merges_of
 from evstream.head.planning import TaskPlanner
 from evstream.head.plans import Planner
-from evstream.ports import Catalogue, Formats, Ledger
+from evstream.ports import Catalogue, Formats, Ledger, OutputStore
 from evstream.wire import messages as m
 
 
@@ -20,8 +21,14 @@ class Tasks:
     """Accepts tasks and answers for them."""
 
     def __init__(
-        self, catalogue: Catalogue, ledger: Ledger, planner: Planner, formats: Formats
+        self,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        planner: Planner,
+        formats: Formats,
+        store: OutputStore,
     ) -> None:
+        self._store = store
         self._task_planner = TaskPlanner(catalogue, ledger, formats)
         self._catalogue = catalogue
         self._ledger = ledger
@@ -37,6 +44,7 @@ class Tasks:
         """
         planned = await self._task_planner.plan(new)
         spec = planned.spec
+        await self._check_sandbox(spec.payload.sandbox)
         rules = spec.range_rules(planned.chunks)
         task = await self._catalogue.add_task(spec, request_id, rules, planned.chunks)
         if task.spec != spec:
@@ -46,6 +54,16 @@ class Tasks:
                 task=task.id,
             )
         return task
+
+    async def _check_sandbox(self, sha256: str) -> None:
+        try:
+            if sha256:
+                await self._store.stat(sandbox_name(sha256))
+        except NotFoundError as error:
+            raise RequestError(
+                f"there is no sandbox {sha256} here",
+                hint=f"send it to /v1/sandboxes/{sha256} first",
+            ) from error
 
     async def preview(self, new: m.NewTask) -> m.TaskPreview:
         """Tell what a request would come to; nothing is begun.

@@ -13,6 +13,7 @@ from evstream.client import Service
 from evstream.domain.errors import AccessError, DataError, NotFoundError
 from evstream.pilot.concurrency import DEFINITE, for_each, patiently
 from evstream.pilot.in_hand import Work
+from evstream.pilot.sandboxes import Sandboxes
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.shared_products import SHARED_BYTES_MAX, SharedProducts, own_slice
 from evstream.pilot.tools import Tools
@@ -105,12 +106,15 @@ class Inputs:
     ----------
     received : int
         Bytes that came over the network, repeats included.
+    sandbox : Path or None
+        The payload's sandbox, which others use as well: it stays.
     """
 
     def __init__(self, space: Space) -> None:
         self._space = space
         self.paths: list[Path] = []
         self.received = 0
+        self.sandbox: Path | None = None
 
     def make_directory(self, directory: Path) -> None:
         """Make the unit's directory. One of the name is a crashed pilot's: it goes."""
@@ -147,6 +151,7 @@ class Prefetcher:
     ) -> None:
         self._service = service
         self._shared = SharedProducts(tools)
+        self._sandboxes = Sandboxes(service, tools)
         self._clock = clock
         self._ids = ids
         self._settings = settings
@@ -174,6 +179,7 @@ class Prefetcher:
                 await self._fetch_outputs(work, directory, inputs)
                 inputs.measure()
             else:
+                inputs.sandbox = await self._sandboxes.unpacked(work, directory.parent)
                 await self._fetch_product(work, directory, inputs)
         except BaseException:
             inputs.remove()

@@ -131,7 +131,7 @@ class Workbench:
                     output = directory / file_of(work.output)
                     result = await self._merger.run(work, inputs.paths, output)
             else:
-                result = await self._run_payload(unit, work, inputs.paths[0], directory)
+                result = await self._run_payload(unit, work, inputs, directory)
             unit.cpu_s = result.cpu_s
             with blamed("input"):
                 inputs.remove()
@@ -147,13 +147,13 @@ class Workbench:
         )
 
     async def _run_payload(
-        self, unit: Unit, work: RangeUnit, source: Path, directory: Path
+        self, unit: Unit, work: RangeUnit, inputs: Inputs, directory: Path
     ) -> PayloadResult:
         def note_cpu(cpu_s: float) -> None:
             unit.cpu_s = cpu_s
 
         values = {
-            "input": str(source),
+            "input": str(inputs.paths[0]),
             **output_values(work.outputs, directory),
             "entry_start": str(work.ref.entry_start),
             "entry_stop": str(work.ref.entry_stop),
@@ -161,6 +161,8 @@ class Workbench:
             "lfn": work.lfn,
             "tree": _tree_of(work),
         }
+        if inputs.sandbox is not None:
+            values["sandbox"] = str(inputs.sandbox)
         log = directory / LOG_NAME
         call = PayloadCall(work.payload, values, directory, log)
         with blamed("payload"):

@@ -18,6 +18,7 @@ from evstream.web.catalogue_routes import catalogue_routes
 from evstream.web.content_routes import content_routes
 from evstream.web.doors import Doors
 from evstream.web.replies import problem_reply, reply
+from evstream.web.sandbox_routes import sandbox_routes
 from evstream.web.services import Services
 from evstream.web.task_routes import task_routes
 from evstream.web.work_routes import work_routes
@@ -45,6 +46,7 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
         routes=[
             # Looked through in order, so the busiest stand first.
             *content_routes(services),
+            *sandbox_routes(services),
             *work_routes(services),
             *catalogue_routes(services),
             *task_routes(services),

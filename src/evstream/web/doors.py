@@ -12,7 +12,7 @@ from evstream.ports import Clock
 from evstream.web.replies import problem_reply
 from evstream.wire.signed_urls import UrlSigner
 
-SIGNED_PREFIXES = ("/v1/products/", "/v1/outputs/")
+SIGNED_PREFIXES = ("/v1/products/", "/v1/outputs/", "/v1/sandboxes/")
 
 
 class Doors:

@@ -285,6 +285,8 @@ class RangeUnit(Message, frozen=True, tag="range"):
         Name of the attempt's log in the output store.
     log_url : str
         Signed URL to PUT it to.
+    sandbox_url : str
+        Signed URL of the payload's sandbox, if it has one.
     """
 
     ref: UnitRef
@@ -297,6 +299,7 @@ class RangeUnit(Message, frozen=True, tag="range"):
     outputs: list[OutputSlot]
     log: str
     log_url: str
+    sandbox_url: str = ""
 
 
 class MergeInput(Message, frozen=True):

@@ -115,8 +115,8 @@ class HostedProcess:
         Program and arguments.
     directory : Path
         Its working directory; made here, removed at the end.
-    cores : int
-        What it is told of the pilot's cores.
+    values : dict of str to str
+        Variables of its environment, without ``EVSTREAM_`` in front.
     owner : Owner
         Told what becomes of it.
     """
@@ -126,7 +126,7 @@ class HostedProcess:
         words: list[str],
         payload: Payload,
         directory: Path,
-        cores: int,
+        values: dict[str, str],
         grace_s: float,
         watch_every_s: float,
         owner: Owner,
@@ -135,7 +135,7 @@ class HostedProcess:
         self._payload = payload
         self._directory = directory
         self._log = directory / LOG_NAME
-        self._cores = cores
+        self._values = values
         self._grace_s = grace_s
         self._watch_every_s = watch_every_s
         self._owner = owner
@@ -252,7 +252,7 @@ class HostedProcess:
     async def _start(self) -> asyncio.StreamReader:
         ours, theirs = socket.socketpair()
         number = theirs.fileno()
-        values = {"channel_fd": str(number), "cores": str(self._cores)}
+        values = {"channel_fd": str(number), **self._values}
         try:
             self._directory.mkdir()
             self._child = start(

@@ -14,7 +14,7 @@ import msgspec
 
 from evstream.adapters.payload.hosted import HostedProcess, Job, copy_tail
 from evstream.domain.errors import EvstreamError, TransientError
-from evstream.domain.payload import Payload, split_payload
+from evstream.domain.payload import Payload, fill_command, split_payload
 from evstream.ports.payload import PayloadCall, PayloadResult
 
 WITHOUT_THREADS = {
@@ -85,12 +85,13 @@ class LongLivedRunner:
         return self._pools[key]
 
     def _start(self, pool: _Pool, call: PayloadCall) -> HostedProcess:
+        sandbox = {k: value for k, value in call.values.items() if k == "sandbox"}
         return HostedProcess(
-            _words(call.payload),
+            fill_command(_words(call.payload), sandbox),
             _with_defaults(call.payload),
             # Beside the units' own, so that it is on the same disk and goes with them.
             call.directory.parent / f"payload-{os.getpid()}-{next(self._numbers)}",
-            self._cores,
+            {"cores": str(self._cores), **sandbox},
             self._grace_s,
             self._watch_every_s,
             pool,
@@ -185,7 +186,8 @@ class _Pool:
 def _words(payload: Payload) -> list[str]:
     if payload.kind == "callable":
         arrays = ["--arrays"] if payload.arrays else []
-        return [sys.executable, "-m", "evstream.payload", *arrays, payload.command]
+        python = "python3" if payload.container else sys.executable
+        return [python, "-m", "evstream.payload", *arrays, payload.command]
     return split_payload(payload)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from evstream.domain.payload import Payload
 from evstream.domain.streams import variable_of
 
 ENVIRONMENT_PREFIX = "EVSTREAM_"
+CONTAINER_PROGRAMS = ("apptainer", "singularity")
 _LAST_LINE_CHARS_MAX = 200
 _LOG_TAIL_BYTES = 4096
 _NODE_AT_FAULT = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
@@ -58,6 +61,9 @@ def start(
         Nothing can be started here at the moment.
     """
     surroundings = environment(payload, values)
+    if payload.container:
+        words = _in_container(payload.container, words, directory)
+        surroundings["PYTHONPATH"] = _first(_helper_package(directory), surroundings, "PYTHONPATH")
     program = _find_program(words[0], directory, surroundings)
     try:
         return Child((*dies_with_us(), program, *words[1:]), directory, surroundings, log, keeps)
@@ -69,7 +75,56 @@ def environment(payload: Payload, values: Mapping[str, str]) -> dict[str, str]:
     """Return a payload's environment: ours without our own settings and secrets."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
     named = {ENVIRONMENT_PREFIX + variable_of(name): value for name, value in values.items()}
-    return kept | payload.environment | named
+    found = kept | payload.environment | named
+    if "sandbox" in values:
+        for name in ("PATH", "PYTHONPATH"):
+            found[name] = _first(values["sandbox"], found, name)
+    return found
+
+
+def _first(folder: str, variables: Mapping[str, str], name: str) -> str:
+    """Return a search path with a folder in front."""
+    return os.pathsep.join([folder, variables[name]] if variables.get(name) else [folder])
+
+
+def _in_container(image: str, words: list[str], directory: Path) -> list[str]:
+    """Return the words that run words in a container, with the pilot's folders in it.
+
+    Raises
+    ------
+    PayloadError
+        This node has nothing that runs containers.
+    """
+    for name in CONTAINER_PROGRAMS:
+        if program := shutil.which(name):
+            bind = ["--bind", os.fspath(directory.parent), "--pwd", os.fspath(directory)]
+            return [program, "exec", *bind, image, *words]
+    raise PayloadError(
+        f"this node has no Apptainer to run {image} with",
+        hint="see 'evstream doctor', or run pilots on nodes that have it",
+        cpu_s=0.0,
+        wall_s=0.0,
+    )
+
+
+def _helper_package(directory: Path) -> str:
+    """Leave `evstream.payload` where Pythons in a container find it; return the folder.
+
+    The image need not have evstream: the package needs nothing but Python.
+    """
+    import evstream.payload
+
+    library = directory.parent / "payload-library"
+    package = library / "evstream" / "payload"
+    if not package.exists():
+        with tempfile.TemporaryDirectory(dir=directory.parent) as folder:
+            source = Path(evstream.payload.__file__).parent
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, Path(folder, "lib", "evstream", "payload"), ignore=ignored)
+            # Another unit may have been first.
+            with contextlib.suppress(OSError):
+                Path(folder, "lib").rename(library)
+    return os.fspath(library)
 
 
 def _find_program(program: str, directory: Path, environment: dict[str, str]) -> str:

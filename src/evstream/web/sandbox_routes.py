@@ -1,0 +1,54 @@
+"""Routes of sandboxes: archives of payloads' code, by their digest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from evstream.domain.errors import RequestError
+from evstream.domain.payload import SHA256, sandbox_name
+from evstream.web.content_routes import ranged
+from evstream.web.replies import pieces, refuse_declared, reply
+from evstream.web.services import Services
+from evstream.wire import messages as m
+
+
+def sandbox_routes(services: Services) -> list[Route]:
+    """Return the routes of sandboxes."""
+
+    async def put_sandbox(request: Request) -> Response:
+        sha256 = _digest(request)
+        refuse_declared(request, services.output_bytes_max)
+        name = sandbox_name(sha256)
+        stored = await services.store.put(name, pieces(request, services.output_bytes_max))
+        if stored.sha256 != sha256:
+            await services.store.delete(name)
+            raise RequestError(
+                f"the sandbox has the sha256 {stored.sha256}, not {sha256}", hint="send it again"
+            )
+        return reply(m.StoredAnswer(sha256, stored.size, stored.sha256, stored.adler32))
+
+    async def get_sandbox(request: Request) -> Response:
+        name = sandbox_name(_digest(request))
+        stored = await services.store.stat(name)
+
+        def body(start: int, stop: int) -> AsyncIterator[bytes]:
+            return services.store.read(name, start, stop - start)
+
+        return await ranged(request, stored.size, f'"{stored.sha256}"', body)
+
+    return [
+        Route("/v1/sandboxes/{sha256}", put_sandbox, methods=["PUT"]),
+        Route("/v1/sandboxes/{sha256}", get_sandbox, methods=["GET"]),
+    ]
+
+
+def _digest(request: Request) -> str:
+    sha256 = str(request.path_params["sha256"])
+    if not re.fullmatch(SHA256, sha256):
+        raise RequestError(f"{sha256[:80]!r} is no sha256", hint="give 64 hexadecimal digits")
+    return sha256
