@@ -1,11 +1,11 @@
-"""What a task's parts cost: initialisation shared by workers, units handed to them."""
+"""What a task's parts cost: initialisation shared, units handed out, outputs merged."""
 
 from __future__ import annotations
 
 import sys
 
 from bench.harness import Bench
-from bench.tasks_parts import payloads
+from bench.tasks_parts import merging, payloads
 
 
 def main() -> int:
@@ -14,6 +14,7 @@ def main() -> int:
     bench.ready()
     payloads.measure_initialisation(bench)
     payloads.measure_hand_out(bench)
+    merging.measure_merging(bench)
     return bench.finish()
 
 

@@ -130,7 +130,7 @@ def assemble(
     date = max([date, *(o.key.date for i in indices for o in i.objects)])
     assembly = FileAssembly(first, identity, date)
     assembly.begin(_united_folders(indices))
-    infos = [_infos(index) for index in indices]
+    infos = _infos(indices)
     _add_streamers(assembly, indices, infos)
     for name, record in pids.items():
         assembly.add_object(
@@ -333,11 +333,20 @@ def _united_folders(indices: Sequence[SourceIndex]) -> list[Folder]:
     return sorted(folders.values(), key=lambda f: f.path.count("/"))
 
 
-def _infos(index: SourceIndex) -> StreamerInfos:
-    record = index.streamers
-    if record is None:
-        return StreamerInfos(b"", 0)
-    return StreamerInfos(decompress(record.payload, record.key.object_bytes), record.key.key_bytes)
+def _infos(indices: Sequence[SourceIndex]) -> list[StreamerInfos]:
+    """Read each file's streamers; files of one program have the same, read once."""
+    known: dict[bytes, StreamerInfos] = {}
+    found = []
+    for index in indices:
+        record = index.streamers
+        if record is None:
+            found.append(StreamerInfos(b"", 0))
+            continue
+        if record.payload not in known:
+            content = decompress(record.payload, record.key.object_bytes)
+            known[record.payload] = StreamerInfos(content, record.key.key_bytes)
+        found.append(known[record.payload])
+    return found
 
 
 def _add_streamers(
