@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from evstream.rootio.compression import Setting, algorithm_of, compress
 from evstream.rootio.index import Folder, Record, SourceIndex
-from evstream.rootio.keys import Key, key_size, make_key, needs_big, write_key
+from evstream.rootio.keys import Key, key_size, make_key, moved, needs_big, write_key
 from evstream.rootio.layout import Layout
 from evstream.rootio.primitives import uuid_from
 from evstream.rootio.product import Product, Segment, in_memory
@@ -66,11 +66,12 @@ class FileAssembly:
         """Copy a record as stored; ``path`` is its directory, None for class descriptions.
 
         Objects may hold positions that count from their key's first byte, so the
-        key keeps its length. Call this before any tree is added.
+        key keeps its length, and references their process ids. Call this before any tree
+        is added.
         """
         folder = self._layout.folders[path or ""]
         old = record.key
-        key = replace(old, cycle=cycle, seek=self._at, seek_directory=folder.seek)
+        key = replace(moved(old, self._at, folder.seek), cycle=cycle)
         self._append(in_memory(write_key(key) + record.payload))
         if path is None:
             self._layout.streamers = key

@@ -25,6 +25,7 @@ from evstream.rootio.keys import (
     KEY_VERSION,
     PDIR_MASK,
     PID_SHIFT,
+    PIDS_MAX,
     SEEKS_AT,
     SEEKS_BIG,
     SEEKS_SMALL,
@@ -390,9 +391,19 @@ def put_position(into: bytearray, at: int, seek: int, directory: int, pid_shift:
     (version,) = I2.unpack_from(into, at + 4)
     where = at + SEEKS_AT
     if version > BIG_KEY_VERSION:
-        _, pids = SEEKS_BIG.unpack_from(into, where)
-        SEEKS_BIG.pack_into(into, where, seek, directory | pids + (pid_shift << PID_SHIFT))
+        _, own = SEEKS_BIG.unpack_from(into, where)
+        pids = (own >> PID_SHIFT) + pid_shift
+        if not 0 <= pids <= PIDS_MAX:
+            raise CorruptFileError("a basket refers to process ids that there are not")
+        SEEKS_BIG.pack_into(into, where, seek, directory | pids << PID_SHIFT)
         return
+    if pid_shift:
+        name = read_basket_key(memoryview(into)[at:])[0].name
+        raise UnsupportedFeatureError(
+            f"references of a basket of {name!r} cannot be led to another file's process ids:"
+            " its key has a four-byte position",
+            hint="name that file first",
+        )
     if seek > 0x7FFFFFFF:
         name = read_basket_key(memoryview(into)[at:])[0].name
         raise UnsupportedFeatureError(

@@ -20,6 +20,7 @@ from evstream.rootio.compression import decompress
 from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
 from evstream.rootio.index import AnyTree, Folder, KnownShapes, Record, SourceIndex, inspect
 from evstream.rootio.joined_objects import JoinedObjects, distinct_trees
+from evstream.rootio.keys import PIDS_MAX
 from evstream.rootio.primitives import read_string
 from evstream.rootio.product import Product
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
@@ -137,7 +138,7 @@ def assemble(
             "", "TProcessID", name, record.key.title, record.payload, record.key.object_bytes,
             record.key.date,
         )  # fmt: skip
-    JoinedObjects(sources, indices, infos, beside).add_to(assembly, outcomes)
+    JoinedObjects(sources, indices, infos, shifts, beside).add_to(assembly, outcomes)
     outcomes["united"] = [*pids]
     notes += _marked(assembly, indices)
     for path, splice in splices.items():
@@ -304,6 +305,11 @@ def _united_pids(indices: Sequence[SourceIndex]) -> tuple[dict[str, Record], lis
                 records[f"ProcessID{len(uuids)}"] = record
                 uuids.append(uuid)
         shifts.append(shift)
+    if len(uuids) > PIDS_MAX:
+        raise UnsupportedFeatureError(
+            f"the files were written by {len(uuids)} processes; references can tell {PIDS_MAX}",
+            hint="join fewer files at once",
+        )
     return records, shifts
 
 

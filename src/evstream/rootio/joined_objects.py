@@ -15,6 +15,7 @@ from evstream.rootio.class_plan import Plans
 from evstream.rootio.compression import decompress
 from evstream.rootio.container import Window, read_record
 from evstream.rootio.index import CARRIED_CLASSES, AnyTree, ObjectInfo, Record, SourceIndex
+from evstream.rootio.references import led_to
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.rntuple.ntuple_join import content_steps
 from evstream.rootio.source import ByteSource, Steps, drive, fetch
@@ -29,6 +30,8 @@ class JoinedObjects:
     Parameters
     ----------
     sources, indices, infos : one a file
+    shifts : sequence of int
+        How far the numbers of each file's process ids move.
     rules : Rules
     """
 
@@ -37,10 +40,12 @@ class JoinedObjects:
         sources: Sequence[ByteSource],
         indices: Sequence[SourceIndex],
         infos: Sequence[StreamerInfos],
+        shifts: Sequence[int],
         rules: Rules,
     ) -> None:
         self._sources = sources
         self._plans = [Plans(i) for i in infos]
+        self._shifts = shifts
         self._rules = rules
         self._held: dict[str, list[tuple[int, ObjectInfo]]] = {}
         for number, index in enumerate(indices):
@@ -69,15 +74,17 @@ class JoinedObjects:
         if rule == Rule.NONE:
             return "left"
         if rule == Rule.FIRST or len(held) == 1:
-            assembly.copy_record(self._read(*held[0]), folder)
+            assembly.copy_record(self._led(path, *held[0]), folder)
             return "first"
         if rule == Rule.ADD:
             return self._add(assembly, path, held)
-        distinct: dict[tuple[str, str, bytes], Record] = {}
+        distinct: dict[tuple[str, str, int, bytes], Record] = {}
         for number, info in held:
-            record = self._read(number, info)
-            content = bytes(decompress(record.payload, record.key.object_bytes))
-            distinct.setdefault((record.key.class_name, record.key.title, content), record)
+            record = self._led(path, number, info)
+            key = record.key
+            # Equal bytes refer to different things where process ids differ.
+            content = bytes(decompress(record.payload, key.object_bytes))
+            distinct.setdefault((key.class_name, key.title, key.pids, content), record)
         # ROOT takes the first of a name in the list for the newest cycle.
         for cycle, record in reversed(list(enumerate(distinct.values(), 1))):
             assembly.copy_record(record, folder, cycle)
@@ -88,7 +95,7 @@ class JoinedObjects:
     ) -> str:
         if not can_be_added(held[0][1].class_name):
             raise cannot_be_added(path, held[0][1].class_name)
-        first = self._read(*held[0])
+        first = self._led(path, *held[0])
         total: ObjectSum | None = None
         for number, info in held:
             record = self._read(number, info)
@@ -103,6 +110,10 @@ class JoinedObjects:
             data = total.record(first.key.key_bytes)
             assembly.add_computed(path.rpartition("/")[0], first, data)
         return "added"
+
+    def _led(self, path: str, number: int, info: ObjectInfo) -> Record:
+        """Read a record whose references say what they mean in the joined file."""
+        return led_to(self._read(number, info), self._shifts[number], path)
 
     def _read(self, number: int, info: ObjectInfo) -> Record:
         source = self._sources[number]

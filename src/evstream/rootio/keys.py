@@ -5,7 +5,7 @@ Source: TKey::Streamer and TKey::FillBuffer of ROOT 6.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct
 
 from evstream.rootio.errors import CorruptFileError
@@ -24,6 +24,8 @@ KEY_VERSION = 4
 # The 16 high bits of a big key's directory position are an offset to process ids.
 PID_SHIFT = 48
 PDIR_MASK = (1 << PID_SHIFT) - 1
+PIDS_MAX = 0x7FFF
+"""Process ids that a file can have: the field is signed as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,11 @@ class Key:
     def big(self) -> bool:
         """Whether positions take eight bytes."""
         return self.version > BIG_KEY_VERSION
+
+    @property
+    def pids(self) -> int:
+        """How many process ids the record's references skip."""
+        return self.seek_directory >> PID_SHIFT if self.big else 0
 
     @property
     def payload(self) -> tuple[int, int]:
@@ -154,3 +161,42 @@ def make_key(  # noqa: PLR0913 - a key has that many fields
         key_bytes + payload_bytes, version, object_bytes, date, key_bytes, cycle,
         seek, seek_directory, class_name, name, title,
     )  # fmt: skip
+
+
+def moved(key: Key, seek: int, directory: int) -> Key:
+    """Return the key of a record at another place; its references stay with their process ids."""
+    return with_pids(replace(key, seek=seek, seek_directory=directory), key.pids)
+
+
+def with_pids(key: Key, pids: int) -> Key:
+    """Return a key, with eight-byte positions, whose references skip so many process ids."""
+    directory = key.seek_directory & PDIR_MASK
+    return replace(key, seek_directory=directory | pids << PID_SHIFT)
+
+
+def widened(key: Key) -> Key:
+    """Return a key with eight-byte positions, which is longer."""
+    longer = SEEKS_BIG.size - SEEKS_SMALL.size
+    return replace(
+        key,
+        version=KEY_VERSION + BIG_KEY_VERSION,
+        nbytes=key.nbytes + longer,
+        key_bytes=key.key_bytes + longer,
+    )
+
+
+def widened_within(key: Key, *, cut_name: bool) -> Key | None:
+    """Return a key with eight-byte positions and of the same length, for what counts from it.
+
+    Its title is shortened, and with ``cut_name`` its name, as far as they go; None if that
+    makes no room.
+    """
+    spare = SEEKS_BIG.size - SEEKS_SMALL.size
+    title = key.title[: max(0, len(key.title) - spare)]
+    name = key.name
+    if cut_name:
+        spare -= len(key.title) - len(title)
+        name = name[: max(0, len(name) - spare)]
+    wide = replace(key, version=KEY_VERSION + BIG_KEY_VERSION, name=name, title=title)
+    bytes_now = key_size(key.class_name, key.name, key.title, big=False)
+    return wide if key_size(key.class_name, name, title, big=True) == bytes_now else None

@@ -18,11 +18,13 @@ import numpy.typing as npt
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
 from evstream.rootio.keys import (
     BIG_KEY_VERSION,
-    KEY_VERSION,
+    PIDS_MAX,
     SEEKS_AT,
     Key,
-    make_key,
+    moved,
     read_key,
+    widened_within,
+    with_pids,
     write_key,
 )
 from evstream.rootio.source import ByteSource, Data, Range, Steps, direct, drive, fetch
@@ -229,9 +231,10 @@ def _cut_by_edges(copies: Sequence[_Copy]) -> list[_Head]:
         _Head(c.segment, c.start, at)
         for c in copies
         for at in _cut_heads(
-            c.segment, c.begin - c.start, c.end - c.start, far=c.end > _SMALL_SEEK_MAX
+            c.segment, c.begin - c.start, c.end - c.start,
+            whole=c.end > _SMALL_SEEK_MAX or c.segment.pid_shift != 0,
         )
-    ]
+    ]  # fmt: skip
 
 
 def _head_ranges(heads: Sequence[_Head]) -> list[Range]:
@@ -245,17 +248,17 @@ def _heads_between(segment: Segment, begin: int, end: int) -> slice:
     return slice(int(first), int(last))
 
 
-def _cut_heads(segment: Segment, begin: int, end: int, *, far: bool) -> list[int]:
+def _cut_heads(segment: Segment, begin: int, end: int, *, whole: bool) -> list[int]:
     """Find heads of baskets that a stretch of a segment holds only in part.
 
-    Beyond two gigabytes a whole key may have to change, so the last head before the
-    stretch counts too, however far its key reaches.
+    Where a ``whole`` key may have to change, beyond two gigabytes or for process ids, the
+    last head before the stretch counts too, however far its key reaches.
     """
     if segment.heads is None:
         return []
     near = segment.heads[_heads_between(segment, begin - HEAD_BYTES + 1, end)]
     cut: list[int] = near[(near < begin) | (near + HEAD_BYTES > end)].tolist()
-    if far:
+    if whole:
         before = int(segment.heads.searchsorted(begin)) - 1
         if before >= 0 and int(segment.heads[before]) not in cut:
             cut.append(int(segment.heads[before]))
@@ -268,7 +271,8 @@ def _patch(copy: _Copy, buffer: npt.NDArray[np.uint8]) -> list[_Head]:
     Returns
     -------
     list of _Head
-        Those with four-byte positions that lie beyond what these can say.
+        Those with four-byte positions that cannot say what they must: where they lie, or
+        which process ids are meant.
     """
     segment, start, begin, end = copy
     which = _heads_between(segment, begin - start, end - start - HEAD_BYTES + 1)
@@ -285,13 +289,16 @@ def _patch(copy: _Copy, buffer: npt.NDArray[np.uint8]) -> list[_Head]:
         )
     seeks = heads + start
     big = head["version"] > BIG_KEY_VERSION
-    small = ~big & (seeks <= _SMALL_SEEK_MAX)
+    small = ~big & (seeks <= _SMALL_SEEK_MAX) & (segment.pid_shift == 0)
     if big.any():
         head["seek"][big] = seeks[big]
         head["directory_high"][big] = segment.directory >> 32
         head["directory_low"][big] = segment.directory & 0xFFFFFFFF
         if segment.pid_shift:
-            head["pids"][big] += segment.pid_shift
+            pids = head["pids"][big].astype(np.int64) + segment.pid_shift
+            if pids.max() > PIDS_MAX:
+                raise CorruptFileError("a basket refers to process ids that there are not")
+            head["pids"][big] = pids
     if small.any():
         head["small_seek"][small] = seeks[small]
         head["small_directory"][small] = segment.directory
@@ -321,40 +328,23 @@ def _widen(late: Sequence[_Head], offset: int, out: memoryview, source_size: int
     views = yield from fetch(ranges, source_size)
     for head, view in zip(late, views, strict=True):
         key, behind = read_key(view)
-        data = _wide_key(key, head.start + head.at, head.segment.directory)
+        data = _wide_key(key, head)
         _overlay(out, offset, data + bytes(view[behind : key.key_bytes]), head)
 
 
-def _wide_key(key: Key, seek: int, directory: int) -> bytes:
-    spare = 8
-    title = key.title[: max(0, len(key.title) - spare)]
-    spare -= len(key.title) - len(title)
-    name = key.name[: max(0, len(key.name) - spare)]
-    spare -= len(key.name) - len(name)
-    wide = make_key(
-        key.class_name,
-        name,
-        title,
-        payload_bytes=key.nbytes - key.key_bytes,
-        object_bytes=key.object_bytes,
-        seek=seek,
-        seek_directory=directory,
-        date=key.date,
-        cycle=key.cycle,
-        big=True,
-    )
-    plain = make_key(
-        key.class_name, key.name, key.title, payload_bytes=0, object_bytes=0, seek=0,
-        seek_directory=0, date=0, big=False,
-    )  # fmt: skip
-    if wide.key_bytes != plain.key_bytes:
+def _wide_key(key: Key, head: _Head) -> bytes:
+    wide = widened_within(key, cut_name=True)
+    if wide is None:
+        if head.segment.pid_shift:
+            raise UnsupportedFeatureError(
+                f"references of a basket of {key.name!r} cannot be led to another file's"
+                " process ids: its key has a four-byte position and no room for more",
+                hint="name that file first",
+            )
         raise UnsupportedFeatureError(
             f"a basket of {key.name!r} with a four-byte position lies beyond 2 GB",
             hint="ask for fewer entries, so that the product stays below 2 GB",
         )
-    return write_key(
-        Key(
-            key.nbytes, KEY_VERSION + BIG_KEY_VERSION, key.object_bytes, key.date, key.key_bytes,
-            key.cycle, seek, directory, key.class_name, name, title,
-        )
-    )  # fmt: skip
+    segment = head.segment
+    placed = moved(wide, head.start + head.at, segment.directory)
+    return write_key(with_pids(placed, segment.pid_shift))

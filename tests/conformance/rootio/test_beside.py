@@ -139,3 +139,41 @@ def test_slices_join_to_a_file_with_the_same_objects(
     ]
     assert [p.entries for p in pairs] == [result.entries[p.tree] for p in pairs]
     equal_by_root(pairs)
+
+
+def _references(root_bin: Path, path: Path) -> list[str]:
+    said = _root(root_bin, f'{HERE / "read_references.C"}("{path}")')
+    return sorted(line for line in said.splitlines() if line.startswith("REFERENCES"))
+
+
+@pytest.mark.slow
+def test_references_lead_to_their_own_files_objects(root_bin: Path, tmp_path: Path) -> None:
+    inputs = []
+    for who in ("anna", "bob", "carl"):
+        inputs.append(tmp_path / f"{who}.root")
+        _root(root_bin, f'{HERE / "make_references.C"}("{inputs[-1]}", "{who}")')
+        assert _references(root_bin, inputs[-1]) == [f"REFERENCES 1 {who}0 {who}1 {who}2"]
+    rules = rootio.Rules.of({"things": "all", "references": "concatenate"})
+    joined = tmp_path / "joined.root"
+    result = rootio.join(inputs, joined, beside=rules)
+    assert result.objects["all"] == ("things", "references", "referenced")
+    assert result.objects["once"] == ("text",)
+    expected = [
+        f"REFERENCES {cycle} {who}0 {who}1 {who}2"
+        for cycle, who in enumerate(("anna", "bob", "carl"), 1)
+    ]
+    assert _references(root_bin, joined) == expected
+    # A file that comes twice is the same file.
+    again = tmp_path / "again.root"
+    result = rootio.join([joined, inputs[1], inputs[0]], again, beside=rules)
+    assert result.objects["united"] == ("ProcessID0", "ProcessID1", "ProcessID2")
+    assert len(_references(root_bin, again)) == 3
+    # What only a later file has is led to its process ids too.
+    first = rootio.Rules.of({"things": "concatenate", "references": "first"})
+    with uproot.recreate(tmp_path / "bare.root") as file:
+        file["text"] = "the same"
+    alone = tmp_path / "alone.root"
+    only = tmp_path / "only.root"
+    rootio.join([inputs[0]], only, beside=rootio.Rules.of({"references": "none"}))
+    rootio.join([only, inputs[1]], alone, beside=first)
+    assert _references(root_bin, alone) == ["REFERENCES 1 bob0 bob1 bob2"]

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from evstream.rootio.baskets import Basket, decode_basket, encode_basket, read_basket_key
+from evstream.rootio.baskets import (
+    Basket,
+    decode_basket,
+    encode_basket,
+    put_position,
+    read_basket_key,
+)
 from evstream.rootio.compression import Setting
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
-from evstream.rootio.keys import make_key, read_key, write_key
+from evstream.rootio.keys import PDIR_MASK, PIDS_MAX, make_key, read_key, write_key
 from evstream.rootio.layout import Layout
 from evstream.rootio.product import Product, Segment, in_memory
 from evstream.rootio.source import Range, drive
@@ -78,6 +84,47 @@ def test_a_key_without_room_is_refused() -> None:
     product, source = _far_product(_basket("x", "T", big=False))
     with pytest.raises(UnsupportedFeatureError, match="2 GB"):
         drive(product.read_steps(FAR, 100, 0), source)
+
+
+def _shifted_product(record: bytes, pid_shift: int) -> tuple[Product, Sparse]:
+    heads, nbytes = np.array([0]), np.array([len(record)])
+    segment = Segment(
+        0, 0, len(record), heads=heads, nbytes=nbytes, directory=100, pid_shift=pid_shift
+    )
+    source = Sparse(record)
+    return Product([in_memory(b"front"), segment], [source.size]), source
+
+
+@pytest.mark.parametrize("big", [True, False])
+def test_baskets_say_which_process_ids_they_mean(big: bool) -> None:
+    record = _basket("branch", "Events", big=big)
+    product, source = _shifted_product(record, 3)
+    whole = bytes(product.read_into(0, memoryview(bytearray(product.size)), [source]))
+    key, _ = read_key(whole[5:])
+    assert (key.seek, key.seek_directory & PDIR_MASK, key.pids) == (5, 100, 3)
+    decoded = decode_basket(whole[5:], len(record))
+    assert bytes(decoded.data) == bytes(decode_basket(record, len(record)).data)
+    for edge in range(1, product.size):
+        left = bytes(drive(product.read_steps(0, edge, 0), source))
+        right = bytes(drive(product.read_steps(edge, len(whole), 0), source))
+        assert left + right == whole
+
+
+def test_references_are_refused_where_their_process_ids_cannot_be_said() -> None:
+    product, source = _shifted_product(_basket("x", "T", big=False), 1)
+    with pytest.raises(UnsupportedFeatureError, match="process ids"):
+        drive(product.read_steps(0, 100, 0), source)
+    product, source = _shifted_product(_basket("x", "T", big=True), PIDS_MAX + 1)
+    with pytest.raises(CorruptFileError, match="process ids"):
+        drive(product.read_steps(0, 100, 0), source)
+    made = bytearray(_basket("branch", "Events", big=False))
+    with pytest.raises(UnsupportedFeatureError, match="process ids"):
+        put_position(made, 0, 5, 100, pid_shift=1)
+    made = bytearray(_basket("branch", "Events", big=True))
+    put_position(made, 0, 5, 100, pid_shift=PIDS_MAX)
+    assert read_key(made)[0].pids == PIDS_MAX
+    with pytest.raises(CorruptFileError, match="process ids"):
+        put_position(made, 0, 5, 100, pid_shift=1)
 
 
 def test_another_basket_in_its_place_is_told() -> None:
