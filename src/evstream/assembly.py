@@ -374,6 +374,7 @@ def make_pilot(
             runner or PayloadsByKind(settings.cores),
             KnownFormats(),
             Threads(max(4, settings.cores)),
+            FsspecOpener(),
         ),
         SystemClock(),
         RandomIds(),

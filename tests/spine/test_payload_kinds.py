@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -133,3 +134,32 @@ def test_a_node_without_containers_says_so(command: CommandLine, tmp_path: Path)
     )
     assert done.returncode != 0
     assert "no Apptainer" in done.stderr + done.stdout
+
+
+def test_files_are_there_before_the_first_unit(command: CommandLine, tmp_path: Path) -> None:
+    write_events(tmp_path / "a.root", 60)
+    (tmp_path / "words.txt").write_text("beside the input\n")
+    sha256 = hashlib.sha256(b"beside the input\n").hexdigest()
+    staged = {"name": "w.txt", "pfn": str(tmp_path / "words.txt"), "sha256": sha256}
+    shell = 'grep -q beside "$EVSTREAM_FILES/w.txt" {files}/w.txt && cp {input} {output}'
+    payload = {"command": f"sh -c '{shell}'", "files": [staged]}
+    (tmp_path / "task.yaml").write_text(json.dumps({"payload": payload}))
+    words = ["run", "a.root", "--task-file", "task.yaml", "--events-per-range", 20, "--merge"]
+    command.run(*words, "--output", "out")
+    _check(tmp_path, 60)
+    (tmp_path / "words.txt").write_text("something else\n")
+    done = command.run(*words, "--output", "other", status=3)
+    assert "w.txt has the sha256" in done.stderr
+
+
+def test_a_merge_command_is_in_the_sandbox(
+    command: CommandLine, tmp_path: Path, code: Path
+) -> None:
+    write_events(tmp_path / "a.root", 60)
+    (code / "join").write_text('#!/bin/sh\nout=$1; shift; cat "$@" > "$out"\n')
+    (code / "join").chmod(0o755)
+    words = ["run", "a.root", "--payload", "sh -c 'echo {entry_start} > {output}'"]
+    words += ["--sandbox", code, "--merge", "--merge-command", "join {output} {inputs}"]
+    words += ["--output-suffix", ".txt", "--events-per-range", 20, "--output", "out"]
+    command.run(*words)
+    assert (tmp_path / "out" / "merged.txt").read_text() == "0\n20\n40\n"

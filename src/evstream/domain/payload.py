@@ -27,6 +27,39 @@ _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 _RESERVED = "EVSTREAM_"
 
 
+class StagedFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that a payload needs beside its input.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in the folder ``{files}``.
+    pfn : str
+        Where pilots have it from: a path, or a URL that they can open.
+    sha256 : str
+        Of its content, in hexadecimal digits.
+    """
+
+    name: str
+    pfn: str
+    sha256: str
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises
+        ------
+        RequestError
+        """
+        if "/" in self.name or self.name in ("", ".", "..") or not self.name.isprintable():
+            raise RequestError(f"{self.name!r} cannot name a file", hint="give one without slashes")
+        if not re.fullmatch(SHA256, self.sha256):
+            raise RequestError(
+                f"{self.sha256[:80]!r} is no sha256 of {self.name}",
+                hint="give the 64 hexadecimal digits that sha256sum prints",
+            )
+
+
 class Payload(Struct, frozen=True, forbid_unknown_fields=True):
     """A task's payload.
 
@@ -54,6 +87,8 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
         folder, which is also searched for programs and Python modules.
     container : str
         Image that it runs in, by Apptainer.
+    files : tuple of StagedFile
+        Copied once per pilot, before its first unit, into the folder ``{files}``.
     """
 
     command: str
@@ -66,6 +101,7 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
     disk_bytes_max: int = 0
     sandbox: str = ""
     container: str = ""
+    files: tuple[StagedFile, ...] = ()
 
     def check(self) -> None:
         """Refuse what cannot work, naming the field.
@@ -94,6 +130,10 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
                 f"{self.sandbox[:80]!r} is no sha256 of a sandbox",
                 hint="send the archive to /v1/sandboxes first, and give its digest",
             )
+        for file in self.files:
+            file.check()
+        if len({file.name for file in self.files}) != len(self.files):
+            raise RequestError("two files of the payload have one name", hint="rename one")
         if self.container.startswith("-") or not self.container.isprintable():
             raise RequestError(
                 f"{self.container!r} names no image", hint="give a path, or a URL for Apptainer"

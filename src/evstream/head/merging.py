@@ -157,6 +157,7 @@ class Merging:
             log=log,
             log_url=self._planner.store_output(log, now),
             payload=_merge_payload(task.spec.payload, command) if command else None,
+            sandbox_url=self._planner.fetch_sandbox(task.spec.payload.sandbox, now),
         )
 
     def _input(self, record: OutputRecord, lfns: list[Lfn], now: datetime) -> m.MergeInput:

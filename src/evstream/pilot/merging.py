@@ -12,6 +12,7 @@ from evstream import rootio
 from evstream.domain.errors import DataError
 from evstream.domain.payload import Payload, fill_merge_command
 from evstream.pilot.outputs import LOG_NAME
+from evstream.pilot.prefetch import Inputs
 from evstream.pilot.tools import Tools
 from evstream.ports import Clock, PayloadCall, PayloadResult
 from evstream.wire.messages import MergeUnit
@@ -24,8 +25,8 @@ class Merger:
         self._clock = clock
         self._tools = tools
 
-    async def run(self, work: MergeUnit, paths: list[Path], output: Path) -> PayloadResult:
-        """Join the inputs, which lie at ``paths`` in entry order, into ``output``.
+    async def run(self, work: MergeUnit, inputs: Inputs, output: Path) -> PayloadResult:
+        """Join the inputs, which are there in entry order, into ``output``.
 
         Raises
         ------
@@ -35,22 +36,22 @@ class Merger:
             The task's own merge command failed.
         """
         if work.payload is not None:
-            return await self._command(work, work.payload, paths, output)
+            return await self._command(work, work.payload, inputs, output)
         named = "\n".join(f"{piece.name} {piece.sha256}" for piece in work.inputs)
         identity = hashlib.sha256(named.encode()).digest()
         began = self._clock.monotonic()
         try:
-            await self._tools.offload(lambda: self._join(paths, output, identity))
+            await self._tools.offload(lambda: self._join(inputs.paths, output, identity))
         except DataError as error:
             raise type(error)(_by_range(error.message, work), hint=error.hint) from error
         # CPU time of a thread of ours is nobody's port; only what payloads took is known.
         return PayloadResult(cpu_s=0.0, wall_s=self._clock.monotonic() - began)
 
     async def _command(
-        self, work: MergeUnit, payload: Payload, paths: list[Path], output: Path
+        self, work: MergeUnit, payload: Payload, inputs: Inputs, output: Path
     ) -> PayloadResult:
-        command = fill_merge_command(payload.command, map(str, paths))
-        values = {"output": str(output), "range_id": work.range_id}
+        command = fill_merge_command(payload.command, map(str, inputs.paths))
+        values = {"output": str(output), "range_id": work.range_id, **inputs.staged}
         directory = output.parent
         call = PayloadCall(
             structs.replace(payload, command=command), values, directory, directory / LOG_NAME

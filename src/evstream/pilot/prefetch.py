@@ -13,9 +13,9 @@ from evstream.client import Service
 from evstream.domain.errors import AccessError, DataError, NotFoundError
 from evstream.pilot.concurrency import DEFINITE, for_each, patiently
 from evstream.pilot.in_hand import Work
-from evstream.pilot.sandboxes import Sandboxes
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.shared_products import SHARED_BYTES_MAX, SharedProducts, own_slice
+from evstream.pilot.staging import Staging
 from evstream.pilot.tools import Tools
 from evstream.ports import Clock, Ids
 from evstream.wire.messages import DeliveryPlan, MergeInput, MergeUnit, RangeUnit
@@ -106,15 +106,16 @@ class Inputs:
     ----------
     received : int
         Bytes that came over the network, repeats included.
-    sandbox : Path or None
-        The payload's sandbox, which others use as well: it stays.
+    staged : dict of str to str
+        Folders that the payload needs beside them, by placeholder. Others use them as
+        well: they stay.
     """
 
     def __init__(self, space: Space) -> None:
         self._space = space
         self.paths: list[Path] = []
         self.received = 0
-        self.sandbox: Path | None = None
+        self.staged: dict[str, str] = {}
 
     def make_directory(self, directory: Path) -> None:
         """Make the unit's directory. One of the name is a crashed pilot's: it goes."""
@@ -151,7 +152,7 @@ class Prefetcher:
     ) -> None:
         self._service = service
         self._shared = SharedProducts(tools)
-        self._sandboxes = Sandboxes(service, tools)
+        self._staging = Staging(service, tools)
         self._clock = clock
         self._ids = ids
         self._settings = settings
@@ -175,11 +176,14 @@ class Prefetcher:
         inputs = Inputs(await self.budget.reserve(lambda: self._expect(work)))
         try:
             inputs.make_directory(directory)
+            if work.payload is not None:
+                inputs.staged = await self._staging.stage(
+                    work.payload, work.sandbox_url, directory.parent
+                )
             if isinstance(work, MergeUnit):
                 await self._fetch_outputs(work, directory, inputs)
                 inputs.measure()
             else:
-                inputs.sandbox = await self._sandboxes.unpacked(work, directory.parent)
                 await self._fetch_product(work, directory, inputs)
         except BaseException:
             inputs.remove()

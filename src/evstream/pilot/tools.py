@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evstream.ports import Formats, Offload, PayloadRunner
+from evstream.ports import Formats, Offload, PayloadRunner, SourceOpener
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +14,4 @@ class Tools:
     runner: PayloadRunner
     formats: Formats
     offload: Offload
+    opener: SourceOpener

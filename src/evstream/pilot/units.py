@@ -129,7 +129,7 @@ class Workbench:
             if isinstance(work, MergeUnit):
                 with blamed("merge"):
                     output = directory / file_of(work.output)
-                    result = await self._merger.run(work, inputs.paths, output)
+                    result = await self._merger.run(work, inputs, output)
             else:
                 result = await self._run_payload(unit, work, inputs, directory)
             unit.cpu_s = result.cpu_s
@@ -160,9 +160,8 @@ class Workbench:
             "range_id": work.range_id,
             "lfn": work.lfn,
             "tree": _tree_of(work),
+            **inputs.staged,
         }
-        if inputs.sandbox is not None:
-            values["sandbox"] = str(inputs.sandbox)
         log = directory / LOG_NAME
         call = PayloadCall(work.payload, values, directory, log)
         with blamed("payload"):

@@ -270,7 +270,7 @@ class Simulation:
         runner = _Payload(rng, self._clock, self._scenario, die)
         folder = self._folder / worker
         folder.mkdir()
-        tools = Tools(runner, KnownFormats(), InPlace())
+        tools = Tools(runner, KnownFormats(), InPlace(), MemoryOpener(self._files))
         pilot = Pilot(service, tools, self._clock, self._ids, settings, folder, worker)
         running = asyncio.get_running_loop().create_task(pilot.run())
         self._pilots[worker] = (running, transport)

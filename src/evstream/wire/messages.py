@@ -325,6 +325,8 @@ class MergeUnit(Message, frozen=True, tag="merge"):
     ----------
     payload : Payload or None
         With the command that joins them; None for the join that is built in.
+    sandbox_url : str
+        Signed URL of the payload's sandbox, if it has one.
     """
 
     ref: UnitRef
@@ -335,6 +337,7 @@ class MergeUnit(Message, frozen=True, tag="merge"):
     log: str
     log_url: str
     payload: Payload | None = None
+    sandbox_url: str = ""
 
 
 class ClaimRequest(Message, frozen=True):

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
+from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.client import Service
 from evstream.domain.errors import EvstreamError, NotFoundError, TooLargeError, TransientError
 from evstream.domain.ledger import LeasedInterval
@@ -276,7 +277,7 @@ def make_pilot(service: FakeService, runner: FakeRunner, directory: Path, **sett
     """Make a pilot that leaves when there is no task."""
     return Pilot(
         cast("Service", service),
-        Tools(runner, KnownFormats(), InPlace()),
+        Tools(runner, KnownFormats(), InPlace(), FsspecOpener()),
         VirtualClock(),
         SeededIds(1),
         PilotSettings(**{"idle_s_max": 0.0, **settings}),

@@ -13,6 +13,7 @@ import uproot
 from evstream import rootio
 from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
+from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import TransientError
@@ -38,7 +39,7 @@ class Edge:
         self.source.write_bytes(sample_files(files=1, entries=200).popitem()[1])
         self.product = self.folder / "product.root"
         rootio.cut(self.source, self.product, tree="Events", entry_start=START, entry_stop=STOP)
-        self.shared = SharedProducts(Tools(FakeRunner(), KnownFormats(), InPlace()))
+        self.shared = SharedProducts(Tools(FakeRunner(), KnownFormats(), InPlace(), FsspecOpener()))
 
     def unit(self, start: int, stop: int, key: str = "k") -> m.RangeUnit:
         descriptor = slice_of(Fingerprint(1, "", ""), "Events", (START, STOP), None)

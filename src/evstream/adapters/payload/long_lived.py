@@ -85,13 +85,13 @@ class LongLivedRunner:
         return self._pools[key]
 
     def _start(self, pool: _Pool, call: PayloadCall) -> HostedProcess:
-        sandbox = {k: value for k, value in call.values.items() if k == "sandbox"}
+        staged = {k: value for k, value in call.values.items() if k in ("sandbox", "files")}
         return HostedProcess(
-            fill_command(_words(call.payload), sandbox),
+            fill_command(_words(call.payload), staged),
             _with_defaults(call.payload),
             # Beside the units' own, so that it is on the same disk and goes with them.
             call.directory.parent / f"payload-{os.getpid()}-{next(self._numbers)}",
-            {"cores": str(self._cores), **sandbox},
+            {"cores": str(self._cores), **staged},
             self._grace_s,
             self._watch_every_s,
             pool,

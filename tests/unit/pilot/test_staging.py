@@ -1,17 +1,20 @@
-"""Sandboxes: packed alike for alike code, unpacked safely."""
+"""What payloads need beside their input: packed alike, unpacked safely, copied whole."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.client.sandbox import pack_sandbox
 from evstream.domain.errors import DataError, NotFoundError, RequestError
-from evstream.pilot import sandboxes
-from evstream.pilot.sandboxes import unpack
+from evstream.domain.payload import Payload, StagedFile
+from evstream.pilot import staging
+from evstream.pilot.staging import copy, unpack
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_an_absolute_name_stays_inside(tmp_path: Path) -> None:
 
 
 def test_one_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandboxes, "UNPACKED_BYTES_MAX", 1000)
+    monkeypatch.setattr(staging, "UNPACKED_BYTES_MAX", 1000)
     archive = _archive(tmp_path / "a.tar.gz", *(_member(str(n), size=300) for n in range(4)))
     with pytest.raises(DataError, match="too large"):
         unpack(archive, tmp_path / "out")
@@ -112,3 +115,31 @@ def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(content)
     with pytest.raises(DataError, match="cannot be unpacked"):
         unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+
+
+def test_files_are_copied_and_their_digest_is_checked(tmp_path: Path) -> None:
+    source = tmp_path / "geometry.db"
+    source.write_bytes(b"walls" * 100)
+    sha256 = hashlib.sha256(b"walls" * 100).hexdigest()
+    copy((StagedFile("g.db", str(source), sha256),), FsspecOpener(), tmp_path / "files")
+    assert (tmp_path / "files" / "g.db").read_bytes() == source.read_bytes()
+    with pytest.raises(DataError, match=r"g\.db has the sha256"):
+        copy((StagedFile("g.db", str(source), "0" * 64),), FsspecOpener(), tmp_path / "others")
+    none = StagedFile("g.db", str(tmp_path / "none"), sha256)
+    with pytest.raises(NotFoundError):
+        copy((none,), FsspecOpener(), tmp_path / "others")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "geometry.db"]
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ((StagedFile("../x", "/x", "0" * 64),), "cannot name"),
+        ((StagedFile("", "/x", "0" * 64),), "cannot name"),
+        ((StagedFile("x", "/x", "abc"),), "no sha256"),
+        ((StagedFile("x", "/x", "0" * 64), StagedFile("x", "/y", "0" * 64)), "one name"),
+    ],
+)
+def test_files_that_cannot_be_are_refused(files: tuple[StagedFile, ...], told: str) -> None:
+    with pytest.raises(RequestError, match=told):
+        Payload("cp {input} {output}", files=files).check()
