@@ -113,7 +113,7 @@ def test_a_merge_that_fails_for_good_fails_the_task_and_keeps_what_it_was_given(
     done = command.run(
         "run", source, *words, "--merge-events", 200, "--output", "out", "--workers", 2, status=3
     )
-    assert "the merge failed, the inputs are kept: payload exited with status 1" in done.stderr
+    assert "the merge failed, its inputs are kept: payload exited with status 1" in done.stderr
     assert "not this one" in done.stderr
     names = [path.name for path in merged_files(tmp_path / "out")]
     parts = [f"events.00000-{start}-{start + 100}.root" for start in (200, 300)]

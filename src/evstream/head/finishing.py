@@ -99,8 +99,9 @@ class Finishing:
             return await self._end(task, TaskState.ABORTED, "cancelled while merging")
         if progress.fatal:
             failed = await self._ledger.closed(merge_book(task.id))
-            what = "the merge" if len(failed) == 1 else f"{len(failed)} merges"
-            reason = f"{what} failed, the inputs are kept: {failed[0].error}"
+            one = "the merge failed, its inputs are kept"
+            what = one if len(failed) == 1 else f"{len(failed)} merges failed, inputs are kept"
+            reason = f"{what}: {failed[0].error}"
             return await self._end(task, TaskState.FAILED, reason)
         if not planned:
             return task

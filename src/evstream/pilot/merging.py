@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
 from msgspec import structs
 
 from evstream import rootio
-from evstream.domain.errors import DataError
 from evstream.domain.payload import Payload, fill_merge_command
 from evstream.pilot.outputs import LOG_NAME
 from evstream.pilot.prefetch import Inputs
@@ -40,10 +38,8 @@ class Merger:
         named = "\n".join(f"{piece.name} {piece.sha256}" for piece in work.inputs)
         identity = hashlib.sha256(named.encode()).digest()
         began = self._clock.monotonic()
-        try:
-            await self._tools.offload(lambda: self._join(inputs.paths, output, identity))
-        except DataError as error:
-            raise type(error)(_by_range(error.message, work), hint=error.hint) from error
+        names = [f"the output of {piece.made_from}" for piece in work.inputs]
+        await self._tools.offload(lambda: self._join(inputs.paths, output, identity, names))
         # CPU time of a thread of ours is nobody's port; only what payloads took is known.
         return PayloadResult(cpu_s=0.0, wall_s=self._clock.monotonic() - began)
 
@@ -58,19 +54,7 @@ class Merger:
         )
         return await self._tools.runner.run(call, lambda cpu_s: None)
 
-    def _join(self, paths: list[Path], output: Path, identity: bytes) -> None:
+    def _join(self, paths: list[Path], output: Path, identity: bytes, names: list[str]) -> None:
         with rootio.FileSource(paths[0]) as first:
-            file_format = self._tools.formats.recognise(first, paths[0].name)
-        file_format.join(paths, output, identity=identity)
-
-
-def _by_range(message: str, work: MergeUnit) -> str:
-    """Return a join's message with its inputs, told by number or path, named by their range."""
-    suffix = re.escape(work.output.suffix)
-
-    def name(found: re.Match[str]) -> str:
-        number = int(found[1] or found[2])
-        known = number < len(work.inputs)
-        return f"the output of {work.inputs[number].made_from}" if known else found[0]
-
-    return re.sub(rf"\S*\binput-(\d+){suffix}|\bfile (\d+)\b", name, message)
+            file_format = self._tools.formats.recognise(first, names[0])
+        file_format.join(paths, output, identity=identity, names=names)

@@ -284,8 +284,20 @@ class Format(Protocol):
         """Plan a product of scattered entries: a mask, or numbers that ascend."""
         ...
 
-    def join(self, inputs: Sequence[Path], output: Path, *, identity: bytes = b"") -> Joined:
+    def join(
+        self,
+        inputs: Sequence[Path],
+        output: Path,
+        *,
+        identity: bytes = b"",
+        names: Sequence[str] | None = None,
+    ) -> Joined:
         """Join files into one, their entries in the order given; whole or not at all.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            What errors and notes call the inputs; by default their paths.
 
         Raises
         ------

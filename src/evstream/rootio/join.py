@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from evstream.domain.errors import DataError
 from evstream.rootio.assembly import FileAssembly
 from evstream.rootio.beside import NOT_FOR_ATHENA, Rule, Rules, is_pool
 from evstream.rootio.companions import NO_ATHENA, listed, mark
@@ -68,6 +69,7 @@ def join(
     beside: Rules = DEFAULTS,
     identity: bytes = b"",
     indices: Sequence[SourceIndex] | None = None,
+    names: Sequence[str] | None = None,
 ) -> JoinResult:
     """Join files into one; nothing is seen of it before it is whole.
 
@@ -81,6 +83,8 @@ def join(
         rules that were given.
     indices : sequence of SourceIndex, optional
         Of the inputs, where they are known already.
+    names : sequence of str, optional
+        What errors and notes call the inputs; by default their paths, or numbers.
 
     Raises
     ------
@@ -94,9 +98,9 @@ def join(
             stack.enter_context(FileSource(one)) if isinstance(one, (str, os.PathLike)) else one
             for one in inputs
         ]
-        shapes = KnownShapes()
-        known = [inspect(s, shapes) for s in sources] if indices is None else list(indices)
-        product, result = assemble(sources, known, identity, beside)
+        named = list(names) if names is not None else _paths(inputs)
+        known = _inspected(sources, named) if indices is None else list(indices)
+        product, result = assemble(sources, known, identity, beside, named)
         buffer = memoryview(bytearray(CHUNK_BYTES))
         with spooled(Path(out_path)) as out:
             for offset in range(0, product.size, CHUNK_BYTES):
@@ -109,11 +113,14 @@ def assemble(
     indices: Sequence[SourceIndex],
     identity: bytes,
     beside: Rules = DEFAULTS,
+    names: Sequence[str] | None = None,
 ) -> tuple[Product, JoinResult]:
     """Lay out the joined file; its baskets stay where they are until they are read."""
     if not indices:
         raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
-    _refuse_what_cannot_be_joined(indices)
+    if names is None:
+        names = [f"file {number}" for number in range(len(indices))]
+    _refuse_what_cannot_be_joined(indices, names)
     if not identity:
         words = [index.fingerprint for index in indices]
         identity = "\0".join([*words, *beside.canonical().splitlines()]).encode()
@@ -123,10 +130,10 @@ def assemble(
     notes: list[str] = []
     splices: dict[str, Splice | NTuplePages] = {}
     for path in dict.fromkeys(p for index in indices for p in index.trees):
-        chosen = _chosen(path, sources, indices, beside, outcomes, notes)
+        chosen = _chosen(path, sources, indices, names, beside, outcomes, notes)
         if chosen:
-            splices[path] = _joined(chosen, shifts)
-            notes += _left_on(path, chosen)
+            splices[path] = _joined(chosen, shifts, names)
+            notes += _left_on(path, chosen, names)
     date = max((t.key.date for i in indices for t in i.trees.values()), default=0)
     date = max([date, *(o.key.date for i in indices for o in i.objects)])
     assembly = FileAssembly(first, identity, date)
@@ -164,11 +171,30 @@ def _marked(assembly: FileAssembly, indices: Sequence[SourceIndex]) -> tuple[str
     return (NO_ATHENA,)
 
 
-def _refuse_what_cannot_be_joined(indices: Sequence[SourceIndex]) -> None:
-    for number, index in enumerate(indices):
+def _paths(inputs: Sequence[str | os.PathLike[str] | ByteSource]) -> list[str]:
+    return [
+        os.fspath(one) if isinstance(one, (str, os.PathLike)) else f"file {number}"
+        for number, one in enumerate(inputs)
+    ]
+
+
+def _inspected(sources: Sequence[ByteSource], names: Sequence[str]) -> list[SourceIndex]:
+    shapes = KnownShapes()
+    indices = []
+    for source, name in zip(sources, names, strict=True):
+        try:
+            indices.append(inspect(source, shapes))
+        except DataError as error:
+            told = f"{name} cannot be read: {error.message}"
+            raise type(error)(told, hint=error.hint, **error.fields) from error
+    return indices
+
+
+def _refuse_what_cannot_be_joined(indices: Sequence[SourceIndex], names: Sequence[str]) -> None:
+    for name, index in zip(names, indices, strict=True):
         for path, why in index.unreadable.items():
             raise UnsupportedFeatureError(
-                f"tree {path!r} of file {number} cannot be joined: {why}", tree=path
+                f"tree {path!r} of {name} cannot be joined: {why}", tree=path
             )
 
 
@@ -179,6 +205,7 @@ def _chosen(
     path: str,
     sources: Sequence[ByteSource],
     indices: Sequence[SourceIndex],
+    names: Sequence[str],
     beside: Rules,
     outcomes: dict[str, list[str]],
     notes: list[str],
@@ -196,45 +223,46 @@ def _chosen(
         holders, left = distinct_trees(holders, sources)
         if left:
             notes.append(
-                f"{path} of files {listed([str(n) for n in left])} differs and has fewer"
+                f"{path} of {listed([names[n] for n in left])} differs and has fewer"
                 " branches than that of others: it is left out"
             )
         outcomes.setdefault("once" if len(holders) == 1 else "all", []).append(path)
     return holders
 
 
-def _left_on(path: str, holders: Sequence[tuple[int, AnyTree]]) -> list[str]:
+def _left_on(path: str, holders: Sequence[tuple[int, AnyTree]], names: Sequence[str]) -> list[str]:
     """Say what hangs on trees and speaks of their entries by number, and so stays behind."""
     held: dict[str, list[str]] = {}
     for number, tree in holders:
         for what in tree.notes:
-            held.setdefault(what, []).append(str(number))
-    return [
-        f"left behind of {path} in files {listed(numbers)}: {what}"
-        for what, numbers in held.items()
-    ]
+            held.setdefault(what, []).append(names[number])
+    return [f"left behind of {path} in {listed(holding)}: {what}" for what, holding in held.items()]
 
 
-def _joined(holders: Sequence[tuple[int, AnyTree]], shifts: Sequence[int]) -> Splice | NTuplePages:
+def _joined(
+    holders: Sequence[tuple[int, AnyTree]], shifts: Sequence[int], names: Sequence[str]
+) -> Splice | NTuplePages:
     trees = [(n, tree) for n, tree in holders if isinstance(tree, TreeIndex)]
     ntuples = [(n, tree) for n, tree in holders if isinstance(tree, NTupleIndex)]
     if trees and ntuples:
         path = holders[0][1].path
         raise SchemaMismatchError(
-            f"{path!r} is a TTree in file {trees[0][0]} and an RNTuple in file {ntuples[0][0]}",
+            f"{path!r} is a TTree in {names[trees[0][0]]} and an RNTuple in {names[ntuples[0][0]]}",
             hint="join files of one kind only",
             names=[path],
         )
-    return joined_pages(ntuples) if ntuples else _splice(trees, shifts)
+    return joined_pages(ntuples, names) if ntuples else _splice(trees, shifts, names)
 
 
-def _splice(holders: Sequence[tuple[int, TreeIndex]], shifts: Sequence[int]) -> Splice:
+def _splice(
+    holders: Sequence[tuple[int, TreeIndex]], shifts: Sequence[int], names: Sequence[str]
+) -> Splice:
     # An empty tree adds nothing, and often has no leaf lengths to compare either.
     filled = [(n, tree) for n, tree in holders if tree.entries] or list(holders[:1])
     model = filled[0][1]
     kept = _visible(model)
     pieces = [
-        Piece(n, tree, _matching(model, kept, tree, n), 0, tree.entries, shifts[n])
+        Piece(n, tree, _matching(model, kept, tree, names[n]), 0, tree.entries, shifts[n])
         for n, tree in filled
     ]
     return Splice(pieces)
@@ -246,7 +274,7 @@ def _visible(tree: TreeIndex) -> tuple[int, ...]:
 
 
 def _matching(
-    model: TreeIndex, kept: tuple[int, ...], tree: TreeIndex, number: int
+    model: TreeIndex, kept: tuple[int, ...], tree: TreeIndex, file: str
 ) -> tuple[int, ...]:
     """Find the model's branches in another tree; refuse any difference by name."""
     if tree is model:
@@ -260,7 +288,7 @@ def _matching(
         different = sorted(set(names) ^ set(expected))
         if different or len(place) != len(names):
             raise SchemaMismatchError(
-                f"tree {tree.path!r} of file {number} has other branches: "
+                f"tree {tree.path!r} of {file} has other branches: "
                 f"{', '.join(different[:10]) or 'names that occur twice'}",
                 hint="join files of one kind only, or select the branches they share",
                 names=different,
@@ -272,7 +300,7 @@ def _matching(
     ]
     if changed:
         raise SchemaMismatchError(
-            f"branches of tree {tree.path!r} have another type in file {number}: "
+            f"branches of tree {tree.path!r} have another type in {file}: "
             f"{', '.join(changed[:10])}",
             hint="join files of one kind only",
             names=changed,

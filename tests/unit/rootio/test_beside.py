@@ -159,7 +159,7 @@ def test_pool_files_are_marked_and_bookkeepers_counted_once(tmp_path: Path) -> N
         )
     later = _slices(third, "CollectionTree", [0, 40, 100], tmp_path)[1]
     result = rootio.join([later, first], joined)
-    assert "MetaData of files 0 differs and has fewer branches" in result.notes[0]
+    assert f"MetaData of {later} differs and has fewer branches" in result.notes[0]
     assert result.entries["MetaData"] == 1
     with uproot.open(joined) as file:
         assert file["MetaData"]["CutBookkeepers"].array().tolist() == [1000.0]

@@ -25,6 +25,8 @@ class Request(msgspec.Struct, array_like=True, frozen=True):
         Bytes of the source, which is then asked for by ranges.
     paths : list of str
         Where to write, then local files to read.
+    names : list of str
+        What errors call the files that are read.
     """
 
     do: str
@@ -33,3 +35,4 @@ class Request(msgspec.Struct, array_like=True, frozen=True):
     tree: str = ""
     runs: list[Interval] = []
     branches: list[str] | None = None
+    names: list[str] = []

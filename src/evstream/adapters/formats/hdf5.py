@@ -98,7 +98,7 @@ def cut(
                 _copy_member(member, [(file, runs)], product)
 
 
-def join(out: str, inputs: Sequence[str]) -> dict[str, int]:
+def join(out: str, inputs: Sequence[str], names: Sequence[str]) -> dict[str, int]:
     """Put the entries of each tree behind each other; attributes are the first file's.
 
     Raises
@@ -114,7 +114,7 @@ def join(out: str, inputs: Sequence[str]) -> dict[str, int]:
         ]
         with _translated():
             layouts = [layout_of(file) for file in files]
-            members = _joinable(inputs, files, layouts)
+            members = _joinable(names, files, layouts)
             with _made(out) as product:
                 _copy_attributes(files[0], product)
                 for member in members:
@@ -138,27 +138,27 @@ def _whole(
     return parts
 
 
-def _joinable(inputs: Sequence[str], files: list[h5py.File], layouts: list[Layout]) -> list[Member]:
+def _joinable(names: Sequence[str], files: list[h5py.File], layouts: list[Layout]) -> list[Member]:
     """Return the datasets of a join, the same in all files."""
     shapes = []
-    for path, file, layout in zip(inputs, files, layouts, strict=True):
+    for name, file, layout in zip(names, files, layouts, strict=True):
         if layout.mixed or layout.objects:
             where = layout.mixed[0] if layout.mixed else layout.objects[0].path
             raise UnsupportedFeatureError(
-                f"{path}: which datasets of {where} have entries is not known",
+                f"{name}: which datasets of {where} have entries is not known",
                 hint="keep datasets of other lengths in groups of their own",
             )
         found = [m for table in layout.tables.values() for m in table.members]
         shapes.append({m.path: (m.type, m.offsets != "", _constant(file, m)) for m in found})
-    for path, shape in zip(inputs, shapes, strict=True):
+    for name, shape in zip(names, shapes, strict=True):
         differing = sorted(
-            name
-            for name in {**shape, **shapes[0]}
-            if not _same(shape.get(name), shapes[0].get(name))
+            path
+            for path in {**shape, **shapes[0]}
+            if not _same(shape.get(path), shapes[0].get(path))
         )
         if differing:
             raise SchemaMismatchError(
-                f"{path} and {inputs[0]} differ in {', '.join(differing[:5])}",
+                f"{name} and {names[0]} differ in {', '.join(differing[:5])}",
                 hint="join files with the same datasets",
                 names=differing,
             )

@@ -325,14 +325,23 @@ class LibraryFormat:
         cut.branches = kept_branches(found, branches)
         return cut
 
-    def join(self, inputs: Sequence[Path], output: Path, *, identity: bytes = b"") -> Joined:
+    def join(
+        self,
+        inputs: Sequence[Path],
+        output: Path,
+        *,
+        identity: bytes = b"",
+        names: Sequence[str] | None = None,
+    ) -> Joined:
         """Let a child join files."""
         self._check_installed()
         if not inputs:
             raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
         with spooled(output) as out:
             request = Request(
-                "join", 0, [_for_children(out), *(str(path.absolute()) for path in inputs)]
+                "join",
+                paths=[_for_children(out), *(str(path.absolute()) for path in inputs)],
+                names=list(names) if names is not None else [str(path) for path in inputs],
             )
             answer = self._library.call(request)
         entries = msgspec.msgpack.decode(answer, type=dict[str, int])

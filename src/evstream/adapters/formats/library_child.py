@@ -106,7 +106,7 @@ def _answer(backend: Any, request: Request, parent: _Parent) -> bytes:
         backend.cut(source, out, request.tree, request.runs, request.branches)
         return b""
     out, *inputs = request.paths
-    return msgspec.msgpack.encode(backend.join(out, inputs))
+    return msgspec.msgpack.encode(backend.join(out, inputs, request.names))
 
 
 if __name__ == "__main__":

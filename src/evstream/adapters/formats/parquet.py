@@ -122,7 +122,7 @@ def cut(
             writer.copy(file, paths, runs)
 
 
-def join(out: str, inputs: Sequence[str]) -> dict[str, int]:
+def join(out: str, inputs: Sequence[str], names: Sequence[str]) -> dict[str, int]:
     """Put row groups behind each other; the schema's metadata are the first file's.
 
     Raises
@@ -138,9 +138,9 @@ def join(out: str, inputs: Sequence[str]) -> dict[str, int]:
         _Writer(model, opened) as writer,
     ):
         writer.begin(model, None)
-        for path in inputs:
+        for path, name in zip(inputs, names, strict=True):
             with FileSource(path) as source, _opened(source) as file:
-                _refuse_differences(inputs[0], model.schema_arrow, path, file.schema_arrow)
+                _refuse_differences(names[0], model.schema_arrow, name, file.schema_arrow)
                 writer.copy(file, None, [(0, file.metadata.num_rows)])
                 rows += file.metadata.num_rows
     return {EVENTS: rows}

@@ -91,10 +91,15 @@ class RootFormat:
         )
 
     def join(
-        self, inputs: Sequence[Path], output: Path, *, identity: bytes = b""
+        self,
+        inputs: Sequence[Path],
+        output: Path,
+        *,
+        identity: bytes = b"",
+        names: Sequence[str] | None = None,
     ) -> rootio.JoinResult:
         """Join by copying baskets; histograms are added."""
-        return rootio.join(inputs, output, beside=self._beside, identity=identity)
+        return rootio.join(inputs, output, beside=self._beside, identity=identity, names=names)
 
 
 def _own(index: FileIndex) -> rootio.SourceIndex:

@@ -235,7 +235,14 @@ class TextFormat:
         entries = sum(stop - start for start, stop in runs)
         return GzipCut(index, pieces, entries) if self._gzipped else PlainCut(pieces, entries)
 
-    def join(self, inputs: Sequence[Path], output: Path, *, identity: bytes = b"") -> Joined:
+    def join(
+        self,
+        inputs: Sequence[Path],
+        output: Path,
+        *,
+        identity: bytes = b"",
+        names: Sequence[str] | None = None,
+    ) -> Joined:
         """Join: the first file's header, all events, the last file's footer.
 
         Gzipped where the output's name says so; inputs may be either.
@@ -247,8 +254,9 @@ class TextFormat:
         """
         if not inputs:
             raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
-        indexes = [self._inspect_input(path) for path in inputs]
-        self._refuse_differences(inputs, indexes)
+        named = list(names) if names is not None else [str(path) for path in inputs]
+        indexes = [self._inspect_input(*each) for each in zip(inputs, named, strict=True)]
+        self._refuse_differences(inputs, indexes, named)
         pieces = _joined_pieces(inputs, indexes)
         with spooled(output) as out:
             if output.suffix == ".gz":
@@ -259,28 +267,30 @@ class TextFormat:
         total = sum(index.trees[EVENTS].entries for index in indexes)
         return Joined({EVENTS: total}, output.stat().st_size)
 
-    def _inspect_input(self, path: Path) -> TextIndex:
+    def _inspect_input(self, path: Path, name: str) -> TextIndex:
         with FileSource(path) as source:
             (head,) = source.read_ranges([(0, min(source.size, 4096))])
             packed = bytes(head).startswith(GZIP_MAGIC)
             reader = TextFormat(self._grammar, gzipped=packed)
             if not reader.recognises(bytes(head)):
                 raise SchemaMismatchError(
-                    f"{path} is no {self._grammar.name} file", hint="join files of one format"
+                    f"{name} is no {self._grammar.name} file", hint="join files of one format"
                 )
             return reader.inspect(source)
 
-    def _refuse_differences(self, inputs: Sequence[Path], indexes: Sequence[TextIndex]) -> None:
+    def _refuse_differences(
+        self, inputs: Sequence[Path], indexes: Sequence[TextIndex], names: Sequence[str]
+    ) -> None:
         headers = []
-        for path, index in zip(inputs, indexes, strict=True):
+        for path, index, name in zip(inputs, indexes, names, strict=True):
             with FileSource(path) as source:
                 headers.append(b"".join(index.text.chunks(source, [(0, int(index.starts[0]))])))
             why = self._grammar.difference(headers[0], headers[-1])
             if why:
                 raise SchemaMismatchError(
-                    f"{path} and {inputs[0]} cannot be joined: {why}",
+                    f"{name} and {names[0]} cannot be joined: {why}",
                     hint="join parts of one run only",
-                    names=[str(inputs[0]), str(path)],
+                    names=[names[0], name],
                 )
             del headers[1:]
 

@@ -33,12 +33,14 @@ _SHOWN = 10
 Kinds = tuple[tuple[int, int, bytes], ...]
 
 
-def joined_pages(holders: Sequence[tuple[int, NTupleIndex]]) -> NTuplePages:
+def joined_pages(holders: Sequence[tuple[int, NTupleIndex]], names: Sequence[str]) -> NTuplePages:
     """Plan an RNTuple of the clusters of several.
 
     Parameters
     ----------
     holders : sequence of (number of the source, NTupleIndex)
+    names : sequence of str
+        What errors call the sources.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def joined_pages(holders: Sequence[tuple[int, NTupleIndex]]) -> NTuplePages:
     model = holders[0][1]
     sides = [_Side(number, index) for number, index in holders]
     for side in sides[1:]:
-        _compare(sides[0], side)
+        _compare(sides[0], side, names[side.source])
     # Representations by field, in the order in which files bring them.
     known: dict[str, list[Kinds]] = {name: [] for name in sides[0].names}
     for side in sides:
@@ -94,12 +96,12 @@ class _Side:
         return one.type_name, one.role, one.flags, one.array_size, origin, width, versions
 
 
-def _compare(model: _Side, other: _Side) -> None:
+def _compare(model: _Side, other: _Side, file: str) -> None:
     path = model.index.path
     different = sorted(set(model.names) ^ set(other.names))
     if different or len(other.fields) != len(other.names):
         raise SchemaMismatchError(
-            f"RNTuple {path!r} of file {other.source} has other fields: "
+            f"RNTuple {path!r} of {file} has other fields: "
             f"{', '.join(different[:_SHOWN]) or 'names that occur twice'}",
             hint="join files of one kind only, or select the fields they share",
             names=different,
@@ -107,7 +109,7 @@ def _compare(model: _Side, other: _Side) -> None:
     changed = [name for name in model.names if model.shape(name) != other.shape(name)]
     if changed:
         raise SchemaMismatchError(
-            f"fields of RNTuple {path!r} have another type in file {other.source}: "
+            f"fields of RNTuple {path!r} have another type in {file}: "
             f"{', '.join(changed[:_SHOWN])}",
             hint="join files of one kind only",
             names=changed,
