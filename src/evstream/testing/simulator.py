@@ -32,7 +32,7 @@ from evstream.domain.names import TaskId, WorkerId
 from evstream.domain.payload import Payload
 from evstream.domain.receipt import check_ledger
 from evstream.domain.states import TaskState
-from evstream.domain.streams import OutputStream
+from evstream.domain.streams import Merge, OutputStream
 from evstream.domain.task import Limits, process_book
 from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import PayloadCall, PayloadResult
@@ -75,7 +75,8 @@ class Scenario:
     killers: frozenset[tuple[int, int]] = frozenset()
     limits: Limits = Limits()
     lease_s: float = 30.0
-    merge: bool = True
+    merge: Merge | bool = True
+    merge_inputs_max: int = 500
     port_faults: float = 0.005
     rates: FaultRates = field(default_factory=FaultRates)
 
@@ -161,7 +162,9 @@ class Simulation:
         self._wire = Wire(random.Random(self._rng.getrandbits(64)), self._clock, scenario.rates)
         self._faults = faults or self._faults_by_chance()
         self._store = MemoryStore()
-        self._settings = Settings(expire_every_s=1.0, sweep_every_s=30.0)
+        self._settings = Settings(
+            expire_every_s=1.0, sweep_every_s=30.0, merge_inputs_max=scenario.merge_inputs_max
+        )
         self._pilots: dict[WorkerId, tuple[asyncio.Task[object], FaultyTransport]] = {}
         self._born = 0
         self._killing: set[asyncio.Task[None]] = set()
