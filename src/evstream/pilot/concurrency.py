@@ -7,7 +7,8 @@ time is the clock's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from evstream.domain.errors import (
@@ -46,6 +47,21 @@ async def either(work: Coroutine[Any, Any, object], other: Coroutine[Any, Any, o
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def beside(other: Coroutine[Any, Any, None], *, wanted: bool = True) -> AsyncIterator[None]:
+    """Run something beside the context's body, and cancel it when that ends."""
+    if not wanted:
+        other.close()
+        yield
+        return
+    task = asyncio.ensure_future(other)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def in_time(clock: Clock, seconds: float, work: Coroutine[Any, Any, object]) -> bool:

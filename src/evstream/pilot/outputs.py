@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+from msgspec.structs import replace as replace_slot
 
 from evstream import rootio
 from evstream.client import Service
@@ -24,6 +28,9 @@ from evstream.wire.messages import OutputSlot
 LOG_BYTES_MAX = 256 * 1024
 LOG_S_MAX = 30.0
 LOG_NAME = "log.txt"
+SPOT_EVERY_S = 1.0
+SETTLED_S = 5.0
+"""A file that nobody touched for so long is thought to be complete."""
 
 
 class OutputStage:
@@ -38,10 +45,37 @@ class OutputStage:
         self._tools = tools
         self._settings = settings
 
-    async def store(self, slots: Sequence[OutputSlot], directory: Path) -> list[OutputRecord]:
+    async def send_early(
+        self, slots: Sequence[OutputSlot], directory: Path, sent: SentEarly
+    ) -> None:
+        """Send files of streams with a pattern as they become complete, until cancelled.
+
+        A file counts as complete when it came to its name by a rename, or has not changed
+        for a while, and can be read. Should it change after all, it is sent again: what is
+        stored early is part of the result only if the file is still the same at the end.
+        """
+        spotted = Spotted()
+        while True:
+            await self._clock.sleep(SPOT_EVERY_S)
+            for file in spotted.complete(slots, directory, self._clock.monotonic()):
+                # Whatever is wrong with it shows again at the end, and is told then.
+                with suppress(EvstreamError, OSError):
+                    state = FileState.of(file.path)
+                    numbered = sent.number(file)
+                    record = await self._send(numbered, await self._entries(numbered))
+                    sent.records[file.path] = state, record
+
+    async def store(
+        self, slots: Sequence[OutputSlot], directory: Path, sent: SentEarly | None = None
+    ) -> list[OutputRecord]:
         """Check what a unit left, store it, and return what is to be committed.
 
         The files come stream by stream, those of one stream in the order of their names.
+
+        Parameters
+        ----------
+        sent : SentEarly, optional
+            What was stored while the payload ran.
 
         Raises
         ------
@@ -50,10 +84,15 @@ class OutputStage:
         EvstreamError
             The store refuses it, or stayed away.
         """
+        sent = sent or SentEarly()
         found = find_files(slots, directory)
+        known = {file.path: sent.record(file.path) for file in found}
         # All are looked at before any is sent: a unit with a bad one has failed.
-        checked = [(file, await self._entries(file)) for file in found]
-        return [await self._send(file, entries) for file, entries in checked]
+        fresh = [file for file in found if known[file.path] is None]
+        entries = {file.path: await self._entries(file) for file in fresh}
+        for file in fresh:
+            known[file.path] = await self._send(sent.number(file), entries[file.path])
+        return [record for record in known.values() if record is not None]
 
     async def _entries(self, file: OutputFile) -> dict[str, int]:
         check_file(file.path, file.slot.stream)
@@ -87,6 +126,87 @@ class OutputStage:
         except (OSError, EvstreamError):
             return ""
         return work.log if sent else ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """By which one knows that a file has not been touched."""
+
+    inode: int
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """Look at a file, not through links."""
+        status = path.lstat()
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class SentEarly:
+    """What was stored of a unit while its payload ran, and which numbers were given.
+
+    Attributes
+    ----------
+    records : dict of Path to (FileState, OutputRecord)
+    """
+
+    def __init__(self) -> None:
+        self.records: dict[Path, tuple[FileState, OutputRecord]] = {}
+        self._given = Counter[str]()
+
+    def number(self, file: OutputFile) -> OutputFile:
+        """Give a file the next number of its stream; none is given twice."""
+        number = self._given[file.slot.stream]
+        if number >= FILES_PER_STREAM_MAX:
+            raise DataError(
+                f"files of stream {file.slot.stream!r} changed too often after they were complete",
+                hint="have the payload rename files to their names once they are whole",
+            )
+        self._given[file.slot.stream] += 1
+        return replace(file, number=number)
+
+    def record(self, path: Path) -> OutputRecord | None:
+        """Return what was stored of a file, if it is still the same."""
+        state, record = self.records.get(path, (None, None))
+        return record if state is not None and state == FileState.of(path) else None
+
+
+class Spotted:
+    """Looks at a unit's directory again and again, and tells which files are complete."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[FileState, float]] = {}
+        self._elsewhere: set[int] = set()
+        self._told: dict[Path, FileState] = {}
+
+    def complete(
+        self, slots: Sequence[OutputSlot], directory: Path, now: float
+    ) -> list[OutputFile]:
+        """Return the files that are complete since the last look."""
+        several = [replace_slot(slot, optional=True) if slot.pattern else slot for slot in slots]
+        try:
+            found = [file for file in find_files(several, directory) if file.slot.pattern]
+            states = {path: FileState.of(path) for path in directory.iterdir()}
+        except (DataError, OSError):
+            return []  # Too many files, or one that went meanwhile: the end will tell.
+        complete = []
+        for file in found:
+            state = states.get(file.path)
+            if state is None or not state.size:
+                continue
+            before, since = self._seen.get(file.path, (None, now))
+            if before != state:
+                since = now
+            self._seen[file.path] = state, since
+            renamed = before is None and state.inode in self._elsewhere
+            settled = before == state and now - since >= SETTLED_S
+            if (renamed or settled) and self._told.get(file.path) != state:
+                self._told[file.path] = state
+                complete.append(file)
+        named = {file.path for file in found}
+        self._elsewhere = {s.inode for path, s in states.items() if path not in named}
+        return complete
 
 
 @dataclass(frozen=True, slots=True)

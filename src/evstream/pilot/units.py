@@ -19,9 +19,10 @@ from evstream.domain.errors import (
     RequestError,
 )
 from evstream.domain.ledger import ERROR_CHARS_MAX, Failure, Success
+from evstream.pilot.concurrency import beside
 from evstream.pilot.in_hand import InHand, Stage, Unit, Work
 from evstream.pilot.merging import Merger
-from evstream.pilot.outputs import LOG_NAME, OutputStage, file_of, output_values
+from evstream.pilot.outputs import LOG_NAME, OutputStage, SentEarly, file_of, output_values
 from evstream.pilot.prefetch import Inputs, Prefetcher
 from evstream.pilot.settings import PilotSettings
 from evstream.ports import PayloadCall, PayloadResult, PayloadRunner
@@ -119,7 +120,7 @@ class Workbench:
 
     async def _compute_and_store(self, unit: Unit, directory: Path, inputs: Inputs) -> Processed:
         work = unit.work
-        slots = output_slots(work)
+        slots, sent = output_slots(work), SentEarly()
         # The core is kept until an upload may begin: a slow store slows the computing
         # instead of filling the disk with outputs.
         async with self._cores:
@@ -131,7 +132,10 @@ class Workbench:
                     output = directory / file_of(work.output)
                     result = await self._merger.run(work, inputs, output)
             else:
-                result = await self._run_payload(unit, work, inputs, directory)
+                sending = self._outputs.send_early(slots, directory, sent)
+                several = any(slot.pattern for slot in slots)
+                async with beside(sending, wanted=several):
+                    result = await self._run_payload(unit, work, inputs, directory)
             unit.cpu_s = result.cpu_s
             with blamed("input"):
                 inputs.remove()
@@ -139,7 +143,7 @@ class Workbench:
         try:
             self._hand.move(unit, Stage.LEAVING)
             with blamed("output", result):
-                records = await self._outputs.store(slots, directory)
+                records = await self._outputs.store(slots, directory, sent)
         finally:
             self._uploads.release()
         return Processed(

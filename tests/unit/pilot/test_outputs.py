@@ -109,3 +109,83 @@ def test_nothing_is_sent_of_a_unit_with_a_bad_output(tmp_path: Path) -> None:
     assert failure.kind == "output"
     assert "output-b.txt of stream 'b' is empty" in failure.error
     assert set(service.store) <= {"/store/log-0"}
+
+
+def run_slowly(
+    tmp_path: Path, steps: dict[float, Any]
+) -> tuple[FakeService, list[tuple[str, str]], list[str]]:
+    """Run one unit whose payload does things at given seconds, and ends with the last one.
+
+    Returns the service, what was reported as (stream, name) and what was sent before the end.
+    """
+    service = FakeService(with_streams(slot("h", "h*.txt")))
+    folder: list[Path] = []
+    early: list[str] = []
+
+    async def work(which: int) -> None:
+        now = 0.0
+        directory = folder[0] if folder else next((tmp_path / "scratch").iterdir())
+        folder.append(directory)
+        for second, step in steps.items():
+            await service.clock.sleep(second - now)
+            now = second
+            step(directory)
+        early.extend(url for what, url, *_ in service.log if what == "upload")
+
+    runner = FakeRunner(lambda call: None, before=work)
+    run_virtual(lambda: run_pilot(service, runner, tmp_path, lease_s=1000.0))
+    success = service.outcome(0).success
+    assert success is not None, service.outcome(0).failure
+    return service, [(o.stream, o.name.split("/")[-1]) for o in success.outputs], early
+
+
+def test_a_file_that_nobody_touches_is_sent_while_the_payload_runs(tmp_path: Path) -> None:
+    service, reported, early = run_slowly(
+        tmp_path,
+        {
+            1.0: lambda d: (d / "h2.txt").write_text("two"),
+            20.0: lambda d: (d / "h1.txt").write_text("one"),
+            21.0: lambda d: None,
+        },
+    )
+    assert early == ["/store/h?e=1"]
+    assert service.store["/store/h?e=1"] == b"two"
+    assert service.store["/store/h?e=1&n=1"] == b"one"
+    # In the order of the files' names, whatever was sent first.
+    assert [name for _, name in reported] == [
+        "2-0-0-10-1.a1.lease.txt",
+        "2-0-0-10.a1.lease.txt",
+    ]
+
+
+def test_a_file_that_is_renamed_to_its_name_is_sent_at_once(tmp_path: Path) -> None:
+    _, _, early = run_slowly(
+        tmp_path,
+        {
+            1.0: lambda d: (d / "part.tmp").write_text("whole"),
+            4.5: lambda d: (d / "part.tmp").rename(d / "h1.txt"),
+            6.9: lambda d: None,
+        },
+    )
+    assert early == ["/store/h?e=1"]
+
+
+def test_a_file_that_grows_is_not_sent_before_the_end(tmp_path: Path) -> None:
+    steps = {float(s): lambda d, s=s: (d / "h1.txt").write_text("x" * s) for s in range(1, 30, 2)}
+    service, reported, early = run_slowly(tmp_path, steps)
+    assert (early, len(reported)) == ([], 1)
+    assert service.store["/store/h?e=1"] == b"x" * 29
+
+
+def test_a_file_that_changes_after_all_is_sent_again(tmp_path: Path) -> None:
+    service, reported, early = run_slowly(
+        tmp_path,
+        {
+            1.0: lambda d: (d / "h1.txt").write_text("not yet"),
+            20.0: lambda d: (d / "h1.txt").write_text("the whole of it"),
+            21.0: lambda d: None,
+        },
+    )
+    assert early == ["/store/h?e=1"]
+    assert reported == [("h", "2-0-0-10-1.a1.lease.txt")]
+    assert service.store["/store/h?e=1&n=1"] == b"the whole of it"
