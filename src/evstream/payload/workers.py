@@ -103,8 +103,9 @@ def is_single_threaded() -> bool:
 class Worker:
     """A worker as its parent sees it: a process number, a channel, the unit it is on."""
 
-    def __init__(self, pid: int, end: socket.socket, wait: Callable[[], int]) -> None:
+    def __init__(self, pid: int, end: socket.socket, wait: Callable[[], int], ready: bool) -> None:
         self.pid = pid
+        self.ready = ready
         self.channel = Channel(end)
         self.unit: str | None = None
         self.wait = wait
@@ -128,6 +129,7 @@ class Scatterer:
         self._start = start
         self._count = count
         self._idle_deaths = 0
+        self._said_ready = False
         self._waiting: deque[Message] = deque()
         self._selector = selectors.DefaultSelector()
 
@@ -136,7 +138,7 @@ class Scatterer:
         self._selector.register(self.channel, selectors.EVENT_READ)
         for _ in range(self._count):
             self._add_worker()
-        self.channel.send({"type": "ready", "units_max": self._count})
+        self._say_ready()
         clean = False
         try:
             while (ended := self._step()) is None:
@@ -183,6 +185,10 @@ class Scatterer:
             self._replace(worker)
             return
         for message in messages:
+            if message["type"] == "ready":
+                worker.ready = True
+                self._say_ready()
+                continue
             if message["type"] in ("done", "error"):
                 worker.unit = None
                 self._idle_deaths = 0
@@ -201,6 +207,12 @@ class Scatterer:
             self._say_failed(worker.unit, f"its worker {_how_it_ended(status)}")
         self._add_worker()
 
+    def _say_ready(self) -> None:
+        """Tell the pilot, once, that there is a worker which has initialised."""
+        if not self._said_ready and any(worker.ready for worker in self.workers):
+            self._said_ready = True
+            self.channel.send({"type": "ready", "units_max": self._count})
+
     def _say_failed(self, unit: str, reason: str) -> None:
         self.channel.send({"type": "error", "id": unit, "reason": reason})
 
@@ -213,7 +225,7 @@ class Scatterer:
         for worker in self.workers:
             if not self._waiting:
                 return
-            if worker.unit is None:
+            if worker.ready and worker.unit is None:
                 message = self._waiting.popleft()
                 worker.unit = message["id"]
                 # One that has just died is found out by its channel's end.
@@ -244,7 +256,7 @@ def _fork(scatterer: Scatterer) -> Worker:
             # Not by returning: what the parent has on its stack is the parent's.
             os._exit(status)
     theirs.close()
-    return Worker(pid, ours, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    return Worker(pid, ours, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), True)
 
 
 def _spawn(scatterer: Scatterer) -> Worker:
@@ -261,14 +273,16 @@ def _spawn(scatterer: Scatterer) -> Worker:
         child.join()
         return child.exitcode or 0
 
-    return Worker(child.pid, ours, wait)
+    return Worker(child.pid, ours, wait, False)
 
 
 def _initialise_and_work(end: socket.socket, pickled: bytes, parent: int) -> None:
     process, initialise = pickle.loads(pickled)  # noqa: S301 - from our own parent
     if initialise is not None:
         initialise()
-    work(Channel(end), process, parent)
+    channel = Channel(end)
+    channel.send({"type": "ready"})
+    work(channel, process, parent)
 
 
 def work(channel: Channel, process: Process, parent: int) -> None:

@@ -53,6 +53,8 @@ class Job:
     ----------
     ended : Future
         Its result, or why there is none.
+    given_at : float
+        When the process was given it, and after it has begun, when it began.
     refused : EvstreamError or None
         Why the process was told to give it up.
     """
@@ -302,6 +304,7 @@ class HostedProcess:
             raise PayloadError(f"the payload spoke of a unit {said.id!r} that it was not given")
         if isinstance(said, Running):
             job.begun, job.pid, job.cpu_begun = True, said.pid, said.cpu_s
+            job.given_at = self._heard_at
             return
         del self._jobs[job.id]
         job.spent(said.cpu_s)
