@@ -296,6 +296,26 @@ class LedgerMachine(RuleBasedStateMachine):
         if not really:
             self.ask(lambda: self.oracle.cancel_book(book), lambda ledger: ledger.cancel_book(book))
 
+    @rule(
+        book=st.sampled_from([*BOOKS, NO_BOOK]),
+        which=st.integers(0, 3),
+        cut=st.tuples(st.integers(-3, 45), st.integers(-3, 45)),
+        what=st.sampled_from(["redo", "discard"]),
+        whole=st.booleans(),
+    )
+    def take_back(
+        self, book: int, which: int, cut: tuple[int, int], what: str, whole: bool
+    ) -> None:
+        """Send intervals out again or withdraw them: of chunks, or wherever."""
+        start, stop = (0, 100) if whole else sorted(cut)
+        places = [(which, 100 * which + start, 100 * which + stop)]
+        if whole and which == 3:
+            places = [(chunk, 100 * chunk, 100 * chunk + 100) for chunk in range(5)]
+        self.ask(
+            lambda: getattr(self.oracle, what)(book, places, what),
+            lambda ledger: getattr(ledger, what)(book, places, what),
+        )
+
     @rule()
     def restart(self) -> None:
         self.runner.run(self.database.close())
@@ -343,6 +363,11 @@ class LedgerMachine(RuleBasedStateMachine):
         for book, sent, running, finished in self.rows(
             "SELECT book, sent, running, finished FROM book"
         ):
+            for state, column in ((4, "cancelled"), (5, "withdrawn"), (8, "fatal")):
+                assert self.rows(f"SELECT {column} FROM book WHERE book = {book}") == self.rows(
+                    "SELECT coalesce(sum(entry_stop - entry_start), 0)"
+                    f" FROM closed WHERE book = {book} AND state = {state}"
+                )
             sums = self.rows(
                 "SELECT coalesce(sum(iif(running, 0, entry_stop - entry_start)), 0),"
                 " coalesce(sum(iif(running, entry_stop - entry_start, 0)), 0)"

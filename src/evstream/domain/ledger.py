@@ -12,6 +12,7 @@ one book, its merges another. Work is leased as intervals; only what deviates fr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,6 +25,10 @@ COUNTED_KINDS = frozenset({"payload", "input", "output", "internal"})
 FINAL_KINDS = frozenset({"merge"})
 """Joining the same files once more would be refused once more: the first failure counts."""
 FAILURE_KINDS = COUNTED_KINDS | FINAL_KINDS | {"node", "lost"}
+RETRACTED = "retracted"
+"""Kind of an attempt that was committed and is no part of the result any more; ours alone."""
+NOT_REPORTED = frozenset({"lost", RETRACTED})
+"""Kinds of attempts whose end no worker has told."""
 
 
 SUSPECT_LOSSES = 3
@@ -254,7 +259,15 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ClosedInterval:
-    """Entries that will not be done: ``FATAL`` (set aside) or ``CANCELLED``."""
+    """Entries that will not be done.
+
+    Attributes
+    ----------
+    state : RangeState
+        ``FATAL`` (set aside), ``CANCELLED``, or ``DISCARDED`` (withdrawn).
+    attempt : int
+        The last one that any of them had; 0 if none.
+    """
 
     book: int
     chunk: int
@@ -262,6 +275,11 @@ class ClosedInterval:
     entry_stop: int
     state: RangeState
     error: str
+    attempt: int = 0
+
+
+Place = tuple[int, int, int]
+"""``(chunk, entry_start, entry_stop)`` of a book, half-open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +291,10 @@ class Progress:
     ranges_finished : int
         Commits; each part of a bisected range has its own.
     own_failures : int
-        Failed attempts that count against their ranges.
+        Failed attempts that counted against their ranges; since the task was opened
+        again, if it was. So do `bisections`.
+    withdrawn : int
+        Entries of inputs that were withdrawn.
     """
 
     entries: int = 0
@@ -292,14 +313,33 @@ class Progress:
     bytes_in: int = 0
     own_failures: int = 0
     bisections: int = 0
+    withdrawn: int = 0
 
     @property
     def ready(self) -> int:
         """Entries that wait to be claimed."""
-        held = self.sent + self.running + self.finished + self.fatal + self.cancelled
-        return self.entries - held
+        return self.entries - self.sent - self.running - self._ended
 
     @property
     def complete(self) -> bool:
-        """Whether every entry is finished, set aside or cancelled."""
-        return self.finished + self.fatal + self.cancelled == self.entries
+        """Whether every entry is finished, set aside, cancelled or withdrawn."""
+        return self._ended == self.entries
+
+    @property
+    def _ended(self) -> int:
+        return self.finished + self.fatal + self.cancelled + self.withdrawn
+
+
+def joined(pieces: Iterable[tuple[Place, int]]) -> list[tuple[Place, int]]:
+    """Return intervals with their attempts in order, those that adjoin as one.
+
+    The attempt is the highest one, so that no entry's ever repeats.
+    """
+    made: list[tuple[Place, int]] = []
+    for (chunk, start, stop), attempt in sorted(pieces):
+        before, last = made[-1] if made else ((-1, 0, 0), 0)
+        if (before[0], before[2]) == (chunk, start):
+            made[-1] = (chunk, before[1], stop), max(last, attempt)
+        else:
+            made.append(((chunk, start, stop), attempt))
+    return made

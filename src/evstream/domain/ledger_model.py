@@ -14,6 +14,8 @@ from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
     CANCELLED,
     COUNTED_KINDS,
+    NOT_REPORTED,
+    RETRACTED,
     SUSPECT_LOSSES,
     BookRules,
     ClosedInterval,
@@ -21,15 +23,19 @@ from evstream.domain.ledger import (
     FailedAttempt,
     Failure,
     LeasedInterval,
+    Place,
     Progress,
     RangeReport,
     RunningUnit,
     Success,
     aftermath,
+    joined,
 )
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.splitting import Chunk, count_units, units_end
 from evstream.domain.states import Answer, RangeState
+
+_WITHDRAWN = RangeState.DISCARDED
 
 
 @dataclass(slots=True)
@@ -57,6 +63,7 @@ class _Book:
     failed: list[FailedAttempt] = field(default_factory=list)
     closed: list[ClosedInterval] = field(default_factory=list)
     bisections: int = 0
+    forgiven: int = 0
 
 
 class LedgerModel:
@@ -259,7 +266,7 @@ class LedgerModel:
             book.commits if isinstance(report.outcome, Success) else book.failed
         )
         for item in past:
-            if isinstance(item, FailedAttempt) and item.failure.kind == "lost":
+            if isinstance(item, FailedAttempt) and item.failure.kind in NOT_REPORTED:
                 continue
             found = (
                 item.lease,
@@ -307,25 +314,14 @@ class LedgerModel:
         return None
 
     def _fail(self, book: _Book, row: LeasedInterval, failure: Failure) -> None:
-        book.failed.append(
-            FailedAttempt(
-                row.book,
-                row.chunk,
-                row.entry_start,
-                row.entry_stop,
-                row.attempt,
-                row.lease,
-                row.worker,
-                row.running,
-                failure,
-            )
-        )
+        book.failed.append(_ended(row, row.running, failure))
         after = aftermath(row, failure, book.rules, book.bisections)
         book.bisections += after.split_at is not None
         for start, stop in after.pieces(row):
             if after.error:
                 place = (row.book, row.chunk, start, stop)
-                book.closed.append(ClosedInterval(*place, RangeState.FATAL, after.error))
+                closed = ClosedInterval(*place, RangeState.FATAL, after.error, row.attempt)
+                book.closed.append(closed)
             else:
                 counts = (row.attempt + 1, after.failures, after.losses, after.bisected)
                 self._give_back(book.chunks[row.chunk], _Free(start, stop, *counts))
@@ -359,21 +355,94 @@ class LedgerModel:
     def cancel_book(self, number: int, reason: str = CANCELLED) -> None:
         """Close all that is not finished, with a reason; leases on it end."""
         book = self._book(number)
-        open_intervals: list[tuple[int, int, int]] = []
+        open_intervals: list[tuple[int, int, int, int]] = []
         for state in book.chunks.values():
             chunk = state.chunk.number
-            open_intervals += [(chunk, f.entry_start, f.entry_stop) for f in state.free]
+            open_intervals += [
+                (chunk, f.entry_start, f.entry_stop, f.attempt - 1) for f in state.free
+            ]
             state.free.clear()
             if state.high_water < state.chunk.entry_stop:
-                open_intervals.append((chunk, state.high_water, state.chunk.entry_stop))
+                open_intervals.append((chunk, state.high_water, state.chunk.entry_stop, 0))
                 state.high_water = state.chunk.entry_stop
         for row in [row for row in self._leases if row.book == number]:
             self._leases.remove(row)
-            open_intervals.append((row.chunk, row.entry_start, row.entry_stop))
-        for chunk, start, stop in sorted(open_intervals):
+            open_intervals.append((row.chunk, row.entry_start, row.entry_stop, row.attempt))
+        for chunk, start, stop, attempt in sorted(open_intervals):
             book.closed.append(
-                ClosedInterval(number, chunk, start, stop, RangeState.CANCELLED, reason)
+                ClosedInterval(number, chunk, start, stop, RangeState.CANCELLED, reason, attempt)
             )
+
+    def redo(self, number: int, places: Iterable[Place], reason: str) -> int:
+        """Send out again, with fresh counts, what lies wholly within intervals.
+
+        What was committed there is no part of the result any more; leases end. Returns
+        the number of entries that go out again.
+        """
+        book = self._book(number)
+        pieces = [
+            piece for place in places for piece in self._take_out(book, number, place, reason)
+        ]
+        for (chunk, start, stop), attempt in joined(pieces):
+            self._give_back(book.chunks[chunk], _Free(start, stop, attempt + 1))
+        book.bisections = 0
+        book.forgiven = self._own_failures(book)
+        return sum(stop - start for (_, start, stop), _ in pieces)
+
+    def discard(self, number: int, places: Iterable[Place], reason: str) -> int:
+        """Close as withdrawn what lies wholly within intervals, whatever has become of it.
+
+        Returns the number of entries that were not withdrawn before.
+        """
+        book = self._book(number)
+        known = sum(c.entry_stop - c.entry_start for c in book.closed if c.state is _WITHDRAWN)
+        pieces: list[tuple[Place, int]] = []
+        for place in places:
+            pieces += self._take_out(book, number, place, reason)
+            state = book.chunks.get(place[0])
+            if state and place[1] <= state.high_water < state.chunk.entry_stop <= place[2]:
+                pieces.append(((place[0], state.high_water, state.chunk.entry_stop), 0))
+                state.high_water = state.chunk.entry_stop
+        for place, attempt in joined(pieces):
+            book.closed.append(ClosedInterval(number, *place, _WITHDRAWN, reason, attempt))
+        now = sum(c.entry_stop - c.entry_start for c in book.closed if c.state is _WITHDRAWN)
+        return now - known
+
+    def _take_out(
+        self, book: _Book, number: int, place: Place, reason: str
+    ) -> list[tuple[Place, int]]:
+        """Take all but fresh entries out of an interval; return them with their last attempts."""
+        chunk, start, stop = place
+        if chunk not in book.chunks:
+            return []
+
+        def within(row: _Free | Commit | ClosedInterval | LeasedInterval) -> bool:
+            return start <= row.entry_start and row.entry_stop <= stop
+
+        at = (number, chunk)
+        commits = [row for row in book.commits if row.chunk == chunk and within(row)]
+        leases = [row for row in self.leases() if (row.book, row.chunk) == at and within(row)]
+        closed = [row for row in book.closed if row.chunk == chunk and within(row)]
+        for commit in sorted(commits, key=lambda row: row.entry_start):
+            book.commits.remove(commit)
+            spent = (commit.success.cpu_s, commit.success.wall_s)
+            book.failed.append(_ended(commit, True, Failure(RETRACTED, reason, "", *spent)))
+        for lease in leases:
+            self._leases.remove(lease)
+            lost = Failure("lost", reason, cpu_s=lease.cpu_s)
+            book.failed.append(_ended(lease, lease.running, lost))
+        for item in closed:
+            book.closed.remove(item)
+        taken: list[Commit | LeasedInterval | ClosedInterval] = [*commits, *leases, *closed]
+        pieces = [((chunk, row.entry_start, row.entry_stop), row.attempt) for row in taken]
+        for free in list(filter(within, book.chunks[chunk].free)):
+            book.chunks[chunk].free.remove(free)
+            pieces.append(((chunk, free.entry_start, free.entry_stop), free.attempt - 1))
+        return pieces
+
+    @staticmethod
+    def _own_failures(book: _Book) -> int:
+        return sum(item.failure.kind in COUNTED_KINDS for item in book.failed)
 
     def _book(self, number: int) -> _Book:
         if number not in self._books:
@@ -384,7 +453,7 @@ class LedgerModel:
         """Return entries by state, and sums."""
         book = self._book(number)
         leased = [row for row in self._leases if row.book == number]
-        closed = dict.fromkeys((RangeState.FATAL, RangeState.CANCELLED), 0)
+        closed = dict.fromkeys((RangeState.FATAL, RangeState.CANCELLED, _WITHDRAWN), 0)
         for item in book.closed:
             closed[item.state] += item.entry_stop - item.entry_start
         step = book.rules.events_per_range
@@ -407,8 +476,9 @@ class LedgerModel:
             lost_cpu_s=sum(item.failure.cpu_s for item in book.failed),
             wall_s=sum(c.success.wall_s for c in book.commits),
             bytes_in=sum(c.success.bytes_in for c in book.commits),
-            own_failures=sum(item.failure.kind in COUNTED_KINDS for item in book.failed),
+            own_failures=self._own_failures(book) - book.forgiven,
             bisections=book.bisections,
+            withdrawn=closed[_WITHDRAWN],
         )
 
     def commits(self, number: int) -> list[Commit]:
@@ -438,3 +508,8 @@ class LedgerModel:
     def leases(self) -> list[LeasedInterval]:
         """Return every leased interval."""
         return sorted(self._leases, key=lambda row: (row.book, row.chunk, row.entry_start))
+
+
+def _ended(row: LeasedInterval | Commit, running: bool, failure: Failure) -> FailedAttempt:
+    place = (row.book, row.chunk, row.entry_start, row.entry_stop)
+    return FailedAttempt(*place, row.attempt, row.lease, row.worker, running, failure)

@@ -13,6 +13,7 @@ from evstream.domain.ledger import (
     Commit,
     FailedAttempt,
     LeasedInterval,
+    Place,
     Progress,
     RangeReport,
     RunningUnit,
@@ -95,6 +96,23 @@ class Ledger(Protocol):
 
     async def cancel_book(self, book: int, reason: str = CANCELLED) -> None:
         """Close all that is not finished, with a reason; leases on it end."""
+        ...
+
+    async def redo(self, book: int, places: Sequence[Place], reason: str) -> int:
+        """Send out again, with fresh counts, what lies wholly within intervals.
+
+        What was committed there is no part of the result any more; leases end, and their
+        late reports are superseded. Returns the number of entries that go out again;
+        those that nobody has claimed yet go out anyway, and do not count.
+        """
+        ...
+
+    async def discard(self, book: int, places: Sequence[Place], reason: str) -> int:
+        """Close as withdrawn what lies wholly within intervals, whatever became of it.
+
+        Returns the number of entries that were not withdrawn before. Fresh entries are
+        withdrawn where an interval holds all of a chunk's.
+        """
         ...
 
     async def progress(self, book: int) -> Progress:

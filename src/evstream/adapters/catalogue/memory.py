@@ -17,6 +17,7 @@ from evstream.domain.ledger import (
     Commit,
     FailedAttempt,
     LeasedInterval,
+    Place,
     Progress,
     RangeReport,
     RunningUnit,
@@ -89,6 +90,14 @@ class MemoryLedger:
     async def cancel_book(self, book: int, reason: str = CANCELLED) -> None:
         """Close all that is not finished, with a reason; leases on it end."""
         self._model.cancel_book(book, reason)
+
+    async def redo(self, book: int, places: Sequence[Place], reason: str) -> int:
+        """Send out again, with fresh counts, what lies wholly within intervals."""
+        return self._model.redo(book, places, reason)
+
+    async def discard(self, book: int, places: Sequence[Place], reason: str) -> int:
+        """Close as withdrawn what lies wholly within intervals."""
+        return self._model.discard(book, places, reason)
 
     async def progress(self, book: int) -> Progress:
         """Return entries by state, and sums over attempts."""

@@ -15,6 +15,8 @@
 --        │     none left, more than one entry           → free in two halves, bisected = 1
 --        │     none left                                → closed, state 8 (fatal)
 --   any but done ── cancel ──                           → closed, state 4 (cancelled)
+--   any ── withdrawn ──                                 → closed, state 5 (discarded)
+--   any ── sent out again ──                            → free, the next attempt
 --
 -- At every commit the intervals of done, lease, free and closed, and what lies at or
 -- above the high-water mark, partition the chunk. Deleting its lease row is what makes
@@ -35,6 +37,7 @@ CREATE TABLE book (
     finished INTEGER NOT NULL DEFAULT 0,
     fatal INTEGER NOT NULL DEFAULT 0,
     cancelled INTEGER NOT NULL DEFAULT 0,
+    withdrawn INTEGER NOT NULL DEFAULT 0,
     ranges_finished INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     failed_attempts INTEGER NOT NULL DEFAULT 0,
@@ -43,7 +46,7 @@ CREATE TABLE book (
     wall_s REAL NOT NULL DEFAULT 0,
     bytes_in INTEGER NOT NULL DEFAULT 0,
     own_failures INTEGER NOT NULL DEFAULT 0,
-    CHECK (sent + running + finished + fatal + cancelled <= entries)
+    CHECK (sent + running + finished + fatal + cancelled + withdrawn <= entries)
 ) STRICT;
 
 CREATE TABLE chunk (
@@ -124,7 +127,7 @@ CREATE TABLE failed (
     lease TEXT NOT NULL,
     worker TEXT NOT NULL,
     running INTEGER NOT NULL,
-    kind TEXT NOT NULL,         -- payload, input, output, internal, merge, node, lost
+    kind TEXT NOT NULL,         -- payload, input, output, internal, merge, node, lost, retracted
     error TEXT NOT NULL,
     log TEXT NOT NULL,
     cpu_s REAL NOT NULL,
@@ -139,8 +142,9 @@ CREATE TABLE closed (
     chunk INTEGER NOT NULL,
     entry_start INTEGER NOT NULL,
     entry_stop INTEGER NOT NULL,
-    state INTEGER NOT NULL CHECK (state IN (4, 8)),
+    state INTEGER NOT NULL CHECK (state IN (4, 5, 8)),
     error TEXT NOT NULL,
+    attempt INTEGER NOT NULL,   -- the last one that any of the entries had; 0 if none
     PRIMARY KEY (book, chunk, entry_start)
 ) STRICT, WITHOUT ROWID;
 
@@ -169,6 +173,17 @@ CREATE TRIGGER done_counts AFTER INSERT ON done BEGIN
     WHERE book = new.book;
 END;
 
+CREATE TRIGGER done_counts_out AFTER DELETE ON done BEGIN
+    UPDATE book SET
+        finished = finished - old.entry_stop + old.entry_start,
+        ranges_finished = ranges_finished - 1,
+        attempts = attempts - 1,
+        cpu_s = cpu_s - old.cpu_s,
+        wall_s = wall_s - old.wall_s,
+        bytes_in = bytes_in - old.bytes_in
+    WHERE book = old.book;
+END;
+
 -- An attempt that never began is history too, but no attempt at the range.
 CREATE TRIGGER failed_counts AFTER INSERT ON failed BEGIN
     UPDATE book SET
@@ -183,8 +198,17 @@ END;
 CREATE TRIGGER closed_counts AFTER INSERT ON closed BEGIN
     UPDATE book SET
         fatal = fatal + iif(new.state = 8, new.entry_stop - new.entry_start, 0),
-        cancelled = cancelled + iif(new.state = 4, new.entry_stop - new.entry_start, 0)
+        cancelled = cancelled + iif(new.state = 4, new.entry_stop - new.entry_start, 0),
+        withdrawn = withdrawn + iif(new.state = 5, new.entry_stop - new.entry_start, 0)
     WHERE book = new.book;
+END;
+
+CREATE TRIGGER closed_counts_out AFTER DELETE ON closed BEGIN
+    UPDATE book SET
+        fatal = fatal - iif(old.state = 8, old.entry_stop - old.entry_start, 0),
+        cancelled = cancelled - iif(old.state = 4, old.entry_stop - old.entry_start, 0),
+        withdrawn = withdrawn - iif(old.state = 5, old.entry_stop - old.entry_start, 0)
+    WHERE book = old.book;
 END;
 
 CREATE TABLE dataset (

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from evstream.adapters.catalogue.owner import Owner
+from evstream.adapters.catalogue.sqlite_reopening import discard, redo
 from evstream.adapters.catalogue.sqlite_transitions import (
     add_chunks,
     cancel,
@@ -32,6 +33,7 @@ from evstream.domain.ledger import (
     FailedAttempt,
     Failure,
     LeasedInterval,
+    Place,
     Progress,
     RangeReport,
     RunningUnit,
@@ -48,7 +50,7 @@ def _progress(db: sqlite3.Connection, book: int) -> Progress:
     row = db.execute(
         "SELECT entries, sent, running, finished, fatal, cancelled, ranges, ranges_finished,"
         " attempts, failed_attempts, cpu_s, lost_cpu_s, wall_s, bytes_in, own_failures,"
-        " bisections"
+        " bisections, withdrawn"
         " FROM book WHERE book = ?",
         (book,),
     ).fetchone()
@@ -69,7 +71,7 @@ _COMMIT_SELECT = (
     "SELECT chunk, entry_start, entry_stop, attempt, lease, worker,"
     " outputs, cpu_s, wall_s, bytes_in FROM done"
 )
-_CLOSED_SELECT = "SELECT chunk, entry_start, entry_stop, state, error FROM closed"
+_CLOSED_SELECT = "SELECT chunk, entry_start, entry_stop, state, error, attempt FROM closed"
 _IN_ORDER = "WHERE book = ? ORDER BY chunk, entry_start"
 
 
@@ -100,8 +102,8 @@ def _closed(db: sqlite3.Connection, book: int) -> list[ClosedInterval]:
 
 def _to_closed(book: int, rows: Iterable[tuple[Any, ...]]) -> list[ClosedInterval]:
     return [
-        ClosedInterval(book, chunk, start, stop, RangeState(state), error)
-        for chunk, start, stop, state, error in rows
+        ClosedInterval(book, chunk, start, stop, RangeState(state), error, attempt)
+        for chunk, start, stop, state, error, attempt in rows
     ]
 
 
@@ -207,6 +209,14 @@ class SqliteLedger:
     async def cancel_book(self, book: int, reason: str = CANCELLED) -> None:
         """Close all that is not finished, with a reason; leases on it end."""
         await self._owner.run(lambda db: cancel(db, book, reason))
+
+    async def redo(self, book: int, places: Sequence[Place], reason: str) -> int:
+        """Send out again, with fresh counts, what lies wholly within intervals."""
+        return await self._owner.run(lambda db: redo(db, book, places, reason))
+
+    async def discard(self, book: int, places: Sequence[Place], reason: str) -> int:
+        """Close as withdrawn what lies wholly within intervals."""
+        return await self._owner.run(lambda db: discard(db, book, places, reason))
 
     async def progress(self, book: int) -> Progress:
         """Return entries by state, and sums over attempts."""

@@ -88,18 +88,18 @@ _READY_BOOKS = f"""
                 WHERE free.book = value AND {_IS_PART})
     FROM json_each(?)"""
 _HOLDS_SUSPECT = f"SELECT 1 FROM lease WHERE worker = ? AND {_IS_SUSPECT} LIMIT 1"
-_INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_DONE = """
     INSERT INTO done (book, chunk, entry_start, entry_stop, attempt, lease, worker,
         outputs, cpu_s, wall_s, bytes_in)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_INSERT_FAILED = """
+INSERT_FAILED = """
     INSERT INTO failed (book, chunk, entry_start, entry_stop, attempt, lease, worker,
         running, kind, error, log, cpu_s, wall_s)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_INSERT_CLOSED = """
-    INSERT INTO closed (book, chunk, entry_start, entry_stop, state, error)
-    VALUES (?, ?, ?, ?, ?, ?)"""
+INSERT_CLOSED = """
+    INSERT INTO closed (book, chunk, entry_start, entry_stop, state, error, attempt)
+    VALUES (?, ?, ?, ?, ?, ?, ?)"""
 _WAS_DONE = """
     SELECT 1 FROM done
     WHERE book = :book AND chunk = :chunk AND entry_start = :start AND entry_stop = :stop
@@ -107,7 +107,7 @@ _WAS_DONE = """
 _WAS_FAILED = """
     SELECT 1 FROM failed
     WHERE book = :book AND chunk = :chunk AND entry_start = :start AND entry_stop = :stop
-      AND attempt = :attempt AND lease = :lease AND kind <> 'lost'"""
+      AND attempt = :attempt AND lease = :lease AND kind NOT IN ('lost', 'retracted')"""
 
 
 def to_microseconds(time: datetime) -> int:
@@ -267,7 +267,7 @@ def _cut(db: sqlite3.Connection, row: tuple[Any, ...], units: int, fresh: bool) 
             (book, chunk, start),
         )
         if end < stop:
-            db.execute(_INSERT_FREE, (book, chunk, end, stop, *counts))
+            db.execute(INSERT_FREE, (book, chunk, end, stop, *counts))
     return end
 
 
@@ -388,13 +388,13 @@ def _fail(db: sqlite3.Connection, ended: Sequence[tuple[LeasedInterval, Failure]
         for start, stop in after.pieces(row):
             place = (row.book, row.chunk, start, stop)
             if after.error:
-                closed.append((*place, int(RangeState.FATAL), after.error))
+                closed.append((*place, int(RangeState.FATAL), after.error, row.attempt))
             else:
                 counts = (after.failures, after.losses, after.bisected)
                 free.append((*place, row.attempt + 1, *counts))
-    db.executemany(_INSERT_FAILED, (_to_failed_row(row, failure) for row, failure in ended))
-    db.executemany(_INSERT_CLOSED, closed)
-    db.executemany(_INSERT_FREE, free)
+    db.executemany(INSERT_FAILED, (_to_failed_row(row, failure) for row, failure in ended))
+    db.executemany(INSERT_CLOSED, closed)
+    db.executemany(INSERT_FREE, free)
     db.executemany(
         "UPDATE book SET bisections = ? WHERE book = ?",
         ((made, book) for book, made in bisections.items()),
@@ -446,10 +446,10 @@ def cancel(db: sqlite3.Connection, book: int, reason: str) -> None:
     """Close all of a book that is not finished."""
     require_book(db, book)
     taken = (
-        "DELETE FROM free WHERE book = ? RETURNING chunk, entry_start, entry_stop",
-        "SELECT chunk, high_water, entry_stop FROM chunk INDEXED BY chunk_fresh"
+        "DELETE FROM free WHERE book = ? RETURNING chunk, entry_start, entry_stop, attempt - 1",
+        "SELECT chunk, high_water, entry_stop, 0 FROM chunk INDEXED BY chunk_fresh"
         " WHERE book = ? AND high_water < entry_stop",
-        "DELETE FROM lease WHERE book = ? RETURNING chunk, entry_start, entry_stop",
+        "DELETE FROM lease WHERE book = ? RETURNING chunk, entry_start, entry_stop, attempt",
     )
     intervals = sorted(row for statement in taken for row in db.execute(statement, (book,)))
     db.execute(
@@ -458,8 +458,11 @@ def cancel(db: sqlite3.Connection, book: int, reason: str) -> None:
         (book,),
     )
     db.executemany(
-        _INSERT_CLOSED,
-        ((book, *place, int(RangeState.CANCELLED), reason) for place in intervals),
+        INSERT_CLOSED,
+        (
+            (book, *place, int(RangeState.CANCELLED), reason, attempt)
+            for *place, attempt in intervals
+        ),
     )
 
 

@@ -69,7 +69,7 @@ def running_unit(held: LeasedInterval, cpu_s: float = 0.0) -> RunningUnit:
     return RunningUnit(held.book, held.chunk, held.entry_start, held.entry_stop, cpu_s)
 
 
-class LedgerContract(Suite):
+class LeasesContract(Suite):
     """Override `open_ledger`; set ``durable = False`` for a ledger that forgets."""
 
     durable: ClassVar[bool] = True
@@ -269,7 +269,7 @@ class LedgerContract(Suite):
             (held,) = await self.claim(ledger, 1, LeaseId(f"try-{number}"))
             await ledger.report_ranges([report_on(held, CRASH)])
         assert await ledger.closed(BOOK) == [
-            ClosedInterval(BOOK, 0, 0, 10, RangeState.FATAL, "exit 1")
+            ClosedInterval(BOOK, 0, 0, 10, RangeState.FATAL, "exit 1", RULES.failures_max)
         ]
         assert spans(await self.claim(ledger)) == [(0, 10, 20)]
 
@@ -362,7 +362,7 @@ class LedgerContract(Suite):
         (held,) = await self.claim(ledger)
         await ledger.report_ranges([report_on(held, Failure("merge", "other branches"))])
         assert await ledger.closed(BOOK) == [
-            ClosedInterval(BOOK, 0, 0, 10, RangeState.FATAL, "other branches")
+            ClosedInterval(BOOK, 0, 0, 10, RangeState.FATAL, "other branches", 1)
         ]
 
     async def test_what_is_lost_often_while_it_runs_is_set_aside(self, ledger: Ledger) -> None:

@@ -1,0 +1,100 @@
+"""Taking back what was done: intervals that go out again, or leave the task, on SQLite.
+
+`evstream.domain.ledger_model.LedgerModel` says what each means.
+"""
+
+# ruff: noqa: S608 - only this module's own lists of columns are put into statements
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from evstream.adapters.catalogue.sqlite_transitions import (
+    INSERT_CLOSED,
+    INSERT_FAILED,
+    INSERT_FREE,
+    require_book,
+)
+from evstream.domain.ledger import RETRACTED, Place, joined
+from evstream.domain.states import RangeState
+
+_WITHIN = "WHERE book = :book AND chunk = :chunk AND entry_start >= :start AND entry_stop <= :stop"
+_TAKE_DONE = (
+    f"DELETE FROM done {_WITHIN} RETURNING entry_start, entry_stop, attempt, lease, worker,"
+    " 1, cpu_s, wall_s"
+)
+_TAKE_LEASED = (
+    f"DELETE FROM lease {_WITHIN} RETURNING entry_start, entry_stop, attempt, lease, worker,"
+    " running, cpu_s, 0.0"
+)
+_TAKE_CLOSED = f"DELETE FROM closed {_WITHIN} RETURNING entry_start, entry_stop, attempt"
+_TAKE_FREE = f"DELETE FROM free {_WITHIN} RETURNING entry_start, entry_stop, attempt - 1"
+_TAKE_FRESH = """
+    UPDATE chunk SET high_water = entry_stop
+    WHERE book = :book AND chunk = :chunk AND high_water < entry_stop
+      AND :start <= high_water AND entry_stop <= :stop"""
+
+
+def redo(db: sqlite3.Connection, book: int, places: Iterable[Place], reason: str) -> int:
+    """Send out again, with fresh counts, what lies wholly within intervals."""
+    require_book(db, book)
+    pieces = [piece for place in places for piece in _take_out(db, book, place, reason)]
+    db.executemany(
+        INSERT_FREE,
+        ((book, *place, attempt + 1, 0, 0, False) for place, attempt in joined(pieces)),
+    )
+    db.execute("UPDATE book SET bisections = 0, own_failures = 0 WHERE book = ?", (book,))
+    return sum(stop - start for (_, start, stop), _ in pieces)
+
+
+def discard(db: sqlite3.Connection, book: int, places: Iterable[Place], reason: str) -> int:
+    """Close as withdrawn what lies wholly within intervals, whatever has become of it."""
+    require_book(db, book)
+    before = _withdrawn(db, book)
+    pieces: list[tuple[Place, int]] = []
+    for place in places:
+        pieces += _take_out(db, book, place, reason)
+        pieces += _take_fresh(db, book, place)
+    state = int(RangeState.DISCARDED)
+    db.executemany(
+        INSERT_CLOSED,
+        ((book, *place, state, reason, attempt) for place, attempt in joined(pieces)),
+    )
+    return _withdrawn(db, book) - before
+
+
+def _withdrawn(db: sqlite3.Connection, book: int) -> int:
+    withdrawn: int
+    (withdrawn,) = db.execute("SELECT withdrawn FROM book WHERE book = ?", (book,)).fetchone()
+    return withdrawn
+
+
+def _take_out(
+    db: sqlite3.Connection, book: int, place: Place, reason: str
+) -> list[tuple[Place, int]]:
+    """Take all but fresh entries out of an interval; return them with their last attempts."""
+    chunk, start, stop = place
+    values = {"book": book, "chunk": chunk, "start": start, "stop": stop}
+    pieces: list[tuple[Place, int]] = []
+    for statement, kind in ((_TAKE_DONE, RETRACTED), (_TAKE_LEASED, "lost")):
+        for row in sorted(db.execute(statement, values).fetchall()):
+            *interval, attempt, lease, worker, running, cpu_s, wall_s = row
+            held = (book, chunk, *interval, attempt, lease, worker, running)
+            db.execute(INSERT_FAILED, (*held, kind, reason, "", cpu_s, wall_s))
+            pieces.append(((chunk, *interval), attempt))
+    for statement in (_TAKE_CLOSED, _TAKE_FREE):
+        rows = db.execute(statement, values).fetchall()
+        pieces += [((chunk, first, last), attempt) for first, last, attempt in rows]
+    return pieces
+
+
+def _take_fresh(db: sqlite3.Connection, book: int, place: Place) -> list[tuple[Place, int]]:
+    """Take the entries that nobody has claimed yet, if the interval holds all of them."""
+    chunk, start, stop = place
+    values = {"book": book, "chunk": chunk, "start": start, "stop": stop}
+    found = db.execute(
+        "SELECT high_water, entry_stop FROM chunk WHERE book = :book AND chunk = :chunk", values
+    ).fetchone()
+    taken = db.execute(_TAKE_FRESH, values).rowcount
+    return [((chunk, *found), 0)] if taken else []

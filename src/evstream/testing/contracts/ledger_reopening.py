@@ -1,0 +1,127 @@
+"""The contract of a ledger, continued: work that is taken back."""
+
+from __future__ import annotations
+
+import pytest
+
+from evstream.domain.errors import NotFoundError
+from evstream.domain.ledger import ClosedInterval, Place
+from evstream.domain.states import Answer, RangeState
+from evstream.ports.ledger import Ledger
+from evstream.testing.contracts.ledger import (
+    ANNE,
+    BOB,
+    BOOK,
+    CRASH,
+    DURATION,
+    FIRST,
+    RULES,
+    SECOND,
+    SUCCESS,
+    THIRD,
+    LeasesContract,
+    report_on,
+    spans,
+)
+
+FIRST_FILE, SECOND_FILE = (0, 0, 25), (1, 100, 120)
+
+
+class LedgerContract(LeasesContract):
+    """All of the contract; override `open_ledger`."""
+
+    async def work(self, ledger: Ledger) -> None:
+        """Leave entries 0 to 10 done, 10 to 20 set aside, 20 to 25 and 100 to 110 leased."""
+        (held,) = await self.claim(ledger, 1)
+        await ledger.report_ranges([report_on(held)])
+        for number in range(RULES.failures_max):
+            (held,) = await self.claim(ledger, 1, FIRST if number else SECOND, BOB)
+            await ledger.report_ranges([report_on(held, CRASH)])
+        assert spans(await self.claim(ledger, 2, THIRD)) == [(0, 20, 25), (1, 100, 110)]
+
+    async def test_what_is_redone_goes_out_with_its_next_attempt(self, ledger: Ledger) -> None:
+        await self.work(ledger)
+        done, (late, _) = await ledger.commits(BOOK), await ledger.leases()
+        assert await ledger.redo(BOOK, [FIRST_FILE], "reprocessed") == 25
+        assert (await ledger.commits(BOOK), await ledger.closed(BOOK)) == ([], [])
+        progress = await ledger.progress(BOOK)
+        assert (progress.finished, progress.fatal, progress.ready) == (0, 0, 35)
+        assert (progress.own_failures, progress.ranges_finished) == (0, 0)
+        assert progress.attempts == progress.failed_attempts == 3
+        assert (progress.cpu_s, progress.wall_s, progress.bytes_in) == (0.0, 0.0, 0)
+        assert progress.lost_cpu_s == SUCCESS.cpu_s + 2 * CRASH.cpu_s
+        (again,) = await self.claim(ledger, 3, FIRST, BOB)
+        assert (again.entry_start, again.entry_stop) == (0, 25)
+        assert (again.attempt, again.failures, again.losses) == (RULES.failures_max + 1, 0, 0)
+        assert done[0].attempt < again.attempt
+        assert await ledger.report_ranges([report_on(late)]) == [Answer.SUPERSEDED]
+        kinds = [(f.failure.kind, f.failure.error) for f in await ledger.failed_attempts(BOOK)]
+        assert kinds[2:] == [("retracted", "reprocessed"), ("lost", "reprocessed")]
+
+    async def test_a_report_on_what_was_taken_back_is_superseded(self, ledger: Ledger) -> None:
+        (held,) = await self.claim(ledger)
+        word = report_on(held)
+        await ledger.report_ranges([word])
+        await ledger.redo(BOOK, [FIRST_FILE], "reprocessed")
+        assert await ledger.report_ranges([word, report_on(held, CRASH)]) == [
+            Answer.SUPERSEDED,
+            Answer.SUPERSEDED,
+        ]
+        assert await ledger.commits(BOOK) == []
+
+    async def test_only_what_lies_wholly_within_is_taken(self, ledger: Ledger) -> None:
+        await self.work(ledger)
+        assert await ledger.redo(BOOK, [(0, 5, 20), (7, 0, 99)], "again") == 10
+        (commit,) = await ledger.commits(BOOK)
+        assert (commit.entry_start, commit.entry_stop) == (0, 10)
+        assert await ledger.closed(BOOK) == []
+        assert spans(await self.claim(ledger, 1, FIRST, BOB)) == [(0, 10, 20)]
+
+    async def test_what_was_cancelled_can_be_redone(self, ledger: Ledger) -> None:
+        await self.work(ledger)
+        await ledger.cancel_book(BOOK, "stopped")
+        cancelled = [c for c in await ledger.closed(BOOK) if c.state is RangeState.CANCELLED]
+        assert [(c.entry_start, c.entry_stop, c.error, c.attempt) for c in cancelled] == [
+            (20, 25, "stopped", 1),
+            (100, 110, "stopped", 1),
+            (110, 120, "stopped", 0),
+        ]
+        places = [(c.chunk, c.entry_start, c.entry_stop) for c in cancelled]
+        assert await ledger.redo(BOOK, places, "again") == 25
+        rows = await self.claim(ledger, 9, FIRST, BOB)
+        assert [(r.entry_start, r.entry_stop, r.attempt) for r in rows] == [
+            (20, 25, 2),
+            (100, 120, 2),
+        ]
+
+    async def test_a_withdrawn_file_is_closed_whatever_became_of_it(self, ledger: Ledger) -> None:
+        await self.work(ledger)
+        (first, second) = await ledger.leases()
+        assert await ledger.discard(BOOK, [FIRST_FILE, SECOND_FILE], "withdrawn") == 45
+        assert await ledger.closed(BOOK) == [
+            ClosedInterval(BOOK, 0, 0, 25, RangeState.DISCARDED, "withdrawn", 2),
+            ClosedInterval(BOOK, 1, 100, 120, RangeState.DISCARDED, "withdrawn", 1),
+        ]
+        progress = await ledger.progress(BOOK)
+        assert (progress.withdrawn, progress.complete, progress.ready) == (45, True, 0)
+        assert (progress.finished, progress.fatal, progress.sent) == (0, 0, 0)
+        assert (await ledger.leases(), await ledger.commits(BOOK)) == ([], [])
+        late = [report_on(first), report_on(second)]
+        assert await ledger.report_ranges(late) == [Answer.SUPERSEDED] * 2
+        assert await self.claim(ledger, 9, FIRST, BOB) == []
+        assert await ledger.discard(BOOK, [FIRST_FILE], "withdrawn") == 0
+
+    async def test_a_withdrawn_file_leaves_the_others_alone(self, ledger: Ledger) -> None:
+        await self.work(ledger)
+        assert await ledger.discard(BOOK, [SECOND_FILE], "withdrawn") == 20
+        progress = await ledger.progress(BOOK)
+        assert (progress.finished, progress.fatal, progress.sent) == (10, 10, 5)
+        assert spans(await ledger.leases()) == [(0, 20, 25)]
+        assert await ledger.renew_lease(THIRD, ANNE, DURATION) == await ledger.leases()
+
+    @pytest.mark.parametrize("places", [[], [FIRST_FILE]])
+    async def test_no_unknown_book_is_taken_back(self, ledger: Ledger, places: list[Place]) -> None:
+        with pytest.raises(NotFoundError):
+            await ledger.redo(99, places, "")
+        with pytest.raises(NotFoundError):
+            await ledger.discard(99, places, "")
