@@ -34,7 +34,18 @@ from evstream.domain.errors import ConfigError, LimitError
 from evstream.domain.names import WorkerId
 from evstream.edge import Products
 from evstream.edge.sources import Sources
-from evstream.head import Claims, Datasets, Finishing, Merging, Reports, Slices, Sweeping, Tasks
+from evstream.head import (
+    Claims,
+    Datasets,
+    Finishing,
+    Merging,
+    Reopening,
+    Reports,
+    Slices,
+    Sweeping,
+    Tasks,
+    Turns,
+)
 from evstream.head.plans import Planner
 from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import (
@@ -100,9 +111,11 @@ class Application:
         planner = Planner(signer, timedelta(seconds=settings.url_life_s))
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
-        merging = Merging(catalogue, ledger, planner, settings.merge_inputs_max)
-        self._finishing = Finishing(catalogue, ledger, merging, receipt_signer, parts.offload)
-        self._sweeping = Sweeping(catalogue, ledger, parts.store)
+        turns, merging = Turns(), Merging(catalogue, ledger, planner, settings.merge_inputs_max)
+        self._finishing = Finishing(
+            catalogue, ledger, merging, receipt_signer, parts.offload, turns
+        )
+        self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
         self._products = Products(catalogue, Sources(parts.opener, parts.formats), parts.offload)
         services = Services(
             catalogue=catalogue,
@@ -111,6 +124,7 @@ class Application:
             claims=Claims(catalogue, ledger, planner, merging),
             reports=Reports(catalogue, ledger, parts.store, self._finishing.nudge),
             finishing=self._finishing,
+            reopening=Reopening(catalogue, ledger, merging, turns, self._finishing.nudge),
             slices=Slices(catalogue, planner, parts.formats),
             products=self._products,
             store=parts.store,

@@ -87,6 +87,17 @@ def test_a_task_with_too_much_set_aside_stops(files: dict[str, bytes]) -> None:
     assert outcome.committed > 0, outcome
 
 
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_what_is_taken_back_is_done_once_all_the_same(seed: int, files: dict[str, bytes]) -> None:
+    poison = frozenset({(seed % 2, 7 * seed)})
+    meddled = Scenario(poisoned=0.02, poison=poison, interventions=6, merge=seed % 4 > 0)
+    outcome = simulate(seed, files, meddled)
+    assert outcome.interventions, outcome
+    assert outcome.committed + outcome.set_aside + outcome.withdrawn == outcome.events, outcome
+    if not outcome.committed:
+        assert outcome.state in (TaskState.ABORTED, TaskState.FAILED), outcome
+
+
 def _caught(files: dict[str, bytes]) -> Exception | None:
     """Return what the simulator says of a broken ledger within a few seeds."""
     # Leases much shorter than the delays, so that reports come late.

@@ -82,6 +82,29 @@ class Service:
         """Cancel a task; what is committed stays."""
         return await self._connection.call("POST", f"/v1/tasks/{task}/cancel", m.TaskView)
 
+    async def pause(self, task: int) -> m.TaskView:
+        """Hand out nothing more of a task; what runs is accepted."""
+        return await self._connection.call("POST", f"/v1/tasks/{task}/pause", m.TaskView)
+
+    async def resume(self, task: int) -> m.TaskView:
+        """Let a paused task go on."""
+        return await self._connection.call("POST", f"/v1/tasks/{task}/resume", m.TaskView)
+
+    async def retry(self, task: int, *, failed_only: bool = False) -> m.TaskView:
+        """Send out again what was set aside, and what was cancelled."""
+        wanted = m.RetryRequest(failed_only)
+        return await self._connection.call("POST", f"/v1/tasks/{task}/retry", m.TaskView, wanted)
+
+    async def reprocess(self, task: int, file: str) -> m.TaskView:
+        """Do all of a file again; what was made from it is no part of the result."""
+        path, wanted = f"/v1/tasks/{task}/reprocess", m.FileRequest(file)
+        return await self._connection.call("POST", path, m.TaskView, wanted)
+
+    async def withdraw(self, task: int, file: str) -> m.TaskView:
+        """Take a file out of a task, with everything made from it."""
+        path, wanted = f"/v1/tasks/{task}/withdraw", m.FileRequest(file)
+        return await self._connection.call("POST", path, m.TaskView, wanted)
+
     async def failures(self, task: int) -> list[m.FailureView]:
         """Return the attempts of a task that came to nothing."""
         return await self._connection.call("GET", f"/v1/tasks/{task}/failures", list[m.FailureView])

@@ -277,6 +277,11 @@ class ClosedInterval:
     error: str
     attempt: int = 0
 
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it was taken out of the book, rather than not come to an end."""
+        return self.state is RangeState.DISCARDED
+
 
 Place = tuple[int, int, int]
 """``(chunk, entry_start, entry_stop)`` of a book, half-open."""

@@ -250,9 +250,11 @@ def check_ledger(receipt: dict[str, Any]) -> str:
     except (KeyError, TypeError, IndexError, ValueError, AttributeError, LimitError) as error:
         raise VerificationError(f"the receipt is damaged: {error!r}") from error
     committed = receipt["counts"]["committed"]
+    withdrawn = bool(receipt.get("withdrawn"))
+    others = "set aside, cancelled or withdrawn" if withdrawn else "set aside or cancelled"
     return (
         f"{events} events asked for, {committed} committed once in {len(receipt['commits'])} "
-        f"ranges, {events - committed} set aside or cancelled, none missing, none doubled"
+        f"ranges, {events - committed} {others}, none missing, none doubled"
     )
 
 
@@ -278,10 +280,12 @@ def _check_counts(receipt: dict[str, Any], events: int) -> None:
     counts, commits = receipt["counts"], receipt["commits"]
     sums = {"events": events, "committed": _entries(commits), "ranges_committed": len(commits)}
     sums |= {name: _entries(receipt[name]) for name in ("set_aside", "cancelled")}
+    sums["withdrawn"] = _entries(receipt.get("withdrawn", []))
     sums["ranges"] = _ranges(receipt)
     sums["bytes_of_source"] = sum(file["fingerprint"]["size"] for file in receipt["files"])
     for name, held in sums.items():
-        if counts[name] != held:
+        # The first receipts knew of none that were withdrawn.
+        if counts.get(name, 0 if name == "withdrawn" else None) != held:
             raise VerificationError(
                 f"the receipt counts {name} as {counts[name]}, its ledger as {held}"
             )
@@ -308,17 +312,19 @@ def _check_state(receipt: dict[str, Any], unmerged: int) -> None:
     committed, set_aside, cancelled = (
         counts[name] for name in ("committed", "set_aside", "cancelled")
     )
+    withdrawn = counts.get("withdrawn", 0)
     stopped = set_aside > task.get("set_aside_max", 1.0) * counts["events"]
     fits = {
-        TaskState.DONE: not (set_aside or cancelled or unmerged),
-        TaskState.FINISHED: committed and set_aside and not (cancelled or unmerged),
+        TaskState.DONE: not (set_aside or cancelled or withdrawn or unmerged),
+        TaskState.FINISHED: committed and (set_aside or withdrawn) and not (cancelled or unmerged),
         TaskState.FAILED: stopped or not committed or (unmerged and not cancelled),
-        TaskState.ABORTED: cancelled or unmerged,
+        TaskState.ABORTED: cancelled or unmerged or withdrawn == counts["events"],
     }
     if not fits.get(TaskState(task["state"])):
         raise VerificationError(
             f"the task is said to be {task['state']}, with {committed} events committed, "
-            f"{set_aside} set aside, {cancelled} cancelled, {unmerged} outputs not merged"
+            f"{set_aside} set aside, {cancelled} cancelled, {withdrawn} withdrawn, "
+            f"{unmerged} outputs not merged"
         )
 
 

@@ -10,6 +10,9 @@ An event range::
                                ▼
                              fatal            any state but finished ──cancel──▶ cancelled
 
+A range whose input is withdrawn is ``discarded``, whatever has become of it; one that is
+retried or reprocessed is ready again.
+
 Only ``sent`` and ``running`` are kept as rows of their own (leases); ``ready`` is
 what nobody holds, and ``failed`` is history: the range itself is ready again.
 ``done``, ``merged`` and ``corrupted`` say what became of a finished range's output.
@@ -40,10 +43,17 @@ class TaskState(Enum):
     """State of a task; the words are JEDI's.
 
     ``done`` means that every event asked for is committed, ``finished`` that some
-    were set aside, ``failed`` that none was committed, ``aborted`` cancelled.
+    were set aside or withdrawn, ``failed`` that none was committed, ``aborted`` cancelled.
+    ``paused`` is ours: nothing is handed out, and what runs is accepted. ::
+
+        running ◀─resume── paused      running ──▶ merging ──▶ done, finished, failed, aborted
+           └──────pause───────▲───────────────────────┘                      │
+           ▲                                                                 │
+           └───────────── retried, reprocessed, withdrawn ───────────────────┘
     """
 
     RUNNING = "running"
+    PAUSED = "paused"
     MERGING = "merging"
     DONE = "done"
     FINISHED = "finished"
@@ -53,7 +63,11 @@ class TaskState(Enum):
     @property
     def final(self) -> bool:
         """Whether nothing more will happen to the task."""
-        return self not in (TaskState.RUNNING, TaskState.MERGING)
+        return self not in ACTIVE
+
+
+ACTIVE = (TaskState.RUNNING, TaskState.PAUSED, TaskState.MERGING)
+"""States of tasks that have not ended."""
 
 
 class Answer(Enum):

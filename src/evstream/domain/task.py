@@ -8,9 +8,9 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from evstream.domain.errors import LimitError, RequestError
+from evstream.domain.errors import ConflictError, LimitError, RequestError
 from evstream.domain.granularity import Granularity
-from evstream.domain.ledger import BookRules, Progress
+from evstream.domain.ledger import BookRules, Place, Progress
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.payload import Payload, check_output_named
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
@@ -148,6 +148,50 @@ class TaskSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Work of a task that is to be done again, or not at all.
+
+    Attributes
+    ----------
+    key : str
+        Whoever asks twice under one key gets what was answered first.
+    redo : tuple of Place
+        Of the ranges' book: they go out again.
+    discard : tuple of Place
+        Of the ranges' book: they leave the task.
+    merged_with : tuple of Place
+        Of the ranges' book: they go out again since what they left was merged with that
+        of others, and is gone.
+    merges : tuple of int
+        Chunks of the merges' book that are part of the result no more.
+    """
+
+    key: str
+    reason: str
+    redo: tuple[Place, ...] = ()
+    discard: tuple[Place, ...] = ()
+    merged_with: tuple[Place, ...] = ()
+    merges: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What came of a `TakeBack`.
+
+    Attributes
+    ----------
+    redone, withdrawn, merged_with : int
+        Entries that go out again, that leave the task, and that go out again since they
+        had been merged with these.
+    """
+
+    key: str
+    redone: int
+    withdrawn: int
+    merged_with: int
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A task as the catalogue keeps it.
 
@@ -155,6 +199,8 @@ class Task:
     ----------
     request_id : str
         Whoever submits twice under one id gets the same task.
+    taken_back : TakenBack or None
+        What was last taken back of it.
     """
 
     id: TaskId
@@ -164,6 +210,17 @@ class Task:
     created: datetime
     ended: datetime | None = None
     reason: str = ""
+    taken_back: TakenBack | None = None
+
+
+def ended(task: Task) -> ConflictError:
+    """Return the error for what only a task that has not ended can do."""
+    return ConflictError(
+        f"task {task.id} is {task.state.value}",
+        hint="only a task that has not ended can do that",
+        task=task.id,
+        state=task.state.value,
+    )
 
 
 def process_book(task: TaskId) -> int:

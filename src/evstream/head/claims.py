@@ -13,7 +13,7 @@ from evstream.domain.ledger import NUMBER_MAX, LeasedInterval
 from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName
 from evstream.domain.splitting import Chunk, in_runs, units_of
-from evstream.domain.states import TaskState
+from evstream.domain.states import ACTIVE, TaskState
 from evstream.domain.streams import OutputStream
 from evstream.domain.task import (
     Task,
@@ -49,13 +49,17 @@ class Claims:
 
     async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
         """Lease units of work; merges come first, since they end tasks."""
-        active = await self._catalogue.tasks([TaskState.RUNNING, TaskState.MERGING])
+        active = await self._catalogue.tasks(ACTIVE)
         by_id = {task.id: task for task in active if request.task in (None, task.id)}
         self._forget_ended({task.id for task in active})
         running = [t.id for t in by_id.values() if t.state is TaskState.RUNNING]
         by_time = [t for t in running if by_id[t].spec.granularity.seconds is not None]
         cells = {task: await self._cells(by_id[task]) for task in by_time}
-        rest = [merge_book(t.id) for t in by_id.values() if t.spec.merges]
+        rest = [
+            merge_book(t.id)
+            for t in by_id.values()
+            if t.spec.merges and t.state is not TaskState.PAUSED
+        ]
         rest += [process_book(t) for t in running if t not in cells]
         rows: list[LeasedInterval] = []
         # A unit of a task that goes by time is several of the ledger's, so each is asked apart.

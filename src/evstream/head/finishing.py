@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from evstream.domain.ledger import CANCELLED
+from evstream.domain.ledger import CANCELLED, Progress
 from evstream.domain.names import TaskId
 from evstream.domain.receipt import BookOfTask, build_receipt, check_ledger
 from evstream.domain.states import TaskState
 from evstream.domain.task import Task, merge_book, process_book
 from evstream.head.books import merges_of
 from evstream.head.merging import Merging
+from evstream.head.turns import Turns
 from evstream.ports import Catalogue, Ledger, Offload
 from evstream.wire.receipt_signature import ReceiptSigner
 
@@ -33,8 +34,10 @@ class Finishing:
         merging: Merging,
         signer: ReceiptSigner,
         offload: Offload,
+        turns: Turns,
     ) -> None:
         self._merging = merging
+        self._turns = turns
         self._catalogue = catalogue
         self._ledger = ledger
         self._signer = signer
@@ -61,12 +64,13 @@ class Finishing:
 
     async def advance(self, task_id: TaskId) -> Task:
         """Move a task on as far as it goes; safe to call at any time, twice at once."""
-        task = await self._catalogue.task(task_id)
-        if task.state is TaskState.RUNNING:
-            task = await self._end_processing(task)
-        if task.state is TaskState.MERGING:
-            task = await self._end_merging(task)
-        return task
+        async with self._turns.of(task_id):
+            task = await self._catalogue.task(task_id)
+            if task.state is TaskState.RUNNING:
+                task = await self._end_processing(task)
+            if task.state is TaskState.MERGING:
+                task = await self._end_merging(task)
+            return task
 
     async def _end_processing(self, task: Task) -> Task:
         progress = await self._ledger.progress(process_book(task.id))
@@ -83,12 +87,14 @@ class Finishing:
             return await self._end(task, TaskState.FAILED, stop)
         if progress.cancelled:
             return await self._end(task, TaskState.ABORTED, CANCELLED)
+        if progress.withdrawn == progress.entries:
+            return await self._end(task, TaskState.ABORTED, "every input was withdrawn")
         if not progress.finished:
             return await self._end(task, TaskState.FAILED, "no event could be processed")
         if task.spec.merges:
             rules = task.spec.merge_rules()
             return await self._catalogue.start_merging(task.id, rules, [])
-        return await self._end(task, *self._verdict(progress.fatal))
+        return await self._end(task, *self._verdict(progress))
 
     async def _end_merging(self, task: Task) -> Task:
         planned = await self._merging.plan(task)
@@ -98,7 +104,8 @@ class Finishing:
         if progress.cancelled:
             return await self._end(task, TaskState.ABORTED, "cancelled while merging")
         if progress.fatal:
-            failed = await self._ledger.closed(merge_book(task.id))
+            closed = await self._ledger.closed(merge_book(task.id))
+            failed = [item for item in closed if not item.withdrawn]
             one = "the merge failed, its inputs are kept"
             what = one if len(failed) == 1 else f"{len(failed)} merges failed, inputs are kept"
             reason = f"{what}: {failed[0].error}"
@@ -106,13 +113,16 @@ class Finishing:
         if not planned:
             return task
         processed = await self._ledger.progress(process_book(task.id))
-        return await self._end(task, *self._verdict(processed.fatal))
+        return await self._end(task, *self._verdict(processed))
 
     @staticmethod
-    def _verdict(set_aside: int) -> tuple[TaskState, str]:
-        if set_aside:
-            return TaskState.FINISHED, f"{set_aside} events were set aside"
-        return TaskState.DONE, ""
+    def _verdict(progress: Progress) -> tuple[TaskState, str]:
+        parts = [
+            f"{entries} events were {what}"
+            for entries, what in ((progress.fatal, "set aside"), (progress.withdrawn, "withdrawn"))
+            if entries
+        ]
+        return (TaskState.FINISHED, ", ".join(parts)) if parts else (TaskState.DONE, "")
 
     async def _end(self, task: Task, state: TaskState, reason: str) -> Task:
         dataset = await self._catalogue.dataset(task.spec.dataset)

@@ -6,10 +6,11 @@ import logging
 from collections import defaultdict
 
 from evstream.domain.errors import DataError, NotFoundError, RequestError
-from evstream.domain.names import TaskId
+from evstream.domain.names import LeaseId, TaskId
 from evstream.domain.outputs import OutputName
 from evstream.domain.task import Task
 from evstream.head.books import books_of, merges_of
+from evstream.head.turns import Turns
 from evstream.ports import Catalogue, Ledger, OutputStore
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,10 @@ class Sweeping:
     Pilots never delete from the store; they cannot know what was committed.
     """
 
-    def __init__(self, catalogue: Catalogue, ledger: Ledger, store: OutputStore) -> None:
+    def __init__(
+        self, catalogue: Catalogue, ledger: Ledger, store: OutputStore, turns: Turns
+    ) -> None:
+        self._turns = turns
         self._catalogue = catalogue
         self._ledger = ledger
         self._store = store
@@ -43,30 +47,38 @@ class Sweeping:
                 continue  # Not ours to judge.
             by_task[parsed.task].append(parsed)
         leases = {lease.lease for lease in await self._ledger.leases()}
-        removed = 0
         self._settled = {task: kept for task, kept in self._settled.items() if task in by_task}
-        for task_id, names in by_task.items():
-            content = hash(tuple(names))
-            if self._settled.get(task_id) == content:
-                continue
-            try:
-                task = await self._catalogue.task(task_id)
-                keep = await self._keep(task)
-            except NotFoundError:
-                # A ledger restored from an older copy may not know it: keep everything.
-                continue
-            except DataError as error:
-                # Unreadable: what belongs to it stays, and others are swept all the same.
-                log.warning("outputs of task %s are not swept: %s", task_id, error)
-                continue
-            surplus = [name for name in names if str(name) not in keep]
-            for output in surplus:
-                if output.lease not in leases:
-                    await self._store.delete(str(output))
-                    removed += 1
-            if task.state.final and not surplus:
-                self._settled[task_id] = content
+        removed = 0
+        for task, names in by_task.items():
+            # Nothing is taken back between what is read here and what is removed for it.
+            async with self._turns.of(task):
+                removed += await self._sweep_task(task, names, leases)
         return removed
+
+    async def _sweep_task(
+        self, task_id: TaskId, names: list[OutputName], leases: set[LeaseId]
+    ) -> int:
+        try:
+            task = await self._catalogue.task(task_id)
+            # Without new names, it may have been opened and have ended again all the same.
+            content = hash((tuple(names), task.ended))
+            if self._settled.get(task_id) == content:
+                return 0
+            keep = await self._keep(task)
+        except NotFoundError:
+            # A ledger restored from an older copy may not know it: keep everything.
+            return 0
+        except DataError as error:
+            # Unreadable: what belongs to it stays, and others are swept all the same.
+            log.warning("outputs of task %s are not swept: %s", task_id, error)
+            return 0
+        surplus = [name for name in names if str(name) not in keep]
+        removable = [name for name in surplus if name.lease not in leases]
+        for output in removable:
+            await self._store.delete(str(output))
+        if task.state.final and not surplus:
+            self._settled[task_id] = content
+        return len(removable)
 
     async def _keep(self, task: Task) -> set[str]:
         """Return the names that are committed and not replaced, and the logs of failures."""

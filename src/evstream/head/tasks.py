@@ -86,11 +86,8 @@ class Tasks:
         task = await self._catalogue.task(task_id)
         if task.state is TaskState.ABORTED:
             return task
-        if task.state.final:
-            raise ConflictError(
-                f"task {task_id} is {task.state.value}",
-                hint="only a running task can be cancelled",
-            )
+        # A paused one is cancelled like a running one.
+        await self._catalogue.resume_task(task_id)
         for book in await books_of(self._ledger, task):
             await self._ledger.cancel_book(book)
         return await self._catalogue.task(task_id)
@@ -107,6 +104,7 @@ class Tasks:
             process=process,
             ended=task.ended,
             reason=task.reason,
+            taken_back=task.taken_back,
             merge=await merge_progress(self._ledger, task),
             workers=0 if task.state.final else await self._workers(task.id),
         )

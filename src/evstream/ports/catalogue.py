@@ -12,7 +12,7 @@ from evstream.domain.merging import MergeGroup
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
-from evstream.domain.task import Task, TaskSpec
+from evstream.domain.task import TakeBack, Task, TaskSpec
 
 
 class Catalogue(Protocol):
@@ -108,6 +108,35 @@ class Catalogue(Protocol):
         Raises
         ------
         NotFoundError
+        """
+        ...
+
+    async def pause_task(self, task: TaskId) -> Task:
+        """Move an active task to paused; again is no error.
+
+        Raises
+        ------
+        ConflictError
+            It has ended.
+        """
+        ...
+
+    async def resume_task(self, task: TaskId) -> Task:
+        """Move a paused task to running; one that is not paused stays as it is.
+
+        Raises
+        ------
+        ConflictError
+            It has ended.
+        """
+        ...
+
+    async def take_back(self, task: TaskId, change: TakeBack) -> Task:
+        """Send work of a task out again, or withdraw it, and open the task again.
+
+        An ended task runs again, and has no receipt any more; a paused one stays paused.
+        A change whose key was the last one changes nothing. Groups whose merges are taken
+        back are no more; their numbers are not used again.
         """
         ...
 

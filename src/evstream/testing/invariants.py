@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
-from evstream.domain.ledger import ClosedInterval, Commit, LeasedInterval
+from evstream.domain.ledger import RETRACTED, ClosedInterval, Commit, LeasedInterval
 from evstream.ports import Ledger, OutputStore
 
 
@@ -52,7 +52,14 @@ class Watcher:
                     f"entry {entry} attempt {lease.attempt} was leased twice"
                 )
         now = {(c.chunk, c.entry_start, c.entry_stop, c.attempt) for c in commits}
-        assert now >= self._committed, f"commits have gone: {self._committed - now}"
+        retracted = {
+            (item.chunk, item.entry_start, item.entry_stop, item.attempt)
+            for item in await self._ledger.failed_attempts(self._book)
+            if item.failure.kind == RETRACTED
+        }
+        gone = self._committed - now - retracted
+        assert not gone, f"commits have gone: {gone}"
+        assert not now & retracted, f"commits have come back: {now & retracted}"
         for commit in commits:
             place = (commit.chunk, commit.entry_start, commit.entry_stop, commit.attempt)
             if place in self._committed:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import io
 import random
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -26,7 +28,7 @@ from evstream.adapters.source.memory import MemoryOpener
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
 from evstream.client import Connection, Service
-from evstream.domain.errors import EvstreamError, PayloadError
+from evstream.domain.errors import ConflictError, EvstreamError, PayloadError
 from evstream.domain.granularity import Granularity
 from evstream.domain.names import TaskId, WorkerId
 from evstream.domain.payload import Payload
@@ -47,6 +49,7 @@ from evstream.wire.receipt_signature import check_signature
 
 VIRTUAL_S_MAX = 20_000.0
 PILOTS = 2
+INTERVENTIONS = ("pause", "retry", "reprocess", "withdraw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,9 @@ class Scenario:
         Events that a payload always fails on, by chunk and entry.
     killers : frozenset of (int, int)
         Events that kill their worker.
+    interventions : int
+        How often somebody pauses the task for a while, retries what was set aside, has a
+        file reprocessed or withdraws it, while the task runs and after its end.
     port_faults : float
         Chance that a call of ledger, catalogue, output store or source fails; half of
         those that fail have done their work.
@@ -74,6 +80,7 @@ class Scenario:
     poison: frozenset[tuple[int, int]] = frozenset()
     killers: frozenset[tuple[int, int]] = frozenset()
     limits: Limits = Limits()
+    interventions: int = 0
     lease_s: float = 30.0
     merge: Merge | bool = True
     merge_inputs_max: int = 500
@@ -98,6 +105,8 @@ class Outcome:
     looks: int
     virtual_s: float
     aside: frozenset[tuple[str, int]] = frozenset()
+    withdrawn: int = 0
+    interventions: tuple[str, ...] = ()
 
 
 class _Payload:
@@ -171,6 +180,7 @@ class Simulation:
         self._loops: list[asyncio.Task[None]] = []
         self._database: SqliteDatabase | None = None
         self._crashes = 0
+        self._done: list[str] = []
 
     def _faults_by_chance(self) -> PortFaults:
         rng = random.Random(self._rng.getrandbits(64))
@@ -196,8 +206,9 @@ class Simulation:
         for _ in range(PILOTS):
             self._start_pilot()
         crashes = self._plan_crashes()
+        plans = self._plan_interventions()
         view = task
-        while not view.state.final:
+        while plans or not view.state.final:
             assert self._clock.monotonic() < VIRTUAL_S_MAX, f"not done: {view}"
             await self._clock.sleep(1.0)
             while crashes and crashes[0] <= self._clock.monotonic():
@@ -205,6 +216,8 @@ class Simulation:
                 await self._crash()
                 watcher.follow(self._open_database().ledger)
             self._replace_pilots()
+            while plans and plans[0][0] <= self._clock.monotonic():
+                await self._intervene(service, task.id, plans.pop(0)[1])
             with contextlib.suppress(EvstreamError):
                 view = await service.task(task.id)
         return await self._check(service, view, watcher)
@@ -300,6 +313,31 @@ class Simulation:
         now = self._clock.monotonic()
         return sorted(now + self._rng.random() * 120.0 for _ in range(self._scenario.crashes))
 
+    def _plan_interventions(self) -> list[tuple[float, str]]:
+        """Return when somebody does what; what is paused is resumed."""
+        now, rng = self._clock.monotonic(), self._rng
+        plans: list[tuple[float, str]] = []
+        for _ in range(self._scenario.interventions):
+            at, what = now + rng.random() * 300.0, rng.choice(INTERVENTIONS)
+            plans.append((at, what))
+            if what == "pause":
+                plans.append((at + rng.random() * 60.0, "resume"))
+        return sorted(plans)
+
+    async def _intervene(self, service: Service, task: int, what: str) -> None:
+        file = self._rng.choice(sorted(self._files))
+        calls = {
+            "pause": lambda: service.pause(task),
+            "resume": lambda: service.resume(task),
+            "retry": lambda: service.retry(task, failed_only=True),
+            "reprocess": lambda: service.reprocess(task, file),
+            "withdraw": lambda: service.withdraw(task, file),
+        }
+        # It has ended, or nothing was set aside: that is for the ledger to say.
+        with contextlib.suppress(ConflictError):
+            await calls[what]()
+            self._done.append(what)
+
     async def _crash(self) -> None:
         self._crashes += 1
         if self._rng.random() < 0.4:
@@ -322,6 +360,7 @@ class Simulation:
         kept = sum(sum(o["entries"].values()) for o in merged)
         counts = receipt["counts"]
         assert kept == counts["committed"], (kept, counts)
+        await self._check_events(receipt, [o["name"] for o in merged])
         for worker in list(self._pilots):
             await self._kill_pilot(worker)
         await self._kill_head()
@@ -343,7 +382,31 @@ class Simulation:
                 for lfn, start, stop, _ in receipt["set_aside"]
                 for entry in range(start, stop)
             ),
+            withdrawn=counts["withdrawn"],
+            interventions=tuple(self._done),
         )
+
+    async def _check_events(self, receipt: dict[str, Any], outputs: list[str]) -> None:
+        """Compare the events in the outputs with those that are committed."""
+        numbers = {lfn: _event_numbers(content) for lfn, content in self._files.items()}
+        expected = [
+            number
+            for lfn, start, stop, *_ in receipt["commits"]
+            for number in numbers[lfn][start:stop]
+        ]
+        found: list[int] = []
+        for name in outputs:
+            pieces = [piece async for piece in self._store.read(name, 0, 1 << 30)]
+            found += _event_numbers(b"".join(pieces))
+        assert sorted(found) == sorted(expected), "the outputs hold other events than the receipt"
+
+
+def _event_numbers(content: bytes) -> list[int]:
+    import uproot
+
+    with uproot.open(io.BytesIO(content)) as file:
+        numbers: list[int] = file["Events"]["event"].array(library="np").tolist()
+        return numbers
 
 
 def simulate(

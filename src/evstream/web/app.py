@@ -16,6 +16,7 @@ from evstream.domain.errors import EvstreamError, NotFoundError, RequestError
 from evstream.ports import Clock
 from evstream.web.catalogue_routes import catalogue_routes
 from evstream.web.content_routes import content_routes
+from evstream.web.control_routes import control_routes
 from evstream.web.doors import Doors
 from evstream.web.replies import problem_reply, reply
 from evstream.web.sandbox_routes import sandbox_routes
@@ -50,6 +51,7 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
             *work_routes(services),
             *catalogue_routes(services),
             *task_routes(services),
+            *control_routes(services),
             Route("/v1/health", health, methods=["GET"]),
         ],
         middleware=[Middleware(Doors, token=token, signer=signer, clock=clock)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evstream.edge import Products
-from evstream.head import Claims, Datasets, Finishing, Reports, Slices, Tasks
+from evstream.head import Claims, Datasets, Finishing, Reopening, Reports, Slices, Tasks
 from evstream.ports import Catalogue, Ids, OutputStore
 
 
@@ -19,6 +19,7 @@ class Services:
     claims: Claims
     reports: Reports
     finishing: Finishing
+    reopening: Reopening
     slices: Slices
     products: Products
     store: OutputStore

@@ -30,41 +30,31 @@ def task_routes(services: Services) -> list[Route]:
         return reply([await services.tasks.view(task) for task in tasks])
 
     async def show_task(request: Request) -> Response:
-        task = await services.catalogue.task(_task_id(request))
-        return reply(await services.tasks.view(task))
-
-    async def cancel(request: Request) -> Response:
-        task_id = _task_id(request)
-        await services.tasks.cancel(task_id)
-        task = await services.finishing.advance(task_id)
-        if not task.state.final:
-            # Its last range was done just before, and it has begun to merge.
-            await services.tasks.cancel(task_id)
-            task = await services.finishing.advance(task_id)
+        task = await services.catalogue.task(task_id_of(request))
         return reply(await services.tasks.view(task))
 
     async def failures(request: Request) -> Response:
-        return reply(await services.tasks.failures(_task_id(request)))
+        return reply(await services.tasks.failures(task_id_of(request)))
 
     async def outputs(request: Request) -> Response:
-        return reply(await services.tasks.outputs(_task_id(request)))
+        return reply(await services.tasks.outputs(task_id_of(request)))
 
     async def receipt(request: Request) -> Response:
-        return reply(await services.catalogue.receipt(_task_id(request)))
+        return reply(await services.catalogue.receipt(task_id_of(request)))
 
     return [
         Route("/v1/tasks", submit, methods=["POST"]),
         Route("/v1/task-previews", preview, methods=["POST"]),
         Route("/v1/tasks", list_tasks, methods=["GET"]),
         Route("/v1/tasks/{task}", show_task, methods=["GET"]),
-        Route("/v1/tasks/{task}/cancel", cancel, methods=["POST"]),
         Route("/v1/tasks/{task}/failures", failures, methods=["GET"]),
         Route("/v1/tasks/{task}/outputs", outputs, methods=["GET"]),
         Route("/v1/tasks/{task}/receipt", receipt, methods=["GET"]),
     ]
 
 
-def _task_id(request: Request) -> TaskId:
+def task_id_of(request: Request) -> TaskId:
+    """Return the number of the task that a path names."""
     text = request.path_params["task"]
     # Digits of other scripts are decimal too.
     if not (text.isascii() and text.isdecimal()) or len(text) > 15:

@@ -26,7 +26,7 @@ from evstream.domain.ledger import (
 from evstream.domain.payload import Payload
 from evstream.domain.states import Answer, TaskState
 from evstream.domain.streams import OutputStream
-from evstream.domain.task import Limits, TaskSpec
+from evstream.domain.task import Limits, TakenBack, TaskSpec
 
 T = TypeVar("T")
 
@@ -160,8 +160,27 @@ class TaskView(Message, frozen=True):
     process: Progress
     ended: datetime | None = None
     reason: str = ""
+    taken_back: TakenBack | None = None
     merge: Progress | None = None
     workers: int = 0
+
+
+class RetryRequest(Message, frozen=True):
+    """POST /v1/tasks/ID/retry.
+
+    Attributes
+    ----------
+    failed_only : bool
+        What somebody cancelled stays so.
+    """
+
+    failed_only: bool = False
+
+
+class FileRequest(Message, frozen=True):
+    """POST /v1/tasks/ID/reprocess and /withdraw: a file by its LFN or one of its PFNs."""
+
+    file: Annotated[str, Meta(min_length=1, max_length=4000)]
 
 
 class FailureView(Message, frozen=True):

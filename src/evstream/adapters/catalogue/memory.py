@@ -27,7 +27,15 @@ from evstream.domain.merging import MergeGroup, merge_chunks
 from evstream.domain.names import DatasetName, LeaseId, TaskId, WorkerId
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, TaskState
-from evstream.domain.task import Task, TaskSpec, merge_book, process_book
+from evstream.domain.task import (
+    TakeBack,
+    TakenBack,
+    Task,
+    TaskSpec,
+    ended,
+    merge_book,
+    process_book,
+)
 from evstream.ports.clock import Clock
 
 
@@ -216,7 +224,8 @@ class MemoryCatalogue:
                 f"task {task} is {known.state.value}", hint="submit a task of its own", task=task
             )
         if known.state is TaskState.RUNNING:
-            await self._ledger.open_book(merge_book(task), rules, chunks)
+            await self._ledger.open_book(merge_book(task), rules, [])
+            await self._ledger.add_chunks(merge_book(task), chunks)
             self._tasks[task] = replace(known, state=TaskState.MERGING)
         return self._tasks[task]
 
@@ -243,6 +252,46 @@ class MemoryCatalogue:
             return self._merges[task][number]
         except KeyError:
             raise NotFoundError(f"task {task} has no merge {number}", task=task) from None
+
+    async def pause_task(self, task: TaskId) -> Task:
+        """Move an active task to paused; again is no error."""
+        self._tasks[task] = replace(await self._active(task), state=TaskState.PAUSED)
+        return self._tasks[task]
+
+    async def resume_task(self, task: TaskId) -> Task:
+        """Move a paused task to running; one that is not paused stays as it is."""
+        known = await self._active(task)
+        if known.state is TaskState.PAUSED:
+            self._tasks[task] = replace(known, state=TaskState.RUNNING)
+        return self._tasks[task]
+
+    async def _active(self, task: TaskId) -> Task:
+        known = await self.task(task)
+        if known.state.final:
+            raise ended(known)
+        return known
+
+    async def take_back(self, task: TaskId, change: TakeBack) -> Task:
+        """Send work of a task out again, or withdraw it, and open the task again."""
+        known = await self.task(task)
+        if known.taken_back is not None and known.taken_back.key == change.key:
+            return known
+        book, ledger = process_book(task), self._ledger
+        taken = TakenBack(
+            change.key,
+            await ledger.redo(book, change.redo, change.reason),
+            await ledger.discard(book, change.discard, change.reason),
+            await ledger.redo(book, change.merged_with, change.reason),
+        )
+        if change.merges:
+            places = [(number, 0, 1) for number in change.merges]
+            await ledger.discard(merge_book(task), places, change.reason)
+            for number in change.merges:
+                self._merges.get(task, {}).pop(number, None)
+        self._receipts.pop(task, None)
+        state = TaskState.PAUSED if known.state is TaskState.PAUSED else TaskState.RUNNING
+        self._tasks[task] = replace(known, state=state, reason="", ended=None, taken_back=taken)
+        return self._tasks[task]
 
     async def end_task(
         self, task: TaskId, state: TaskState, reason: str, receipt: dict[str, Any] | None

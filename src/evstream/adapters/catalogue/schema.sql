@@ -237,7 +237,8 @@ CREATE TABLE source_index (
 ) STRICT;
 
 -- running ──▶ merging ──▶ done | finished | failed | aborted
---    └──────────────────────▲   the first end stays
+--  ▲ │ └──────────────────────▲   the first end stays, until work is
+--  │ └──▶ paused                  taken back: then the task is running again
 CREATE TABLE task (
     task INTEGER PRIMARY KEY,
     request_id TEXT NOT NULL UNIQUE,
@@ -246,7 +247,8 @@ CREATE TABLE task (
     created INTEGER NOT NULL,
     ended INTEGER,
     reason TEXT NOT NULL DEFAULT '',
-    receipt TEXT                -- JSON
+    receipt TEXT,               -- JSON
+    taken_back TEXT             -- JSON of the last TakenBack
 ) STRICT;
 
 -- What each chunk of a task's merge book joins.

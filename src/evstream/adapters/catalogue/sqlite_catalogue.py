@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from evstream.adapters.catalogue.owner import Owner
+from evstream.adapters.catalogue.sqlite_reopening import discard, redo
 from evstream.adapters.catalogue.sqlite_transitions import (
     add_chunks,
     from_microseconds,
@@ -23,10 +24,18 @@ from evstream.domain.merging import MergeGroup, merge_chunks
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
-from evstream.domain.task import Task, TaskSpec, merge_book, process_book
+from evstream.domain.task import (
+    TakeBack,
+    TakenBack,
+    Task,
+    TaskSpec,
+    ended,
+    merge_book,
+    process_book,
+)
 from evstream.ports.clock import Clock
 
-_TASK = "SELECT task, spec, state, request_id, created, ended, reason FROM task"
+_TASK = "SELECT task, spec, state, request_id, created, ended, reason, taken_back FROM task"
 
 
 def _to_json(value: object) -> str:
@@ -103,7 +112,7 @@ def _source_index(db: sqlite3.Connection, digest: str) -> bytes | None:
 
 
 def _to_task(row: tuple[Any, ...]) -> Task:
-    number, spec, state, request_id, created, ended, reason = row
+    number, spec, state, request_id, created, ended, reason, taken_back = row
     return Task(
         id=TaskId(number),
         spec=msgspec.json.decode(spec, type=TaskSpec),
@@ -112,6 +121,7 @@ def _to_task(row: tuple[Any, ...]) -> Task:
         created=from_microseconds(created),
         ended=None if ended is None else from_microseconds(ended),
         reason=reason,
+        taken_back=None if taken_back is None else msgspec.json.decode(taken_back, type=TakenBack),
     )
 
 
@@ -156,7 +166,8 @@ def _start_merging(
             f"task {number} is {task.state.value}", hint="submit a task of its own", task=number
         )
     if task.state is TaskState.RUNNING:
-        insert_book(db, merge_book(number), rules, chunks)
+        insert_book(db, merge_book(number), rules, [])
+        add_chunks(db, merge_book(number), chunks)
         db.execute("UPDATE task SET state = ? WHERE task = ?", (TaskState.MERGING.value, number))
     return _task(db, number)
 
@@ -188,6 +199,42 @@ def _merge(db: sqlite3.Connection, task: TaskId, number: int) -> MergeGroup:
     if row is None:
         raise NotFoundError(f"task {task} has no merge {number}", task=task)
     return msgspec.json.decode(row[0], type=MergeGroup)
+
+
+def _pause(db: sqlite3.Connection, number: TaskId, *, pause: bool) -> Task:
+    task = _task(db, number)
+    if task.state.final:
+        raise ended(task)
+    if pause or task.state is TaskState.PAUSED:
+        state = TaskState.PAUSED if pause else TaskState.RUNNING
+        db.execute("UPDATE task SET state = ? WHERE task = ?", (state.value, number))
+    return _task(db, number)
+
+
+def _take_back(db: sqlite3.Connection, number: TaskId, change: TakeBack) -> Task:
+    task, book = _task(db, number), process_book(number)
+    if task.taken_back is not None and task.taken_back.key == change.key:
+        return task
+    taken = TakenBack(
+        change.key,
+        redo(db, book, change.redo, change.reason),
+        discard(db, book, change.discard, change.reason),
+        redo(db, book, change.merged_with, change.reason),
+    )
+    if change.merges:
+        places = [(merge, 0, 1) for merge in change.merges]
+        discard(db, merge_book(number), places, change.reason)
+        db.executemany(
+            "DELETE FROM merge_group WHERE task = ? AND number = ?",
+            ((number, merge) for merge in change.merges),
+        )
+    state = TaskState.PAUSED if task.state is TaskState.PAUSED else TaskState.RUNNING
+    db.execute(
+        "UPDATE task SET state = ?, reason = '', receipt = NULL, ended = NULL, taken_back = ?"
+        " WHERE task = ?",
+        (state.value, _to_json(taken), number),
+    )
+    return _task(db, number)
 
 
 def _end_task(
@@ -308,6 +355,18 @@ class SqliteCatalogue:
     async def merge(self, task: TaskId, number: int) -> MergeGroup:
         """Return one merge group."""
         return await self._owner.run(lambda db: _merge(db, task, number))
+
+    async def pause_task(self, task: TaskId) -> Task:
+        """Move an active task to paused; again is no error."""
+        return await self._owner.run(lambda db: _pause(db, task, pause=True))
+
+    async def resume_task(self, task: TaskId) -> Task:
+        """Move a paused task to running; one that is not paused stays as it is."""
+        return await self._owner.run(lambda db: _pause(db, task, pause=False))
+
+    async def take_back(self, task: TaskId, change: TakeBack) -> Task:
+        """Send work of a task out again, or withdraw it, and open the task again."""
+        return await self._owner.run(lambda db: _take_back(db, task, change))
 
     async def end_task(
         self, task: TaskId, state: TaskState, reason: str, receipt: dict[str, Any] | None

@@ -19,7 +19,7 @@ from evstream.domain.payload import Payload
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream
-from evstream.domain.task import Task, TaskSpec, merge_book, process_book
+from evstream.domain.task import TakeBack, TakenBack, Task, TaskSpec, merge_book, process_book
 from evstream.ports.catalogue import Catalogue
 from evstream.ports.ledger import Ledger
 from evstream.testing.contracts.suite import Suite
@@ -233,6 +233,61 @@ class CatalogueContract(Suite):
         with pytest.raises(RequestError):
             await catalogue.end_task(task.id, TaskState.MERGING, "", None)
 
+    async def test_a_task_is_paused_and_resumed(self, catalogue: Catalogue) -> None:
+        task = await self.add_task(catalogue)
+        assert (await catalogue.resume_task(task.id)) == task
+        paused = await catalogue.pause_task(task.id)
+        assert paused.state is TaskState.PAUSED
+        assert not paused.state.final
+        assert await catalogue.pause_task(task.id) == paused
+        assert await catalogue.tasks([TaskState.PAUSED]) == [paused]
+        assert await catalogue.resume_task(task.id) == task
+        await catalogue.end_task(task.id, TaskState.DONE, "", None)
+        for call in (catalogue.pause_task, catalogue.resume_task):
+            with pytest.raises(ConflictError):
+                await call(task.id)
+
+    async def test_a_paused_merge_runs_again(self, catalogue: Catalogue) -> None:
+        task = await self.add_task(catalogue)
+        await catalogue.start_merging(task.id, BookRules(1), [Chunk(0, Lfn("output"), 0, 1)])
+        assert (await catalogue.pause_task(task.id)).state is TaskState.PAUSED
+        assert (await catalogue.resume_task(task.id)).state is TaskState.RUNNING
+        merging = await catalogue.start_merging(task.id, BookRules(1), [])
+        assert merging.state is TaskState.MERGING
+
+    async def test_what_is_taken_back_opens_the_task_again(self, stores: Stores) -> None:
+        catalogue, ledger = stores
+        task = await self.add_task(catalogue)
+        book, merges = process_book(task.id), merge_book(task.id)
+        await catalogue.start_merging(task.id, BookRules(1), [Chunk(0, Lfn("output"), 0, 1)])
+        await ledger.cancel_book(book)
+        await catalogue.end_task(task.id, TaskState.ABORTED, "cancelled", {"signed": True})
+        places = [(chunk.number, chunk.entry_start, chunk.entry_stop) for chunk in CHUNKS]
+        change = TakeBack("key-1", "again", redo=tuple(places[:1]), merges=(0,))
+        opened = await catalogue.take_back(task.id, change)
+        redone = CHUNKS[0].entries
+        assert opened.taken_back == TakenBack("key-1", redone, 0, 0)
+        assert (opened.state, opened.ended, opened.reason) == (TaskState.RUNNING, None, "")
+        with pytest.raises(NotFoundError):
+            await catalogue.receipt(task.id)
+        assert (await ledger.progress(book)).ready == redone
+        assert (await ledger.progress(merges)).withdrawn == 1
+        await catalogue.end_task(task.id, TaskState.DONE, "", {"signed": 2})
+        ended = await catalogue.task(task.id)
+        assert await catalogue.take_back(task.id, change) == ended
+        assert await catalogue.receipt(task.id) == {"signed": 2}
+        change = TakeBack("key-2", "withdrawn", discard=tuple(places))
+        opened = await catalogue.take_back(task.id, change)
+        assert opened.taken_back == TakenBack("key-2", 0, sum(c.entries for c in CHUNKS), 0)
+
+    async def test_a_paused_task_stays_paused_when_work_is_taken_back(
+        self, catalogue: Catalogue
+    ) -> None:
+        task = await self.add_task(catalogue)
+        await catalogue.pause_task(task.id)
+        opened = await catalogue.take_back(task.id, TakeBack("key-1", "again"))
+        assert opened.state is TaskState.PAUSED
+
     async def test_no_receipt_before_the_end(self, catalogue: Catalogue) -> None:
         task = await self.add_task(catalogue)
         with pytest.raises(NotFoundError):
@@ -247,6 +302,10 @@ class CatalogueContract(Suite):
             await catalogue.task(none)
         with pytest.raises(NotFoundError):
             await catalogue.receipt(none)
+        with pytest.raises(NotFoundError):
+            await catalogue.pause_task(none)
+        with pytest.raises(NotFoundError):
+            await catalogue.take_back(none, TakeBack("key", "again"))
         with pytest.raises(NotFoundError):
             await catalogue.start_merging(none, RULES, CHUNKS)
         with pytest.raises(NotFoundError):

@@ -1,0 +1,64 @@
+"""Routes that change what becomes of a task."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from evstream.web.replies import read, reply
+from evstream.web.services import Services
+from evstream.web.task_routes import task_id_of
+from evstream.wire import messages as m
+
+
+def control_routes(services: Services) -> list[Route]:
+    """Return the routes under /v1/tasks/ID that are verbs."""
+
+    def key_of(request: Request) -> str:
+        return request.headers.get("Idempotency-Key") or services.ids.new("req")
+
+    async def cancel(request: Request) -> Response:
+        task_id = task_id_of(request)
+        await services.tasks.cancel(task_id)
+        task = await services.finishing.advance(task_id)
+        if not task.state.final:
+            # Its last range was done just before, and it has begun to merge.
+            await services.tasks.cancel(task_id)
+            task = await services.finishing.advance(task_id)
+        return reply(await services.tasks.view(task))
+
+    async def pause(request: Request) -> Response:
+        task = await services.catalogue.pause_task(task_id_of(request))
+        return reply(await services.tasks.view(task))
+
+    async def resume(request: Request) -> Response:
+        task = await services.catalogue.resume_task(task_id_of(request))
+        services.finishing.nudge(task.id)
+        return reply(await services.tasks.view(task))
+
+    async def retry(request: Request) -> Response:
+        task_id, wanted = task_id_of(request), await read(request, m.RetryRequest)
+        task = await services.reopening.retry(
+            task_id, key_of(request), failed_only=wanted.failed_only
+        )
+        return reply(await services.tasks.view(task))
+
+    async def reprocess(request: Request) -> Response:
+        task_id, wanted = task_id_of(request), await read(request, m.FileRequest)
+        task = await services.reopening.reprocess(task_id, wanted.file, key_of(request))
+        return reply(await services.tasks.view(task))
+
+    async def withdraw(request: Request) -> Response:
+        task_id, wanted = task_id_of(request), await read(request, m.FileRequest)
+        task = await services.reopening.withdraw(task_id, wanted.file, key_of(request))
+        return reply(await services.tasks.view(task))
+
+    return [
+        Route("/v1/tasks/{task}/cancel", cancel, methods=["POST"]),
+        Route("/v1/tasks/{task}/pause", pause, methods=["POST"]),
+        Route("/v1/tasks/{task}/resume", resume, methods=["POST"]),
+        Route("/v1/tasks/{task}/retry", retry, methods=["POST"]),
+        Route("/v1/tasks/{task}/reprocess", reprocess, methods=["POST"]),
+        Route("/v1/tasks/{task}/withdraw", withdraw, methods=["POST"]),
+    ]
