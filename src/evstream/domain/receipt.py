@@ -83,6 +83,7 @@ def build_receipt(
         "commits": commits,
         "set_aside": _closed(process.closed, lfns, RangeState.FATAL),
         "cancelled": _closed(process.closed, lfns, RangeState.CANCELLED),
+        "withdrawn": _closed(process.closed, lfns, RangeState.DISCARDED),
         "outputs": outputs,
         "counts": _counts(process.progress, dataset),
     }
@@ -132,6 +133,7 @@ def _counts(progress: Progress, dataset: Dataset) -> dict[str, Any]:
         "committed": progress.finished,
         "set_aside": progress.fatal,
         "cancelled": progress.cancelled,
+        "withdrawn": progress.withdrawn,
         "ranges": progress.ranges,
         "ranges_committed": progress.ranges_finished,
         "attempts": progress.attempts,
@@ -238,6 +240,7 @@ def check_ledger(receipt: dict[str, Any]) -> str:
         )
     try:
         rows = receipt["commits"] + receipt["set_aside"] + receipt["cancelled"]
+        rows += receipt.get("withdrawn", [])  # The first receipts knew of none.
         pieces: dict[str, list[Interval]] = defaultdict(list)
         for row in rows:
             pieces[row[0]].append((row[1], row[2]))

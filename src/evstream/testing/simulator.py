@@ -49,7 +49,7 @@ from evstream.wire.receipt_signature import check_signature
 
 VIRTUAL_S_MAX = 20_000.0
 PILOTS = 2
-INTERVENTIONS = ("pause", "retry", "reprocess", "withdraw")
+INTERVENTIONS = ("pause", "retry", "retry", "reprocess", "reprocess", "withdraw")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,98 @@
+"""``evstream task pause`` and others: changes of a task's course."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from evstream.cli.printing import print_json
+from evstream.cli.progress import describe
+from evstream.cli.service import DEFAULT_DOOR, Door
+from evstream.wire.messages import TaskView
+
+Number = Annotated[int, Parameter(help="Number of the task.")]
+File = Annotated[str, Parameter(help="LFN of an input file of the task, or its path.")]
+
+
+def pause(task: Number, *, door: Door = DEFAULT_DOOR) -> None:
+    """Hand out nothing more of a task; what runs is finished and accepted.
+
+    For example:
+
+        evstream task pause 1
+    """
+    _tell(door.ask(lambda service: service.pause(task)), door)
+
+
+def resume(task: Number, *, door: Door = DEFAULT_DOOR) -> None:
+    """Let a paused task go on.
+
+    For example:
+
+        evstream task resume 1
+    """
+    _tell(door.ask(lambda service: service.resume(task)), door)
+
+
+def retry(
+    task: Number,
+    *,
+    failed: Annotated[
+        bool,
+        Parameter(negative="", help="Leave cancelled what somebody cancelled."),
+    ] = False,
+    door: Door = DEFAULT_DOOR,
+) -> None:
+    """Send out again what was set aside or cancelled; an ended task runs again.
+
+    For example:
+
+        evstream task retry 1 --failed
+    """
+    view = door.ask(lambda service: service.retry(task, failed_only=failed))
+    _tell(view, door, "events go out again")
+
+
+def reprocess(task: Number, file: File, *, door: Door = DEFAULT_DOOR) -> None:
+    """Do a file again from its first event; what was made from it counts no more.
+
+    For example:
+
+        evstream task reprocess 1 a.root
+    """
+    view = door.ask(lambda service: service.reprocess(task, _named(file)))
+    _tell(view, door, "events go out again")
+
+
+def withdraw(task: Number, file: File, *, door: Door = DEFAULT_DOOR) -> None:
+    """Take a bad file out of a task, with everything made from it.
+
+    For example:
+
+        evstream task withdraw 1 a.root
+    """
+    view = door.ask(lambda service: service.withdraw(task, _named(file)))
+    _tell(view, door, "events go out again")
+
+
+def _named(file: str) -> str:
+    """Return a path as the service knows it; an LFN or a URL as it is."""
+    path = Path(file)
+    return str(path.resolve()) if "://" not in file and path.exists() else file
+
+
+def _tell(view: TaskView, door: Door, redone: str = "") -> None:
+    if door.json:
+        print_json(view)
+        return
+    taken = view.taken_back
+    if redone and taken is not None:
+        if taken.withdrawn:
+            print(f"{taken.withdrawn} events are withdrawn")
+        if taken.redone:
+            print(f"{taken.redone} {redone}")
+        if taken.merged_with:
+            print(f"{taken.merged_with} more {redone}, since they were merged with these")
+    print(describe(view))
