@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evstream.domain.ledger import Commit, Place
-from evstream.domain.merging import MergeGroup
+from evstream.domain.merging import MergeGroup, groups_around
 from evstream.domain.names import Lfn
 from evstream.domain.task import TakeBack
 
@@ -110,7 +110,4 @@ def _would_hold(groups: Sequence[MergeGroup], place: Place, merges: Merges) -> b
         return True
     if rule == "file":
         return merges.files[groups[0].segment[0]] == merges.files[place[0]]
-    spans = [span for group in groups for span in group.covers]
-    chunk, start, stop = place
-    first, last = min(span[:2] for span in spans), max((span[0], span[2]) for span in spans)
-    return first < (chunk, stop) and (chunk, start) < last
+    return bool(groups_around(groups, [place]))

@@ -67,7 +67,7 @@ class Merging:
         self._plans.pop(task, None)
 
     async def _read(self, task: Task) -> _Plan:
-        groups, next_number = await self._groups(task)
+        groups, next_number = await self.groups(task)
         streams = [
             StreamPlan(
                 stream,
@@ -81,7 +81,7 @@ class Merging:
         chunks = await self._ledger.chunks(process_book(task.id))
         return _Plan(Frontier(chunks, streams), streams, next_number)
 
-    async def _groups(self, task: Task) -> tuple[list[MergeGroup], int]:
+    async def groups(self, task: Task) -> tuple[list[MergeGroup], int]:
         """Return the groups that count, and the next number: none is used again."""
         if await merge_progress(self._ledger, task) is None:
             return [], 0

@@ -125,7 +125,7 @@ class Reopening:
 
     async def _with_merges(self, task: Task, change: TakeBack) -> TakeBack:
         """Add what was merged with the ranges that are taken back, and hangs on them."""
-        groups = await self._catalogue.merges(task.id)
+        groups, _ = await self._merging.groups(task)
         if not groups:
             return change
         chunks = await self._ledger.chunks(process_book(task.id))

@@ -135,8 +135,7 @@ class Catalogue(Protocol):
         """Send work of a task out again, or withdraw it, and open the task again.
 
         An ended task runs again, and has no receipt any more; a paused one stays paused.
-        A change whose key was the last one changes nothing. Groups whose merges are taken
-        back are no more; their numbers are not used again.
+        A change whose key was the last one changes nothing.
         """
         ...
 

@@ -286,8 +286,6 @@ class MemoryCatalogue:
         if change.merges:
             places = [(number, 0, 1) for number in change.merges]
             await ledger.discard(merge_book(task), places, change.reason)
-            for number in change.merges:
-                self._merges.get(task, {}).pop(number, None)
         self._receipts.pop(task, None)
         state = TaskState.PAUSED if known.state is TaskState.PAUSED else TaskState.RUNNING
         self._tasks[task] = replace(known, state=state, reason="", ended=None, taken_back=taken)

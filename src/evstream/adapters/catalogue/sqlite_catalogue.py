@@ -224,10 +224,6 @@ def _take_back(db: sqlite3.Connection, number: TaskId, change: TakeBack) -> Task
     if change.merges:
         places = [(merge, 0, 1) for merge in change.merges]
         discard(db, merge_book(number), places, change.reason)
-        db.executemany(
-            "DELETE FROM merge_group WHERE task = ? AND number = ?",
-            ((number, merge) for merge in change.merges),
-        )
     state = TaskState.PAUSED if task.state is TaskState.PAUSED else TaskState.RUNNING
     db.execute(
         "UPDATE task SET state = ?, reason = '', receipt = NULL, ended = NULL, taken_back = ?"
