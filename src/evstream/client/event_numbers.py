@@ -163,7 +163,7 @@ class _Sources:
         if self._latest is not None and self._latest[:2] == (lfn, names):
             return self._latest[2]
         if lfn not in self._paths:
-            self._paths[lfn] = self._find(self._files[lfn])
+            self._paths[lfn] = _find(self._files[lfn], self._folder)
         path = self._paths[lfn]
         found = None
         if path is None:
@@ -176,13 +176,31 @@ class _Sources:
         self._latest = (lfn, names, found)
         return found
 
-    def _find(self, file: dict[str, Any]) -> Path | None:
-        paths = [path for pfn in file["pfns"] if (path := _local_path(pfn)) is not None]
-        if self._folder is not None:
-            named = [self._folder / file["lfn"], self._folder / PurePosixPath(file["lfn"]).name]
-            paths += named + sorted(self._folder.rglob(f"*{SUFFIX}"))
-        size = file["fingerprint"]["size"]
-        return next((p for p in paths if _has_size(p, size) and _is_source(p, file)), None)
+
+def source_numbers(
+    tree: str, lfn: str, pfns: list[str], fingerprint: dict[str, Any], folder: Path | None
+) -> tuple[Names, NDArray[np.int64]] | None:
+    """Return the branches that number the events of a source file, and a row for each entry.
+
+    None if the file is not at hand as it was registered, or holds no such numbers.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where the file is looked for besides its own paths.
+    """
+    file = {"lfn": lfn, "pfns": pfns, "fingerprint": fingerprint}
+    path = _find(file, folder)
+    return None if path is None else _numbers(path, tree, EVENT_NUMBERS, elsewhere=False)
+
+
+def _find(file: dict[str, Any], folder: Path | None) -> Path | None:
+    paths = [path for pfn in file["pfns"] if (path := _local_path(pfn)) is not None]
+    if folder is not None:
+        named = [folder / file["lfn"], folder / PurePosixPath(file["lfn"]).name]
+        paths += named + sorted(folder.rglob(f"*{SUFFIX}"))
+    size = file["fingerprint"]["size"]
+    return next((p for p in paths if _has_size(p, size) and _is_source(p, file)), None)
 
 
 def _local_path(pfn: str) -> Path | None:

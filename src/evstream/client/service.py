@@ -105,6 +105,10 @@ class Service:
         path, wanted = f"/v1/tasks/{task}/withdraw", m.FileRequest(file)
         return await self._connection.call("POST", path, m.TaskView, wanted)
 
+    async def entries(self, task: int) -> list[m.FileEntries]:
+        """Return what became of the entries of each file of a task."""
+        return await self._connection.call("GET", f"/v1/tasks/{task}/entries", list[m.FileEntries])
+
     async def failures(self, task: int) -> list[m.FailureView]:
         """Return the attempts of a task that came to nothing."""
         return await self._connection.call("GET", f"/v1/tasks/{task}/failures", list[m.FailureView])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
-from evstream.domain.names import TaskId
+from evstream.domain.intervals import Interval, IntervalSet
+from evstream.domain.names import Lfn, TaskId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import sandbox_name
-from evstream.domain.states import TaskState
+from evstream.domain.states import RangeState, TaskState
 from evstream.domain.task import Task, is_merge, process_book, task_of
 from evstream.head.books import books_of, merge_progress, merges_of
 from evstream.head.planning import TaskPlanner
@@ -113,6 +115,41 @@ class Tasks:
         leases = await self._ledger.leases()
         return len({lease.worker for lease in leases if task_of(lease.book) == task})
 
+    async def entries(self, task_id: TaskId) -> list[m.FileEntries]:
+        """Return what became of the entries of each file, in the dataset's order."""
+        task = await self._catalogue.task(task_id)
+        book = process_book(task_id)
+        chunks = await self._ledger.chunks(book)
+        lfns = {chunk.number: chunk.lfn for chunk in chunks}
+        wanted = _by_file((c.lfn, c.entry_start, c.entry_stop) for c in chunks)
+        committed = _by_file(
+            (lfns[c.chunk], c.entry_start, c.entry_stop) for c in await self._ledger.commits(book)
+        )
+        closed = await self._ledger.closed(book)
+        by_state = {
+            state: _by_file(
+                (lfns[c.chunk], c.entry_start, c.entry_stop) for c in closed if c.state is state
+            )
+            for state in (RangeState.CANCELLED, RangeState.DISCARDED)
+        }
+        aside: dict[str, list[tuple[int, int, str]]] = {}
+        for row in closed:
+            if row.state is RangeState.FATAL:
+                told = (row.entry_start, row.entry_stop, row.error)
+                aside.setdefault(lfns[row.chunk], []).append(told)
+        dataset = await self._catalogue.dataset(task.spec.dataset)
+        return [
+            m.FileEntries(
+                lfn=file.lfn,
+                wanted=wanted.get(file.lfn, []),
+                committed=committed.get(file.lfn, []),
+                set_aside=aside.get(file.lfn, []),
+                cancelled=by_state[RangeState.CANCELLED].get(file.lfn, []),
+                withdrawn=by_state[RangeState.DISCARDED].get(file.lfn, []),
+            )
+            for file in dataset.files
+        ]
+
     async def failures(self, task_id: TaskId) -> list[m.FailureView]:
         """Return the attempts that came to nothing, in the order they ended."""
         task = await self._catalogue.task(task_id)
@@ -177,3 +214,11 @@ class Tasks:
             merged=merged,
             url=self._planner.fetch_output(output.name, now),
         )
+
+
+def _by_file(pieces: Iterable[tuple[Lfn, int, int]]) -> dict[str, list[Interval]]:
+    """Return intervals by file, adjoining ones as one."""
+    by_lfn: dict[str, list[Interval]] = {}
+    for lfn, start, stop in pieces:
+        by_lfn.setdefault(lfn, []).append((start, stop))
+    return {lfn: list(IntervalSet.of(intervals)) for lfn, intervals in by_lfn.items()}

@@ -33,6 +33,9 @@ def task_routes(services: Services) -> list[Route]:
         task = await services.catalogue.task(task_id_of(request))
         return reply(await services.tasks.view(task))
 
+    async def entries(request: Request) -> Response:
+        return reply(await services.tasks.entries(task_id_of(request)))
+
     async def failures(request: Request) -> Response:
         return reply(await services.tasks.failures(task_id_of(request)))
 
@@ -47,6 +50,7 @@ def task_routes(services: Services) -> list[Route]:
         Route("/v1/task-previews", preview, methods=["POST"]),
         Route("/v1/tasks", list_tasks, methods=["GET"]),
         Route("/v1/tasks/{task}", show_task, methods=["GET"]),
+        Route("/v1/tasks/{task}/entries", entries, methods=["GET"]),
         Route("/v1/tasks/{task}/failures", failures, methods=["GET"]),
         Route("/v1/tasks/{task}/outputs", outputs, methods=["GET"]),
         Route("/v1/tasks/{task}/receipt", receipt, methods=["GET"]),

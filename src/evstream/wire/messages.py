@@ -183,6 +183,25 @@ class FileRequest(Message, frozen=True):
     file: Annotated[str, Meta(min_length=1, max_length=4000)]
 
 
+class FileEntries(Message, frozen=True):
+    """What became of the entries of one file of a task; half-open intervals in order.
+
+    Attributes
+    ----------
+    wanted : list of (int, int)
+        All that the task is to do; what is in none of the others is not done yet.
+    set_aside : list of (int, int, str)
+        With the error.
+    """
+
+    lfn: str
+    wanted: list[tuple[int, int]]
+    committed: list[tuple[int, int]] = []
+    set_aside: list[tuple[int, int, str]] = []
+    cancelled: list[tuple[int, int]] = []
+    withdrawn: list[tuple[int, int]] = []
+
+
 class FailureView(Message, frozen=True):
     """One attempt that came to nothing, as people want to see it.
 
