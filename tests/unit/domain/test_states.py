@@ -24,6 +24,7 @@ def test_range_states_are_pandas() -> None:
 def test_task_states_end_or_do_not() -> None:
     assert {state.value: state.final for state in TaskState} == {
         "running": False,
+        "paused": False,
         "merging": False,
         "done": True,
         "finished": True,
