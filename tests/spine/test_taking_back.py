@@ -98,7 +98,8 @@ def test_lumi_blocks_that_are_done_whole_are_listed(command: CommandLine, tmp_pa
         with uproot.recreate(tmp_path / f"{name}.root") as file:
             event = np.arange(first, first + 90)
             run, lumi = np.where(event < 120, 7, 8), 1 + event // 30
-            file["Events"] = {"run": run, "luminosityBlock": lumi, "event": event}
+            rows = {"run": run, "luminosityBlock": lumi, "event": event}
+            file.mktree("Events", {name: "int64" for name in rows}).extend(rows)
     payload.write_text(
         "import shutil, sys\n"
         "start, stop = int(sys.argv[3]), int(sys.argv[4])\n"
