@@ -99,7 +99,7 @@ def test_lumi_blocks_that_are_done_whole_are_listed(command: CommandLine, tmp_pa
             event = np.arange(first, first + 90)
             run, lumi = np.where(event < 120, 7, 8), 1 + event // 30
             rows = {"run": run, "luminosityBlock": lumi, "event": event}
-            file.mktree("Events", {name: "int64" for name in rows}).extend(rows)
+            file.mktree("Events", dict.fromkeys(rows, "int64")).extend(rows)
     payload.write_text(
         "import shutil, sys\n"
         "start, stop = int(sys.argv[3]), int(sys.argv[4])\n"
