@@ -54,4 +54,4 @@ clean:  ## remove what was made here, the virtual environment included
 	rm -rf .venv .setup.lock build dist demo/data demo/data.partial-* demo/run demo/.lock demo/dimuon.png demo/receipt.json \
 	  bench/inputs bench/results/*.quick.json .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  .import_linter_cache
-	find src tests bench demo tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests bench demo examples tools -name __pycache__ -type d -prune -exec rm -rf {} +
