@@ -4,6 +4,7 @@ import os
 import signal
 
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 
 def main() -> None:

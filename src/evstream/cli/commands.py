@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Never
 
 from cyclopts import App, CycloptsError
 
 import evstream
-from evstream.cli import EXIT_INTERRUPTED
+from evstream.cli import EXIT_INTERRUPTED, EXIT_TERMINATED
 from evstream.domain.errors import EvstreamError, RequestError
 
 EXIT_ERROR = 1
@@ -20,6 +25,8 @@ app = App(
     help="Exactly the events you need; they arrive while you compute; every one is counted.",
     version=evstream.__version__,
     help_format="plaintext",
+    # We say ourselves that a command was interrupted.
+    suppress_keyboard_interrupt=False,
 )
 # Named, not imported: a pilot should not wait for what only other commands need.
 app.command("evstream.cli.run:run", name="run")
@@ -64,7 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if not words or {"--help", "-h"} & set(words):
             _resolve(app)
-        app(arguments, exit_on_error=False, print_error=False)
+        with _tidy_when_terminated():
+            app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _complain(str(error).rstrip("."), "see 'evstream --help' or 'evstream COMMAND --help'")
         sys.exit(EXIT_REQUEST)
@@ -74,10 +82,40 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _complain("interrupted", "")
         sys.exit(EXIT_INTERRUPTED)
+    except _Terminated:
+        _complain("terminated", "")
+        sys.exit(EXIT_TERMINATED)
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_ERROR)
+
+
+class _Terminated(SystemExit):
+    """SIGTERM came. Event loops let this kind of exception through."""
+
+
+@contextmanager
+def _tidy_when_terminated() -> Iterator[None]:
+    """Let SIGTERM, as batch systems send it, unwind as an interrupt does: no file is left half.
+
+    Commands with loops of their own take the signal for themselves.
+    """
+    plain = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if plain:
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if plain:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(*_: object) -> Never:
+    raise _Terminated
 
 
 def _resolve(commands: App) -> None:

@@ -177,3 +177,15 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield from _leaves(error)
         else:
             yield error
+
+
+@contextmanager
+def bad_data_named(name: str, what: str = "cannot be read") -> Iterator[None]:
+    """Say in a `DataError` of one of several inputs which it is, unless it does."""
+    try:
+        yield
+    except DataError as error:
+        if name in error.message:
+            raise
+        told = f"{name} {what}: {error.message}"
+        raise type(error)(told, hint=error.hint, **error.fields) from error

@@ -114,9 +114,11 @@ class FileAssembly:
         key = replace(like.key, nbytes=like.key.key_bytes + len(stored), object_bytes=len(data))
         self.copy_record(Record(key, stored), path)
 
-    def unite_streamers(self, like: Record, infos: Sequence[StreamerInfos]) -> None:
-        """Write the descriptions of the classes of several files."""
-        data = unite(infos, like.key.key_bytes)
+    def unite_streamers(
+        self, like: Record, infos: Sequence[StreamerInfos], names: Sequence[str]
+    ) -> None:
+        """Write the descriptions of the classes of several files, which errors name."""
+        data = unite(infos, like.key.key_bytes, names)
         stored = bytes(compress(data, setting_like(like.payload, self._setting)))
         key = replace(like.key, nbytes=like.key.key_bytes + len(stored), object_bytes=len(data))
         self.copy_record(Record(key, stored), None)

@@ -56,7 +56,7 @@ class Do(IntEnum):
     OBJECTS = 7  # a TObjArray by value
     LIST = 8  # a TList by value
     OPAQUE = 9  # skipped by its byte count
-    REFUSE = 10  # cannot be walked
+    REFUSE = 10  # cannot be walked, unless it is an empty container
 
 
 # Numeric members within a run of bytes: the offset and basic type of each.
@@ -205,7 +205,9 @@ def _fixed_size(element: Element) -> int | None:
 _PLAIN = frozenset({
     "bool", "char", "short", "int", "long", "float", "double", "string", "signed", "unsigned",
     "std", "Bool_t", "Char_t", "Short_t", "Int_t", "Long_t", "Long64_t", "Float_t", "Double_t",
-    "UChar_t", "UShort_t", "UInt_t", "ULong_t", "ULong64_t",
+    "UChar_t", "UShort_t", "UInt_t", "ULong_t", "ULong64_t", "TString",
+    # What a map is ordered by holds nothing.
+    "TFormulaParamOrder",
 })  # fmt: skip
 _CONTAINERS = frozenset({
     "vector", "list", "deque", "set", "multiset", "map", "multimap", "pair", "bitset",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from evstream.domain.errors import DataError
+from evstream.domain.errors import bad_data_named
 from evstream.rootio.assembly import FileAssembly
 from evstream.rootio.beside import NOT_FOR_ATHENA, Rule, Rules, is_pool
 from evstream.rootio.companions import NO_ATHENA, listed, mark
@@ -132,6 +132,8 @@ def assemble(
     for path in dict.fromkeys(p for index in indices for p in index.trees):
         chosen = _chosen(path, sources, indices, names, beside, outcomes, notes)
         if chosen:
+            if beside.of_tree(chosen[0][1]) == Rule.EVENTS:
+                notes += _lacking(path, indices, names)
             splices[path] = _joined(chosen, shifts, names)
             notes += _left_on(path, chosen, names)
     date = max((t.key.date for i in indices for t in i.trees.values()), default=0)
@@ -139,13 +141,13 @@ def assemble(
     assembly = FileAssembly(first, identity, date)
     assembly.begin(_united_folders(indices))
     infos = _infos(indices)
-    _add_streamers(assembly, indices, infos)
+    _add_streamers(assembly, indices, infos, names)
     for name, record in pids.items():
         assembly.add_object(
             "", "TProcessID", name, record.key.title, record.payload, record.key.object_bytes,
             record.key.date,
         )  # fmt: skip
-    JoinedObjects(sources, indices, infos, shifts, beside).add_to(assembly, outcomes)
+    JoinedObjects(sources, indices, infos, shifts, names, beside).add_to(assembly, outcomes)
     outcomes["united"] = [*pids]
     notes += _marked(assembly, indices)
     for path, splice in splices.items():
@@ -182,11 +184,8 @@ def _inspected(sources: Sequence[ByteSource], names: Sequence[str]) -> list[Sour
     shapes = KnownShapes()
     indices = []
     for source, name in zip(sources, names, strict=True):
-        try:
+        with bad_data_named(name):
             indices.append(inspect(source, shapes))
-        except DataError as error:
-            told = f"{name} cannot be read: {error.message}"
-            raise type(error)(told, hint=error.hint, **error.fields) from error
     return indices
 
 
@@ -228,6 +227,14 @@ def _chosen(
             )
         outcomes.setdefault("once" if len(holders) == 1 else "all", []).append(path)
     return holders
+
+
+def _lacking(path: str, indices: Sequence[SourceIndex], names: Sequence[str]) -> list[str]:
+    """Say which files have no tree of a path that others have."""
+    without = [n for n, index in zip(names, indices, strict=True) if path not in index.trees]
+    if not without:
+        return []
+    return [f"{path} is not in {listed(without)}: its entries are those of the other files"]
 
 
 def _left_on(path: str, holders: Sequence[tuple[int, AnyTree]], names: Sequence[str]) -> list[str]:
@@ -384,15 +391,20 @@ def _infos(indices: Sequence[SourceIndex]) -> list[StreamerInfos]:
 
 
 def _add_streamers(
-    assembly: FileAssembly, indices: Sequence[SourceIndex], infos: Sequence[StreamerInfos]
+    assembly: FileAssembly,
+    indices: Sequence[SourceIndex],
+    infos: Sequence[StreamerInfos],
+    names: Sequence[str],
 ) -> None:
     records = [index.streamers for index in indices]
-    described = [(r, i) for r, i in zip(records, infos, strict=True) if r is not None]
+    described = [(r, i, n) for r, i, n in zip(records, infos, names, strict=True) if r is not None]
     if not described:
         return
     first = described[0][0]
-    distinct = {r.payload: i for r, i in described}
+    distinct: dict[bytes, tuple[StreamerInfos, str]] = {}
+    for record, own, name in described:
+        distinct.setdefault(record.payload, (own, name))
     if len(distinct) == 1:
         assembly.copy_record(first, None)
     else:
-        assembly.unite_streamers(first, list(distinct.values()))
+        assembly.unite_streamers(first, *zip(*distinct.values(), strict=True))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
+from evstream.domain.errors import DataError
 from evstream.rootio.added import ObjectSum, can_be_added, cannot_be_added
 from evstream.rootio.assembly import FileAssembly
 from evstream.rootio.baskets import decode_basket, decode_embedded
@@ -32,6 +34,8 @@ class JoinedObjects:
     sources, indices, infos : one a file
     shifts : sequence of int
         How far the numbers of each file's process ids move.
+    names : sequence of str
+        What errors call the files.
     rules : Rules
     """
 
@@ -41,11 +45,13 @@ class JoinedObjects:
         indices: Sequence[SourceIndex],
         infos: Sequence[StreamerInfos],
         shifts: Sequence[int],
+        names: Sequence[str],
         rules: Rules,
     ) -> None:
         self._sources = sources
         self._plans = [Plans(i) for i in infos]
         self._shifts = shifts
+        self._names = names
         self._rules = rules
         self._held: dict[str, list[tuple[int, ObjectInfo]]] = {}
         for number, index in enumerate(indices):
@@ -102,14 +108,28 @@ class JoinedObjects:
             key = record.key
             data = decompress(record.payload, key.object_bytes)
             plans = self._plans[number]
-            if total is None:
-                total = ObjectSum(path, key.class_name, data, key.key_bytes, plans)
-            else:
-                total.add(key.class_name, data, key.key_bytes, plans)
+            with self._named(path, number):
+                if total is None:
+                    total = ObjectSum(path, key.class_name, data, key.key_bytes, plans)
+                else:
+                    total.add(key.class_name, data, key.key_bytes, plans)
         if total is not None:
             data = total.record(first.key.key_bytes)
             assembly.add_computed(path.rpartition("/")[0], first, data)
         return "added"
+
+    @contextmanager
+    def _named(self, path: str, number: int) -> Iterator[None]:
+        """Say in an error which object of which file it is about, and which rule helps."""
+        try:
+            yield
+        except DataError as error:
+            told = error.message if repr(path) in error.message else f"{path!r}: {error.message}"
+            raise type(error)(
+                f"{told} (in {self._names[number]})",
+                hint=error.hint or f"keep one with the rule {path}=first, or all with =all",
+                **error.fields,
+            ) from error
 
     def _led(self, path: str, number: int, info: ObjectInfo) -> Record:
         """Read a record whose references say what they mean in the joined file."""

@@ -46,6 +46,9 @@ _U4_I2: Callable[[bytes, int], tuple[int, int]] = Struct(">Ih").unpack_from
 _IS_REFERENCED = 1 << 4
 _TOBJECT_BYTES = 10
 _DEPTH_MAX = 100
+_EMPTY = (BYTE_COUNT | 6).to_bytes(4, "big")
+# How a streamed object refers to itself: as the first that was mapped.
+SELF = 1
 IO_BITS = "fIOFeatures.fIOBits"
 
 
@@ -325,7 +328,7 @@ class ObjectGraph:
             return self._tarray(step, at, number)
         elif step.do == Do.LIST:
             return self._list(step.name, at, number)
-        elif step.do == Do.OPAQUE:
+        elif step.do == Do.OPAQUE or self._is_empty_container(at):
             end = at + 4 + (_U4(self.data, at)[0] & ~BYTE_COUNT)
         else:
             raise UnsupportedFeatureError(
@@ -334,6 +337,10 @@ class ObjectGraph:
             )
         _raw(tokens, at, end)
         return end
+
+    def _is_empty_container(self, at: int) -> bool:
+        """Whether a byte count is followed by a version and a count of zero, and no more."""
+        return self.data[at : at + 4] == _EMPTY and self.data[at + 6 : at + 10] == bytes(4)
 
     def _tobject_end(self, at: int) -> int:
         bits = _U4(self.data, at + 6)[0]
@@ -401,8 +408,8 @@ class ObjectGraph:
         """Walk what a pointer leads to; return its node and the position behind it."""
         start = at
         (word,) = _U4(self.data, at)
-        if word == 0:
-            return NULL, at + 4
+        if word <= SELF:
+            return (0 if word else NULL), at + 4
         if not word & CLASS_MASK and not word & BYTE_COUNT:
             target = self._by_position.get(word - MAP_OFFSET - self.key_bytes)
             if target is None:

@@ -21,7 +21,7 @@ _TOBJECT_BYTES = 10
 
 
 @corrupt_if_broken
-def unite(all_infos: Sequence[StreamerInfos], key_bytes: int) -> bytes:
+def unite(all_infos: Sequence[StreamerInfos], key_bytes: int, names: Sequence[str]) -> bytes:
     """Write a list that describes every class and version of any of the files.
 
     Parameters
@@ -30,6 +30,8 @@ def unite(all_infos: Sequence[StreamerInfos], key_bytes: int) -> bytes:
         The first file's descriptions come first.
     key_bytes : int
         Length of the key that will stand before the list.
+    names : sequence of str
+        What errors call the files.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def unite(all_infos: Sequence[StreamerInfos], key_bytes: int) -> bytes:
     union = _Union()
     seen: set[tuple[str, int, int]] = set()
     layouts: dict[tuple[str, int], ClassInfo | None] = {}
-    for number, infos in enumerate(all_infos):
+    for infos, file in zip(all_infos, names, strict=True):
         union.enter(infos)
         for record in infos.records:
             if record.identity not in seen:
@@ -49,16 +51,16 @@ def unite(all_infos: Sequence[StreamerInfos], key_bytes: int) -> bytes:
                 if record.class_name == "TStreamerInfo":
                     name, version, _ = record.identity
                     own = infos.get(name, version)
-                    _refuse_other_layout(layouts.setdefault((name, version), own), own, number)
+                    _refuse_other_layout(layouts.setdefault((name, version), own), own, file)
     return union.write(key_bytes)
 
 
-def _refuse_other_layout(first: ClassInfo | None, other: ClassInfo | None, number: int) -> None:
+def _refuse_other_layout(first: ClassInfo | None, other: ClassInfo | None, file: str) -> None:
     if first is None or other is None or _layout(first) == _layout(other):
         return
     names = [element.name for element in first.elements], [e.name for e in other.elements]
     raise SchemaMismatchError(
-        f"class {other.name} of version {other.version} has other members in file {number}: "
+        f"class {other.name} of version {other.version} has other members in {file}: "
         f"{', '.join(names[1])} instead of {', '.join(names[0])}",
         hint="its entries would be read wrongly; give the class another version, or join apart",
         class_name=other.name,

@@ -17,7 +17,16 @@ import numpy.typing as npt
 
 from evstream.rootio.class_plan import BASIC_DTYPES
 from evstream.rootio.errors import CorruptFileError
-from evstream.rootio.object_graph import NULL, TOKEN_NUMBERS, Array, Items, ObjectGraph, Op, Tokens
+from evstream.rootio.object_graph import (
+    NULL,
+    SELF,
+    TOKEN_NUMBERS,
+    Array,
+    Items,
+    ObjectGraph,
+    Op,
+    Tokens,
+)
 from evstream.rootio.source import Data
 from evstream.rootio.streamer_info import BYTE_COUNT, CLASS_MASK, MAP_OFFSET, NEW_CLASS
 
@@ -179,6 +188,9 @@ class Template:
     def _pointer(self, target: int) -> None:
         if target == NULL or target in self._dropped:
             self._put(_GAP)
+            return
+        if target == 0:
+            self._put(SELF.to_bytes(4, "big"))
             return
         known = self._node_at.get(target)
         if known is not None:

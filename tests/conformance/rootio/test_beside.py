@@ -177,3 +177,31 @@ def test_references_lead_to_their_own_files_objects(root_bin: Path, tmp_path: Pa
     rootio.join([inputs[0]], only, beside=rootio.Rules.of({"references": "none"}))
     rootio.join([only, inputs[1]], alone, beside=first)
     assert _references(root_bin, alone) == ["REFERENCES 1 bob0 bob1 bob2"]
+
+
+def _functions(root_bin: Path, path: Path) -> list[str]:
+    said = _root(root_bin, f'{HERE / "read_fitted.C"}("{path}")')
+    return sorted(line for line in said.splitlines() if line.startswith("FUNCTION"))
+
+
+@pytest.mark.slow
+def test_what_was_fitted_or_drawn_adds_as_hadd_adds_it(root_bin: Path, tmp_path: Path) -> None:
+    inputs = []
+    for number in range(2):
+        inputs.append(tmp_path / f"{number}.root")
+        _root(root_bin, f'{HERE / "make_fitted.C"}("{inputs[-1]}", {number})')
+    joined, expected = tmp_path / "joined.root", tmp_path / "hadd.root"
+    result = rootio.join(inputs, joined)
+    assert set(result.objects["added"]) == {
+        "gaus", "own", "drawn", "colours", "labels", "graph",
+    }  # fmt: skip
+    _hadd(root_bin, expected, inputs)
+    said = _compare_objects(root_bin, expected, joined)
+    assert "EQUAL 6" in said, said
+    # Functions are the first file's, each with its parameters, and lead to their own object.
+    functions = _functions(root_bin, inputs[0])
+    assert len(functions) >= 7, functions
+    assert _functions(root_bin, joined) == functions
+    assert any("TPaveStats of its own 1" in line for line in functions), functions
+    with uproot.open(joined) as file, uproot.open(inputs[0]) as one:
+        assert file["gaus"].values().sum() == 2 * one["gaus"].values().sum()

@@ -9,6 +9,7 @@ import pytest
 import uproot
 
 from evstream import rootio
+from evstream.domain.errors import DataError
 
 
 def test_slices_join_in_the_order_given(small_file: Path, tmp_path: Path) -> None:
@@ -57,8 +58,32 @@ def test_histograms_with_other_bins_are_refused(tmp_path: Path) -> None:
     for number, bins in enumerate((10, 12)):
         with uproot.recreate(tmp_path / f"{number}.root") as file:
             file["h"] = np.histogram(np.arange(100), bins=bins)
-    with pytest.raises(rootio.SchemaMismatchError, match="h"):
+    with pytest.raises(rootio.SchemaMismatchError, match=r"'h' .* the rule h=first") as caught:
         rootio.join([tmp_path / "0.root", tmp_path / "1.root"], tmp_path / "joined.root")
+    assert f"(in {tmp_path / '1.root'})" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cut.root", "other.parquet"])
+def test_an_input_that_cannot_be_read_is_named(small_file: Path, tmp_path: Path, name: str) -> None:
+    bad = tmp_path / name
+    whole = small_file.read_bytes()
+    bad.write_bytes(whole[: len(whole) // 2] if name == "cut.root" else b"PAR1" * 100)
+    with pytest.raises(DataError) as caught:
+        rootio.join([small_file, bad], tmp_path / "joined.root")
+    assert str(caught.value).startswith(f"{bad} cannot be read: ")
+    assert not (tmp_path / "joined.root").exists()
+
+
+def test_a_tree_that_a_file_lacks_is_told(tmp_path: Path) -> None:
+    for name, trees in (("a", "tu"), ("b", "t")):
+        with uproot.recreate(tmp_path / f"{name}.root") as file:
+            for tree in trees:
+                file.mktree(tree, {"x": "i4"}).extend({"x": np.arange(20)})
+    paths = [tmp_path / "a.root", tmp_path / "b.root"]
+    result = rootio.join(paths, tmp_path / "joined.root")
+    assert result.entries == {"t": 40, "u": 20}
+    assert result.notes == (f"u is not in {paths[1]}: its entries are those of the other files",)
+    assert rootio.join(paths[:1] * 2, tmp_path / "joined.root").notes == ()
 
 
 def test_the_same_inputs_give_the_same_bytes(small_file: Path, tmp_path: Path) -> None:

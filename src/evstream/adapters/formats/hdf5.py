@@ -19,7 +19,7 @@ from evstream.adapters.formats.hdf5_layout import Layout, Member, holds_referenc
 from evstream.adapters.formats.library import Backend
 from evstream.adapters.formats.source_file import SourceFile
 from evstream.adapters.formats.tables import LeftObject, Tree
-from evstream.domain.errors import EvstreamError
+from evstream.domain.errors import EvstreamError, bad_data_named
 from evstream.domain.intervals import Interval
 from evstream.ports import ByteSource
 from evstream.rootio import (
@@ -109,9 +109,11 @@ def join(out: str, inputs: Sequence[str], names: Sequence[str]) -> dict[str, int
         A group's datasets differ in length, so that it is not known which have entries.
     """
     with ExitStack() as stack:
-        files = [
-            stack.enter_context(_opened(stack.enter_context(FileSource(path)))) for path in inputs
-        ]
+        files = []
+        for path, name in zip(inputs, names, strict=True):
+            with bad_data_named(name):
+                source = stack.enter_context(FileSource(path))
+                files.append(stack.enter_context(_opened(source)))
         with _translated():
             layouts = [layout_of(file) for file in files]
             members = _joinable(names, files, layouts)

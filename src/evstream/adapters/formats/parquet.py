@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from evstream.adapters.formats.library import Backend
 from evstream.adapters.formats.source_file import SourceFile
 from evstream.adapters.formats.tables import EVENTS, Branch, LeftObject, Tree
-from evstream.domain.errors import EvstreamError
+from evstream.domain.errors import EvstreamError, bad_data_named
 from evstream.domain.intervals import Interval
 from evstream.ports import ByteSource
 from evstream.rootio import (
@@ -131,15 +131,15 @@ def join(out: str, inputs: Sequence[str], names: Sequence[str]) -> dict[str, int
         Columns or their types differ; the error names them.
     """
     rows = 0
-    with (
-        FileSource(inputs[0]) as first,
-        _opened(first) as model,
-        Path(out).open("wb") as opened,
-        _Writer(model, opened) as writer,
-    ):
+    with ExitStack() as stack:
+        with bad_data_named(names[0]):
+            first = stack.enter_context(FileSource(inputs[0]))
+            model = stack.enter_context(_opened(first))
+        opened = stack.enter_context(Path(out).open("wb"))
+        writer = stack.enter_context(_Writer(model, opened))
         writer.begin(model, None)
         for path, name in zip(inputs, names, strict=True):
-            with FileSource(path) as source, _opened(source) as file:
+            with bad_data_named(name), FileSource(path) as source, _opened(source) as file:
                 _refuse_differences(names[0], model.schema_arrow, name, file.schema_arrow)
                 writer.copy(file, None, [(0, file.metadata.num_rows)])
                 rows += file.metadata.num_rows

@@ -37,6 +37,7 @@ from evstream.adapters.formats.text_stream import (
     new_digest,
     text_of,
 )
+from evstream.domain.errors import bad_data_named
 from evstream.domain.intervals import Interval
 from evstream.ports import ByteSource
 from evstream.ports.format import Cut, FileIndex
@@ -268,7 +269,7 @@ class TextFormat:
         return Joined({EVENTS: total}, output.stat().st_size)
 
     def _inspect_input(self, path: Path, name: str) -> TextIndex:
-        with FileSource(path) as source:
+        with FileSource(path) as source, bad_data_named(name):
             (head,) = source.read_ranges([(0, min(source.size, 4096))])
             packed = bytes(head).startswith(GZIP_MAGIC)
             reader = TextFormat(self._grammar, gzipped=packed)

@@ -58,7 +58,9 @@ def joined_pages(holders: Sequence[tuple[int, NTupleIndex]], names: Sequence[str
     for side in sides:
         for name, kinds in side.kinds.items():
             known[name] += [one for one in kinds if one not in known[name]]
-    schema = _schema(sides[0], known, _types([index for _, index in holders], model.path))
+    named = [names[number] for number, _ in holders]
+    types = _types([index for _, index in holders], model.path, named)
+    schema = _schema(sides[0], known, types)
     origins, clusters = [], []
     for place, side in enumerate(sides):
         origins.append(_origin(side, schema, known))
@@ -164,7 +166,7 @@ def _origin(side: _Side, schema: Schema, known: dict[str, list[Kinds]]) -> Origi
 # --- class descriptions of streamed fields --------------------------------------------
 
 
-def _types(indices: Sequence[NTupleIndex], path: str) -> tuple[TypeInfo, ...]:
+def _types(indices: Sequence[NTupleIndex], path: str, names: Sequence[str]) -> tuple[TypeInfo, ...]:
     """Unite what the files say of types."""
     first = indices[0].schema.types
     distinct = list(dict.fromkeys(one for index in indices for one in index.schema.types))
@@ -178,7 +180,11 @@ def _types(indices: Sequence[NTupleIndex], path: str) -> tuple[TypeInfo, ...]:
             hint="join files of one kind only",
         )
     infos = [StreamerInfos(_listed(one.content, path), _LIST_HEAD_BYTES) for one in described]
-    united = unite(infos, _LIST_HEAD_BYTES)
+    sayers = [
+        next(n for n, i in zip(names, indices, strict=True) if one in i.schema.types)
+        for one in described
+    ]
+    united = unite(infos, _LIST_HEAD_BYTES, sayers)
     head = _U4.pack(BYTE_COUNT | (len(_LIST_CLASS) + len(united)))
     content = head + _LIST_CLASS + united
     return (replace(described[0], content=content), *rest)

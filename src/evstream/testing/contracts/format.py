@@ -118,6 +118,21 @@ class FormatContract(Suite):
         if self.whole_join:
             assert joined.read_bytes() == path.read_bytes()
 
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_an_input_that_cannot_be_joined_is_named(
+        self, file_format: Format, path: Path, tmp_path: Path, place: int
+    ) -> None:
+        bad = tmp_path / f"bad{file_format.suffixes[0]}"
+        bad.write_bytes(b"nothing of the kind " * 100)
+        joined = tmp_path / f"joined{file_format.suffixes[0]}"
+        with pytest.raises(DataError) as caught:
+            file_format.join([bad, path] if place == 0 else [path, bad], joined)
+        assert str(bad) in caught.value.message
+        with pytest.raises(DataError) as caught:
+            file_format.join([path, bad], joined, names=["the first", "another"])
+        assert "another" in caught.value.message
+        assert not joined.exists()
+
     def test_an_index_that_was_kept_still_selects(
         self, file_format: Format, path: Path, tree: str
     ) -> None:
