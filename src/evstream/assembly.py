@@ -117,14 +117,15 @@ class Application:
         )
         self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
         self._products = Products(catalogue, Sources(parts.opener, parts.formats), parts.offload)
+        reopening = Reopening(catalogue, ledger, merging, turns, self._finishing.nudge)
         services = Services(
             catalogue=catalogue,
             datasets=Datasets(catalogue, parts.opener, parts.offload, parts.formats),
             tasks=Tasks(catalogue, ledger, planner, parts.formats, parts.store),
             claims=Claims(catalogue, ledger, planner, merging),
-            reports=Reports(catalogue, ledger, parts.store, self._finishing.nudge),
+            reports=Reports(catalogue, ledger, parts.store, reopening, self._finishing.nudge),
             finishing=self._finishing,
-            reopening=Reopening(catalogue, ledger, merging, turns, self._finishing.nudge),
+            reopening=reopening,
             slices=Slices(catalogue, planner, parts.formats),
             products=self._products,
             store=parts.store,

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from evstream.domain.dataset import Dataset
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import CANCELLED, ClosedInterval, Place
 from evstream.domain.names import Lfn, TaskId, without_secrets
+from evstream.domain.outputs import OutputName
 from evstream.domain.states import RangeState
 from evstream.domain.taking_back import Merges, hanging_on
-from evstream.domain.task import TakeBack, Task, merge_book, process_book
+from evstream.domain.task import TakeBack, Task, is_merge, merge_book, process_book
 from evstream.head.books import merge_progress
 from evstream.head.merging import Merging
 from evstream.head.turns import Turns
 from evstream.ports import Catalogue, Ledger
 
 RETRIED, REPROCESSED, WITHDRAWN = "retried", "reprocessed", "withdrawn"
+DAMAGED = "its output was damaged in the store"
 
 
 class Reopening:
@@ -104,6 +106,22 @@ class Reopening:
         async def change(task: Task) -> TakeBack:
             places = await self._places_of(task, file)
             return TakeBack(key, WITHDRAWN, discard=places)
+
+        return await self._take_back(task_id, key, change)
+
+    async def redo_outputs(self, task_id: TaskId, names: Iterable[str], key: str) -> Task:
+        """Do the ranges again whose outputs were found to be damaged or gone."""
+
+        async def change(task: Task) -> TakeBack:
+            groups = {group.number: group for group in await self._catalogue.merges(task.id)}
+            places: list[Place] = []
+            for name in names:
+                made = OutputName.parse(name)
+                if is_merge(made.book):
+                    places += groups[made.chunk].covers
+                else:
+                    places.append((made.chunk, made.entry_start, made.entry_stop))
+            return TakeBack(key, DAMAGED, redo=tuple(places))
 
         return await self._take_back(task_id, key, change)
 

@@ -26,6 +26,7 @@ from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.states import Answer
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.domain.task import TaskSpec, is_merge, task_of
+from evstream.head.reopening import Reopening
 from evstream.ports import Catalogue, Ledger, OutputStore
 from evstream.wire.messages import UnitRef, UnitReport
 
@@ -44,11 +45,13 @@ class Reports:
         catalogue: Catalogue,
         ledger: Ledger,
         store: OutputStore,
+        reopening: Reopening,
         on_change: Callable[[TaskId], None],
     ) -> None:
         self._catalogue = catalogue
         self._ledger = ledger
         self._store = store
+        self._reopening = reopening
         self._on_change = on_change
 
     async def report(self, reports: list[UnitReport]) -> list[Answer]:
@@ -91,6 +94,8 @@ class Reports:
                 outcome = Failure("output", error.message, "", report.success.cpu_s)
         if report.failure is not None:
             outcome = _checked_failure(report, report.failure)
+            if is_merge(report.ref.book) and report.failure.kind in ("input", "node"):
+                await self._redo_damaged(report)
         assert outcome is not None
         ref = report.ref
         return RangeReport(
@@ -103,6 +108,29 @@ class Reports:
             ref.attempt,
             outcome,
         )
+
+    async def _redo_damaged(self, report: UnitReport) -> None:
+        """Have ranges done again whose outputs a merge could not get as they were committed.
+
+        The store itself is asked, whatever the worker says. The merge goes with them, so
+        that the report finds its lease gone, and is made anew when they are done.
+        """
+        ref, task = report.ref, task_of(report.ref.book)
+        held = {(row.lease, row.book, row.chunk) for row in await self._ledger.leases()}
+        if (report.lease, ref.book, ref.chunk) not in held:
+            return
+        group = await self._catalogue.merge(task, ref.chunk)
+        damaged = [record.name for record in group.inputs if not await self._is_whole(record)]
+        if damaged:
+            key = f"damaged {ref.book}-{ref.chunk} {report.lease}"
+            await self._reopening.redo_outputs(task, damaged, key)
+
+    async def _is_whole(self, record: OutputRecord) -> bool:
+        try:
+            stored = await self._store.stat(record.name)
+        except NotFoundError:
+            return False
+        return (stored.size, stored.sha256) == (record.size, record.sha256)
 
     async def _check_output(self, report: UnitReport, output: OutputRecord) -> None:
         """Refuse an output that is another attempt's, or not what is in the store."""

@@ -36,7 +36,12 @@ TASK = {"name": "t", "dataset": "user:x", "payload": {"command": "cp {input} {ou
 Work = Callable[[httpx2.AsyncClient], Awaitable[None]]
 
 
-def _with_api(work: Work, files: dict[str, bytes] = FILES, settings: Settings = SETTINGS) -> None:
+def _with_api(
+    work: Work,
+    files: dict[str, bytes] = FILES,
+    settings: Settings = SETTINGS,
+    store: MemoryStore | None = None,
+) -> None:
     """Run some work against an API in memory that has one dataset."""
 
     async def main() -> None:
@@ -49,7 +54,7 @@ def _with_api(work: Work, files: dict[str, bytes] = FILES, settings: Settings = 
             InPlace(),
             database.ledger,
             database.catalogue,
-            MemoryStore(),
+            store or MemoryStore(),
             opener,
             KnownFormats(),
         )

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from evstream.adapters.storage.memory import MemoryStore
 from evstream.domain.ledger import ERROR_CHARS_MAX
 from evstream.testing.virtual_time import VirtualClock
 from tests.unit.web.test_api import DOOR, TASK, _with_api
@@ -206,3 +207,67 @@ def test_a_file_number_out_of_bounds_is_refused(number: str) -> None:
         assert "file number" in answer.json()["detail"]
 
     _with_api(work)
+
+
+async def _next_unit(client: httpx2.AsyncClient) -> dict[str, Any]:
+    """Claim one unit, and wait for it if need be; it holds its lease too."""
+    for _ in range(60):
+        body = {"worker": "w", "units": 1}
+        claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
+        if claim["units"]:
+            return {"lease": claim["lease"], **claim["units"][0]}
+        await VirtualClock().sleep(1.0)
+    raise AssertionError("there is nothing to do")
+
+
+async def _succeed(client: httpx2.AsyncClient, unit: dict[str, Any], entries: int) -> str:
+    """Store and report an output for a unit; return its name."""
+    slot = unit["outputs"][0] if unit["type"] == "range" else unit["output"]
+    stored = (await client.put(slot["url"], content=b"result", headers=DOOR)).json()
+    output = {"stream": "output", "entries": {"Events": entries}, **stored}
+    report = {"lease": unit["lease"], "worker": "w", "ref": unit["ref"]}
+    report["success"] = {"outputs": [output]}
+    answer = await client.post("/v1/reports", json={"reports": [report]}, headers=DOOR)
+    assert answer.json() == {"answers": ["accepted"]}
+    return str(stored["name"])
+
+
+async def _fail(client: httpx2.AsyncClient, unit: dict[str, Any], kind: str) -> list[str]:
+    failure = {"kind": kind, "error": "not what was committed"}
+    report = {"lease": unit["lease"], "worker": "w", "ref": unit["ref"], "failure": failure}
+    body = {"reports": [report]}
+    return list((await client.post("/v1/reports", json=body, headers=DOOR)).json()["answers"])
+
+
+@pytest.mark.parametrize("kind", ["input", "node"])
+def test_a_merge_whose_input_is_gone_has_its_range_done_again(kind: str) -> None:
+    store = MemoryStore()
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        task = {**TASK, "granularity": {"events": 50}, "outputs": [{"merge": True}]}
+        await client.post("/v1/tasks", json=task, headers=DOOR)
+        parts = [await _succeed(client, await _next_unit(client), 50) for _ in range(2)]
+        merge = await _next_unit(client)
+        assert [piece["name"] for piece in merge["inputs"]] == parts
+        # A worker's word alone changes nothing.
+        assert await _fail(client, merge, "node") == ["accepted"]
+        await store.delete(parts[0])
+        merge = await _next_unit(client)
+        assert merge["type"] == "merge"
+        assert await _fail(client, merge, kind) == ["superseded"]
+        again = await _next_unit(client)
+        assert (again["type"], again["ref"]["entry_start"], again["ref"]["attempt"]) == (
+            "range",
+            0,
+            2,
+        )
+        # The merge's late word does no more.
+        assert await _fail(client, merge, kind) == ["superseded"]
+        parts[0] = await _succeed(client, again, 50)
+        merge = await _next_unit(client)
+        assert [piece["name"] for piece in merge["inputs"]] == parts
+        await _succeed(client, merge, 100)
+        await VirtualClock().sleep(5.0)
+        assert (await client.get("/v1/tasks/1", headers=DOOR)).json()["state"] == "done"
+
+    _with_api(work, store=store)
