@@ -1,0 +1,117 @@
+"""The course of a task is changed: paused, given up, cancelled, retried, repeated requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+
+from evstream.testing.virtual_time import VirtualClock
+from tests.unit.web.test_api import DOOR, PFN, TASK, _with_api
+
+Reply = dict[str, Any]
+
+
+async def _post(
+    client: httpx2.AsyncClient, path: str, body: Any = None, status: int = 200, key: str = ""
+) -> Reply:
+    headers = {**DOOR, "Idempotency-Key": key} if key else DOOR
+    response = await client.post(f"/v1/{path}", json=body, headers=headers)
+    assert response.status_code == status, response.text
+    reply: Reply = response.json()
+    return reply
+
+
+async def _submit(client: httpx2.AsyncClient, limits: Reply) -> None:
+    task = {**TASK, "granularity": {"events": 50}, "limits": limits}
+    await _post(client, "tasks", task, 201)
+
+
+async def _claim(client: httpx2.AsyncClient, units: int = 1) -> Reply:
+    return await _post(client, "claims", {"worker": "w", "units": units})
+
+
+async def _fail(client: httpx2.AsyncClient, times: int) -> None:
+    failure = {"kind": "payload", "error": "exit 1"}
+    for _ in range(times):
+        claim = await _claim(client)
+        report = {"lease": claim["lease"], "worker": "w", "ref": claim["units"][0]["ref"]}
+        await _post(client, "reports", {"reports": [{**report, "failure": failure}]})
+    await VirtualClock().sleep(1.0)
+
+
+async def _task(client: httpx2.AsyncClient) -> Reply:
+    reply: Reply = (await client.get("/v1/tasks/1", headers=DOOR)).json()
+    return reply
+
+
+def test_nothing_of_a_paused_task_is_handed_out_and_what_runs_is_accepted() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await _submit(client, {})
+        claim = await _claim(client)
+        assert (await _post(client, "tasks/1/pause"))["state"] == "paused"
+        idle = await _claim(client)
+        assert (idle.get("units", []), idle["active_tasks"]) == ([], 1)
+        report = {"lease": claim["lease"], "worker": "w", "ref": claim["units"][0]["ref"]}
+        failure = {"kind": "payload", "error": "exit 1"}
+        answer = await _post(client, "reports", {"reports": [{**report, "failure": failure}]})
+        assert answer == {"answers": ["accepted"]}
+        assert (await _post(client, "tasks/1/resume"))["state"] == "running"
+        assert len((await _claim(client))["units"]) == 1
+        await _post(client, "tasks/1/pause")
+        assert (await _post(client, "tasks/1/cancel"))["state"] == "aborted"
+        await _post(client, "tasks/1/pause", status=409)
+        await _post(client, "tasks/1/resume", status=409)
+
+    _with_api(work)
+
+
+def test_what_a_task_gave_up_is_retried_with_fresh_counts() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await _submit(client, {"give_up_after": 3})
+        await _fail(client, 3)
+        view = await _task(client)
+        assert view["state"] == "failed"
+        assert view["reason"].startswith("given up: 3 attempts failed and not one was committed")
+        receipt = (await client.get("/v1/tasks/1/receipt", headers=DOOR)).json()
+        assert receipt["counts"]["cancelled"] == 100
+        view = await _post(client, "tasks/1/retry", {"failed_only": True}, key="once")
+        assert (view["state"], view["taken_back"]["redone"]) == ("running", 100)
+        assert view["process"].get("own_failures", 0) == 0
+        again = await _post(client, "tasks/1/retry", {"failed_only": True}, key="once")
+        assert again["taken_back"] == view["taken_back"], "a repeat gets the same answer"
+        await _post(client, "tasks/1/retry", {"failed_only": True}, 409)
+        gone = await client.get("/v1/tasks/1/receipt", headers=DOOR)
+        assert gone.status_code == 404
+        assert len((await _claim(client, 9))["units"]) == 2
+
+    _with_api(work)
+
+
+def test_what_somebody_cancelled_is_retried_only_if_asked() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await _submit(client, {})
+        await _post(client, "tasks/1/cancel")
+        await _post(client, "tasks/1/retry", {"failed_only": True}, 409)
+        view = await _post(client, "tasks/1/retry", {})
+        assert (view["state"], view["taken_back"]["redone"]) == ("running", 100)
+
+    _with_api(work)
+
+
+def test_entries_are_told_by_what_became_of_them() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await _submit(client, {"failures_max": 1, "bisections_max": 0, "give_up_after": 99})
+        await _fail(client, 1)
+        entries = (await client.get("/v1/tasks/1/entries", headers=DOOR)).json()
+        assert entries == [{"lfn": PFN, "wanted": [[0, 100]], "set_aside": [[0, 50, "exit 1"]]}]
+        await _post(client, "tasks/1/withdraw", {"file": "other.root"}, 404)
+        view = await _post(client, "tasks/1/withdraw", {"file": PFN})
+        assert view["taken_back"]["withdrawn"] == 100
+        await VirtualClock().sleep(1.0)
+        view = await _task(client)
+        assert (view["state"], view["reason"]) == ("aborted", "every input was withdrawn")
+        entries = (await client.get("/v1/tasks/1/entries", headers=DOOR)).json()
+        assert entries[0]["withdrawn"] == [[0, 100]]
+
+    _with_api(work)
