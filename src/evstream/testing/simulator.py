@@ -49,7 +49,7 @@ from evstream.wire.receipt_signature import check_signature
 
 VIRTUAL_S_MAX = 20_000.0
 PILOTS = 2
-INTERVENTIONS = ("pause", "retry", "retry", "reprocess", "reprocess", "withdraw")
+INTERVENTIONS = ("pause", "retry", "retry", "reprocess", "reprocess", "withdraw", "cancel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,9 @@ class Scenario:
     killers : frozenset of (int, int)
         Events that kill their worker.
     interventions : int
-        How often somebody pauses the task for a while, retries what was set aside, has a
-        file reprocessed or withdraws it, while the task runs and after its end.
+        How often somebody pauses the task for a while, cancels it, retries what was set
+        aside or cancelled, has a file reprocessed or withdraws it, while the task runs and
+        after its end.
     port_faults : float
         Chance that a call of ledger, catalogue, output store or source fails; half of
         those that fail have done their work.
@@ -106,6 +107,7 @@ class Outcome:
     virtual_s: float
     aside: frozenset[tuple[str, int]] = frozenset()
     withdrawn: int = 0
+    cancelled: int = 0
     interventions: tuple[str, ...] = ()
 
 
@@ -329,7 +331,8 @@ class Simulation:
         calls = {
             "pause": lambda: service.pause(task),
             "resume": lambda: service.resume(task),
-            "retry": lambda: service.retry(task, failed_only=True),
+            "cancel": lambda: service.cancel(task),
+            "retry": lambda: service.retry(task),
             "reprocess": lambda: service.reprocess(task, file),
             "withdraw": lambda: service.withdraw(task, file),
         }
@@ -383,6 +386,7 @@ class Simulation:
                 for entry in range(start, stop)
             ),
             withdrawn=counts["withdrawn"],
+            cancelled=counts["cancelled"],
             interventions=tuple(self._done),
         )
 
