@@ -213,6 +213,9 @@ class StreamerInfos:
     def _element(self, kind: str, at: int) -> Element:
         data = self._data
         _, at = byte_count(data, at)
+        if kind == "TStreamerSTLstring":
+            # It derives from TStreamerSTL, which stands between.
+            _, at = byte_count(data, at + 2)
         end, inner = byte_count(data, at + 2)
         (version,) = I2.unpack_from(data, inner)
         after_name, named = byte_count(data, inner + 2)

@@ -144,7 +144,8 @@ def test_attribute_sets_are_left_behind_and_told(
     part, out = tmp_path / "part.root", tmp_path / "joined.root"
     rootio.cut(files[0], part, tree="Events", entry_start=30, entry_stop=90)
     result = rootio.join([*files, part], out)
-    assert result.notes == ("left behind of Events in files 0, 1: linked attribute sets (1)",)
+    names = ", ".join(str(path) for path in files)
+    assert result.notes == (f"left behind of Events in {names}: linked attribute sets (1)",)
     pairs = [NTuplePair(files[0], "Events", 30, part, 60)]
     for number, path in enumerate(files):
         pairs.append(NTuplePair(path, "Events", 0, out, 100, product_first=100 * number))
