@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def _check(tmp_path: Path, entries: int) -> None:
     [
         ("command", "mycopy {input} {output}"),
         ("command", "sh {sandbox}/mycopy {input} {output}"),
-        ("long-lived", "python3 {sandbox}/program.py"),
+        ("long-lived", f"{sys.executable} {{sandbox}}/program.py"),
         ("callable", "code_of_ours:copy"),
     ],
 )
@@ -104,7 +105,7 @@ def test_a_service_keeps_a_sandbox_by_its_digest(
     ("kind", "payload"),
     [
         ("command", "sh {sandbox}/mycopy {input} {output}"),
-        ("long-lived", "python3 {sandbox}/program.py"),
+        ("long-lived", f"{sys.executable} {{sandbox}}/program.py"),
         ("callable", "code_of_ours:copy"),
     ],
 )

@@ -23,13 +23,13 @@ class TaskOptions:
     """Flags that describe a task; each outweighs what a task file says."""
 
     payload: Annotated[
-        str,
+        str | None,
         Parameter(
             help="Command run once per event range, without a shell. {input} and {output} "
             "stand for its files, {entry_start}, {entry_stop} and {range_id} for the range. "
             "See --payload-kind for others."
         ),
-    ] = ""
+    ] = None
     payload_kind: Annotated[
         PayloadKind | None,
         Parameter(
@@ -150,7 +150,7 @@ class TaskOptions:
         """
         if self.task_file is not None:
             base = read_task_file(self.task_file)
-        elif self.payload:
+        elif self.payload is not None:
             base = TaskFile(Payload(self.payload, kind=self.payload_kind or "command"))
         else:
             raise RequestError("no payload is given", hint="give --payload or --task-file")
@@ -168,7 +168,7 @@ class TaskOptions:
             given["granularity"] = Granularity(*sizes)
         payload = _with(
             base.payload,
-            command=self.payload or None,
+            command=self.payload,
             kind=self.payload_kind,
             arrays=self.arrays,
             wall_s_max=self.payload_s_max,
@@ -185,7 +185,7 @@ class TaskOptions:
         first = _with(first, suffix=self.output_suffix, merge=rule)
         return replace(
             base,
-            payload=absolute_payload(payload) if self.payload else payload,
+            payload=absolute_payload(payload) if self.payload is not None else payload,
             outputs=(first, *rest, *further_streams(self.stream, merge=first.merge)),
             limits=_with(
                 base.limits,
