@@ -26,7 +26,7 @@ import numpy as np
 import xxhash
 
 from evstream import rootio
-from evstream.adapters.formats import KnownFormats, tables
+from evstream.adapters.formats import KnownFormats
 from evstream.adapters.formats.hdf5_layout import layout_of as hdf5_layout_of
 from evstream.adapters.formats.text_stream import Search
 from evstream.domain.descriptor import Descriptor
@@ -266,9 +266,10 @@ def gzip_text(data: bytes) -> None:
 @target
 def kept_index(data: bytes) -> None:
     """The index that other formats keep."""
-    index = tables.load(data)
-    for tree in index.trees.values():
-        tables.select(tree, ["*"], "any")
+    parquet = FORMATS.named("parquet")
+    index = parquet.load(data)
+    for tree in index.trees:
+        parquet.select(index, tree, ["*"])
 
 
 @target

@@ -79,8 +79,13 @@ class Reopening:
 
         return await self._take_back(task_id, key, change)
 
-    async def reprocess(self, task_id: TaskId, file: str, key: str) -> Task:
-        """Do all ranges of a file again; what they had committed is no part of the result.
+    async def take_back_file(self, task_id: TaskId, file: str, key: str, *, withdraw: bool) -> Task:
+        """Take back all that was made of a file; what hangs on it is no part of the result.
+
+        Parameters
+        ----------
+        withdraw : bool
+            The file leaves the task; else it is done again.
 
         Raises
         ------
@@ -90,22 +95,9 @@ class Reopening:
 
         async def change(task: Task) -> TakeBack:
             places = await self._places_of(task, file)
+            if withdraw:
+                return TakeBack(key, WITHDRAWN, discard=places)
             return TakeBack(key, REPROCESSED, redo=places)
-
-        return await self._take_back(task_id, key, change)
-
-    async def withdraw(self, task_id: TaskId, file: str, key: str) -> Task:
-        """Take a file out of the task, with everything made from it.
-
-        Raises
-        ------
-        NotFoundError
-            The task has no such file.
-        """
-
-        async def change(task: Task) -> TakeBack:
-            places = await self._places_of(task, file)
-            return TakeBack(key, WITHDRAWN, discard=places)
 
         return await self._take_back(task_id, key, change)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -44,16 +46,17 @@ def control_routes(services: Services) -> list[Route]:
         )
         return reply(await services.tasks.view(task))
 
-    async def reprocess(request: Request) -> Response:
-        task_id, wanted = task_id_of(request), await read(request, m.FileRequest)
-        task = await services.reopening.reprocess(task_id, wanted.file, key_of(request))
-        return reply(await services.tasks.view(task))
+    def take_back_file(*, withdraw: bool) -> Callable[[Request], Awaitable[Response]]:
+        async def taken_back(request: Request) -> Response:
+            task_id, wanted = task_id_of(request), await read(request, m.FileRequest)
+            task = await services.reopening.take_back_file(
+                task_id, wanted.file, key_of(request), withdraw=withdraw
+            )
+            return reply(await services.tasks.view(task))
 
-    async def withdraw(request: Request) -> Response:
-        task_id, wanted = task_id_of(request), await read(request, m.FileRequest)
-        task = await services.reopening.withdraw(task_id, wanted.file, key_of(request))
-        return reply(await services.tasks.view(task))
+        return taken_back
 
+    reprocess, withdraw = take_back_file(withdraw=False), take_back_file(withdraw=True)
     return [
         Route("/v1/tasks/{task}/cancel", cancel, methods=["POST"]),
         Route("/v1/tasks/{task}/pause", pause, methods=["POST"]),

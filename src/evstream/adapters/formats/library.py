@@ -28,15 +28,14 @@ from evstream.adapters.formats.spooled import SpooledCut
 from evstream.adapters.formats.tables import (
     Branch,
     Index,
+    IndexedFormat,
     Joined,
     LeftObject,
     Tree,
     check_range,
     kept_branches,
-    load,
     not_installed,
     runs_of,
-    select,
 )
 from evstream.domain.errors import EvstreamError, error_class
 from evstream.domain.intervals import Interval
@@ -241,7 +240,7 @@ class LibraryCut(SpooledCut):
         self._library.call(request, source)
 
 
-class LibraryFormat:
+class LibraryFormat(IndexedFormat):
     """The `Format` port on a library that runs in children."""
 
     def __init__(self, backend: Backend, library: Library | None = None) -> None:
@@ -278,19 +277,6 @@ class LibraryFormat:
             },
             objects=tuple(found[1]),
         )
-
-    def load(self, data: bytes) -> Index:
-        """Return what is known without the file."""
-        return load(data)
-
-    def summed(self, index: FileIndex) -> dict[str, int]:
-        """Return the entries of all trees."""
-        return {name: tree.entries for name, tree in index.trees.items()}
-
-    def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
-        """List branches; ``jet`` stands for all that is below it."""
-        assert isinstance(index, Index)
-        return select(index.tree(tree), globs, self.name)
 
     def plan_cut(
         self,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from evstream.domain.errors import ConfigError
 from evstream.domain.intervals import Interval
-from evstream.ports.format import BranchInfo
+from evstream.ports.format import BranchInfo, FileIndex
 from evstream.rootio import CorruptFileError, EntryRangeError, NoSuchTreeError, UnknownBranchError
 
 INDEX_VERSION = 1
@@ -95,12 +95,31 @@ class Index:
         )
 
     def to_bytes(self) -> bytes:
-        """Encode what `load` needs: trees and branches, not where their bytes are."""
+        """Encode what `IndexedFormat.load` needs: trees and branches, not where their bytes are."""
         trees = [
             _StoredTree(tree.path, tree.entries, [(b.name, b.type) for b in tree.branches])
             for tree in self.trees.values()
         ]
         return msgspec.msgpack.encode(_Stored(INDEX_VERSION, self.size, self.fingerprint, trees))
+
+
+class IndexedFormat:
+    """What every format beside ROOT answers from an index alone."""
+
+    name: str
+
+    def load(self, data: bytes) -> Index:
+        """Return what is known without the file: good for choosing branches, not for cuts."""
+        return _load(data)
+
+    def summed(self, index: FileIndex) -> dict[str, int]:
+        """Return the entries of all trees."""
+        return {name: tree.entries for name, tree in index.trees.items()}
+
+    def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
+        """List branches; ``jet`` stands for all that is below it."""
+        assert isinstance(index, Index)
+        return _select(index.tree(tree), globs, self.name)
 
 
 class _StoredTree(msgspec.Struct, array_like=True, frozen=True):
@@ -116,7 +135,7 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     trees: list[_StoredTree]
 
 
-def load(data: bytes) -> Index:
+def _load(data: bytes) -> Index:
     """Return an index from `Index.to_bytes`: good for selecting branches, not for cuts.
 
     Raises
@@ -147,7 +166,7 @@ def load(data: bytes) -> Index:
     )
 
 
-def select(tree: Tree, globs: Sequence[str], format_name: str) -> list[str]:
+def _select(tree: Tree, globs: Sequence[str], format_name: str) -> list[str]:
     """List the branches that match any of some patterns, in the tree's order.
 
     A pattern that matches a name takes what lies below it too: ``jet`` for ``jet.pt``

@@ -20,14 +20,13 @@ from evstream.adapters.formats.spooled import SpooledCut
 from evstream.adapters.formats.tables import (
     EVENTS,
     Index,
+    IndexedFormat,
     Int64,
     Joined,
     Tree,
     check_range,
     kept_branches,
-    load,
     runs_of,
-    select,
 )
 from evstream.adapters.formats.text_stream import (
     GZIP_MAGIC,
@@ -143,7 +142,7 @@ class GzipCut(SpooledCut):
         _compress(self._index.text.chunks(source, self._pieces), out)
 
 
-class TextFormat:
+class TextFormat(IndexedFormat):
     """The `Format` port on a grammar, for plain or for gzipped files."""
 
     def __init__(self, grammar: Grammar, *, gzipped: bool) -> None:
@@ -186,19 +185,6 @@ class TextFormat:
             starts=np.array(starts, np.int64),
             text_bytes=read,
         )
-
-    def load(self, data: bytes) -> Index:
-        """Return what is known without the file: the number of events."""
-        return load(data)
-
-    def summed(self, index: FileIndex) -> dict[str, int]:
-        """Return the entries of all trees."""
-        return {name: tree.entries for name, tree in index.trees.items()}
-
-    def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
-        """Refuse: events come whole."""
-        assert isinstance(index, Index)
-        return select(index.tree(tree), globs, self.name)
 
     def plan_cut(
         self,
