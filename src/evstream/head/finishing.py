@@ -10,7 +10,7 @@ from evstream.domain.names import TaskId
 from evstream.domain.receipt import BookOfTask, build_receipt, check_ledger
 from evstream.domain.states import TaskState
 from evstream.domain.task import Task, merge_book, process_book
-from evstream.head.books import merges_of
+from evstream.head.books import books_of, merges_of
 from evstream.head.merging import Merging
 from evstream.head.turns import Turns
 from evstream.ports import Catalogue, Ledger, Offload
@@ -65,12 +65,37 @@ class Finishing:
     async def advance(self, task_id: TaskId) -> Task:
         """Move a task on as far as it goes; safe to call at any time, twice at once."""
         async with self._turns.of(task_id):
+            return await self._advance(task_id)
+
+    async def cancel(self, task_id: TaskId) -> Task:
+        """Close what is not done, and end the task; what is committed stays committed.
+
+        Raises
+        ------
+        ConflictError
+            The task has ended.
+        """
+        async with self._turns.of(task_id):
             task = await self._catalogue.task(task_id)
-            if task.state is TaskState.RUNNING:
-                task = await self._end_processing(task)
-            if task.state is TaskState.MERGING:
-                task = await self._end_merging(task)
-            return task
+            if task.state is TaskState.ABORTED:
+                return task
+            while True:
+                # A paused one is cancelled like a running one.
+                await self._catalogue.resume_task(task_id)
+                for book in await books_of(self._ledger, task):
+                    await self._ledger.cancel_book(book)
+                # What was committed just before may have made merges of the next level.
+                task = await self._advance(task_id)
+                if task.state.final:
+                    return task
+
+    async def _advance(self, task_id: TaskId) -> Task:
+        task = await self._catalogue.task(task_id)
+        if task.state is TaskState.RUNNING:
+            task = await self._end_processing(task)
+        if task.state is TaskState.MERGING:
+            task = await self._end_merging(task)
+        return task
 
     async def _end_processing(self, task: Task) -> Task:
         progress = await self._ledger.progress(process_book(task.id))

@@ -1,4 +1,4 @@
-"""Tasks: accepted, watched, cancelled; their outputs and failures."""
+"""Tasks: accepted, watched; their outputs and failures."""
 
 from __future__ import annotations
 
@@ -76,23 +76,6 @@ class Tasks:
             Something in it cannot work; it names what, and what would.
         """
         return await self._task_planner.preview(new)
-
-    async def cancel(self, task_id: TaskId) -> Task:
-        """Close what is not done; what is committed stays committed.
-
-        Raises
-        ------
-        ConflictError
-            The task has ended.
-        """
-        task = await self._catalogue.task(task_id)
-        if task.state is TaskState.ABORTED:
-            return task
-        # A paused one is cancelled like a running one.
-        await self._catalogue.resume_task(task_id)
-        for book in await books_of(self._ledger, task):
-            await self._ledger.cancel_book(book)
-        return await self._catalogue.task(task_id)
 
     async def view(self, task: Task) -> m.TaskView:
         """Return a task with its progress."""

@@ -21,13 +21,7 @@ def control_routes(services: Services) -> list[Route]:
         return request.headers.get("Idempotency-Key") or services.ids.new("req")
 
     async def cancel(request: Request) -> Response:
-        task_id = task_id_of(request)
-        await services.tasks.cancel(task_id)
-        task = await services.finishing.advance(task_id)
-        if not task.state.final:
-            # Its last range was done just before, and it has begun to merge.
-            await services.tasks.cancel(task_id)
-            task = await services.finishing.advance(task_id)
+        task = await services.finishing.cancel(task_id_of(request))
         return reply(await services.tasks.view(task))
 
     async def pause(request: Request) -> Response:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import httpx2
+import pytest
 
+from evstream.adapters.catalogue.memory import MemoryLedger
+from evstream.domain.ledger import CANCELLED
+from evstream.domain.names import TaskId
+from evstream.domain.task import merge_book
+from evstream.settings import Settings
 from evstream.testing.virtual_time import VirtualClock
 from tests.unit.web.test_api import DOOR, PFN, TASK, _with_api
 
@@ -115,3 +121,47 @@ def test_entries_are_told_by_what_became_of_them() -> None:
         assert entries[0]["withdrawn"] == [[0, 100]]
 
     _with_api(work)
+
+
+async def _work_off(client: httpx2.AsyncClient) -> int:
+    """Do all that is handed out at once; return how many units that was."""
+    claim = await _claim(client, 99)
+    reports = []
+    for unit in claim.get("units", []):
+        slot = unit["outputs"][0] if unit["type"] == "range" else unit["output"]
+        stored = (await client.put(slot["url"], content=b"x", headers=DOOR)).json()
+        output = {"stream": "output", "entries": {}, **stored}
+        report = {"lease": claim["lease"], "worker": "w", "ref": unit["ref"]}
+        reports.append({**report, "success": {"outputs": [output]}})
+    if reports:
+        answer = await _post(client, "reports", {"reports": reports})
+        assert answer == {"answers": ["accepted"] * len(reports)}
+    return len(reports)
+
+
+def test_a_task_is_cancelled_at_once_whatever_is_reported_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cancel_book, units = MemoryLedger.cancel_book, []
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        async def while_a_pilot_works(
+            ledger: MemoryLedger, book: int, reason: str = CANCELLED
+        ) -> None:
+            if book == merge_book(TaskId(1)) and len(units) < 2:
+                units.append(await _work_off(client))
+            await cancel_book(ledger, book, reason)
+
+        task = {**TASK, "granularity": {"events": 10}, "outputs": [{"merge": True}]}
+        await _post(client, "tasks", task, 201)
+        assert await _work_off(client) == 10
+        await VirtualClock().sleep(1.0)
+        assert (await _task(client))["state"] == "merging"
+        monkeypatch.setattr(MemoryLedger, "cancel_book", while_a_pilot_works)
+        view = await _post(client, "tasks/1/cancel")
+        assert units == [5, 3], "two levels were merged while it was cancelled"
+        assert (view["state"], view["merge"]["cancelled"]) == ("aborted", 2)
+        await _post(client, "tasks/1/cancel")
+        await _post(client, "tasks/1/retry", {})
+
+    _with_api(work, settings=Settings(merge_inputs_max=2))
