@@ -10,7 +10,7 @@ from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import Lfn, TaskId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import sandbox_name
-from evstream.domain.states import RangeState, TaskState
+from evstream.domain.states import RangeState
 from evstream.domain.task import Task, is_merge, process_book, task_of
 from evstream.head.books import books_of, merge_progress, merges_of
 from evstream.head.planning import TaskPlanner
