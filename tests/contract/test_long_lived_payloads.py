@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from evstream.adapters.payload import hosted
 from evstream.adapters.payload.long_lived import LongLivedRunner
 from evstream.domain.errors import PayloadError, TransientError
 from evstream.domain.payload import Payload
-from evstream.ports.payload import PayloadCall, PayloadResult, PayloadRunner
+from evstream.ports.payload import PayloadCall, PayloadResult, PayloadRunner, SecondaryFiles
 from evstream.testing.contracts import PayloadRunnerContract
 
 WAIT_S_MAX = 30.0
@@ -285,6 +286,19 @@ async def test_what_goes_wrong_is_told(tmp_path: Path, code: str, told: str) -> 
     assert told in str(caught.value)
     await runner.close()
     assert names_in(tmp_path) == ["unit"]
+
+
+async def test_secondary_inputs_come_with_a_unit(runner: PayloadRunner, tmp_path: Path) -> None:
+    code = """
+for unit in units():
+    with unit:
+        (beside,) = unit.secondary.values()
+        unit.output.write_text(f"{list(unit.secondary)} {beside.files[1].name} {beside.tree}")
+"""
+    call = PayloadRunnerContract.call(tmp_path, python(code))
+    files = SecondaryFiles((str(tmp_path / "a"), str(tmp_path / "b")), "T")
+    await runner.run(replace(call, secondary={"pileup": files}), lambda cpu_s: None)
+    assert (tmp_path / "out put.root").read_text() == "['pileup'] b T"
 
 
 async def test_outputs_written_elsewhere_are_taken_away(

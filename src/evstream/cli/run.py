@@ -28,8 +28,10 @@ from evstream.cli.task_options import DEFAULT_OPTIONS, TaskOptions
 from evstream.cli.workers import Workers
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
+from evstream.client.registering import with_secondary
 from evstream.client.results import RECEIPT_NAME, fetch_results
 from evstream.client.sandbox import send_sandbox
+from evstream.client.task_file import SecondaryInputs
 from evstream.domain.errors import (
     ConfigError,
     ConflictError,
@@ -62,10 +64,11 @@ class _Job:
     task: NewTask
     output: Path
     workers: int
+    sandbox: str
+    secondary: list[SecondaryInputs]
     opened: bool = False
     done_before: bool = False
     begun: bool = False
-    sandbox: str = ""
 
     def request_id(self, dataset: str) -> str:
         """Return an id by which the same job goes on after a kill.
@@ -109,7 +112,7 @@ def run(
     state = folder / STATE_FOLDER
     new_output, new_state = not folder.exists(), not state.exists()
     _make_folder(Path(output))
-    job = _Job(files, task, folder, count, sandbox=described.sandbox)
+    job = _Job(files, task, folder, count, described.sandbox, described.secondary)
     try:
         view, report, reasons = run_async(lambda: _run(job))
     except _InterruptedJobError as interrupt:
@@ -187,6 +190,7 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
         job.opened = True
         service = application.client()
         job.task = await send_sandbox(service, job.task, job.sandbox)
+        job.task = await with_secondary(service, job.task, job.secondary)
         registered = await service.add_dataset(job.files)
         new = NewTask(**{**_fields(job.task), "dataset": registered.name})
         request_id = job.request_id(registered.name)

@@ -12,11 +12,11 @@ from evstream.cli.printing import print_json, print_pairs, size_text
 from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.cli.task_options import DEFAULT_OPTIONS, TaskOptions
 from evstream.client import Service
-from evstream.client.inputs import expand_inputs, tree_of_inputs
+from evstream.client.inputs import tree_of_inputs
+from evstream.client.registering import register, with_secondary
 from evstream.client.sandbox import send_sandbox
 from evstream.client.task_file import TaskFile
-from evstream.domain.errors import NotFoundError
-from evstream.wire.messages import NewDataset, NewTask, TaskPreview, TaskView
+from evstream.wire.messages import NewTask, TaskPreview, TaskView
 
 
 def submit(
@@ -85,12 +85,8 @@ def _preview(task: TaskFile, door: Door) -> None:
 
 
 async def _request(service: Service, task: TaskFile) -> NewTask:
-    """Return the request for a task; its dataset is registered if it was not."""
-    if len(task.inputs) == 1:
-        try:
-            return task.request((await service.dataset(task.inputs[0])).name, "")
-        except NotFoundError:
-            pass
-    files = expand_inputs(task.inputs, task.dataset)
-    name = (await service.add_dataset(NewDataset(files))).name
-    return task.request(name, tree_of_inputs(task.inputs, task.dataset))
+    """Return the request for a task; datasets are registered that were not."""
+    name = await register(service, task.inputs, task.dataset)
+    files = [text for text in task.inputs if text != name]
+    request = task.request(name, tree_of_inputs(files, task.dataset))
+    return await with_secondary(service, request, task.secondary)

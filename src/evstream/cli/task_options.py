@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from msgspec.structs import replace
 
+from evstream.cli.secondary_options import secondary_inputs
 from evstream.cli.stream_options import further_streams, merge_rule
 from evstream.client.inputs import absolute_payload
 from evstream.client.task_file import TaskFile, read_task_file
@@ -92,6 +93,15 @@ class TaskOptions:
             "or NAME=GLOB for the files in the payload's working directory that match.",
         ),
     ] = ()
+    secondary: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="Events of another dataset for each range, such as pile-up, as "
+            "NAME=INPUT,per_event=K: a registered dataset, or files; {secondary:NAME} in the "
+            "command. May also say tree= and offset=.",
+        ),
+    ] = ()
     payload_s_max: Annotated[
         float | None,
         Parameter(help="Wall seconds after which a payload counts as hung; default 3600."),
@@ -161,6 +171,7 @@ class TaskOptions:
             "name": self.name,
             "tree": self.tree,
             "branches": list(self.branches),
+            "secondary": secondary_inputs(self.secondary),
             "sandbox": self.sandbox,
         }
         given = {name: value for name, value in given.items() if value}

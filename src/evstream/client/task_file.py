@@ -23,6 +23,30 @@ TASK_FILE_BYTES_MAX = 1 << 20
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
+class SecondaryInputs(Message, frozen=True):
+    """A dataset whose events ranges get beside their own, such as pile-up.
+
+    Attributes
+    ----------
+    inputs : list of str
+        As those of the task.
+    dataset : str
+        Which dataset of a coffea fileset.
+    per_event : float
+        Of its events, how many come for each event of the task.
+    offset : int
+        Where in it the task's first event begins to take.
+    """
+
+    name: str
+    inputs: list[str]
+    dataset: str = ""
+    per_event: float = 1.0
+    tree: str = ""
+    branches: list[str] = []
+    offset: int = 0
+
+
 class TaskFile(Message, frozen=True):
     """What a task file holds: the parts of a request, and its inputs.
 
@@ -46,6 +70,7 @@ class TaskFile(Message, frozen=True):
     granularity: Granularity = Granularity()
     outputs: tuple[OutputStream, ...] = (OutputStream(),)
     limits: Limits = Limits()
+    secondary: list[SecondaryInputs] = []
     sandbox: str = ""
 
     def placed(self, folder: Path) -> TaskFile:
@@ -53,6 +78,12 @@ class TaskFile(Message, frozen=True):
         return msgspec.structs.replace(
             self,
             inputs=[_placed_input(text, folder) for text in self.inputs],
+            secondary=[
+                msgspec.structs.replace(
+                    one, inputs=[_placed_input(text, folder) for text in one.inputs]
+                )
+                for one in self.secondary
+            ],
             payload=absolute_payload(self.payload, folder),
             sandbox=str(folder / Path(self.sandbox).expanduser()) if self.sandbox else "",
         )

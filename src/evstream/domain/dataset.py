@@ -56,6 +56,11 @@ class SourceFile:
     asked: dict[str, tuple[Interval, ...]] = field(default_factory=dict)
     format: str = "root"
 
+    def wanted(self, tree: str) -> tuple[Interval, ...]:
+        """Return the intervals of a tree that are wanted; none of an empty one."""
+        whole = ((0, self.trees[tree]),) if self.trees[tree] else ()
+        return self.asked.get(tree, whole)
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -14,9 +14,18 @@ from evstream.domain.errors import LimitError, RequestError
 PayloadKind = Literal["command", "long-lived", "callable"]
 """A command per unit; a process that is given units; a Python function that is."""
 
-PLACEHOLDERS = ("input", "output", "entry_start", "entry_stop", "range_id", "lfn", "tree")
+PLACEHOLDERS = (
+    "input",
+    "output",
+    "secondary",
+    "entry_start",
+    "entry_stop",
+    "range_id",
+    "lfn",
+    "tree",
+)
 _PLACEHOLDER = re.compile(r"\{(\w+(?::[A-Za-z0-9._-]+)?)\}")
-"""Behind a colon stands the name of an output stream."""
+"""Behind a colon stands the name of an output stream, or of a secondary input."""
 WALL_S_MAX = 31_536_000.0
 """A year; whoever allows a unit more has mistaken the unit of time."""
 
@@ -171,7 +180,7 @@ def split_payload(payload: Payload) -> list[str]:
         return split_command(payload.command)
     words = split_command(payload.command)
     for word in words:
-        for found in _PLACEHOLDER.findall(word):
+        for found in placeholders_in(word):
             if found.partition(":")[0] in PLACEHOLDERS:
                 raise RequestError(
                     f"a long-lived payload cannot have {{{found}}} in its command",
@@ -254,7 +263,26 @@ def fill_merge_command(command: str, inputs: Iterable[str]) -> str:
     return shlex.join(words)
 
 
-def fill_command(words: list[str], values: dict[str, str]) -> list[str]:
-    """Put values in the place of ``{name}``; other braces stay as they are."""
-    # In one pass: a value that holds braces is no placeholder.
-    return [_PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), word) for word in words]
+def placeholders_in(word: str) -> list[str]:
+    """Return what stands in braces in a word and may be a placeholder."""
+    return _PLACEHOLDER.findall(word)
+
+
+def fill_command(
+    words: list[str], values: Mapping[str, str], several: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
+    """Put values in the place of ``{name}``; other braces stay as they are.
+
+    Parameters
+    ----------
+    several : mapping of str to sequence of str, optional
+        What stands for any number of words, where ``{name}`` is a word of its own.
+    """
+    filled: list[str] = []
+    for word in words:
+        if several and (name := word[1:-1]) in several and word == f"{{{name}}}":
+            filled += several[name]
+        else:
+            # In one pass: a value that holds braces is no placeholder.
+            filled.append(_PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), word))
+    return filled

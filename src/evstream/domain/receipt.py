@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ from evstream.domain.errors import LimitError, VerificationError
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
 from evstream.domain.ledger import ClosedInterval, Commit, Progress
 from evstream.domain.merging import Merged, MergeGroup
-from evstream.domain.names import without_secrets
+from evstream.domain.names import Lfn, without_secrets
 from evstream.domain.outputs import OutputRecord
+from evstream.domain.secondary import Secondary
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
 from evstream.domain.states import RangeState, TaskState
 from evstream.domain.streams import OUTPUT_STREAM, OutputStream
@@ -48,6 +49,7 @@ def build_receipt(
     process: BookOfTask,
     merges: Sequence[Merged],
     issued: str,
+    secondary: Sequence[Dataset] = (),
 ) -> dict[str, Any]:
     """Return the unsigned receipt of a task.
 
@@ -57,8 +59,13 @@ def build_receipt(
         Those that replaced outputs, any that was made of others before these.
     issued : str
         Time of day, ISO 8601, UTC.
+    secondary : sequence of Dataset
+        Of the task's secondary inputs, in their order.
     """
     lfns = [chunk.lfn for chunk in process.chunks]
+    asked: dict[Lfn, list[Interval]] = defaultdict(list)
+    for chunk in process.chunks:
+        asked[chunk.lfn].append((chunk.entry_start, chunk.entry_stop))
     commits, outputs = _commits_and_outputs(process, merges, lfns, ExportNames(task.spec.outputs))
     return {
         "evstream_receipt": RECEIPT_VERSION,
@@ -78,8 +85,12 @@ def build_receipt(
                 for s in task.spec.outputs
             ],
             "set_aside_max": task.spec.limits.set_aside_max,
+            "secondary": [
+                _secondary(one, found)
+                for one, found in zip(task.spec.secondary, secondary, strict=True)
+            ],
         },
-        "files": _files(dataset, task.spec.tree, process.chunks),
+        "files": _files(dataset, task.spec.tree, asked),
         "commits": commits,
         "set_aside": _closed(process.closed, lfns, RangeState.FATAL),
         "cancelled": _closed(process.closed, lfns, RangeState.CANCELLED),
@@ -110,10 +121,23 @@ def _commits_and_outputs(
     return commits, outputs
 
 
-def _files(dataset: Dataset, tree: str, chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
-    asked: dict[str, list[Interval]] = defaultdict(list)
-    for chunk in chunks:
-        asked[chunk.lfn].append((chunk.entry_start, chunk.entry_stop))
+def _secondary(asked: Secondary, dataset: Dataset) -> dict[str, Any]:
+    """Return all that it takes to tell again which events an event of the task was given."""
+    wanted = {file.lfn: file.wanted(asked.tree) for file in dataset.files}
+    return {
+        "name": asked.name,
+        "dataset": dataset.name,
+        "tree": asked.tree,
+        "branches": list(asked.branches) or None,
+        "per_event": asked.per_event,
+        "offset": asked.offset,
+        "files": _files(dataset, asked.tree, wanted),
+    }
+
+
+def _files(
+    dataset: Dataset, tree: str, asked: Mapping[Lfn, Sequence[Interval]]
+) -> list[dict[str, Any]]:
     return [
         {
             "lfn": file.lfn,
@@ -121,7 +145,7 @@ def _files(dataset: Dataset, tree: str, chunks: Iterable[Chunk]) -> list[dict[st
             "pfns": [without_secrets(pfn) for pfn in file.pfns],
             "fingerprint": file.fingerprint.canonical(),
             "entries": file.trees[tree],
-            "asked": [list(interval) for interval in IntervalSet.of(asked[file.lfn])],
+            "asked": [list(interval) for interval in IntervalSet.of(asked.get(file.lfn, ()))],
         }
         for file in dataset.files
     ]

@@ -13,6 +13,7 @@ from evstream.domain.granularity import Granularity
 from evstream.domain.ledger import BookRules, Place, Progress
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.payload import Payload, check_output_named
+from evstream.domain.secondary import Secondary, check_secondary
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
 from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream, check_streams
@@ -93,6 +94,8 @@ class TaskSpec:
     events_per_range : int
         What came of it. Where ranges go by time, the events of the cells that ranges are
         made of.
+    secondary : tuple of Secondary
+        Whose events each unit gets beside its own.
     """
 
     name: str
@@ -104,6 +107,7 @@ class TaskSpec:
     events_per_range: int = 10_000
     outputs: tuple[OutputStream, ...] = (OutputStream(),)
     limits: Limits = Limits()
+    secondary: tuple[Secondary, ...] = ()
 
     @property
     def merges(self) -> bool:
@@ -141,6 +145,7 @@ class TaskSpec:
         self.payload.check()
         self.limits.check()
         check_streams(self.outputs)
+        check_secondary(self.secondary, self.payload)
         first = self.outputs[0]
         command = self.payload.kind == "command"
         if command and not first.pattern and not first.optional:

@@ -24,6 +24,7 @@ from evstream.domain.task import (
 )
 from evstream.head.merging import Merging
 from evstream.head.plans import Planner
+from evstream.head.secondary import SecondaryPlans
 from evstream.ports import Catalogue, Ledger
 from evstream.wire import messages as m
 from evstream.wire.range_id import range_id
@@ -43,6 +44,7 @@ class Claims:
         self._ledger = ledger
         self._planner = planner
         self._merging = merging
+        self._secondary = SecondaryPlans(catalogue, planner)
         # What never changes once it is written, by task and by book.
         self._files: dict[TaskId, dict[Lfn, SourceFile]] = {}
         self._chunks: dict[int, list[Chunk]] = {}
@@ -116,6 +118,7 @@ class Claims:
             del self._files[task]
         for book in [book for book in self._chunks if task_of(book) not in active]:
             del self._chunks[book]
+        self._secondary.forget_ended(active)
 
     async def _cells(self, task: Task) -> int:
         """Return how many of the ledger's units make one of a task that goes by time."""
@@ -133,10 +136,12 @@ class Claims:
         if is_merge(row.book):
             merge = await self._merging.unit(task, row, now)
             return [] if merge is None else [merge]
-        chunk = (await self._chunks_of(row.book))[row.chunk]
+        chunks = await self._chunks_of(row.book)
+        chunk = chunks[row.chunk]
         if task.id not in self._files:
             dataset = await self._catalogue.dataset(task.spec.dataset)
             self._files[task.id] = {file.lfn: file for file in dataset.files}
+        await self._secondary.load(task, chunks)
         file = self._files[task.id][chunk.lfn]
         grid_start = row.entry_start if cells > 1 else chunk.entry_start
         intervals = units_of(
@@ -180,6 +185,7 @@ class Claims:
             log=log,
             log_url=self._planner.store_output(log, now),
             sandbox_url=self._planner.fetch_sandbox(spec.payload.sandbox, now),
+            secondary=self._secondary.plan(task, chunk, interval, now),
         )
 
     def _slot(

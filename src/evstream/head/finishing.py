@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from evstream.domain.ledger import CANCELLED, Progress
-from evstream.domain.names import TaskId
+from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.receipt import BookOfTask, build_receipt, check_ledger
 from evstream.domain.states import TaskState
 from evstream.domain.task import Task, merge_book, process_book
@@ -152,12 +152,15 @@ class Finishing:
     async def _end(self, task: Task, state: TaskState, reason: str) -> Task:
         dataset = await self._catalogue.dataset(task.spec.dataset)
         process = await self._book(process_book(task.id))
+        secondary = [
+            await self._catalogue.dataset(DatasetName(one.dataset)) for one in task.spec.secondary
+        ]
         merges = await merges_of(self._catalogue, self._ledger, task)
         now = await self._catalogue.now()
         ended = Task(task.id, task.spec, state, task.request_id, task.created, now, reason)
 
         def issue() -> dict[str, Any]:
-            receipt = build_receipt(ended, dataset, process, merges, now.isoformat())
+            receipt = build_receipt(ended, dataset, process, merges, now.isoformat(), secondary)
             check_ledger(receipt)
             return self._signer.sign(receipt)
 

@@ -15,6 +15,7 @@ from evstream.domain.names import DatasetName, Lfn
 from evstream.domain.splitting import RANGES_PER_CHUNK, Chunk, count_units, plan_chunks
 from evstream.domain.states import TaskState
 from evstream.domain.task import TaskSpec, process_book
+from evstream.head.secondary import FoundSecondary, find_secondary, warn_of_secondary
 from evstream.head.slices import choose_branches, choose_tree
 from evstream.ports import Catalogue, FileIndex, Formats, Ledger
 from evstream.wire import messages as m
@@ -34,6 +35,7 @@ class PlannedTask:
     dataset: Dataset
     chunks: list[Chunk]
     grid: Grid
+    secondary: tuple[FoundSecondary, ...] = ()
 
     @property
     def events(self) -> int:
@@ -71,6 +73,9 @@ class TaskPlanner:
             self._catalogue, self._formats, dataset.files[0], tree, new.branches
         )
         new.granularity.check()
+        beside = [
+            await find_secondary(self._catalogue, self._formats, one) for one in new.secondary
+        ]
         grid = choose_grid(new.granularity, await self._extents(new, dataset, tree))
         spec = TaskSpec(
             name=new.name,
@@ -82,13 +87,14 @@ class TaskPlanner:
             events_per_range=grid.events_per_range,
             outputs=new.outputs,
             limits=new.limits,
+            secondary=tuple(found.asked for found in beside),
         )
         spec.check()
         for file in dataset.files[1:]:
             await choose_branches(self._catalogue, self._formats, file, tree, new.branches)
         per_chunk = RANGES_PER_CHUNK if new.granularity.seconds is None else CELLS_PER_CHUNK
         chunks = plan_chunks(wanted_of(dataset, tree), spec.events_per_range, per_chunk)
-        return PlannedTask(spec, dataset, chunks, grid)
+        return PlannedTask(spec, dataset, chunks, grid, tuple(beside))
 
     async def preview(self, new: m.NewTask) -> m.TaskPreview:
         """Tell what a request would come to.
@@ -101,21 +107,47 @@ class TaskPlanner:
         indexes = await self._indexes(task.dataset.files)
         by_time = task.spec.granularity.seconds is not None
         seconds, output_bytes = await self._experience(task)
-        source_bytes = _bytes_to_read(task, indexes)
+        wanted = Counter[Lfn]()
+        for chunk in task.chunks:
+            wanted[chunk.lfn] += chunk.entries
+        source_bytes = _bytes_to_read(
+            task.dataset, task.spec.tree, task.spec.branches, wanted, indexes
+        )
         return m.TaskPreview(
             spec=task.spec,
             files=len({chunk.lfn for chunk in task.chunks}),
             events=task.events,
             ranges=None if by_time else task.ranges,
             bytes_of_source=sum(file.fingerprint.size for file in task.dataset.files),
-            bytes_to_read=source_bytes,
+            bytes_to_read=source_bytes + await self._bytes_beside(task),
             cpu_s=seconds,
             bytes_of_output=output_bytes,
             warnings=[
                 *_warn_of_input(task, indexes),
                 *_warn_of_ranges(task, source_bytes, seconds),
+                *(
+                    warning
+                    for found in task.secondary
+                    for warning in warn_of_secondary(found, task.events, task.spec.payload)
+                ),
             ],
         )
+
+    async def _bytes_beside(self, task: PlannedTask) -> int:
+        """Return about how many bytes of other datasets are asked for."""
+        total = 0.0
+        for found in task.secondary:
+            dataset, asked = found.dataset, found.asked
+            every = Counter({file.lfn: file.trees[asked.tree] for file in dataset.files})
+            size = _bytes_to_read(
+                dataset,
+                asked.tree,
+                asked.branches or None,
+                every,
+                await self._indexes(dataset.files),
+            )
+            total += size * found.count(task.events) / every.total()
+        return round(total)
 
     async def _extents(self, new: m.NewTask, dataset: Dataset, tree: str) -> list[Extent]:
         if new.granularity.bytes is None and new.granularity.seconds is None:
@@ -152,8 +184,7 @@ class TaskPlanner:
 def wanted_of(dataset: Dataset, tree: str) -> Iterable[tuple[Lfn, Iterable[Interval]]]:
     """Yield the wanted intervals of each file, in the dataset's order."""
     for file in dataset.files:
-        whole = ((0, file.trees[tree]),) if file.trees[tree] else ()
-        yield file.lfn, file.asked.get(tree, whole)
+        yield file.lfn, file.wanted(tree)
 
 
 def _cluster(index: FileIndex, tree: str) -> int:
@@ -165,25 +196,35 @@ def _cluster(index: FileIndex, tree: str) -> int:
     return int(sizes[0]) if alike else 0
 
 
-def _bytes_to_read(task: PlannedTask, indexes: dict[Lfn, FileIndex]) -> int:
-    """Return about how many bytes of the sources hold what is asked for."""
-    spec = task.spec
-    wanted: Counter[Lfn] = Counter()
-    for chunk in task.chunks:
-        wanted[chunk.lfn] += chunk.entries
+def _bytes_to_read(
+    dataset: Dataset,
+    tree: str,
+    names: tuple[str, ...] | None,
+    wanted: Counter[Lfn],
+    indexes: dict[Lfn, FileIndex],
+) -> int:
+    """Return about how many bytes of the sources hold what is asked for.
+
+    Parameters
+    ----------
+    names : tuple of str or None
+        Of the branches; None for all.
+    wanted : Counter of Lfn
+        Entries of each file.
+    """
     looked_at = total = unknown = 0
-    for file in task.dataset.files:
+    for file in dataset.files:
         if not wanted[file.lfn]:
             continue
-        share = wanted[file.lfn] / file.trees[spec.tree]
+        share = wanted[file.lfn] / file.trees[tree]
         index = indexes.get(file.lfn)
-        if spec.branches is None or index is None or not index.trees[spec.tree].branches:
+        if names is None or index is None or not index.trees[tree].branches:
             size = file.fingerprint.size
-            unknown += round(size * share) if spec.branches is not None and index is None else 0
-            total += round(size * share) if spec.branches is None or index is not None else 0
+            unknown += round(size * share) if names is not None and index is None else 0
+            total += round(size * share) if names is None or index is not None else 0
             continue
-        chosen = set(spec.branches)
-        branches = index.trees[spec.tree].branches
+        chosen = set(names)
+        branches = index.trees[tree].branches
         total += round(share * sum(b.compressed_bytes for b in branches if b.name in chosen))
         looked_at += round(share * file.fingerprint.size)
     # Files that were not looked at are like those that were.
@@ -208,7 +249,7 @@ def _warn_of_input(task: PlannedTask, indexes: dict[Lfn, FileIndex]) -> list[str
         for note in index.trees[spec.tree].notes
     )
     warnings += [f"of {count} files, cuts leave behind: {note}" for note, count in notes.items()]
-    if "{input}" not in spec.payload.command:
+    if spec.payload.kind == "command" and "{input}" not in spec.payload.command:
         warnings.append("the payload never names {input}: it may not look at its events")
     return warnings
 

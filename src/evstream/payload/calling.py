@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Called:
     ----------
     arrays : bool
         Give it an awkward array of the unit's events, then the unit; else the unit.
+        Secondary inputs come by their names: arrays as well, or else lists of paths.
     """
 
     def __init__(self, target: str, arrays: bool) -> None:
@@ -70,32 +71,47 @@ class Called:
             What it returned is neither None nor histograms.
         """
         assert self._function is not None
-        given = (read_arrays(unit), unit) if self._arrays else (unit,)
-        returned = self._function(*given)
+        given: tuple[Any, ...] = (unit,)
+        beside: dict[str, Any] = {name: each.files for name, each in unit.secondary.items()}
+        if self._arrays:
+            given = (read_arrays([unit.input], unit.tree), unit)
+            beside = {
+                name: read_arrays(each.files, each.tree) for name, each in unit.secondary.items()
+            }
+        returned = self._function(*given, **beside)
         if returned is not None:
             write_histograms(returned, unit.output)
 
 
-def read_arrays(unit: Unit) -> Any:
-    """Return a unit's events as an awkward array of records.
+def read_arrays(files: Sequence[Path], tree: str) -> Any:
+    """Return the events of files, one after another, as an awkward array of records.
 
     Raises
     ------
     TypeError
-        Its input is of a format that is not read here.
+        A file is of a format that is not read here.
     """
-    if unit.input.suffix == ".root":
+    arrays = [_read_array(path, tree) for path in files]
+    if len(arrays) == 1:
+        return arrays[0]
+    import awkward
+
+    return awkward.concatenate(arrays) if arrays else awkward.Array([])
+
+
+def _read_array(path: Path, tree: str) -> Any:
+    if path.suffix == ".root":
         import uproot
 
-        with uproot.open(unit.input) as file:
-            return file[unit.tree].arrays()
-    if unit.input.suffix in (".parquet", ".pq"):
+        with uproot.open(path) as file:
+            return file[tree].arrays()
+    if path.suffix in (".parquet", ".pq"):
         import awkward
 
-        return awkward.from_parquet(unit.input)
+        return awkward.from_parquet(path)
     raise TypeError(
-        f"events of {unit.input.name} are not read as arrays, only those of ROOT and Parquet "
-        "files; take the function's unit and read unit.input"
+        f"events of {path.name} are not read as arrays, only those of ROOT and Parquet files; "
+        "take the function's unit and read its files"
     )
 
 

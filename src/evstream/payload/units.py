@@ -13,6 +13,22 @@ from evstream.payload.channel import Channel, Message
 REASON_CHARS_MAX = 500
 
 
+class Secondary:
+    """Events of another dataset that come with a unit, such as pile-up.
+
+    Attributes
+    ----------
+    files : list of Path
+        Files with them, in order; none if the unit gets no event.
+    tree : str
+        The tree in them.
+    """
+
+    def __init__(self, message: Message) -> None:
+        self.files = [Path(path) for path in message["files"]]
+        self.tree: str = message["tree"]
+
+
 class Unit:
     """One event range to process. Exactly one answer is given for it.
 
@@ -40,6 +56,8 @@ class Unit:
         The attempt's log; what is written there is kept if the unit fails.
     wall_s_max : float
         Seconds after which the unit counts as hung.
+    secondary : dict of str to Secondary
+        By name, events of other datasets that come with this unit.
     """
 
     def __init__(self, message: Message, channel: Channel) -> None:
@@ -55,6 +73,8 @@ class Unit:
         self.directory = Path(message["directory"])
         self.log = Path(message["log"])
         self.wall_s_max: float = message["wall_s_max"]
+        beside = message.get("secondary", {})
+        self.secondary = {name: Secondary(each) for name, each in beside.items()}
         self.answered = False
         self._begun = time.monotonic()
         self._cpu_begun = _cpu_s()

@@ -17,12 +17,35 @@ from evstream.pilot.settings import PilotSettings
 from evstream.pilot.shared_products import SHARED_BYTES_MAX, SharedProducts, own_slice
 from evstream.pilot.staging import Staging
 from evstream.pilot.tools import Tools
-from evstream.ports import Clock, Ids
-from evstream.wire.messages import DeliveryPlan, MergeInput, MergeUnit, RangeUnit
+from evstream.ports import Clock, Ids, SecondaryFiles
+from evstream.wire.messages import (
+    DeliveryPlan,
+    MergeInput,
+    MergeUnit,
+    RangeUnit,
+    SecondaryInput,
+)
 
 T = TypeVar("T")
 
 FIRST_GUESS_BYTES = 64 << 20
+
+
+def input_name(plan: DeliveryPlan) -> str:
+    """Return what a unit's input is called in its directory."""
+    return f"input.{_format_of(plan)}"
+
+
+def secondary_names(wanted: SecondaryInput) -> list[str]:
+    """Return what the files of a secondary input are called in a unit's directory."""
+    return [
+        f"secondary-{wanted.name}-{number}.{_format_of(plan)}"
+        for number, plan in enumerate(wanted.plans)
+    ]
+
+
+def _format_of(plan: DeliveryPlan) -> str:
+    return str(plan.descriptor.get("format", "root"))
 
 
 class DiskBudget:
@@ -109,6 +132,8 @@ class Inputs:
     staged : dict of str to str
         Folders that the payload needs beside them, by placeholder. Others use them as
         well: they stay.
+    secondary : dict of str to SecondaryFiles
+        Which of the files are of which secondary input.
     """
 
     def __init__(self, space: Space) -> None:
@@ -116,6 +141,7 @@ class Inputs:
         self.paths: list[Path] = []
         self.received = 0
         self.staged: dict[str, str] = {}
+        self.secondary: dict[str, SecondaryFiles] = {}
 
     def make_directory(self, directory: Path) -> None:
         """Make the unit's directory. One of the name is a crashed pilot's: it goes."""
@@ -185,6 +211,9 @@ class Prefetcher:
                 inputs.measure()
             else:
                 await self._fetch_product(work, directory, inputs)
+                await self._fetch_secondary(work, directory, inputs)
+                # Falls slowly and rises at once: a guess too low is what fills a disk.
+                self._expected = max(inputs.measure(), int(0.9 * self._expected))
         except BaseException:
             inputs.remove()
             raise
@@ -196,7 +225,7 @@ class Prefetcher:
         return self._expected
 
     async def _fetch_product(self, work: RangeUnit, directory: Path, inputs: Inputs) -> None:
-        path = directory / f"input.{work.plan.descriptor.get('format', 'root')}"
+        path = directory / input_name(work.plan)
         inputs.paths.append(path)
 
         def fetch(plan: DeliveryPlan, bytes_max: int | None = None) -> Awaitable[int]:
@@ -217,8 +246,21 @@ class Prefetcher:
                 own = own_slice(work).to_wire()
                 plan = await self._patiently(lambda: self._service.register_product(own))
                 inputs.received = await fetch(plan)
-        # Falls slowly and rises at once: a guess too low is what fills a disk.
-        self._expected = max(inputs.measure(), int(0.9 * self._expected))
+
+    async def _fetch_secondary(self, work: RangeUnit, directory: Path, inputs: Inputs) -> None:
+        async def fetch(piece: tuple[DeliveryPlan, Path]) -> None:
+            plan, path = piece
+            received = await self._patiently(lambda: self._service.fetch_product(plan, path))
+            inputs.received += received
+
+        pieces: list[tuple[DeliveryPlan, Path]] = []
+        for wanted in work.secondary:
+            names = secondary_names(wanted)
+            paths = [directory / name for name in names]
+            inputs.secondary[wanted.name] = SecondaryFiles(tuple(map(str, paths)), wanted.tree)
+            inputs.paths += paths
+            pieces += zip(wanted.plans, paths, strict=True)
+        await for_each(pieces, self._settings.fetches_max, fetch)
 
     async def _fetch_outputs(self, work: MergeUnit, directory: Path, inputs: Inputs) -> None:
         inputs.paths = [

@@ -23,7 +23,7 @@ from evstream.pilot.concurrency import beside
 from evstream.pilot.in_hand import InHand, Stage, Unit, Work
 from evstream.pilot.merging import Merger
 from evstream.pilot.outputs import LOG_NAME, OutputStage, SentEarly, file_of, output_values
-from evstream.pilot.prefetch import Inputs, Prefetcher
+from evstream.pilot.prefetch import Inputs, Prefetcher, input_name, secondary_names
 from evstream.pilot.settings import PilotSettings
 from evstream.ports import PayloadCall, PayloadResult, PayloadRunner
 from evstream.wire.messages import MergeUnit, OutputSlot, RangeUnit
@@ -167,7 +167,7 @@ class Workbench:
             **inputs.staged,
         }
         log = directory / LOG_NAME
-        call = PayloadCall(work.payload, values, directory, log)
+        call = PayloadCall(work.payload, values, directory, log, inputs.secondary)
         with blamed("payload"):
             return await self._runner.run(call, note_cpu)
 
@@ -214,7 +214,8 @@ def _check_plain(work: Work) -> None:
     """Refuse names that lead out of the unit's directory."""
     names = [work.range_id, *map(file_of, output_slots(work))]
     if isinstance(work, RangeUnit):
-        names.append(f"input.{work.plan.descriptor.get('format')}")
+        names.append(input_name(work.plan))
+        names += [name for wanted in work.secondary for name in secondary_names(wanted)]
     for name in names:
         if Path(name).name != name or name in (".", ".."):
             raise RequestError(f"{name!r} cannot name a file of a unit's own")

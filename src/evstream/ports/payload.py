@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from evstream.domain.payload import Payload
+
+
+@dataclass(frozen=True, slots=True)
+class SecondaryFiles:
+    """What a unit gets of a secondary input.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        Files with its events, in order; none if it gets no event.
+    tree : str
+        The tree in them.
+    """
+
+    paths: tuple[str, ...]
+    tree: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +40,15 @@ class PayloadCall:
         A directory of the unit's own; the payload's working directory.
     log : Path
         Where its standard output and error go; need not be there if there were none.
+    secondary : mapping of str to SecondaryFiles
+        By name; empty for a task without.
     """
 
     payload: Payload
     values: dict[str, str]
     directory: Path
     log: Path
+    secondary: Mapping[str, SecondaryFiles] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

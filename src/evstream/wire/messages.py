@@ -24,6 +24,7 @@ from evstream.domain.ledger import (
     Success,
 )
 from evstream.domain.payload import Payload
+from evstream.domain.secondary import Secondary
 from evstream.domain.states import Answer, TaskState
 from evstream.domain.streams import OutputStream
 from evstream.domain.task import Limits, TakenBack, TaskSpec
@@ -121,6 +122,7 @@ class NewTask(Message, frozen=True):
     granularity: Granularity = Granularity()
     outputs: tuple[OutputStream, ...] = (OutputStream(),)
     limits: Limits = Limits()
+    secondary: tuple[Secondary, ...] = ()
 
 
 class TaskPreview(Message, frozen=True):
@@ -309,6 +311,20 @@ class OutputSlot(Message, frozen=True):
     optional: bool = False
 
 
+class SecondaryInput(Message, frozen=True):
+    """Events of another dataset that a unit gets beside its own.
+
+    Attributes
+    ----------
+    plans : list of DeliveryPlan
+        Of the files that hold them, in order; none where a unit gets no event.
+    """
+
+    name: str
+    tree: str
+    plans: list[DeliveryPlan]
+
+
 class RangeUnit(Message, frozen=True, tag="range"):
     """An event range to process.
 
@@ -325,6 +341,8 @@ class RangeUnit(Message, frozen=True, tag="range"):
         Signed URL to PUT it to.
     sandbox_url : str
         Signed URL of the payload's sandbox, if it has one.
+    secondary : list of SecondaryInput
+        One for each that the task has.
     """
 
     ref: UnitRef
@@ -338,6 +356,7 @@ class RangeUnit(Message, frozen=True, tag="range"):
     log: str
     log_url: str
     sandbox_url: str = ""
+    secondary: list[SecondaryInput] = []
 
 
 class MergeInput(Message, frozen=True):

@@ -17,6 +17,13 @@ class ToPayload(Struct, frozen=True, tag_field="type"):
     """Base of what the pilot says."""
 
 
+class BesideUnit(Struct, frozen=True):
+    """Events of another dataset that come with a unit: files in order, and their tree."""
+
+    files: tuple[str, ...]
+    tree: str
+
+
 class GivenUnit(ToPayload, frozen=True, tag="unit"):
     """A unit to process."""
 
@@ -31,6 +38,7 @@ class GivenUnit(ToPayload, frozen=True, tag="unit"):
     directory: str
     log: str
     wall_s_max: float
+    secondary: dict[str, BesideUnit] = {}
 
 
 class Cancel(ToPayload, frozen=True, tag="cancel"):

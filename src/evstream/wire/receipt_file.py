@@ -20,14 +20,6 @@ class _Stream(TypedDict):
     merge: str | None
 
 
-class _Task(TypedDict):
-    state: str
-    tree: str
-    events_per_range: int
-    merge: NotRequired[bool]
-    streams: NotRequired[list[_Stream]]
-
-
 class _Fingerprint(TypedDict):
     size: int
     uuid: str
@@ -40,6 +32,25 @@ class _File(TypedDict):
     fingerprint: _Fingerprint
     entries: int
     asked: list[tuple[int, int]]
+
+
+class _Secondary(TypedDict):
+    name: str
+    dataset: str
+    tree: str
+    branches: list[str] | None
+    per_event: float
+    offset: int
+    files: list[_File]
+
+
+class _Task(TypedDict):
+    state: str
+    tree: str
+    events_per_range: int
+    merge: NotRequired[bool]
+    streams: NotRequired[list[_Stream]]
+    secondary: NotRequired[list[_Secondary]]
 
 
 class _Output(TypedDict):

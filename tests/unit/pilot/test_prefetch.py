@@ -16,9 +16,18 @@ from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import TransientError
 from evstream.pilot.prefetch import DiskBudget, Space
 from evstream.pilot.shared_products import SHARED_BYTES_MAX
+from evstream.ports import PayloadCall
 from evstream.testing.virtual_time import VirtualClock, run_virtual
-from evstream.wire.messages import DeliveryPlan
-from tests.unit.pilot.fakes import STEP, FakeRunner, FakeService, number, range_units, run_pilot
+from evstream.wire.messages import DeliveryPlan, SecondaryInput
+from tests.unit.pilot.fakes import (
+    STEP,
+    FakeRunner,
+    FakeService,
+    copying,
+    number,
+    range_units,
+    run_pilot,
+)
 
 
 def test_next_inputs_arrive_while_a_payload_computes(tmp_path: Path) -> None:
@@ -144,3 +153,39 @@ def test_product_that_cannot_be_shared_is_asked_for_unit_by_unit(
     assert (summary.units_done, summary.units_failed) == (2, 1)
     registered = [entry[1] for entry in service.log if entry[0] == "register"]
     assert registered == ["own 0-10", "own 10-20", "own 20-30"]
+
+
+def test_secondary_inputs_come_with_the_unit_and_go_with_it(tmp_path: Path) -> None:
+    (unit,) = range_units(1)
+    plans = [DeliveryPlan(key, {"format": kind}, []) for key, kind in (("x", "root"), ("y", "lhe"))]
+    beside = [SecondaryInput("pileup", "T", plans), SecondaryInput("none", "U", [])]
+    service = FakeService([structs.replace(unit, secondary=beside)])
+    given: list[PayloadCall] = []
+
+    def payload(call: PayloadCall) -> None:
+        given.append(call)
+        assert set(call.secondary) == {"pileup", "none"}
+        files = [Path(path) for path in call.secondary["pileup"].paths]
+        assert [file.name for file in files] == [
+            "secondary-pileup-0.root",
+            "secondary-pileup-1.lhe",
+        ]
+        assert [file.read_bytes() for file in files] == [b"product x", b"product y"]
+        assert (call.secondary["pileup"].tree, call.secondary["none"].paths) == ("T", ())
+        copying(call)
+
+    run_virtual(lambda: run_pilot(service, FakeRunner(payload), tmp_path))
+    success = service.outcome(0).success
+    assert success is not None, service.outcome(0).failure
+    assert success.bytes_in == len("product 0" + "product x" + "product y")
+    assert len(given) == 1
+
+
+def test_secondary_inputs_stay_in_the_units_directory(tmp_path: Path) -> None:
+    (unit,) = range_units(1)
+    beside = [SecondaryInput("../../x", "T", [DeliveryPlan("x", {}, [])])]
+    service = FakeService([structs.replace(unit, secondary=beside)])
+    run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path))
+    failure = service.outcome(0).failure
+    assert failure is not None
+    assert "cannot name a file" in failure.error

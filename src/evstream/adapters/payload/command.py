@@ -40,9 +40,11 @@ class CommandRunner:
 
     async def run(self, call: PayloadCall, on_cpu: Callable[[float], None]) -> PayloadResult:
         """Run one unit to its end."""
-        words = fill_command(split_command(call.payload.command), call.values)
+        beside = {f"secondary:{name}": files.paths for name, files in call.secondary.items()}
+        words = fill_command(split_command(call.payload.command), call.values, beside)
+        values = {**call.values, **{name: "\n".join(paths) for name, paths in beside.items()}}
         begun = time.monotonic()
-        child = start(words, call.payload, call.values, call.directory, call.log)
+        child = start(words, call.payload, values, call.directory, call.log)
         seen, beyond = 0.0, ""
 
         def look() -> bool:

@@ -23,6 +23,7 @@ from evstream.domain.payload import Payload
 from evstream.ports.payload import PayloadCall, PayloadResult
 from evstream.wire.payload_channel import (
     LINE_BYTES_MAX,
+    BesideUnit,
     Cancel,
     Done,
     End,
@@ -191,6 +192,10 @@ class HostedProcess:
                 directory=str(call.directory),
                 log=str(call.log),
                 wall_s_max=call.payload.wall_s_max,
+                secondary={
+                    name: BesideUnit(files.paths, files.tree)
+                    for name, files in call.secondary.items()
+                },
             )
         )
 

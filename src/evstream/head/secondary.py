@@ -1,0 +1,153 @@
+"""Secondary inputs: checked with a request, and planned for each unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from msgspec import structs
+
+from evstream.domain.dataset import Dataset
+from evstream.domain.descriptor import slice_of
+from evstream.domain.errors import RequestError
+from evstream.domain.intervals import Interval
+from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.payload import Payload
+from evstream.domain.secondary import Row, Secondary
+from evstream.domain.splitting import Chunk
+from evstream.domain.streams import variable_of
+from evstream.domain.task import Task
+from evstream.head.plans import Planner
+from evstream.head.slices import choose_branches, choose_tree
+from evstream.ports import Catalogue, Formats
+from evstream.wire import messages as m
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSecondary:
+    """A secondary input whose dataset was looked at.
+
+    Attributes
+    ----------
+    asked : Secondary
+        With the tree and the branches that were chosen.
+    """
+
+    asked: Secondary
+    dataset: Dataset
+    row: Row
+
+    def count(self, events: int) -> int:
+        """Return how many entries so many events take."""
+        start, stop = self.asked.positions((0, events))
+        return stop - start
+
+
+async def find_secondary(
+    catalogue: Catalogue, formats: Formats, asked: Secondary
+) -> FoundSecondary:
+    """Check a secondary input against its dataset.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such dataset.
+    RequestError
+        It has no such tree or branches, or too few events.
+    """
+    asked.check()
+    dataset = await catalogue.dataset(DatasetName(asked.dataset))
+    try:
+        tree = choose_tree(dataset, asked.tree)
+    except RequestError as error:
+        raise RequestError(
+            f"secondary {asked.name!r}: {error.message}",
+            hint=f"say which in its field tree, as in --secondary {asked.name}=…,tree=Events",
+        ) from error
+    branches = [
+        await choose_branches(catalogue, formats, file, tree, list(asked.branches))
+        for file in dataset.files
+    ]
+    row = Row.of(dataset, tree)
+    if row.entries < asked.per_event:
+        raise RequestError(
+            f"secondary {asked.name!r} has {row.entries} events, too few for"
+            f" {asked.per_event:g} with each event of the task",
+            hint="give it more files, or take fewer",
+            field="secondary.per_event",
+        )
+    chosen = structs.replace(asked, tree=tree, branches=branches[0] or ())
+    return FoundSecondary(chosen, dataset, row)
+
+
+class SecondaryPlans:
+    """Plans the secondary inputs of units."""
+
+    def __init__(self, catalogue: Catalogue, planner: Planner) -> None:
+        self._catalogue = catalogue
+        self._planner = planner
+        # What never changes once it is written: rows by task and name, and how many
+        # events of the task come before each of its chunks.
+        self._rows: dict[TaskId, dict[str, Row]] = {}
+        self._before: dict[TaskId, list[int]] = {}
+
+    async def load(self, task: Task, chunks: list[Chunk]) -> None:
+        """Look up what `plan` needs to know of a task."""
+        if not task.spec.secondary:
+            return
+        if task.id not in self._rows:
+            self._rows[task.id] = {
+                one.name: Row.of(await self._catalogue.dataset(DatasetName(one.dataset)), one.tree)
+                for one in task.spec.secondary
+            }
+        before = self._before.setdefault(task.id, [0])
+        for chunk in chunks[len(before) - 1 :]:
+            before.append(before[-1] + chunk.entries)
+
+    def plan(
+        self, task: Task, chunk: Chunk, interval: Interval, now: datetime
+    ) -> list[m.SecondaryInput]:
+        """Return what a unit gets, by the rule of `evstream.domain.secondary`."""
+        return [
+            m.SecondaryInput(
+                one.name,
+                one.tree,
+                [
+                    self._planner.deliver(
+                        slice_of(
+                            file.fingerprint, one.tree, piece, one.branches or None, file.format
+                        ),
+                        now,
+                    )
+                    for file, piece in self._rows[task.id][one.name].take(
+                        *one.positions(self._numbers(task, chunk, interval))
+                    )
+                ],
+            )
+            for one in task.spec.secondary
+        ]
+
+    def _numbers(self, task: Task, chunk: Chunk, interval: Interval) -> Interval:
+        """Return which of the task's events, counted through its chunks, a unit holds."""
+        first = self._before[task.id][chunk.number] - chunk.entry_start
+        return first + interval[0], first + interval[1]
+
+    def forget_ended(self, active: set[TaskId]) -> None:
+        """Forget tasks that are not among the active ones."""
+        for task in [task for task in self._rows if task not in active]:
+            del self._rows[task], self._before[task]
+
+
+def warn_of_secondary(found: FoundSecondary, events: int, payload: Payload) -> list[str]:
+    """Say what looks wrong with a secondary input of a task with so many events."""
+    name, warnings = found.asked.name, []
+    uses = found.count(events) / found.row.entries
+    if uses > 1:
+        warnings.append(
+            f"secondary {name!r}: each of its {found.row.entries} events is used "
+            f"{uses:.2g} times on average"
+        )
+    named = (f"{{secondary:{name}}}", f"EVSTREAM_SECONDARY_{variable_of(name)}")
+    if payload.kind == "command" and not any(one in payload.command for one in named):
+        warnings.append(f"the payload never names {{secondary:{name}}}")
+    return warnings
