@@ -51,3 +51,31 @@ def test_every_stream_is_stored_merged_and_verified(command: CommandLine, tmp_pa
     assert [level.holds for level in verify_receipt(out / "receipt.json")] == [True] * 4
     receipt = json.loads((out / "receipt.json").read_bytes())
     assert [len(row[4]) for row in receipt["commits"]] == [4] * 3
+
+
+UNTIL_SENT = """
+import pathlib, shutil, sys, time
+
+source, output, store = sys.argv[1:]
+shutil.copyfile(source, output)
+end = time.monotonic() + 60
+while not list(pathlib.Path(store).glob("tasks/1/output/*.root")):
+    if time.monotonic() > end:
+        sys.exit("the output was not sent")
+    time.sleep(0.02)
+"""
+
+
+def test_an_output_that_was_closed_is_sent_while_its_payload_runs(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    write_events(tmp_path / "a.root", 50)
+    (tmp_path / "payload.py").write_text(UNTIL_SENT)
+    store = tmp_path / "out" / ".evstream" / "outputs"
+    line = f"{sys.executable} payload.py {{input}} {{output}} {store}"
+    task = {"payload": {"command": line}, "outputs": [{"complete": "closed"}]}
+    (tmp_path / "task.yaml").write_text(json.dumps(task))
+    command.run("run", "a.root", "--task-file", "task.yaml", "--output", "out", "--workers", 1)
+    assert [level.holds for level in verify_receipt(tmp_path / "out" / "receipt.json")] == [
+        True
+    ] * 4

@@ -38,6 +38,10 @@ FILES_PER_STREAM_MAX = 1000
 """Files that one unit leaves for one stream."""
 
 
+Complete = Literal["settled", "closed"]
+"""How one knows that a file is complete while its payload still runs."""
+
+
 class Merge(Struct, frozen=True, forbid_unknown_fields=True):
     """How outputs of a stream are joined, in entry order.
 
@@ -98,6 +102,11 @@ class OutputStream(Struct, frozen=True, forbid_unknown_fields=True):
     entries : {"any", "as input"}
         How many entries a unit's files must have together: "as input" for as many as
         the unit has events, in the task's tree or else in the only one.
+    complete : {"settled", "closed"}
+        Which files may be sent while the payload runs. "settled": of a stream with a
+        pattern, those that came to their names by a rename, or that nobody has touched
+        for a while. "closed": those that no process has open for writing any more, also
+        the one that is named to the payload.
     merge : bool or Merge
         Whether the units' outputs are joined in entry order, and into which files; true
         stands for one.
@@ -108,6 +117,7 @@ class OutputStream(Struct, frozen=True, forbid_unknown_fields=True):
     pattern: str = ""
     optional: bool = False
     entries: Literal["any", "as input"] = "any"
+    complete: Complete = "settled"
     merge: bool | Merge = False
 
     @property

@@ -198,7 +198,15 @@ class Claims:
     ) -> m.OutputSlot:
         name = _output_name(task, row, interval, stream.name, stream.suffix)
         url = self._planner.store_output(name, now)
-        return m.OutputSlot(stream.name, stream.suffix, name, url, stream.pattern, stream.optional)
+        return m.OutputSlot(
+            stream.name,
+            stream.suffix,
+            name,
+            url,
+            stream.pattern,
+            stream.optional,
+            stream.complete,
+        )
 
 
 def _entries_together(file: SourceFile, tree: str, cuts: list[str]) -> int:

@@ -9,9 +9,9 @@ from msgspec import structs
 
 from evstream import rootio
 from evstream.domain.payload import Payload, fill_merge_command
-from evstream.pilot.outputs import LOG_NAME
 from evstream.pilot.prefetch import Inputs
 from evstream.pilot.tools import Tools
+from evstream.pilot.unit_files import LOG_NAME
 from evstream.ports import Clock, PayloadCall, PayloadResult
 from evstream.wire.messages import MergeUnit
 

@@ -5,32 +5,28 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from pathlib import Path
-
-from msgspec.structs import replace as replace_slot
 
 from evstream import rootio
 from evstream.client import Service
 from evstream.domain.errors import ConfigError, DataError, EvstreamError
-from evstream.domain.outputs import OutputName, OutputRecord
+from evstream.domain.outputs import OutputRecord
 from evstream.domain.streams import FILES_PER_STREAM_MAX, OUTPUT_STREAM
 from evstream.pilot.concurrency import in_time, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
+from evstream.pilot.spotting import FileState, Spotted
 from evstream.pilot.tools import Tools
+from evstream.pilot.unit_files import LOG_NAME, OutputFile, find_files
 from evstream.ports import Clock, Format, Ids
 from evstream.wire.messages import OutputSlot
 
 LOG_BYTES_MAX = 256 * 1024
 LOG_S_MAX = 30.0
-LOG_NAME = "log.txt"
 SPOT_EVERY_S = 1.0
-SETTLED_S = 5.0
-"""A file that nobody touched for so long is thought to be complete."""
 
 
 class OutputStage:
@@ -46,18 +42,26 @@ class OutputStage:
         self._settings = settings
 
     async def send_early(
-        self, slots: Sequence[OutputSlot], directory: Path, sent: SentEarly
+        self,
+        slots: Sequence[OutputSlot],
+        directory: Path,
+        sent: SentEarly,
+        besides: Collection[str] = (),
     ) -> None:
-        """Send files of streams with a pattern as they become complete, until cancelled.
+        """Send files as they become complete, by what their streams say, until cancelled.
 
-        A file counts as complete when it came to its name by a rename, or has not changed
-        for a while, and can be read. Should it change after all, it is sent again: what is
+        They must be readable, too. Should one change after all, it is sent again: what is
         stored early is part of the result only if the file is still the same at the end.
+
+        Parameters
+        ----------
+        besides : collection of str
+            Names of files that are not the payload's: its inputs.
         """
         spotted = Spotted()
         while True:
             await self._clock.sleep(SPOT_EVERY_S)
-            for file in spotted.complete(slots, directory, self._clock.monotonic()):
+            for file in spotted.complete(slots, directory, self._clock.monotonic(), besides):
                 # Whatever is wrong with it shows again at the end, and is told then.
                 with suppress(EvstreamError, OSError):
                     state = FileState.of(file.path)
@@ -128,21 +132,6 @@ class OutputStage:
         return work.log if sent else ""
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """By which one knows that a file has not been touched."""
-
-    inode: int
-    size: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> FileState:
-        """Look at a file, not through links."""
-        status = path.lstat()
-        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
-
-
 class SentEarly:
     """What was stored of a unit while its payload ran, and which numbers were given.
 
@@ -170,112 +159,6 @@ class SentEarly:
         """Return what was stored of a file, if it is still the same."""
         state, record = self.records.get(path, (None, None))
         return record if state is not None and state == FileState.of(path) else None
-
-
-class Spotted:
-    """Looks at a unit's directory again and again, and tells which files are complete."""
-
-    def __init__(self) -> None:
-        self._seen: dict[Path, tuple[FileState, float]] = {}
-        self._elsewhere: set[int] = set()
-        self._told: dict[Path, FileState] = {}
-
-    def complete(
-        self, slots: Sequence[OutputSlot], directory: Path, now: float
-    ) -> list[OutputFile]:
-        """Return the files that are complete since the last look."""
-        several = [replace_slot(slot, optional=True) if slot.pattern else slot for slot in slots]
-        try:
-            found = [file for file in find_files(several, directory) if file.slot.pattern]
-            states = {path: FileState.of(path) for path in directory.iterdir()}
-        except (DataError, OSError):
-            return []  # Too many files, or one that went meanwhile: the end will tell.
-        complete = []
-        for file in found:
-            state = states.get(file.path)
-            if state is None or not state.size:
-                continue
-            before, since = self._seen.get(file.path, (None, now))
-            if before != state:
-                since = now
-            self._seen[file.path] = state, since
-            renamed = before is None and state.inode in self._elsewhere
-            settled = before == state and now - since >= SETTLED_S
-            if (renamed or settled) and self._told.get(file.path) != state:
-                self._told[file.path] = state
-                complete.append(file)
-        named = {file.path for file in found}
-        self._elsewhere = {s.inode for path, s in states.items() if path not in named}
-        return complete
-
-
-@dataclass(frozen=True, slots=True)
-class OutputFile:
-    """One file that a unit left, and where it goes."""
-
-    slot: OutputSlot
-    path: Path
-    number: int = 0
-
-    @property
-    def name(self) -> str:
-        """Its name in the output store."""
-        if not self.number:
-            return self.slot.name
-        return str(replace(OutputName.parse(self.slot.name), number=self.number))
-
-    @property
-    def url(self) -> str:
-        """Where it is PUT to."""
-        return f"{self.slot.url}&n={self.number}" if self.number else self.slot.url
-
-
-def file_of(slot: OutputSlot) -> str:
-    """Return the name of the one file that belongs to a stream without a pattern."""
-    stream = "" if slot.stream == OUTPUT_STREAM else f"-{slot.stream}"
-    return f"output{stream}{slot.suffix}"
-
-
-def output_values(slots: Sequence[OutputSlot], directory: Path) -> dict[str, str]:
-    """Return what the placeholders of outputs stand for: ``output`` is the first stream's."""
-    told = {s.stream: str(directory / file_of(s)) for s in slots if not s.pattern}
-    values = {f"output:{stream}": path for stream, path in told.items()}
-    if slots[0].stream in told:
-        values["output"] = told[slots[0].stream]
-    return values
-
-
-def find_files(slots: Sequence[OutputSlot], directory: Path) -> list[OutputFile]:
-    """Return the files that belong to streams; each to the first that it can belong to.
-
-    Raises
-    ------
-    DataError
-        Nothing matches a stream's pattern, or too much.
-    """
-    others = {LOG_NAME, *(file_of(slot) for slot in slots if not slot.pattern)}
-    names = sorted({path.name for path in directory.iterdir()} - others)
-    found: list[OutputFile] = []
-    for slot in slots:
-        if not slot.pattern:
-            path = directory / file_of(slot)
-            if not slot.optional or os.path.lexists(path):
-                found.append(OutputFile(slot, path))
-            continue
-        matching = [name for name in names if fnmatchcase(name, slot.pattern)]
-        names = [name for name in names if name not in matching]
-        if not matching and not slot.optional:
-            raise DataError(
-                f"the payload left no file that matches {slot.pattern!r}",
-                hint=f"it must write files for stream {slot.stream!r} in its working directory",
-            )
-        if len(matching) > FILES_PER_STREAM_MAX:
-            raise DataError(
-                f"the payload left {len(matching)} files that match {slot.pattern!r}",
-                hint=f"at most {FILES_PER_STREAM_MAX} can be of one unit and stream",
-            )
-        found += [OutputFile(slot, directory / n, k) for k, n in enumerate(matching)]
-    return found
 
 
 def check_file(path: Path, stream: str = OUTPUT_STREAM) -> None:

@@ -22,9 +22,11 @@ from evstream.domain.ledger import ERROR_CHARS_MAX, Failure, Success
 from evstream.pilot.concurrency import beside
 from evstream.pilot.in_hand import InHand, Stage, Unit, Work
 from evstream.pilot.merging import Merger
-from evstream.pilot.outputs import LOG_NAME, OutputStage, SentEarly, file_of, output_values
+from evstream.pilot.outputs import OutputStage, SentEarly
 from evstream.pilot.prefetch import Inputs, Prefetcher, input_name, secondary_names
 from evstream.pilot.settings import PilotSettings
+from evstream.pilot.spotting import is_spotted
+from evstream.pilot.unit_files import LOG_NAME, file_of, output_values
 from evstream.ports import PayloadCall, PayloadResult, PayloadRunner
 from evstream.wire.messages import MergeUnit, OutputSlot, RangeUnit
 
@@ -132,9 +134,9 @@ class Workbench:
                     output = directory / file_of(work.output)
                     result = await self._merger.run(work, inputs, output)
             else:
-                sending = self._outputs.send_early(slots, directory, sent)
-                several = any(slot.pattern for slot in slots)
-                async with beside(sending, wanted=several):
+                names = {path.name for path in inputs.paths}
+                sending = self._outputs.send_early(slots, directory, sent, names)
+                async with beside(sending, wanted=any(map(is_spotted, slots))):
                     result = await self._run_payload(unit, work, inputs, directory)
             unit.cpu_s = result.cpu_s
             with blamed("input"):

@@ -26,7 +26,7 @@ from evstream.domain.ledger import (
 from evstream.domain.payload import Payload
 from evstream.domain.secondary import Secondary
 from evstream.domain.states import Answer, TaskState
-from evstream.domain.streams import OutputStream
+from evstream.domain.streams import Complete, OutputStream
 from evstream.domain.task import Limits, TakenBack, TaskSpec
 
 T = TypeVar("T")
@@ -295,12 +295,14 @@ class OutputSlot(Message, frozen=True):
     name : str
         In the output store; this attempt's alone.
     url : str
-        Signed URL to PUT it to. The second file of a stream with a pattern goes to this
-        URL with ``&n=1`` behind it, and so on.
+        Signed URL to PUT it to. The second file of a stream goes to this URL with ``&n=1``
+        behind it, and so on; so does one that changed after it was sent.
     pattern : str
         Glob of the files in the unit's directory, if there may be several.
     optional : bool
         There may be none.
+    complete : {"settled", "closed"}
+        How one knows that a file is complete while the payload still runs.
     """
 
     stream: str
@@ -309,6 +311,7 @@ class OutputSlot(Message, frozen=True):
     url: str
     pattern: str = ""
     optional: bool = False
+    complete: Complete = "settled"
 
 
 class SecondaryInput(Message, frozen=True):

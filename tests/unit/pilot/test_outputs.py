@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import pytest
 
 from evstream.domain.errors import DataError
 from evstream.domain.streams import FILES_PER_STREAM_MAX
-from evstream.pilot.outputs import find_files, output_values
+from evstream.pilot.spotting import is_closed
+from evstream.pilot.unit_files import find_files, output_values
 from evstream.ports import PayloadCall
 from evstream.testing.virtual_time import run_virtual
 from evstream.wire import messages as m
@@ -75,7 +79,9 @@ def test_payloads_are_told_each_name_and_the_first_twice(tmp_path: Path) -> None
 
 def with_streams(*slots: m.OutputSlot) -> list[m.RangeUnit]:
     (unit,) = range_units(1)
-    return [msgspec.structs.replace(unit, outputs=list(slots))]
+    # An input that patterns match as well.
+    plan = msgspec.structs.replace(unit.plan, descriptor={"format": "txt"})
+    return [msgspec.structs.replace(unit, outputs=list(slots), plan=plan)]
 
 
 def test_all_streams_of_a_unit_are_reported_together(tmp_path: Path) -> None:
@@ -112,13 +118,13 @@ def test_nothing_is_sent_of_a_unit_with_a_bad_output(tmp_path: Path) -> None:
 
 
 def run_slowly(
-    tmp_path: Path, steps: dict[float, Any]
+    tmp_path: Path, steps: dict[float, Any], *slots: m.OutputSlot
 ) -> tuple[FakeService, list[tuple[str, str]], list[str]]:
     """Run one unit whose payload does things at given seconds, and ends with the last one.
 
     Returns the service, what was reported as (stream, name) and what was sent before the end.
     """
-    service = FakeService(with_streams(slot("h", "h*.txt")))
+    service = FakeService(with_streams(*(slots or [slot("h", "h*.txt")])))
     folder: list[Path] = []
     early: list[str] = []
 
@@ -189,3 +195,100 @@ def test_a_file_that_changes_after_all_is_sent_again(tmp_path: Path) -> None:
     assert early == ["/store/h?e=1"]
     assert reported == [("h", "2-0-0-10-1.a1.lease.txt")]
     assert service.store["/store/h?e=1&n=1"] == b"the whole of it"
+
+
+def write(folder: Path, name: str, text: str) -> TextIO:
+    """Write a file and leave it open."""
+    file = (folder / name).open("a")
+    file.write(text)
+    file.flush()
+    return file
+
+
+@pytest.mark.parametrize(("pattern", "name"), [("", "output-h.txt"), ("h*.txt", "h1.txt")])
+def test_a_file_is_sent_as_soon_as_it_is_closed_and_not_before(
+    tmp_path: Path, pattern: str, name: str
+) -> None:
+    held: list[TextIO] = []
+    service, reported, early = run_slowly(
+        tmp_path,
+        {
+            1.5: lambda d: held.append(write(d, name, "the beginning, ")),
+            30.5: lambda d: (held[0].write("the end"), held[0].close()),
+            33.0: lambda d: None,
+        },
+        slot("h", pattern, complete="closed"),
+    )
+    assert early == ["/store/h?e=1"]
+    assert service.store["/store/h?e=1"] == b"the beginning, the end"
+    assert reported == [("h", "2-0-0-10.a1.lease.txt")]
+
+
+def test_a_file_that_is_opened_again_is_sent_again(tmp_path: Path) -> None:
+    service, reported, early = run_slowly(
+        tmp_path,
+        {
+            1.0: lambda d: write(d, "output-h.txt", "some").close(),
+            10.0: lambda d: write(d, "output-h.txt", " more").close(),
+            10.5: lambda d: None,
+        },
+        slot("h", complete="closed"),
+    )
+    assert early == ["/store/h?e=1"]
+    assert reported == [("h", "2-0-0-10-1.a1.lease.txt")]
+    assert service.store["/store/h?e=1&n=1"] == b"some more"
+
+
+def test_only_of_its_own_stream_a_closing_is_enough(tmp_path: Path) -> None:
+    _, _, early = run_slowly(
+        tmp_path,
+        {
+            1.0: lambda d: touch(d, "output-a.txt", "output-b.txt", "h1.txt"),
+            4.5: lambda d: None,
+        },
+        slot("a", complete="closed"),
+        slot("b"),
+        slot("h", "h*.txt"),
+    )
+    assert early == ["/store/a?e=1"]
+
+
+def test_inputs_are_no_outputs(tmp_path: Path) -> None:
+    _, reported, early = run_slowly(
+        tmp_path,
+        {
+            1.0: lambda d: (touch(d, "a.txt"), (d / "input.txt").read_bytes()),
+            20.0: lambda d: None,
+        },
+        slot("all", "*.txt", complete="closed"),
+    )
+    assert (early, reported) == (["/store/all?e=1"], [("all", "2-0-0-10.a1.lease.txt")])
+
+
+def test_closed_is_what_no_process_writes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("w"):
+        assert not is_closed(path)
+    assert is_closed(path)
+    with path.open():
+        assert is_closed(path)
+    path.write_text("mapped")
+    with path.open("r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 1)
+    assert not is_closed(path)
+    mapped.close()
+    command = ["sh", "-c", 'exec 3>>"$0"; echo; read line', path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert not is_closed(path)
+        child.communicate(b"end\n")
+    assert is_closed(path)
+
+
+def test_what_cannot_be_told_is_not_closed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "link", tmp_path / "pipe", tmp_path / "none"):
+        assert not is_closed(path)
