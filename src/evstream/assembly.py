@@ -29,7 +29,7 @@ from evstream.adapters.offload import Threads
 from evstream.adapters.payload.by_kind import PayloadsByKind
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.storage.local import LocalStore
-from evstream.client import Address, Connection, Service
+from evstream.client import Address, Connection, Service, verification
 from evstream.domain.errors import ConfigError, LimitError
 from evstream.domain.names import WorkerId
 from evstream.edge import Products
@@ -348,6 +348,17 @@ def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
 def make_formats() -> Formats:
     """Return the formats of files that there are."""
     return KnownFormats()
+
+
+def verify_receipt(
+    path: Path,
+    outputs: Path | None = None,
+    trusted_key: str = "",
+    sources: Path | None = None,
+    names: tuple[str, ...] = (),
+) -> list[verification.Level]:
+    """Verify a receipt offline, as `evstream.client.verification` says."""
+    return verification.verify_receipt(path, make_formats(), outputs, trusted_key, sources, names)
 
 
 def make_root_format(rules: Mapping[str, str]) -> Format:

@@ -36,6 +36,37 @@ class TestRoot(FormatContract):
         with uproot.open(path) as file:
             return list(file["events"].arrays(["NMuon", "Muon_Px", "MET_px"]).to_list())
 
+    no_numbers = ("MET_px",)
+
+    def numbers(self, path: Path) -> dict[str, list[int]]:
+        with uproot.open(path) as file:
+            arrays = file["events"].arrays(["NMuon", "NJet"])
+            return {name: arrays[name].to_list() for name in ("NMuon", "NJet")}
+
+
+class TestNtuple(TestRoot):
+    """The same on an RNTuple."""
+
+    no_numbers = ("x", "jets")
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        numbers = np.arange(40)
+        with uproot.recreate(tmp_path / "in.root") as file:
+            columns = {"run": numbers // 7, "event": numbers.astype(np.uint64), "x": numbers * 0.5}
+            jets = ak.unflatten(np.arange(np.sum(numbers % 3)), numbers % 3)
+            file.mkrntuple("events", ak.zip({**columns, "jets": jets}, depth_limit=1))
+        return tmp_path / "in.root"
+
+    def events(self, path: Path) -> list[object]:
+        with uproot.open(path) as file:
+            return list(file["events"].arrays().to_list())
+
+    def numbers(self, path: Path) -> dict[str, list[int]]:
+        with uproot.open(path) as file:
+            arrays = file["events"].arrays()
+            return {name: arrays[name].to_list() for name in ("run", "event")}
+
 
 class _Lhe(FormatContract):
     @pytest.fixture
@@ -81,6 +112,11 @@ class _Hepmc(FormatContract):
         pyhepmc = pytest.importorskip("pyhepmc")
         with pyhepmc.open(path) as file:
             return [_plain(event) for event in file]
+
+    def numbers(self, path: Path) -> dict[str, list[int]]:
+        pyhepmc = pytest.importorskip("pyhepmc")
+        with pyhepmc.open(path) as file:
+            return {"event_number": [event.event_number for event in file]}
 
 
 def _plain(event: object) -> bytes:
@@ -150,6 +186,12 @@ class TestParquet(FormatContract):
         columns = ["run", "event", "Muon_pt", "Jet_eta", "HLT_IsoMu24"]
         return list(ak.from_parquet(path, columns=columns).to_list())
 
+    no_numbers = ("MET_pt", "Muon_pt")
+
+    def numbers(self, path: Path) -> dict[str, list[int]]:
+        arrays = ak.from_parquet(path, columns=["run", "luminosityBlock", "event"])
+        return {name: arrays[name].to_list() for name in arrays.fields}
+
 
 class TestHdf5(FormatContract):
     @pytest.fixture
@@ -163,6 +205,12 @@ class TestHdf5(FormatContract):
     @pytest.fixture
     def tree(self) -> str:
         return "events"
+
+    no_numbers = ("jet_pt", "inner/met")
+
+    def numbers(self, path: Path) -> dict[str, list[int]]:
+        with h5py.File(path) as file:
+            return {"run": file["events/run"][()].tolist()}
 
     def events(self, path: Path) -> list[object]:
         with h5py.File(path) as file:

@@ -24,9 +24,8 @@ import uproot
 
 from evstream import rootio
 from evstream.adapters.payload.by_kind import PayloadsByKind
-from evstream.assembly import make_formats
+from evstream.assembly import make_formats, verify_receipt
 from evstream.client.task_file import TaskFile, read_task_file
-from evstream.client.verification import verify_receipt
 from evstream.domain.payload import Payload
 from evstream.ports.payload import PayloadCall
 from tests.spine.commands import CommandLine

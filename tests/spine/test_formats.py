@@ -11,7 +11,7 @@ import awkward as ak
 import h5py
 import pytest
 
-from evstream.client.verification import verify_receipt
+from evstream.assembly import verify_receipt
 from tests.contract.test_formats import write_hdf5
 from tests.spine.commands import CommandLine, wait_until
 

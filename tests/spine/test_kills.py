@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 import uproot
 
-from evstream.assembly import connect
+from evstream.assembly import connect, verify_receipt
 from evstream.client import Address
-from evstream.client.verification import verify_receipt
 from evstream.domain.errors import NotFoundError, TransientError
 from tests.spine.commands import CommandLine, write_events
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import uproot
 
-from evstream.client.verification import verify_receipt
+from evstream.assembly import verify_receipt
 from tests.spine.commands import CommandLine, write_events
 from tests.spine.test_kills import Victims, has_ended
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import uproot
 
-from evstream.client.verification import verify_receipt
+from evstream.assembly import verify_receipt
 from tests.spine.commands import CommandLine, write_events
 
 pytestmark = pytest.mark.server

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import uproot
 
-from evstream.client.verification import verify_receipt
+from evstream.assembly import verify_receipt
 from tests.spine.commands import CommandLine, wait_until, write_events
 from tests.spine.root_judge import assert_equal_by_root
 from tests.spine.web_server import serving

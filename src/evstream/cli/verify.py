@@ -11,6 +11,15 @@ from cyclopts import Parameter
 from evstream.cli.printing import print_json, print_pairs
 from evstream.cli.service import Json
 
+Numbers = Annotated[
+    tuple[str, ...],
+    Parameter(
+        consume_multiple=True,
+        negative="",
+        help="Branches that number events; default: those that usually do.",
+    ),
+]
+
 
 def verify(
     receipt: Annotated[Path, Parameter(help="A receipt.json.")],
@@ -22,6 +31,7 @@ def verify(
     key: Annotated[
         str, Parameter(help="Public key, hex, that must have signed it (evstream doctor tells).")
     ] = "",
+    numbers: Numbers = (),
     complete: Annotated[
         bool, Parameter(negative="", help="Fail unless every event asked for was committed.")
     ] = False,
@@ -38,9 +48,9 @@ def verify(
 
         evstream verify results/receipt.json --complete
     """
-    from evstream.client.verification import verify_receipt
+    from evstream.assembly import verify_receipt
 
-    *levels, whole = verify_receipt(receipt, outputs, key, sources)
+    *levels, whole = verify_receipt(receipt, outputs, key, sources, numbers)
     if json:
         print_json([*levels, whole])
     else:

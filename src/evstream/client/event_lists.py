@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from evstream.client.event_numbers import Names, source_numbers
+from msgspec import structs
+
+from evstream.client.event_numbers import (
+    COUNTER,
+    EVENT_NUMBERS,
+    LUMI_BLOCKS,
+    LocalSources,
+    Names,
+    NoNumbersError,
+    Numbers,
+    no_numbers,
+    read_numbers,
+)
 from evstream.client.service import Service
-from evstream.domain.errors import DataError
+from evstream.domain.errors import DataError, EvstreamError, RequestError
 from evstream.domain.intervals import Interval, IntervalSet
-from evstream.wire.messages import FileEntries, FileView
+from evstream.ports import Formats
+from evstream.rootio import UnknownBranchError
+from evstream.wire.messages import DeliveryPlan, FileEntries, FileView, NewSlice
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-LUMI_BRANCHES: Names = ("run", "luminosityBlock", "event")
 LumiList = dict[str, list[list[int]]]
 """``{"run": [[first, last], …]}``, both inclusive: CMS's JSON of certified lumi blocks."""
 
@@ -30,66 +39,183 @@ class SetAside:
     Attributes
     ----------
     numbers : dict of str to int
-        Run, lumi block and event number, by the names of their branches; empty where the
-        source is not at hand or does not say.
+        Run, lumi block and event number, by the names of their branches.
+    unknown : str
+        Why there are none.
     """
 
     lfn: str
     entry: int
     error: str
     numbers: dict[str, int]
+    unknown: str = ""
 
 
-async def set_aside_events(service: Service, task: int, folder: Path | None) -> list[SetAside]:
-    """Return every event of a task that is set aside, by file and entry.
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """An input file of a task, and what became of its entries."""
+
+    dataset: str
+    tree: str
+    file: FileView
+    entries: FileEntries
+
+
+class _DamagedError(NoNumbersError):
+    """Some entries cannot be read; others of the file may well be."""
+
+
+class EventLists:
+    """Lists the events of a task by their numbers.
+
+    Numbers are read from what the service delivers: their branches alone, or whole events
+    of a format that has no branches. So a source is read wherever it is.
 
     Parameters
     ----------
     folder : Path, optional
-        Where source files are looked for besides the paths that they were registered with.
+        Where copies of sources are looked for first, by whatever name.
+    names : tuple of str
+        Branches that number events, or lumi blocks; by default, those that usually do.
     """
-    found: list[SetAside] = []
-    tree, files = await _files(service, task)
-    for file, entries in files:
-        if not entries.set_aside:
-            continue
-        numbers = _numbers(tree, file, folder)
-        for start, stop, error in entries.set_aside:
-            for entry in range(start, stop):
-                row = {} if numbers is None else _row(numbers, entry)
-                found.append(SetAside(file.lfn, entry, error, row))
-    return found
 
+    def __init__(
+        self, service: Service, formats: Formats, folder: Path | None = None, names: Names = ()
+    ) -> None:
+        self._service = service
+        self._formats = formats
+        self._local = None if folder is None else LocalSources(formats, folder)
+        self._names = names
 
-async def processed_lumis(service: Service, task: int, folder: Path | None) -> LumiList:
-    """Return the lumi blocks all of whose wanted events are committed.
+    async def set_aside(self, task: int) -> list[SetAside]:
+        """Return every event of a task that is set aside, by file and entry."""
+        choices = [self._names] if self._names else EVENT_NUMBERS
+        found: list[SetAside] = []
+        for each in await self._inputs(task):
+            rows = each.entries.set_aside
+            numbers = await self._numbers(each, [(start, stop) for start, stop, _ in rows], choices)
+            for (start, stop, error), known in zip(rows, numbers, strict=True):
+                for entry in range(start, stop):
+                    named, why = {}, ""
+                    if isinstance(known, Numbers):
+                        values = known.rows[entry - start].tolist()
+                        named = dict(zip(known.names, values, strict=True))
+                    else:
+                        why = str(known)
+                    found.append(SetAside(each.file.lfn, entry, error, named, why))
+        return found
 
-    An event that is set aside, withdrawn, cancelled or not done yet takes its lumi block
-    with it, in whatever file.
+    async def lumis(self, task: int) -> LumiList:
+        """Return the lumi blocks all of whose wanted events are committed.
 
-    Raises
-    ------
-    DataError
-        A source file is not at hand, or has no runs and lumi blocks.
-    """
-    done: set[tuple[int, int]] = set()
-    missing: set[tuple[int, int]] = set()
-    tree, files = await _files(service, task)
-    for file, entries in files:
-        wanted, committed = IntervalSet.of(entries.wanted), IntervalSet.of(entries.committed)
-        if not wanted:
-            continue
-        numbers = _numbers(tree, file, folder)
-        if numbers is None or numbers[0] != LUMI_BRANCHES:
-            raise DataError(
-                f"the lumi blocks of {file.lfn} cannot be read",
-                hint=f"it needs branches {', '.join(LUMI_BRANCHES)}; --sources names a folder"
-                " to look for it",
-                lfn=file.lfn,
+        An event that is set aside, withdrawn, cancelled or not done yet takes its lumi
+        block with it, in whatever file.
+
+        Raises
+        ------
+        DataError
+            The lumi blocks of a source file cannot be told.
+        RequestError
+            The names given are not two.
+        """
+        if self._names and len(self._names) != 2:
+            raise RequestError(
+                f"{' '.join(self._names)} cannot name lumi blocks",
+                hint="give two branches: those of the run and of the lumi block",
             )
-        done |= _lumis(numbers[1], committed)
-        missing |= _lumis(numbers[1], wanted - committed)
-    return lumi_list(done - missing)
+        choices = [self._names] if self._names else LUMI_BLOCKS
+        done: set[tuple[int, int]] = set()
+        missing: set[tuple[int, int]] = set()
+        for each in await self._inputs(task):
+            wanted = IntervalSet.of(each.entries.wanted)
+            committed = IntervalSet.of(each.entries.committed)
+            numbers = await self._numbers(each, list(wanted), choices)
+            for interval, known in zip(wanted, numbers, strict=True):
+                if not isinstance(known, Numbers):
+                    raise DataError(
+                        f"the lumi blocks of {each.file.lfn} cannot be told: {known}",
+                        hint="--numbers names the branches of run and lumi block",
+                        lfn=each.file.lfn,
+                    )
+                piece = IntervalSet((interval,))
+                done |= _lumis(known, interval[0], piece & committed)
+                missing |= _lumis(known, interval[0], piece - committed)
+        return lumi_list(done - missing)
+
+    async def _inputs(self, task: int) -> list[_Input]:
+        view = await self._service.task(task)
+        dataset = await self._service.dataset(view.spec.dataset)
+        entries = {each.lfn: each for each in await self._service.entries(task)}
+        return [
+            _Input(view.spec.dataset, view.spec.tree, file, entries[file.lfn])
+            for file in dataset.files
+        ]
+
+    async def _numbers(
+        self, source: _Input, intervals: Sequence[Interval], choices: Sequence[Names]
+    ) -> list[Numbers | NoNumbersError]:
+        """Return what numbers the events of each interval of a file, or why nothing does."""
+        if len(intervals) > 1 and not self._formats.named(source.file.format).whole:
+            # Branches of numbers are small: one request fetches what lies between, too.
+            first, last = intervals[0][0], intervals[-1][1]
+            try:
+                known = await self._numbers_of(source, (first, last), choices)
+            except NoNumbersError:
+                pass  # What was set aside may be what is damaged: each for itself, then.
+            else:
+                return [
+                    Numbers(known.names, known.rows[start - first : stop - first])
+                    for start, stop in intervals
+                ]
+        found: list[Numbers | NoNumbersError] = []
+        lost: NoNumbersError | None = None
+        for interval in intervals:
+            try:
+                found.append(lost or await self._numbers_of(source, interval, choices))
+            except _DamagedError as error:
+                found.append(error)
+            except NoNumbersError as error:
+                lost = error
+                found.append(error)
+        return found
+
+    async def _numbers_of(
+        self, source: _Input, interval: Interval, choices: Sequence[Names]
+    ) -> Numbers:
+        file, (start, stop) = source.file, interval
+        if self._local is not None:
+            copy = (file.lfn, file.pfns, file.fingerprint.canonical())
+            if self._local.find(*copy) is not None:
+                known = self._local.read(*copy, source.tree, choices)
+                return Numbers(known.names, known.rows[start:stop])
+        plan, chosen = await self._plan(source, interval, choices)
+        with tempfile.TemporaryDirectory(prefix="evstream-") as scratch:
+            path = Path(scratch) / f"events.{file.format}"
+            try:
+                await self._service.fetch_product(plan, path)
+            except DataError as error:
+                raise _DamagedError(f"{file.lfn} cannot be read: {error}") from error
+            except EvstreamError as error:
+                raise NoNumbersError(f"{file.lfn} cannot be read: {error}") from error
+            return read_numbers(self._formats, path, source.tree, [chosen], name=file.lfn)
+
+    async def _plan(
+        self, source: _Input, interval: Interval, choices: Sequence[Names]
+    ) -> tuple[DeliveryPlan, Names]:
+        """Return the plan for some entries' numbers, and their names."""
+        file, (start, stop) = source.file, interval
+        slice_ = NewSlice(source.dataset, file.lfn, source.tree, entry_start=start, entry_stop=stop)
+        if self._formats.named(file.format).whole:
+            if COUNTER not in choices:
+                raise no_numbers(file.lfn, choices)
+            return await self._service.describe_slice(slice_), COUNTER
+        for chosen in choices:
+            wanted = structs.replace(slice_, branches=list(chosen))
+            try:
+                return await self._service.describe_slice(wanted), chosen
+            except UnknownBranchError:
+                continue
+        raise no_numbers(file.lfn, choices)
 
 
 def lumi_list(lumis: Iterable[tuple[int, int]]) -> LumiList:
@@ -103,28 +229,12 @@ def lumi_list(lumis: Iterable[tuple[int, int]]) -> LumiList:
     }
 
 
-async def _files(service: Service, task: int) -> tuple[str, list[tuple[FileView, FileEntries]]]:
-    view = await service.task(task)
-    dataset = await service.dataset(view.spec.dataset)
-    entries = {each.lfn: each for each in await service.entries(task)}
-    return view.spec.tree, [(file, entries[file.lfn]) for file in dataset.files]
-
-
-def _numbers(
-    tree: str, file: FileView, folder: Path | None
-) -> tuple[Names, NDArray[np.int64]] | None:
-    return source_numbers(tree, file.lfn, file.pfns, file.fingerprint.canonical(), folder)
-
-
-def _row(numbers: tuple[Names, NDArray[np.int64]], entry: int) -> dict[str, int]:
-    names, rows = numbers
-    return dict(zip(names, rows[entry].tolist(), strict=True))
-
-
-def _lumis(rows: NDArray[np.int64], entries: IntervalSet) -> set[tuple[int, int]]:
+def _lumis(known: Numbers, first: int, entries: IntervalSet) -> set[tuple[int, int]]:
+    """Return the lumi blocks of some entries, of those whose rows begin at ``first``."""
     import numpy as np
 
     found: set[tuple[int, int]] = set()
     for start, stop in entries:
-        found |= {(run, lumi) for run, lumi in np.unique(rows[start:stop, :2], axis=0).tolist()}
+        rows = np.unique(known.rows[start - first : stop - first], axis=0)
+        found |= {(run, lumi) for run, lumi in rows.tolist()}
     return found

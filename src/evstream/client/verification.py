@@ -8,14 +8,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evstream import rootio
-from evstream.client.event_numbers import SUFFIX, CannotCheckError, check_events
+from evstream.client.event_check import CannotCheckError, check_events
+from evstream.client.event_numbers import Names
 from evstream.client.results import digest_of
 from evstream.domain.errors import EvstreamError, VerificationError
 from evstream.domain.receipt import LEVELS, check_ledger
+from evstream.ports import Formats
 from evstream.wire.receipt_file import read_receipt
 from evstream.wire.receipt_signature import check_key, check_signature
 
 COMPLETE = "complete"
+ROOT_SUFFIX = ".root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,11 @@ class Level:
 
 def verify_receipt(
     path: Path,
+    formats: Formats,
     outputs: Path | None = None,
     trusted_key: str = "",
     sources: Path | None = None,
+    names: Names = (),
 ) -> list[Level]:
     """Verify a receipt on its three levels, and say whether the task did all it was asked.
 
@@ -49,6 +54,8 @@ def verify_receipt(
         Public key, hex, of the service that should have signed it.
     sources : Path, optional
         Folder of source files, besides the paths that the receipt names.
+    names : tuple of str
+        Branches that number events; by default, those that usually do.
 
     Returns
     -------
@@ -80,7 +87,7 @@ def verify_receipt(
     checks: list[Callable[[], str]] = [
         ledger,
         files,
-        lambda: check_events(receipt, found, sources),
+        lambda: check_events(receipt, found, sources, formats, names),
     ]
     levels: list[Level] = []
     for name, check in zip(LEVELS, checks, strict=True):
@@ -184,7 +191,7 @@ def _files_by_size(folder: Path) -> dict[int, list[Path]]:
 
 def _check_entries(path: Path, output: dict[str, Any]) -> None:
     """Refuse an output that has other entries than were committed with it."""
-    if PurePosixPath(output["file"]).suffix != SUFFIX:
+    if PurePosixPath(output["file"]).suffix != ROOT_SUFFIX:
         return
     with rootio.FileSource(path) as source:
         held = rootio.Rules().summed(rootio.inspect(source))

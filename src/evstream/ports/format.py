@@ -193,6 +193,11 @@ class Format(Protocol):
         ...
 
     @property
+    def whole(self) -> bool:
+        """Whether entries can only be had whole, since they have no branches."""
+        ...
+
+    @property
     def encoder_id(self) -> str:
         """What, beside a descriptor, decides a product's bytes: writer, libraries, levels."""
         ...
@@ -282,6 +287,28 @@ class Format(Protocol):
         identity: bytes = b"",
     ) -> Cut:
         """Plan a product of scattered entries: a mask, or numbers that ascend."""
+        ...
+
+    def read_numbers(
+        self, path: Path, tree: str, branches: Sequence[str]
+    ) -> npt.NDArray[np.int64] | None:
+        """Return whole numbers of a file's entries, such as those that number events.
+
+        HepMC events have one that is called ``event_number`` here.
+
+        Returns
+        -------
+        int64, shape (entries, branches), or None
+            None unless each branch is there and holds one whole number for each entry.
+            Unsigned ones of 64 bits keep their bits.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read.
+        ConfigError
+            The library for this format is not installed.
+        """
         ...
 
     def join(

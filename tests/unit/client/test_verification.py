@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 import uproot
 
 from evstream import rootio
-from evstream.client.verification import Level, verify_receipt
+from evstream.assembly import make_formats, verify_receipt
+from evstream.client.verification import Level
 from evstream.domain.errors import RequestError
 from evstream.wire.receipt_signature import ReceiptSigner
 
@@ -227,7 +229,7 @@ def test_sources_without_numbers_are_told_from_sources_away(
     fingerprint = {"size": index.size, "uuid": index.uuid, "digest": index.fingerprint}
     receipt["files"][0]["fingerprint"] = fingerprint
     receipt["counts"]["bytes_of_source"] = index.size
-    assert "source source.root has no such numbers" in verify(tmp_path, receipt)[2].finding
+    assert "source.root has no run, event" in verify(tmp_path, receipt)[2].finding
 
 
 DAMAGE: list[tuple[str, Any]] = [
@@ -264,3 +266,123 @@ def test_the_key_is_read_as_people_write_it(tmp_path: Path, receipt: dict[str, A
     assert holds(verify(tmp_path, receipt, trusted_key=other))[0] is False
     with pytest.raises(RequestError, match="is no public key"):
         verify(tmp_path, receipt, trusted_key="xyz")
+
+
+def write_ntuple(path: Path, events: Any) -> Path:
+    """Write an RNTuple ``Events`` whose events have these numbers."""
+    columns = {"run": np.full(len(events), 1, np.int32), "event": np.asarray(events, np.uint64)}
+    with uproot.recreate(path) as file:
+        file.mkrntuple("Events", columns)
+    return path
+
+
+def write_hepmc(path: Path, events: Iterable[int]) -> Path:
+    """Write HepMC events of these numbers."""
+    listing = "".join(f"E {event} 0 0\nU GEV MM\n" for event in events)
+    begin, end = (f"HepMC::Asciiv3-{word}_EVENT_LISTING\n" for word in ("START", "END"))
+    path.write_text(f"HepMC::Version 3.02\n{begin}{listing}{end}")
+    return path
+
+
+def set_source(receipt: dict[str, Any], path: Path) -> None:
+    """Have a receipt's task read another source."""
+    with rootio.FileSource(path) as opened:
+        _, index = make_formats().inspect(opened)
+    fingerprint = {"size": index.size, "uuid": index.uuid, "digest": index.fingerprint}
+    receipt["files"][0] |= {"lfn": path.name, "pfns": [str(path)], "fingerprint": fingerprint}
+    receipt["counts"]["bytes_of_source"] = index.size
+    for row in receipt["commits"]:
+        row[0] = path.name
+
+
+def test_rntuples_are_looked_into(tmp_path: Path, receipt: dict[str, Any]) -> None:
+    set_source(receipt, write_ntuple(tmp_path / "ntuple.root", range(ENTRIES)))
+    for number, (start, stop) in enumerate(RANGES):
+        path = write_ntuple(tmp_path / f"out/{start}.root", range(start, stop))
+        receipt["outputs"][number] = output(path)
+    levels = verify(tmp_path, receipt)
+    assert holds(levels) == [True, True, True, True]
+    assert f"each of {ENTRIES} (run, event) is in the outputs once" in levels[2].finding
+    receipt["outputs"][2] = output(write_ntuple(tmp_path / "out/25.root", [*range(25, 39), 9]))
+    levels = verify(tmp_path, receipt)
+    assert holds(levels)[:3] == [True, True, False]
+    assert "(1, 9) is in 25.root, and not in the source's entries" in levels[2].finding
+
+
+def split_first(folder: Path, receipt: dict[str, Any], *parts: Any) -> None:
+    """Have the first range leave several files."""
+    receipt["outputs"] = receipt["outputs"][1:]
+    for row, number in zip(receipt["commits"][1:], (0, 1), strict=True):
+        row[4] = [number]
+    receipt["commits"][0][4] = [2 + number for number in range(len(parts))]
+    for number, events in enumerate(parts):
+        receipt["outputs"].append(output(write(folder / f"out/0_{number}.root", events)))
+
+
+def test_files_that_one_unit_left_are_taken_together(
+    tmp_path: Path, receipt: dict[str, Any]
+) -> None:
+    split_first(tmp_path, receipt, range(4), range(4, 8), range(8, 10))
+    levels = verify(tmp_path, receipt)
+    assert holds(levels) == [True, True, True, True]
+    assert f"each of {ENTRIES} (run, event) is in the outputs once" in levels[2].finding
+
+
+def test_an_event_in_two_files_of_one_unit_is_doubled(
+    tmp_path: Path, receipt: dict[str, Any]
+) -> None:
+    split_first(tmp_path, receipt, range(5), range(4, 9))
+    levels = verify(tmp_path, receipt)
+    assert holds(levels)[:3] == [True, True, False]
+    assert "(1, 4) is in 0_0.root and 0_1.root 2 times" in levels[2].finding
+
+
+def test_what_is_told_is_told_of_each_stream(tmp_path: Path, receipt: dict[str, Any]) -> None:
+    receipt["task"]["streams"] = [
+        {"name": name, "optional": False, "merge": None} for name in ("output", "few", "cuts")
+    ]
+    for number, (start, _) in enumerate(RANGES):
+        few = write(tmp_path / f"out/{start}.few.root", [start, start + 1])
+        cuts = tmp_path / f"out/{start}.txt"
+        cuts.write_text("pt > 5")
+        for path, stream in ((few, "few"), (cuts, "cuts")):
+            receipt["commits"][number][4].append(len(receipt["outputs"]))
+            receipt["outputs"].append({**output(path), "stream": stream})
+    levels = verify(tmp_path, receipt)
+    assert holds(levels) == [True, True, True, True]
+    assert levels[2].finding.split("; ") == [
+        "cuts: 3 of 3 outputs have no numbers that can be read (0.txt is of no known format)",
+        f"few: 6 of {ENTRIES} (run, event) were kept by the payload",
+        "none doubled, none foreign",
+        f"output: each of {ENTRIES} (run, event) is in the outputs once, as in the source",
+    ]
+
+
+def test_hepmc_events_are_compared_by_number_but_counting_anew_proves_nothing(
+    tmp_path: Path, receipt: dict[str, Any]
+) -> None:
+    receipt["task"]["tree"] = "events"
+    set_source(receipt, write_hepmc(tmp_path / "source.hepmc", range(ENTRIES)))
+    for number, (start, stop) in enumerate(RANGES):
+        path = write_hepmc(tmp_path / f"out/{start}.hepmc", range(start, stop))
+        receipt["outputs"][number] = output(path)
+    levels = verify(tmp_path, receipt)
+    assert f"each of {ENTRIES} (event_number) is in the outputs once" in levels[2].finding
+    receipt["outputs"][1] = output(write_hepmc(tmp_path / "out/10.hepmc", range(15)))
+    levels = verify(tmp_path, receipt)
+    assert holds(levels) == [True, True, True, True]
+    assert "1 of 3 outputs count their events by event_number alone" in levels[2].finding
+    told = verify(tmp_path, receipt, names=("event_number",))[2]
+    assert (told.holds, "not in the source's entries" in told.finding) == (False, True)
+    (tmp_path / "source.hepmc").unlink()
+    levels = verify(tmp_path, receipt)
+    assert holds(levels) == [True, True, None, True]
+    assert "sources not at hand" in levels[2].finding
+
+
+def test_branches_that_number_events_can_be_named(tmp_path: Path, receipt: dict[str, Any]) -> None:
+    levels = verify(tmp_path, receipt, names=("event",))
+    assert f"each of {ENTRIES} (event) is in the outputs once" in levels[2].finding
+    levels = verify(tmp_path, receipt, names=("period", "event"))
+    assert holds(levels)[2] is None
+    assert "0.root has no period, event" in levels[2].finding

@@ -36,13 +36,13 @@ TASK = {"name": "t", "dataset": "user:x", "payload": {"command": "cp {input} {ou
 Work = Callable[[httpx2.AsyncClient], Awaitable[None]]
 
 
-def _with_api(
-    work: Work,
-    files: dict[str, bytes] = FILES,
+def with_application(
+    work: Callable[[Application], Awaitable[None]],
+    files: dict[str, bytes],
     settings: Settings = SETTINGS,
     store: MemoryStore | None = None,
 ) -> None:
-    """Run some work against an API in memory that has one dataset."""
+    """Run some work against a service in memory whose sources these files are."""
 
     async def main() -> None:
         clock = VirtualClock()
@@ -59,19 +59,33 @@ def _with_api(
             KnownFormats(),
         )
         application = Application(parts, Keys(b"u" * 32, b"r" * 32), settings, TOKEN)
+        loops = [asyncio.create_task(loop) for loop in application.loops()]
+        await work(application)
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await application.close()
+
+    run_virtual(main)
+
+
+def _with_api(
+    work: Work,
+    files: dict[str, bytes] = FILES,
+    settings: Settings = SETTINGS,
+    store: MemoryStore | None = None,
+) -> None:
+    """Run some work against an API in memory that has one dataset."""
+
+    async def ask(application: Application) -> None:
         transport = httpx2.ASGITransport(application.app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
             body = {"name": "user:x", "files": [{"pfn": next(iter(files))}]}
             added = await client.post("/v1/datasets", json=body, headers=DOOR)
             assert added.status_code == 201, added.text
-            loops = [asyncio.create_task(loop) for loop in application.loops()]
             await work(client)
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
-        await application.close()
 
-    run_virtual(main)
+    with_application(ask, files, settings, store)
 
 
 BAD: list[tuple[str, str, Any, int]] = [

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from evstream.adapters.formats.hdf5_layout import Layout, Member, holds_references, layout_of
 from evstream.adapters.formats.library import Backend
 from evstream.adapters.formats.source_file import SourceFile
-from evstream.adapters.formats.tables import LeftObject, Tree
+from evstream.adapters.formats.tables import Int64, LeftObject, Tree, rows_of
 from evstream.domain.errors import EvstreamError, bad_data_named
 from evstream.domain.intervals import Interval
 from evstream.ports import ByteSource
@@ -96,6 +96,19 @@ def cut(
             if branches is None or member.entries < 0 or member.name in branches:
                 _copy_groups(file, product, member.path)
                 _copy_member(member, [(file, runs)], product)
+
+
+def numbers(source: ByteSource, tree: str, branches: list[str]) -> Int64 | None:
+    """Return whole numbers of a table's entries, from datasets of one dimension."""
+    with _opened(source) as file, _translated():
+        table = layout_of(file).tables.get(tree)
+        members = {} if table is None else {member.name: member for member in table.members}
+        if not set(branches) <= set(members):
+            return None
+        wanted = [members[name] for name in branches]
+        if any(member.offsets or member.entries < 0 for member in wanted):
+            return None
+        return rows_of([file[member.path][()] for member in wanted])
 
 
 def join(out: str, inputs: Sequence[str], names: Sequence[str]) -> dict[str, int]:

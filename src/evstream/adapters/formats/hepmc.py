@@ -15,6 +15,8 @@ from evstream.rootio import CorruptFileError, UnsupportedFeatureError
 
 _FIRST_LINE = re.compile(rb"\s*HepMC::(Version|Asciiv3-START|IO_GenEvent-START)")
 _LISTING = re.compile(rb"HepMC::[A-Za-z0-9_]{1,32}-(?:START|END)_EVENT_LISTING")
+# A number of 18 digits fits into 64 bits.
+_NUMBER = re.compile(rb"E +(-?\d{1,18})\s")
 _ASCII3 = b"HepMC::Asciiv3-"
 _GENEVENT = b"HepMC::IO_GenEvent-"
 # Names of weights and tools belong to the run in Asciiv3; in IO_GenEvent, N is the event's.
@@ -67,6 +69,16 @@ class HepmcGrammar:
                 "several listings follow each other in it", hint="split it into files"
             )
         return starts
+
+    def number(self, beginning: bytes) -> int | None:
+        """Read the first number of the event line, which is the event's in both listings."""
+        found = _NUMBER.match(beginning)
+        if found is None:
+            raise CorruptFileError(
+                f"an event begins with {beginning[:20]!r}, without a number",
+                hint="the file is damaged",
+            )
+        return int(found[1])
 
     def difference(self, first: bytes, other: bytes) -> str:
         """Compare all that is said of the run; versions of HepMC may differ."""

@@ -77,6 +77,10 @@ class LheGrammar:
             )
         return starts
 
+    def number(self, beginning: bytes) -> int | None:
+        """Say that there is none: LHE events are told apart by their order."""
+        return None
+
     def difference(self, first: bytes, other: bytes) -> str:
         """Compare cross sections, beams and the definitions of weights."""
         ours, theirs = _run_blocks(first), _run_blocks(other)

@@ -14,6 +14,7 @@ import os
 import select as system
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+import numpy as np
 import numpy.typing as npt
 
 from evstream.adapters.formats.frames import LENGTH, MESSAGE_BYTES_MAX, Request
@@ -29,6 +31,7 @@ from evstream.adapters.formats.tables import (
     Branch,
     Index,
     IndexedFormat,
+    Int64,
     Joined,
     LeftObject,
     Tree,
@@ -41,7 +44,7 @@ from evstream.domain.errors import EvstreamError, error_class
 from evstream.domain.intervals import Interval
 from evstream.ports import ByteSource
 from evstream.ports.format import FileIndex
-from evstream.rootio import CorruptFileError, SchemaMismatchError
+from evstream.rootio import CorruptFileError, FileSource, SchemaMismatchError
 from evstream.rootio.spool import spooled
 
 IDLE_MAX = 2
@@ -243,6 +246,8 @@ class LibraryCut(SpooledCut):
 class LibraryFormat(IndexedFormat):
     """The `Format` port on a library that runs in children."""
 
+    whole = False
+
     def __init__(self, backend: Backend, library: Library | None = None) -> None:
         self._backend = backend
         self._library = library or Library(backend.name)
@@ -310,6 +315,16 @@ class LibraryFormat(IndexedFormat):
         cut = LibraryCut(self._library, tree, runs_of(found, entries))
         cut.branches = kept_branches(found, branches)
         return cut
+
+    def read_numbers(self, path: Path, tree: str, branches: Sequence[str]) -> Int64 | None:
+        """Let a child read columns."""
+        self._check_installed()
+        with FileSource(path) as source, tempfile.TemporaryFile() as out:
+            names = list(branches)
+            request = Request("numbers", source.size, [_for_children(out)], tree, branches=names)
+            if not self._library.call(request, source):
+                return None
+            return np.frombuffer(out.read(), np.int64).reshape(-1, len(names))
 
     def join(
         self,

@@ -105,6 +105,12 @@ def _answer(backend: Any, request: Request, parent: _Parent) -> bytes:
         (out,) = request.paths
         backend.cut(source, out, request.tree, request.runs, request.branches)
         return b""
+    if request.do == "numbers":
+        (out,) = request.paths
+        rows = backend.numbers(source, request.tree, request.branches)
+        if rows is not None:
+            rows.tofile(out)
+        return b"" if rows is None else b"rows"
     out, *inputs = request.paths
     return msgspec.msgpack.encode(backend.join(out, inputs, request.names))
 

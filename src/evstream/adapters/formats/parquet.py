@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evstream.adapters.formats.library import Backend
 from evstream.adapters.formats.source_file import SourceFile
-from evstream.adapters.formats.tables import EVENTS, Branch, LeftObject, Tree
+from evstream.adapters.formats.tables import EVENTS, Branch, Int64, LeftObject, Tree, rows_of
 from evstream.domain.errors import EvstreamError, bad_data_named
 from evstream.domain.intervals import Interval
 from evstream.ports import ByteSource
@@ -120,6 +120,23 @@ def cut(
         with _Writer(file, opened) as writer:
             writer.begin(file, paths)
             writer.copy(file, paths, runs)
+
+
+def numbers(source: ByteSource, tree: str, branches: list[str]) -> Int64 | None:
+    """Return whole numbers of the rows, from columns without structure."""
+    import pyarrow as pa
+
+    with _opened(source) as file, _translated():
+        schema = file.schema_arrow
+        if tree != EVENTS or not set(branches) <= set(schema.names):
+            return None
+        if not all(pa.types.is_integer(schema.field(name).type) for name in branches):
+            return None
+        table = file.read(columns=branches)
+        columns = [table.column(name) for name in branches]
+        if any(column.null_count for column in columns):
+            return None
+        return rows_of([column.to_numpy() for column in columns])
 
 
 def join(out: str, inputs: Sequence[str], names: Sequence[str]) -> dict[str, int]:

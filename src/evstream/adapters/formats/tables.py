@@ -223,6 +223,14 @@ def kept_branches(tree: Tree, names: Sequence[str] | None) -> tuple[str, ...] | 
     return None if wanted == set(known) else tuple(name for name in known if name in wanted)
 
 
+def rows_of(columns: Sequence[npt.NDArray[np.generic]]) -> Int64 | None:
+    """Return columns beside each other; None unless each has one whole number an entry."""
+    if not all(column.dtype.kind in "iu" and column.ndim == 1 for column in columns):
+        return None
+    # They may use all 64 bits; equality survives the change of sign.
+    return np.stack([column.astype(np.uint64).view(np.int64) for column in columns], axis=1)
+
+
 def check_range(tree: Tree, entry_start: int, entry_stop: int) -> tuple[Interval, ...]:
     """Return a range of entries as runs: one, or none.
 

@@ -44,6 +44,9 @@ from evstream.rootio import FileSource, SchemaMismatchError, UnsupportedFeatureE
 from evstream.rootio.spool import spooled
 
 HEADER_BYTES_MAX = 256 << 20
+NUMBER_BYTES = 32
+"""At the beginning of an event its number is, if it has any."""
+EVENT_NUMBER = "event_number"
 GZIP_LEVEL = 6
 WRITER_VERSION = 1
 
@@ -67,6 +70,15 @@ class Grammar(Protocol):
             The text is cut short or contradicts itself.
         UnsupportedFeatureError
             Sound, but not to be cut between events.
+        """
+        ...
+
+    def number(self, beginning: bytes) -> int | None:
+        """Return the number of an event, from `NUMBER_BYTES` of it at most; None if it has none.
+
+        Raises
+        ------
+        CorruptFileError
         """
         ...
 
@@ -145,6 +157,8 @@ class GzipCut(SpooledCut):
 class TextFormat(IndexedFormat):
     """The `Format` port on a grammar, for plain or for gzipped files."""
 
+    whole = True
+
     def __init__(self, grammar: Grammar, *, gzipped: bool) -> None:
         self._grammar = grammar
         self._gzipped = gzipped
@@ -221,6 +235,24 @@ class TextFormat(IndexedFormat):
         pieces = index.pieces(runs)
         entries = sum(stop - start for start, stop in runs)
         return GzipCut(index, pieces, entries) if self._gzipped else PlainCut(pieces, entries)
+
+    def read_numbers(self, path: Path, tree: str, branches: Sequence[str]) -> Int64 | None:
+        """Read the numbers of the events, the only ones that are known here."""
+        if (tree, list(branches)) != (EVENTS, [EVENT_NUMBER]):
+            return None
+        with FileSource(path) as source:
+            index = self.inspect(source)
+            ends = np.minimum(index.starts[:-1] + NUMBER_BYTES, index.starts[1:])
+            pieces = list(zip(index.starts[:-1].tolist(), ends.tolist(), strict=True))
+            text = b"".join(index.text.chunks(source, pieces))
+        numbers, at = [], 0
+        for start, stop in pieces:
+            number = self._grammar.number(text[at : at + stop - start])
+            if number is None:
+                return None
+            numbers.append(number)
+            at += stop - start
+        return np.array(numbers, np.int64)[:, None]
 
     def join(
         self,

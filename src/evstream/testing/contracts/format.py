@@ -17,15 +17,18 @@ from evstream.testing.contracts.suite import Suite
 
 
 class FormatContract(Suite):
-    """Override `file_format`, `path`, `tree` and `events`.
+    """Override `file_format`, `path`, `tree` and `events`; `numbers` where there are any.
 
     Attributes
     ----------
     whole_join : bool
         Whether slices that cover a file, joined, are the file again byte for byte.
+    no_numbers : tuple of str
+        Branches that hold something else than one whole number for each entry.
     """
 
     whole_join = False
+    no_numbers: tuple[str, ...] = ()
 
     @pytest.fixture
     def file_format(self) -> Format:
@@ -45,6 +48,10 @@ class FormatContract(Suite):
     def events(self, path: Path) -> list[object]:
         """Return what an independent reader finds in a file, an item an entry."""
         raise NotImplementedError("override events")
+
+    def numbers(self, path: Path) -> dict[str, list[int]]:
+        """Return what an independent reader finds in branches of one whole number an entry."""
+        return {}
 
     def test_its_files_are_recognised(self, file_format: Format, path: Path) -> None:
         assert file_format.recognises(path.read_bytes()[:HEAD_BYTES])
@@ -80,6 +87,17 @@ class FormatContract(Suite):
             out.write_bytes(cut.read(0, cut.size, source))
         assert cut.entries == len(chosen)
         assert self.events(out) == [expected[entry] for entry in chosen]
+
+    def test_numbers_of_entries_are_read(self, file_format: Format, path: Path, tree: str) -> None:
+        expected = self.numbers(path)
+        if expected:
+            found = file_format.read_numbers(path, tree, list(expected))
+            assert found is not None
+            columns = dict(zip(expected, found.T.tolist(), strict=True))
+            assert columns == expected
+        for name in ("no-such-branch", *self.no_numbers):
+            assert file_format.read_numbers(path, tree, [*expected, name]) is None, name
+        assert file_format.read_numbers(path, "no-such-tree", list(expected)) is None
 
     def test_the_same_cut_is_the_same_bytes(
         self, file_format: Format, path: Path, tree: str
