@@ -10,7 +10,7 @@ Source: R__zipMultipleAlgorithm and R__unzip in ROOT's core/zip.
 from __future__ import annotations
 
 import lzma
-import threading
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -175,18 +175,10 @@ def _decode_lz4(body: memoryview, size: int) -> Data:
 _ZSTD_STREAM_LEVEL_MAX = 12
 
 
-class _ZstdContexts(threading.local):
-    """Contexts are dear to make and serve one thread at a time."""
-
-    def __init__(self) -> None:
-        self.decoder = zstandard.ZstdDecompressor()
-        self.encoders: dict[int, zstandard.ZstdCompressor] = {}
-
-    def encoder(self, level: int) -> zstandard.ZstdCompressor:
-        known = self.encoders.get(level)
-        if known is None:
-            known = self.encoders[level] = _zstd_encoder(level)
-        return known
+# Contexts are dear to make and serve one caller at a time. Threads come and go with each
+# product, so they are kept apart from them; lists are changed by one thread at a time.
+_IDLE_DECODERS: list[zstandard.ZstdDecompressor] = []
+_IDLE_ENCODERS: dict[int, list[zstandard.ZstdCompressor]] = defaultdict(list)
 
 
 def _zstd_encoder(level: int) -> zstandard.ZstdCompressor:
@@ -198,14 +190,17 @@ def _zstd_encoder(level: int) -> zstandard.ZstdCompressor:
     return zstandard.ZstdCompressor(compression_params=parameters)
 
 
-_ZSTD = _ZstdContexts()
-
-
 def _decode_zstd(body: memoryview, size: int) -> Data:
     # A frame that states its size has that much allocated for it, whatever we allow.
     if zstandard.frame_content_size(body) not in (size, -1):
         raise CorruptFileError(f"a ZSTD block does not have the {size} bytes it should")
-    return _ZSTD.decoder.decompress(body, max_output_size=size)
+    try:
+        decoder = _IDLE_DECODERS.pop()
+    except IndexError:
+        decoder = zstandard.ZstdDecompressor()
+    data = decoder.decompress(body, max_output_size=size)
+    _IDLE_DECODERS.append(decoder)
+    return data
 
 
 _DECODERS: dict[bytes, Callable[[memoryview, int], Data]] = {
@@ -276,7 +271,14 @@ def _encode_lz4(block: memoryview, level: int) -> tuple[bytes, Data]:
 
 def _encode_zstd(block: memoryview, level: int) -> tuple[bytes, Data]:
     # ROOT doubles its level for zstd, whose scale goes to 22.
-    return b"ZS\x01", _ZSTD.encoder(2 * level).compress(block)
+    idle = _IDLE_ENCODERS[level]
+    try:
+        encoder = idle.pop()
+    except IndexError:
+        encoder = _zstd_encoder(2 * level)
+    body = encoder.compress(block)
+    idle.append(encoder)
+    return b"ZS\x01", body
 
 
 _ENCODERS: dict[int, Callable[[memoryview, int], tuple[bytes, Data]]] = {

@@ -14,6 +14,8 @@ _R = TypeVar("_R")
 THREADS_MAX = 4
 # Below this many bytes, starting threads takes longer than they save.
 WORTH_BYTES = 1 << 20
+# Of smaller items the interpreter's part is the larger one, and threads only wait for it.
+WORTH_ITEM_BYTES = 1 << 13
 # Shares are smaller than a thread's part, so that all end at about the same time.
 _SHARES_PER_THREAD = 4
 
@@ -77,9 +79,10 @@ def map_in_threads(
     work : callable
         Must not depend on which thread runs it, nor on the order.
     total_bytes, threads : int
-        As for `Crew`.
+        As for `Crew`; items that are small on average stay in the owner's thread too.
     """
-    with Crew(total_bytes if len(items) > 1 else 0, threads) as crew:
+    worth = len(items) > 1 and total_bytes >= WORTH_ITEM_BYTES * len(items)
+    with Crew(total_bytes if worth else 0, threads) as crew:
         step = max(1, -(-len(items) // (crew.threads * _SHARES_PER_THREAD)))
         shares = [items[at : at + step] for at in range(0, len(items), step)]
         waits = [crew.begin(lambda share: [work(item) for item in share], s) for s in shares]

@@ -11,12 +11,14 @@ import pytest
 from evstream import rootio
 from evstream.rootio import threads
 from evstream.rootio.compression import LZ4, LZMA, ZLIB, ZSTD, Setting, compress
-from evstream.rootio.threads import WORTH_BYTES, Crew, map_in_threads
+from evstream.rootio.threads import WORTH_BYTES, WORTH_ITEM_BYTES, Crew, map_in_threads
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
     items = list(range(1000))
-    assert map_in_threads(lambda n: n * n, items, WORTH_BYTES, 4) == [n * n for n in items]
+    assert map_in_threads(lambda n: n * n, items, WORTH_ITEM_BYTES * 1000, 4) == [
+        n * n for n in items
+    ]
     assert map_in_threads(lambda n: n * n, [], WORTH_BYTES, 4) == []
 
 

@@ -27,8 +27,6 @@ Int64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 # Pages that are made have as many elements as the source's largest, or so many bytes.
 PAGE_BYTES_MIN = 4096
-# Of smaller pages the interpreter's part is the larger one, and threads only wait for it.
-THREADED_PAGE_BYTES = 4096
 
 
 class Output:
@@ -308,8 +306,5 @@ def open_pages(
     """Decode all pages that some columns want, by row."""
     wanted = [(column, row) for column in columns for row in column.wanted]
     nbytes = sum(column.opened_nbytes for column in columns)
-    worth = nbytes > THREADED_PAGE_BYTES * len(wanted)
-    opened = map_in_threads(
-        lambda one: one[0].open(one[1], stored[one[1]]), wanted, nbytes, None if worth else 1
-    )
+    opened = map_in_threads(lambda one: one[0].open(one[1], stored[one[1]]), wanted, nbytes)
     return {row: elements for (_, row), elements in zip(wanted, opened, strict=True)}

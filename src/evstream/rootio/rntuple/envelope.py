@@ -31,7 +31,7 @@ U8 = Struct("<Q")
 I8 = Struct("<q")
 _LOCATOR = Struct("<iQ")
 _LARGE = Struct("<iQQ")
-_LIST = Struct("<qI")
+LIST_HEAD = Struct("<qI")
 LARGE_LOCATOR = 1
 _SIZE_MAX = 0x7FFFFFFF
 
@@ -119,7 +119,7 @@ class Cursor:
     def list_frame(self) -> tuple[Cursor, int]:
         """Enter a list frame, and go behind it; return it with its number of items."""
         start = self.at
-        size, count = _LIST.unpack(self.take(_LIST.size))
+        size, count = LIST_HEAD.unpack(self.take(LIST_HEAD.size))
         inner = self._frame(start, -size)
         # No item is shorter than a byte, so a claim is checked before it costs anything.
         if count > inner.stop - inner.at:
@@ -180,7 +180,7 @@ def record(body: bytes) -> bytes:
 def list_frame(items: list[bytes]) -> bytes:
     """Wrap finished items into a list frame."""
     body = b"".join(items)
-    return _LIST.pack(-(len(body) + _LIST.size), len(items)) + body
+    return LIST_HEAD.pack(-(len(body) + LIST_HEAD.size), len(items)) + body
 
 
 def locator(offset: int, size: int) -> bytes:

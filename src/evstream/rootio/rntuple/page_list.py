@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
 from evstream.rootio.rntuple import envelope
-from evstream.rootio.rntuple.envelope import CHECKSUM_BYTES, I4, I8, U4, U8, Cursor
+from evstream.rootio.rntuple.envelope import CHECKSUM_BYTES, I4, I8, LIST_HEAD, U4, U8, Cursor
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
@@ -25,7 +26,6 @@ SUPPRESSED = -(1 << 63)
 _SHARDED = 1
 # A page: number of elements (negative: with a checksum), then a plain locator.
 _ITEM = np.dtype([("elements", "<i4"), ("size", "<i4"), ("seek", "<i8")])
-_LIST_HEAD_BYTES = 12
 _OFFSET_BYTES, _SETTING_BYTES = 8, 4
 
 
@@ -113,20 +113,21 @@ def parse_page_list(body: memoryview, header_checksum: bytes) -> PageList:
     clusters, count = cursor.list_frame()
     if count != len(summaries):
         raise CorruptFileError("a page list has other clusters than it sums up")
-    columns, rows = [], _Rows(body)
+    columns: list[int] = []
+    frames: list[tuple[int, int, int]] = []
     for _ in range(count):
         inner, column_count = clusters.list_frame()
         columns.append(column_count)
-        for _ in range(column_count):
-            rows.read(inner)
+        frames += _column_frames(inner, column_count)
+    rows = _Rows(body, np.array(frames, np.int64).reshape(-1, 3))
     table = np.array(summaries, np.int64).reshape(-1, 2)
     return PageList(
         table[:, 0],
         table[:, 1],
         np.array(columns, np.int64),
-        np.array(rows.counts, np.int64),
-        np.array(rows.offsets, np.int64),
-        np.array(rows.settings, np.int64),
+        rows.counts,
+        rows.offsets,
+        rows.settings,
         rows.pages(),
     )
 
@@ -140,52 +141,74 @@ def _summary(frame: Cursor) -> tuple[int, int]:
     return first, word & ((1 << 56) - 1)
 
 
+def _column_frames(cluster: Cursor, columns: int) -> list[tuple[int, int, int]]:
+    """Find where a cluster's columns begin, with their lengths and numbers of pages."""
+    frames = []
+    data, at, stop, unpack = cluster.data, cluster.at, cluster.stop, LIST_HEAD.unpack_from
+    for _ in range(columns):
+        if at + LIST_HEAD.size > stop:
+            raise CorruptFileError("a page list ends within a cluster", offset=at)
+        negative, count = unpack(data, at)
+        frames.append((at, -negative, count))
+        if -negative < LIST_HEAD.size:
+            raise CorruptFileError("a frame has an impossible length", offset=at)
+        at -= negative
+    if at > stop:
+        raise CorruptFileError("a frame has an impossible length", offset=frames[-1][0])
+    return frames
+
+
 class _Rows:
-    """Collects the columns of all clusters, and where their pages' items are."""
+    """The columns of all clusters, and where their pages' items are.
 
-    def __init__(self, body: memoryview) -> None:
+    Parameters
+    ----------
+    frames : int64, shape (n_columns, 3)
+        Position, length and number of pages of each.
+    """
+
+    def __init__(self, body: memoryview, frames: Int64) -> None:
         self._body = body
-        self._plain: list[tuple[int, int]] = []  # position of items, count
+        self._raw = np.frombuffer(body, np.uint8)
+        at, nbytes, self.counts = frames.T
+        self._starts = at + LIST_HEAD.size
+        stops = at + nbytes
+        behind = self._starts + _ITEM.itemsize * self.counts
+        stated = stops - behind
+        self._plain = (stated == _OFFSET_BYTES + _SETTING_BYTES) | (
+            (self.counts == 0) & (stated == _OFFSET_BYTES)
+        )
         self._odd: dict[int, list[tuple[int, int, int]]] = {}
-        self.counts: list[int] = []
-        self.offsets: list[int] = []
-        self.settings: list[int] = []
-
-    def read(self, outer: Cursor) -> None:
-        frame, count = outer.list_frame()
-        start = frame.at
-        behind = start + _ITEM.itemsize * count
-        stated = frame.stop - behind
-        if stated == _OFFSET_BYTES + _SETTING_BYTES or (not count and stated == _OFFSET_BYTES):
-            frame.at = behind
-        else:
-            items = []
-            for _ in range(count):
-                elements = frame.number(I4)
-                items.append((elements, *frame.locator()))
-            self._odd[len(self._plain)] = items
-        self._plain.append((start, count))
-        offset = frame.number(I8)
-        self.counts.append(count)
-        self.offsets.append(offset)
-        self.settings.append(-1 if offset < 0 else frame.number(U4))
-        if offset < 0 and count:
+        for number in np.flatnonzero(~self._plain).tolist():
+            cursor = Cursor(body, int(self._starts[number]), int(stops[number]))
+            self._odd[number] = _odd_items(cursor, int(self.counts[number]))
+            behind[number] = cursor.at
+        if (behind + _OFFSET_BYTES > stops).any():
+            raise CorruptFileError("an envelope ends within a value")
+        self.offsets = self._numbers(behind, np.dtype("<i8"))
+        kept = self.offsets >= 0
+        if self.counts[~kept].any():
             raise CorruptFileError("a suppressed column has pages")
+        behind = behind[kept] + _OFFSET_BYTES
+        if (behind + _SETTING_BYTES > stops[kept]).any():
+            raise CorruptFileError("an envelope ends within a value")
+        self.settings = np.full(len(frames), -1, np.int64)
+        self.settings[kept] = self._numbers(behind, np.dtype("<u4"))
+
+    def _numbers(self, at: Int64, dtype: np.dtype[Any]) -> Int64:
+        raw = self._raw[at[:, None] + np.arange(dtype.itemsize)]
+        numbers: Int64 = raw.reshape(-1).view(dtype).astype(np.int64)
+        return numbers
 
     def pages(self) -> Pages:
-        starts = np.array([s for s, _ in self._plain], np.int64)
-        counts = np.array([c for _, c in self._plain], np.int64)
-        total = int(counts.sum())
+        """Read the pages of all columns."""
+        total = int(self.counts.sum())
         # Where each page's item begins, from where its column's do.
-        before = np.cumsum(counts) - counts
-        at = np.repeat(starts - before * _ITEM.itemsize, counts)
+        before = np.cumsum(self.counts) - self.counts
+        at = np.repeat(self._starts - before * _ITEM.itemsize, self.counts)
         at += np.arange(total) * _ITEM.itemsize
-        if self._odd:
-            plain = np.ones(len(counts), np.bool_)
-            plain[list(self._odd)] = False
-            at[np.repeat(~plain, counts)] = 0
-        raw = np.frombuffer(self._body, np.uint8)
-        items = raw[at[:, None] + np.arange(_ITEM.itemsize)].reshape(-1).view(_ITEM)
+        at[np.repeat(~self._plain, self.counts)] = 0
+        items = self._raw[at[:, None] + np.arange(_ITEM.itemsize)].reshape(-1).view(_ITEM)
         table = np.stack([items[name].astype(np.int64) for name in ("elements", "seek", "size")])
         for number, odd in self._odd.items():
             first = int(before[number])
@@ -197,6 +220,14 @@ class _Rows:
         if (seek < 0).any():
             raise CorruptFileError("a page lies at an impossible position")
         return Pages(abs(elements), seek, size, elements < 0)
+
+
+def _odd_items(frame: Cursor, count: int) -> list[tuple[int, int, int]]:
+    """Read the pages of a column one by one: some have locators of another kind."""
+    # No item is shorter than a byte, so a claim is checked before it costs anything.
+    if count > frame.stop - frame.at:
+        raise CorruptFileError("a list claims more items than it has bytes", offset=frame.at)
+    return [(frame.number(I4), *frame.locator()) for _ in range(count)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,20 +257,20 @@ def write_page_list(group: Group, header_checksum: bytes) -> bytes:
     if large:
         raise UnsupportedFeatureError("a page is longer than 2 GB")
     suppressed = group.offsets < 0
-    frame = _LIST_HEAD_BYTES + _OFFSET_BYTES + _SETTING_BYTES * ~suppressed
+    frame = LIST_HEAD.size + _OFFSET_BYTES + _SETTING_BYTES * ~suppressed
     sizes = frame + _ITEM.itemsize * group.counts
-    outer = sizes.reshape(clusters, columns).sum(axis=1) + _LIST_HEAD_BYTES
+    outer = sizes.reshape(clusters, columns).sum(axis=1) + LIST_HEAD.size
     total = int(outer.sum())
     out = np.zeros(total, np.uint8)
     outer_at = np.cumsum(outer) - outer
     _put(out, outer_at, -outer, "<i8")
     _put(out, outer_at + 8, np.full(clusters, columns), "<u4")
     # Columns follow each other; each cluster's first comes behind the cluster's own head.
-    heads = np.repeat(np.arange(1, clusters + 1) * _LIST_HEAD_BYTES, columns)
+    heads = np.repeat(np.arange(1, clusters + 1) * LIST_HEAD.size, columns)
     at = np.cumsum(sizes) - sizes + heads
     _put(out, at, -sizes, "<i8")
     _put(out, at + 8, group.counts, "<u4")
-    behind = at + _LIST_HEAD_BYTES + _ITEM.itemsize * group.counts
+    behind = at + LIST_HEAD.size + _ITEM.itemsize * group.counts
     _put(out, behind, np.where(suppressed, SUPPRESSED, group.offsets), "<i8")
     kept = ~suppressed
     _put(out, behind[kept] + _OFFSET_BYTES, group.settings[kept], "<u4")
@@ -248,12 +279,12 @@ def write_page_list(group: Group, header_checksum: bytes) -> bytes:
     items["elements"] = np.where(pages.checked, -pages.elements, pages.elements)
     items["size"], items["seek"] = pages.size, pages.seek
     before = np.cumsum(group.counts) - group.counts
-    where = np.repeat(at + _LIST_HEAD_BYTES - before * _ITEM.itemsize, group.counts)
+    where = np.repeat(at + LIST_HEAD.size - before * _ITEM.itemsize, group.counts)
     where += np.arange(len(pages)) * _ITEM.itemsize
     out[where[:, None] + np.arange(_ITEM.itemsize)] = items.view(np.uint8).reshape(
         -1, _ITEM.itemsize
     )
-    nested = I8.pack(-(total + _LIST_HEAD_BYTES)) + U4.pack(clusters) + out.tobytes()
+    nested = I8.pack(-(total + LIST_HEAD.size)) + U4.pack(clusters) + out.tobytes()
     return envelope.make_envelope(
         envelope.PAGE_LIST, header_checksum + envelope.list_frame(summaries) + nested
     )
