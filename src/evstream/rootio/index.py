@@ -22,7 +22,9 @@ from evstream.rootio.keys import Key, read_key
 from evstream.rootio.primitives import uuid_text
 from evstream.rootio.rntuple.anchor import CLASS as NTUPLE_CLASS
 from evstream.rootio.rntuple.anchor import OLD_CLASSES
+from evstream.rootio.rntuple.envelope import Cursor
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex, read_ntuple
+from evstream.rootio.rntuple.schema import Schema
 from evstream.rootio.source import ByteSource, Data, Steps, drive
 from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_index import TreeIndex
@@ -172,6 +174,7 @@ class KnownShapes:
     def __init__(self) -> None:
         self._plans: dict[tuple[bytes, int], Plans] = {}
         self._shapes: dict[tuple[Plans, str, str], TreeShape] = {}
+        self._schemas: dict[tuple[bytes, ...], Schema] = {}
 
     def plans(self, streamers: Record | None) -> Plans:
         """Return plans of the classes that a file describes."""
@@ -197,6 +200,15 @@ class KnownShapes:
         if shape.usable:
             self._shapes[place] = shape
         return index
+
+    def schema(self, *parts: Cursor) -> Schema:
+        """Read an RNTuple's schema, as `Schema.parse` does."""
+        told = tuple(bytes(part.data[part.at : part.stop]) for part in parts)
+        if told not in self._schemas:
+            if len(self._schemas) >= SHAPES_MAX:
+                self._schemas.clear()
+            self._schemas[told] = Schema.parse(*parts)
+        return self._schemas[told]
 
 
 def _plans(streamers: Record | None) -> Plans:
@@ -262,7 +274,7 @@ def inspect_steps(size: int, known: KnownShapes | None = None) -> Steps[SourceIn
         carried.append(Record(key, bytes(payload)))
     for path, key in ntuple_keys:
         try:
-            trees[path], envelopes = yield from _read_ntuple(window, path, key)
+            trees[path], envelopes = yield from _read_ntuple(window, path, key, known)
         except (UnsupportedFeatureError, CorruptFileError) as problem:
             unreadable[path] = str(problem)
         else:
@@ -283,12 +295,15 @@ def inspect_steps(size: int, known: KnownShapes | None = None) -> Steps[SourceIn
     )
 
 
-def _read_ntuple(window: Window, path: str, key: Key) -> Steps[tuple[NTupleIndex, list[bytes]]]:
+def _read_ntuple(
+    window: Window, path: str, key: Key, known: KnownShapes | None
+) -> Steps[tuple[NTupleIndex, list[bytes]]]:
     if key.class_name in OLD_CLASSES:
         raise UnsupportedFeatureError("it is of a time before RNTuple's format was fixed")
     ((key, payload),) = yield from read_record(window, [key])
     record = decompress(payload, key.object_bytes)
-    index, raw = yield from read_ntuple(path, key, record, window.size)
+    parse = Schema.parse if known is None else known.schema
+    index, raw = yield from read_ntuple(path, key, record, window.size, parse)
     return index, [bytes(payload), *raw]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -126,7 +126,11 @@ def _type_text(one: Field) -> str:
 
 @corrupt_steps_if_broken
 def read_ntuple(
-    path: str, key: Key, record: Data, source_size: int
+    path: str,
+    key: Key,
+    record: Data,
+    source_size: int,
+    parse_schema: Callable[..., Schema] = Schema.parse,
 ) -> Steps[tuple[NTupleIndex, list[bytes]]]:
     """Read an RNTuple's envelopes, following its anchor.
 
@@ -134,6 +138,8 @@ def read_ntuple(
     ----------
     record : bytes-like
         The anchor's record, decompressed.
+    parse_schema : callable
+        Given what header and footer say of it.
 
     Returns
     -------
@@ -157,7 +163,7 @@ def read_ntuple(
     if bytes(footer.take(envelope.CHECKSUM_BYTES)) != header_checksum:
         raise CorruptFileError("an RNTuple's footer belongs to another header")
     name, description, writer = (header.text() for _ in range(3))
-    schema = Schema.parse(header, footer.record())
+    schema = parse_schema(header, footer.record())
     groups = footer.records(_group)
     notes = _notes(footer)
     lists_stored = yield from _read([link for _, link in groups], anchor, source_size)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from struct import Struct
 
 import numpy as np
+import numpy.typing as npt
 
 from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
 from evstream.rootio.rntuple.elements import open_page
@@ -30,6 +31,7 @@ _LIST_CLASS = _U4.pack(NEW_CLASS) + b"TList\0"
 # Byte count and class in front of the list of class descriptions.
 _LIST_HEAD_BYTES = 4 + len(_LIST_CLASS)
 _SHOWN = 10
+Int64 = npt.NDArray[np.int64]
 Kinds = tuple[tuple[int, int, bytes], ...]
 
 
@@ -50,35 +52,37 @@ def joined_pages(holders: Sequence[tuple[int, NTupleIndex]], names: Sequence[str
         A field that this version does not understand.
     """
     model = holders[0][1]
-    sides = [_Side(number, index) for number, index in holders]
-    for side in sides[1:]:
-        _compare(sides[0], side, names[side.source])
+    sides: dict[Schema, _Side] = {}
+    for number, index in holders:
+        if index.schema not in sides:
+            side = sides[index.schema] = _Side(index)
+            _compare(sides[model.schema], side, names[number])
     # Representations by field, in the order in which files bring them.
-    known: dict[str, list[Kinds]] = {name: [] for name in sides[0].names}
-    for side in sides:
+    first = sides[model.schema]
+    known: dict[str, list[Kinds]] = {name: [] for name in first.names}
+    for side in sides.values():
         for name, kinds in side.kinds.items():
             known[name] += [one for one in kinds if one not in known[name]]
     named = [names[number] for number, _ in holders]
     types = _types([index for _, index in holders], model.path, named)
-    schema = _schema(sides[0], known, types)
+    schema = _schema(first, known, types)
+    ways = {own: _way(side, schema, known) for own, side in sides.items()}
     origins, clusters = [], []
-    for place, side in enumerate(sides):
-        origins.append(_origin(side, schema, known))
-        entries = np.diff(side.index.tables.edges)
-        clusters += [Cluster(place, number) for number in np.flatnonzero(entries).tolist()]
+    for place, (number, index) in enumerate(holders):
+        origins.append(Origin(number, index, sides[index.schema].kept, *ways[index.schema]))
+        entries = np.diff(index.tables.edges)
+        clusters += [Cluster(place, which) for which in np.flatnonzero(entries).tolist()]
     return NTuplePages(schema, origins, clusters)
 
 
-@dataclass
 class _Side:
-    """One file's RNTuple, its schema in the order of a product's."""
+    """What all files of one schema have in common, in the order of a product's."""
 
-    source: int
-    index: NTupleIndex
-
-    def __post_init__(self) -> None:
-        self.kept = kept_fields(self.index, None)
-        self.schema, self.slots = subset(self.index.schema, self.kept)
+    def __init__(self, index: NTupleIndex) -> None:
+        kept = kept_fields(index, None)
+        self.path = index.path
+        self.kept = frozenset(kept)
+        self.schema, self.slots = subset(index.schema, kept)
         self.names = self.schema.names
         self.fields = dict(zip(self.names, self.schema.fields, strict=True))
         self.kinds: dict[str, list[Kinds]] = {}
@@ -99,11 +103,10 @@ class _Side:
 
 
 def _compare(model: _Side, other: _Side, file: str) -> None:
-    path = model.index.path
     different = sorted(set(model.names) ^ set(other.names))
     if different or len(other.fields) != len(other.names):
         raise SchemaMismatchError(
-            f"RNTuple {path!r} of {file} has other fields: "
+            f"RNTuple {model.path!r} of {file} has other fields: "
             f"{', '.join(different[:_SHOWN]) or 'names that occur twice'}",
             hint="join files of one kind only, or select the fields they share",
             names=different,
@@ -111,7 +114,7 @@ def _compare(model: _Side, other: _Side, file: str) -> None:
     changed = [name for name in model.names if model.shape(name) != other.shape(name)]
     if changed:
         raise SchemaMismatchError(
-            f"fields of RNTuple {path!r} have another type in {file}: "
+            f"fields of RNTuple {model.path!r} have another type in {file}: "
             f"{', '.join(changed[:_SHOWN])}",
             hint="join files of one kind only",
             names=changed,
@@ -146,7 +149,8 @@ def _schema(model: _Side, known: dict[str, list[Kinds]], types: tuple[TypeInfo, 
 _RANGED = 2
 
 
-def _origin(side: _Side, schema: Schema, known: dict[str, list[Kinds]]) -> Origin:
+def _way(side: _Side, schema: Schema, known: dict[str, list[Kinds]]) -> tuple[Int64, Int64]:
+    """Say for each slot of a product which of a file's it is, and which representation."""
     own = {
         (side.names[slot.field], slot.position): number
         for number, slot in enumerate(side.schema.slots)
@@ -160,7 +164,7 @@ def _origin(side: _Side, schema: Schema, known: dict[str, list[Kinds]]) -> Origi
         found = [known[name].index(kinds) for kinds in side.kinds[name]]
         representations.append(found + [0] * (width - len(found)))
     table = np.array(representations, np.int64).reshape(len(slots), width)
-    return Origin(side.source, side.index, frozenset(side.kept), np.array(slots, np.int64), table)
+    return np.array(slots, np.int64), table
 
 
 # --- class descriptions of streamed fields --------------------------------------------

@@ -203,6 +203,13 @@ class Schema:
     aliases: tuple[Alias, ...] = ()
     types: tuple[TypeInfo, ...] = ()
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.fields, self.columns, self.aliases, self.types))
+
     @classmethod
     def parse(cls, *parts: Cursor) -> Schema:
         """Decode the schema from the header, and its extension from the footer.

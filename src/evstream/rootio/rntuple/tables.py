@@ -168,19 +168,21 @@ class _Listed:
         slots = self._schema.slots
         active = self.there & (self.offsets >= 0)
         found = np.zeros((clusters, len(slots)), np.int64)
-        for number, slot in enumerate(slots):
-            if len(slot.columns) == 1:
-                wrong = self.there[:, slot.columns[0]] & ~active[:, slot.columns[0]]
-            else:
-                choice = active[:, list(slot.columns)]
-                found[:, number] = choice.argmax(axis=1)
-                listed = self.there[:, list(slot.columns)].any(axis=1)
-                wrong = (choice.sum(axis=1) > 1) | (listed & ~choice.any(axis=1))
-            if wrong.any():
-                name = self._schema.names[slot.field]
-                raise CorruptFileError(
-                    f"field {name!r} has no representation in a cluster, or several"
-                )
+        wrong = np.zeros((clusters, len(slots)), np.bool_)
+        widths = np.array([len(slot.columns) for slot in slots], np.int64)
+        # Nearly all have one representation.
+        simple = np.flatnonzero(widths == 1)
+        only = np.array([slots[number].columns[0] for number in simple.tolist()], np.int64)
+        wrong[:, simple] = self.there[:, only] & ~active[:, only]
+        for number in np.flatnonzero(widths > 1).tolist():
+            own = list(slots[number].columns)
+            choice = active[:, own]
+            found[:, number] = choice.argmax(axis=1)
+            listed = self.there[:, own].any(axis=1)
+            wrong[:, number] = (choice.sum(axis=1) > 1) | (listed & ~choice.any(axis=1))
+        if wrong.any():
+            name = self._schema.names[slots[int(wrong.any(axis=0).argmax())].field]
+            raise CorruptFileError(f"field {name!r} has no representation in a cluster, or several")
         return found
 
 
@@ -254,11 +256,15 @@ def _check(schema: Schema, tables: Tables, columns: Int64, offsets: Int64) -> No
     if (before != offsets)[counted].any() or (elements < 0).any():
         raise CorruptFileError("a column's elements do not follow each other")
     entries = np.diff(tables.edges)
-    for number, slot in enumerate(schema.slots):
-        factor = factors[slot.field]
-        if factor is None or slot.position:
-            continue
-        if (elements[:, number] != entries * factor).any():
-            raise CorruptFileError(
-                f"field {schema.names[slot.field]!r} has other elements than there are entries"
-            )
+    # Slots of which every entry has as many elements.
+    fixed = {
+        number: factor
+        for number, slot in enumerate(schema.slots)
+        if not slot.position and (factor := factors[slot.field]) is not None
+    }
+    numbers = np.array(list(fixed), np.int64)
+    expected = entries[:, None] * np.array(list(fixed.values()), np.int64)
+    wrong = (elements[:, numbers] != expected).any(axis=0)
+    if wrong.any():
+        name = schema.names[schema.slots[int(numbers[wrong.argmax()])].field]
+        raise CorruptFileError(f"field {name!r} has other elements than there are entries")
