@@ -224,7 +224,7 @@ def test_a_bad_event_is_found_and_set_aside_alone(
     ]
     words += ["--events-per-range", "200", "--merge", "--output", "out"]
     done = command.run("run", events[0], *words, status=3)
-    assert "1 events were set aside" in done.stderr
+    assert "1 event was set aside" in done.stderr
     receipt = json.loads((tmp_path / "out/receipt.json").read_text())
     ((lfn, *interval, error),) = receipt["set_aside"]
     assert (lfn, interval) == ("a.root", [333, 334])

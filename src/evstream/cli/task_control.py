@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from evstream.cli.printing import print_json
 from evstream.cli.progress import describe
 from evstream.cli.service import DEFAULT_DOOR, Door
+from evstream.domain.words import counted
 from evstream.wire.messages import TaskView
 
 Number = Annotated[int, Parameter(help="Number of the task.")]
@@ -52,7 +53,7 @@ def retry(
         evstream task retry 1 --failed
     """
     view = door.ask(lambda service: service.retry(task, failed_only=failed))
-    _tell(view, door, "events go out again")
+    _tell(view, door, redone=True)
 
 
 def reprocess(task: Number, file: File, *, door: Door = DEFAULT_DOOR) -> None:
@@ -63,7 +64,7 @@ def reprocess(task: Number, file: File, *, door: Door = DEFAULT_DOOR) -> None:
         evstream task reprocess 1 a.root
     """
     view = door.ask(lambda service: service.reprocess(task, _named(file)))
-    _tell(view, door, "events go out again")
+    _tell(view, door, redone=True)
 
 
 def withdraw(task: Number, file: File, *, door: Door = DEFAULT_DOOR) -> None:
@@ -74,7 +75,7 @@ def withdraw(task: Number, file: File, *, door: Door = DEFAULT_DOOR) -> None:
         evstream task withdraw 1 a.root
     """
     view = door.ask(lambda service: service.withdraw(task, _named(file)))
-    _tell(view, door, "events go out again")
+    _tell(view, door, redone=True)
 
 
 def _named(file: str) -> str:
@@ -83,16 +84,17 @@ def _named(file: str) -> str:
     return str(path.resolve()) if "://" not in file and path.exists() else file
 
 
-def _tell(view: TaskView, door: Door, redone: str = "") -> None:
+def _tell(view: TaskView, door: Door, *, redone: bool = False) -> None:
     if door.json:
         print_json(view)
         return
     taken = view.taken_back
     if redone and taken is not None:
         if taken.withdrawn:
-            print(f"{taken.withdrawn} events are withdrawn")
+            print(counted(taken.withdrawn, "event is withdrawn", "events are withdrawn"))
         if taken.redone:
-            print(f"{taken.redone} {redone}")
+            print(counted(taken.redone, "event goes out again", "events go out again"))
         if taken.merged_with:
-            print(f"{taken.merged_with} more {redone}, since they were merged with these")
+            again = ("more event goes out again", "more events go out again")
+            print(f"{counted(taken.merged_with, *again)}, since merged with these")
     print(describe(view))

@@ -85,6 +85,7 @@ class TaskFile(Message, frozen=True):
                 for one in self.secondary
             ],
             payload=absolute_payload(self.payload, folder),
+            outputs=tuple(_placed_stream(stream, folder) for stream in self.outputs),
             sandbox=str(folder / Path(self.sandbox).expanduser()) if self.sandbox else "",
         )
 
@@ -121,6 +122,14 @@ def _placed_input(text: str, folder: Path) -> str:
     path = folder / Path(text).expanduser()
     there = "://" not in text and (path.exists() or glob.has_magic(text))
     return str(path) if there else text
+
+
+def _placed_stream(stream: OutputStream, folder: Path) -> OutputStream:
+    rule = stream.merging
+    if rule is None or not rule.command:
+        return stream
+    command = absolute_payload(Payload(rule.command), folder).command
+    return msgspec.structs.replace(stream, merge=msgspec.structs.replace(rule, command=command))
 
 
 def read_task_file(path: Path) -> TaskFile:

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.states import RangeState
+from evstream.domain.words import counted
 
 COUNTED_KINDS = frozenset({"payload", "input", "output", "internal"})
 """Kinds of failure that are the range's own; ``node`` costs it nothing, ``lost`` is apart."""
@@ -202,7 +203,8 @@ def aftermath(
     if failures >= failures_max or failure.kind in FINAL_KINDS:
         error = failure.error or f"a failure of kind {failure.kind}"
     elif losses >= losses_max:
-        error = f"{losses} workers were lost while they ran it; it may need more memory or time"
+        workers = counted(losses, "worker was", "workers were")
+        error = f"{workers} lost while they ran it; it may need more memory or time"
     if not error:
         return Aftermath(failures, losses, row.bisected)
     if divisible and failure.kind not in FINAL_KINDS:

@@ -17,6 +17,7 @@ from evstream.domain.secondary import Secondary, check_secondary
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
 from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream, check_streams
+from evstream.domain.words import counted
 
 BISECTIONS_PER_RANGE = 10
 """Bisections that a task may make on average, unless it says otherwise."""
@@ -70,7 +71,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         """Return why a task that has come so far stops; empty if it goes on."""
         if progress.own_failures >= self.give_up_after and not progress.finished:
             return (
-                f"given up: {progress.own_failures} attempts failed and not one was committed"
+                f"given up: {counted(progress.own_failures, 'attempt', 'attempts')} failed and"
+                " not one was committed"
                 f" (give_up_after is {self.give_up_after})"
             )
         if progress.fatal > self.set_aside_max * progress.entries:

@@ -10,6 +10,7 @@ from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.receipt import BookOfTask, build_receipt, check_ledger
 from evstream.domain.states import TaskState
 from evstream.domain.task import Task, merge_book, process_book
+from evstream.domain.words import counted
 from evstream.head.books import books_of, merges_of
 from evstream.head.merging import Merging
 from evstream.head.turns import Turns
@@ -143,7 +144,7 @@ class Finishing:
     @staticmethod
     def _verdict(progress: Progress) -> tuple[TaskState, str]:
         parts = [
-            f"{entries} events were {what}"
+            f"{counted(entries, 'event was', 'events were')} {what}"
             for entries, what in ((progress.fatal, "set aside"), (progress.withdrawn, "withdrawn"))
             if entries
         ]

@@ -14,6 +14,7 @@ from evstream.cli.task_file import init
 from evstream.client.task_file import TaskFile, read_task_file, schema, template
 from evstream.domain.errors import ConflictError, LimitError, NotFoundError, RequestError
 from evstream.domain.granularity import Granularity
+from evstream.domain.streams import Merge
 
 SCHEMA = Path(__file__).parents[3] / "docs/reference/task-file.schema.json"
 WHOLE = """
@@ -55,6 +56,24 @@ def test_a_file_is_read_whole_and_its_paths_count_from_its_folder(tmp_path: Path
     assert (request.tree, request.name) == ("Events", "skim")
     assert (request.outputs[0].suffix, request.outputs[0].merge) == (".parquet", True)
     assert request.limits.failures_max == 5
+
+
+def test_files_in_merge_commands_count_from_the_folder_too(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/join").write_text("")
+    (tmp_path / "rules.txt").write_text("")
+    text = """
+payload: {command: "cp {input} {output}"}
+outputs:
+  - merge: {command: "tools/join rules.txt none.txt {output} {inputs}"}
+  - {name: other, merge: {by: file}}
+  - {name: last}
+"""
+    merges = [stream.merge for stream in read_task_file(write(tmp_path, text)).outputs]
+    assert isinstance(merges[0], Merge)
+    words = [str(tmp_path / "tools/join"), str(tmp_path / "rules.txt"), "none.txt"]
+    assert shlex.split(merges[0].command) == [*words, "{output}", "{inputs}"]
+    assert merges[1:] == [Merge("file"), False]
 
 
 @pytest.mark.parametrize(
