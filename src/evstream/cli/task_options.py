@@ -102,6 +102,10 @@ class TaskOptions:
             "command. May also say tree= and offset=.",
         ),
     ] = ()
+    ranges_per_file: Annotated[
+        int | None,
+        Parameter(help="Ranges that a long-lived payload writes into one file; default 1."),
+    ] = None
     payload_s_max: Annotated[
         float | None,
         Parameter(help="Wall seconds after which a payload counts as hung; default 3600."),
@@ -187,6 +191,7 @@ class TaskOptions:
             memory_bytes_max=self.payload_memory_bytes_max,
             disk_bytes_max=self.payload_disk_bytes_max,
             container=self.container,
+            ranges_per_file=self.ranges_per_file,
             environment=_variables(base.payload.environment, self.payload_env),
         )
         first, *rest = base.outputs or TaskFile.outputs

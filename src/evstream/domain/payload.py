@@ -29,6 +29,8 @@ _PLACEHOLDER = re.compile(r"\{(\w+(?::[A-Za-z0-9._-]+)?)\}")
 WALL_S_MAX = 31_536_000.0
 """A year; whoever allows a unit more has mistaken the unit of time."""
 
+RANGES_PER_FILE_MAX = 1000
+"""Their inputs are all on the pilot's disk when the first is begun."""
 SHA256 = r"[0-9a-f]{64}"
 _CALLABLE = re.compile(r"(?P<place>.+?):(?P<function>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -98,6 +100,10 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
         Image that it runs in, by Apptainer.
     files : tuple of StagedFile
         Copied once per pilot, before its first unit, into the folder ``{files}``.
+    ranges_per_file : int
+        How many ranges that follow each other in an input file a long-lived process
+        writes into one growing file before it is told to close it. They are one unit:
+        committed together, and lost together.
     """
 
     command: str
@@ -111,6 +117,7 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
     sandbox: str = ""
     container: str = ""
     files: tuple[StagedFile, ...] = ()
+    ranges_per_file: int = 1
 
     def check(self) -> None:
         """Refuse what cannot work, naming the field.
@@ -146,6 +153,18 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
         if self.container.startswith("-") or not self.container.isprintable():
             raise RequestError(
                 f"{self.container!r} names no image", hint="give a path, or a URL for Apptainer"
+            )
+        if not 1 <= self.ranges_per_file <= RANGES_PER_FILE_MAX:
+            raise LimitError(
+                f"the payload's ranges_per_file is {self.ranges_per_file}",
+                hint=f"give 1 to {RANGES_PER_FILE_MAX}",
+                field="payload.ranges_per_file",
+            )
+        if self.ranges_per_file > 1 and self.kind != "long-lived":
+            raise RequestError(
+                f"a payload of kind {self.kind} cannot write several ranges into one file",
+                hint="make it a long-lived process, or make the ranges larger",
+                field="payload.ranges_per_file",
             )
         if self.arrays and self.kind != "callable":
             raise RequestError(

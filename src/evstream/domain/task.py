@@ -116,6 +116,11 @@ class TaskSpec:
         """Whether any output is merged."""
         return any(stream.merging for stream in self.outputs)
 
+    @property
+    def spans(self) -> bool:
+        """Whether a unit may be several of the ledger's: by time, or for growing files."""
+        return self.granularity.seconds is not None or self.payload.ranges_per_file > 1
+
     def range_rules(self, chunks: Iterable[Chunk]) -> BookRules:
         """Return how the book of the task's ranges is worked off."""
         step, limits = self.events_per_range, self.limits
@@ -145,6 +150,12 @@ class TaskSpec:
         self.granularity.check()
         check_events_per_range(self.events_per_range)
         self.payload.check()
+        if self.granularity.seconds is not None and self.payload.ranges_per_file > 1:
+            raise RequestError(
+                "ranges that go by time have a file each",
+                hint="give ranges_per_file, or seconds per range, and not both",
+                field="payload.ranges_per_file",
+            )
         self.limits.check()
         check_streams(self.outputs)
         check_secondary(self.secondary, self.payload)

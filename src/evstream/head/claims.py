@@ -55,8 +55,7 @@ class Claims:
         by_id = {task.id: task for task in active if request.task in (None, task.id)}
         self._forget_ended({task.id for task in active})
         running = [t.id for t in by_id.values() if t.state is TaskState.RUNNING]
-        by_time = [t for t in running if by_id[t].spec.granularity.seconds is not None]
-        cells = {task: await self._cells(by_id[task]) for task in by_time}
+        cells = {task: await self._cells(by_id[task]) for task in running if by_id[task].spec.spans}
         rest = [
             merge_book(t.id)
             for t in by_id.values()
@@ -64,7 +63,7 @@ class Claims:
         ]
         rest += [process_book(t) for t in running if t not in cells]
         rows: list[LeasedInterval] = []
-        # A unit of a task that goes by time is several of the ledger's, so each is asked apart.
+        # A unit of such a task is several of the ledger's, so each is asked apart.
         for books, each in [(rest, 1), *(([process_book(t)], n) for t, n in cells.items())]:
             if books and not rows:
                 rows = await self._ledger.claim_ranges(
@@ -121,8 +120,9 @@ class Claims:
         self._secondary.forget_ended(active)
 
     async def _cells(self, task: Task) -> int:
-        """Return how many of the ledger's units make one of a task that goes by time."""
-        assert task.spec.granularity.seconds is not None
+        """Return how many of the ledger's units make one of a task whose units are several."""
+        if task.spec.granularity.seconds is None:
+            return task.spec.payload.ranges_per_file
         progress = await self._ledger.progress(process_book(task.id))
         leases = await self._ledger.leases()
         workers = len({row.worker for row in leases if task_of(row.book) == task.id})
@@ -143,18 +143,35 @@ class Claims:
             self._files[task.id] = {file.lfn: file for file in dataset.files}
         await self._secondary.load(task, chunks)
         file = self._files[task.id][chunk.lfn]
+        step = task.spec.events_per_range
         grid_start = row.entry_start if cells > 1 else chunk.entry_start
-        intervals = units_of(
-            (row.entry_start, row.entry_stop), grid_start, cells * task.spec.events_per_range
-        )
-        units: list[m.RangeUnit | m.MergeUnit] = []
-        for run in in_runs(intervals, _entries_together(file, task.spec.tree, cuts)):
-            spec, span = task.spec, (run[0][0], run[-1][1])
-            product = slice_of(file.fingerprint, spec.tree, span, spec.branches, file.format)
-            plan = self._planner.deliver(product, now)
-            shared = span if len(run) > 1 else None
-            units += [self._range_unit(task, row, chunk, each, plan, shared, now) for each in run]
-        return units
+        units = list(units_of((row.entry_start, row.entry_stop), grid_start, cells * step))
+        several = task.spec.payload.ranges_per_file > 1
+        ranges = {
+            unit: list(units_of(unit, chunk.entry_start, step)) if several else [unit]
+            for unit in units
+        }
+        every = [each for unit in units for each in ranges[unit]]
+        parts: dict[Interval, m.RangePart] = {}
+        for run in in_runs(every, _entries_together(file, task.spec.tree, cuts)):
+            parts |= self._parts(task, chunk, file, run, now)
+        return [
+            self._range_unit(task, row, chunk, unit, [parts[each] for each in ranges[unit]], now)
+            for unit in units
+        ]
+
+    def _parts(
+        self, task: Task, chunk: Chunk, file: SourceFile, run: list[Interval], now: datetime
+    ) -> dict[Interval, m.RangePart]:
+        """Return what is told of ranges that have one product."""
+        spec, span = task.spec, (run[0][0], run[-1][1])
+        product = slice_of(file.fingerprint, spec.tree, span, spec.branches, file.format)
+        plan = self._planner.deliver(product, now)
+        shared = span if len(run) > 1 else None
+        return {
+            each: m.RangePart(*each, plan, shared, self._secondary.plan(task, chunk, each, now))
+            for each in run
+        }
 
     async def _chunks_of(self, book: int) -> list[Chunk]:
         if book not in self._chunks:
@@ -167,8 +184,7 @@ class Claims:
         row: LeasedInterval,
         chunk: Chunk,
         interval: Interval,
-        plan: m.DeliveryPlan,
-        shared: Interval | None,
+        parts: list[m.RangePart],
         now: datetime,
     ) -> m.RangeUnit:
         spec = task.spec
@@ -178,14 +194,12 @@ class Claims:
             task=task.id,
             range_id=range_id(row.book, row.chunk, *interval, row.attempt),
             lfn=chunk.lfn,
-            plan=plan,
-            product_entries=shared,
+            parts=parts,
             payload=spec.payload,
             outputs=[self._slot(task, row, interval, stream, now) for stream in spec.outputs],
             log=log,
             log_url=self._planner.store_output(log, now),
             sandbox_url=self._planner.fetch_sandbox(spec.payload.sandbox, now),
-            secondary=self._secondary.plan(task, chunk, interval, now),
         )
 
     def _slot(

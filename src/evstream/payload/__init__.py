@@ -22,7 +22,8 @@ Nothing here needs more than Python itself, and nothing else of evstream is impo
 """
 
 from evstream.payload.channel import ChannelError
+from evstream.payload.growing import GrowingFile
 from evstream.payload.units import Secondary, Unit, units
 from evstream.payload.workers import serve
 
-__all__ = ["ChannelError", "Secondary", "Unit", "serve", "units"]
+__all__ = ["ChannelError", "GrowingFile", "Secondary", "Unit", "serve", "units"]

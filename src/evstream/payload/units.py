@@ -56,6 +56,12 @@ class Unit:
         The attempt's log; what is written there is kept if the unit fails.
     wall_s_max : float
         Seconds after which the unit counts as hung.
+    file : str
+        Units with the same are written into the same outputs, one after the other; see
+        `GrowingFile`.
+    close : bool
+        Whether the outputs are to be complete after this unit. Always, unless the task
+        asks for several ranges in one file.
     secondary : dict of str to Secondary
         By name, events of other datasets that come with this unit.
     """
@@ -73,6 +79,8 @@ class Unit:
         self.directory = Path(message["directory"])
         self.log = Path(message["log"])
         self.wall_s_max: float = message["wall_s_max"]
+        self.file: str = message["file"]
+        self.close: bool = message["close"]
         beside = message.get("secondary", {})
         self.secondary = {name: Secondary(each) for name, each in beside.items()}
         self.answered = False
@@ -88,7 +96,7 @@ class Unit:
         return next(iter(self.outputs.values()))
 
     def done(self, **outputs: os.PathLike[str] | str) -> None:
-        """Say that the unit's outputs are complete.
+        """Say that the unit is processed, and its outputs complete if they are to be.
 
         Parameters
         ----------

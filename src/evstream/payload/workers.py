@@ -101,14 +101,48 @@ def is_single_threaded() -> bool:
 
 
 class Worker:
-    """A worker as its parent sees it: a process number, a channel, the unit it is on."""
+    """A worker as its parent sees it: a process number, a channel, the unit it is on.
+
+    Attributes
+    ----------
+    unit : dict or None
+        The message of the unit that it was given last.
+    busy : bool
+        It has not answered for that unit.
+    file : str
+        The growing file that it has open; empty if there is none. Whatever else is to be
+        done, this worker waits for the next unit of that file.
+    """
 
     def __init__(self, pid: int, end: socket.socket, wait: Callable[[], int], ready: bool) -> None:
         self.pid = pid
         self.ready = ready
         self.channel = Channel(end)
-        self.unit: str | None = None
+        self.unit: Message | None = None
+        self.busy = False
+        self.file = ""
         self.wait = wait
+
+    def was_given(self, unit: str) -> bool:
+        """Whether it was given a unit, and no other since."""
+        return self.unit is not None and self.unit["id"] == unit
+
+    def give(self, unit: Message) -> None:
+        """Give it a unit."""
+        self.unit, self.busy, self.file = unit, True, ""
+        # One that has just died is found out by its channel's end.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.channel.send(unit)
+
+    def answered(self, message: Message) -> None:
+        """Note its answer: it is free, or waits for the next unit of its file."""
+        assert self.unit is not None
+        goes_on = message["type"] == "done" and not self.unit["close"]
+        self.busy, self.file = False, self.unit["file"] if goes_on else ""
+
+    def takes(self, unit: Message) -> bool:
+        """Whether it would take a unit now."""
+        return self.ready and not self.busy and self.file in ("", unit["file"])
 
 
 class Scatterer:
@@ -131,6 +165,7 @@ class Scatterer:
         self._idle_deaths = 0
         self._said_ready = False
         self._waiting: deque[Message] = deque()
+        self._lost_files: set[str] = set()
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
@@ -176,8 +211,11 @@ class Scatterer:
                 self._waiting.remove(waiting)
                 self._say_failed(waiting["id"], "it was cancelled before it began")
             for worker in self.workers:
-                if worker.unit == message["id"]:
+                if worker.was_given(message["id"]) and worker.busy:
                     _kill(worker.pid)
+                elif worker.was_given(message["id"]):
+                    # It has answered meanwhile; its file is not to be gone on with.
+                    worker.file = ""
 
     def _from_worker(self, worker: Worker) -> None:
         messages = worker.channel.receive()
@@ -190,7 +228,7 @@ class Scatterer:
                 self._say_ready()
                 continue
             if message["type"] in ("done", "error"):
-                worker.unit = None
+                worker.answered(message)
                 self._idle_deaths = 0
             self.channel.send(message)
 
@@ -199,12 +237,14 @@ class Scatterer:
         self.workers.remove(worker)
         worker.channel.close()
         status = worker.wait()
-        if worker.unit is None:
+        if worker.busy and worker.unit is not None:
+            self._say_failed(worker.unit["id"], f"its worker {_how_it_ended(status)}")
+        else:
+            if worker.file:
+                self._lost_files.add(worker.file)
             self._idle_deaths += 1
             if self._idle_deaths >= IDLE_DEATHS_MAX:
                 raise RuntimeError(f"{self._idle_deaths} workers died before they had a unit")
-        else:
-            self._say_failed(worker.unit, f"its worker {_how_it_ended(status)}")
         self._add_worker()
 
     def _say_ready(self) -> None:
@@ -222,15 +262,17 @@ class Scatterer:
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
 
     def _hand_out(self) -> None:
-        for worker in self.workers:
-            if not self._waiting:
-                return
-            if worker.ready and worker.unit is None:
-                message = self._waiting.popleft()
-                worker.unit = message["id"]
-                # One that has just died is found out by its channel's end.
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    worker.channel.send(message)
+        for unit in list(self._waiting):
+            if unit["file"] in self._lost_files:
+                self._lost_files.remove(unit["file"])
+                self._waiting.remove(unit)
+                self._say_failed(unit["id"], "the worker that had its file open has died")
+                continue
+            holders = [worker for worker in self.workers if worker.file == unit["file"]]
+            taker = next((one for one in holders or self.workers if one.takes(unit)), None)
+            if taker is not None:
+                self._waiting.remove(unit)
+                taker.give(unit)
 
 
 def _fork(scatterer: Scatterer) -> Worker:

@@ -40,6 +40,11 @@ class Unit:
     cpu_s: float = 0.0
     task: asyncio.Task[None] | None = None
 
+    @property
+    def several(self) -> bool:
+        """Whether it is several ranges, of which the last may be left undone."""
+        return isinstance(self.work, RangeUnit) and len(self.work.parts) > 1
+
 
 class InHand:
     """Keeps every unit until the service has answered for it.
@@ -50,6 +55,8 @@ class InHand:
     ----------
     untold : set of Unit
         What runs without the service having been told.
+    leaving : bool
+        Nothing more is claimed, and what can be left undone is.
     """
 
     def __init__(self) -> None:
@@ -57,6 +64,7 @@ class InHand:
         self._count = dict.fromkeys(Stage, 0)
         self._changed = asyncio.Event()
         self.untold: set[Unit] = set()
+        self.leaving = False
 
     def expect(self, lease: LeaseId) -> None:
         """Note a lease that is being asked for: its answer may be lost, its work held."""

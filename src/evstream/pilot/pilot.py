@@ -190,6 +190,7 @@ class Pilot:
 
     async def _drain(self) -> None:
         """Give back what has not begun; let the rest end, as long as there is time."""
+        self._hand.leaving = True
         leases = [lease for lease in self._hand.leases() if self._unfinished(lease)]
         for unit in self._hand.units():
             if unit.stage is Stage.AHEAD:
@@ -217,7 +218,7 @@ class Pilot:
     def _unfinished(self, lease: LeaseId) -> bool:
         """Whether a lease has work to give back, or may have: its answer never came."""
         units = self._hand.units(lease)
-        return not units or any(unit.stage is Stage.AHEAD for unit in units)
+        return not units or any(unit.stage is Stage.AHEAD or unit.several for unit in units)
 
     async def _release(self, lease: LeaseId) -> None:
         try:

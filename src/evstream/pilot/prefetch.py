@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,35 +18,19 @@ from evstream.pilot.settings import PilotSettings
 from evstream.pilot.shared_products import SHARED_BYTES_MAX, SharedProducts, own_slice
 from evstream.pilot.staging import Staging
 from evstream.pilot.tools import Tools
-from evstream.ports import Clock, Ids, SecondaryFiles
+from evstream.pilot.unit_files import files_of
+from evstream.ports import Clock, Ids
 from evstream.wire.messages import (
     DeliveryPlan,
     MergeInput,
     MergeUnit,
+    RangePart,
     RangeUnit,
-    SecondaryInput,
 )
 
 T = TypeVar("T")
 
 FIRST_GUESS_BYTES = 64 << 20
-
-
-def input_name(plan: DeliveryPlan) -> str:
-    """Return what a unit's input is called in its directory."""
-    return f"input.{_format_of(plan)}"
-
-
-def secondary_names(wanted: SecondaryInput) -> list[str]:
-    """Return what the files of a secondary input are called in a unit's directory."""
-    return [
-        f"secondary-{wanted.name}-{number}.{_format_of(plan)}"
-        for number, plan in enumerate(wanted.plans)
-    ]
-
-
-def _format_of(plan: DeliveryPlan) -> str:
-    return str(plan.descriptor.get("format", "root"))
 
 
 class DiskBudget:
@@ -132,8 +117,6 @@ class Inputs:
     staged : dict of str to str
         Folders that the payload needs beside them, by placeholder. Others use them as
         well: they stay.
-    secondary : dict of str to SecondaryFiles
-        Which of the files are of which secondary input.
     """
 
     def __init__(self, space: Space) -> None:
@@ -141,7 +124,6 @@ class Inputs:
         self.paths: list[Path] = []
         self.received = 0
         self.staged: dict[str, str] = {}
-        self.secondary: dict[str, SecondaryFiles] = {}
 
     def make_directory(self, directory: Path) -> None:
         """Make the unit's directory. One of the name is a crashed pilot's: it goes."""
@@ -210,10 +192,7 @@ class Prefetcher:
                 await self._fetch_outputs(work, directory, inputs)
                 inputs.measure()
             else:
-                await self._fetch_product(work, directory, inputs)
-                await self._fetch_secondary(work, directory, inputs)
-                # Falls slowly and rises at once: a guess too low is what fills a disk.
-                self._expected = max(inputs.measure(), int(0.9 * self._expected))
+                await self._fetch_ranges(work, directory, inputs)
         except BaseException:
             inputs.remove()
             raise
@@ -224,43 +203,43 @@ class Prefetcher:
             return sum(piece.size for piece in work.inputs)
         return self._expected
 
-    async def _fetch_product(self, work: RangeUnit, directory: Path, inputs: Inputs) -> None:
-        path = directory / input_name(work.plan)
-        inputs.paths.append(path)
+    async def _fetch_ranges(self, work: RangeUnit, directory: Path, inputs: Inputs) -> None:
+        pieces: list[Callable[[], Awaitable[int]]] = []
+        for part, files in zip(work.parts, files_of(work), strict=True):
+            inputs.paths += [directory / name for name in files.names]
+            pieces.append(partial(self._fetch_range, part, directory / files.input))
+            for wanted in part.secondary:
+                for plan, name in zip(wanted.plans, files.secondary[wanted.name], strict=True):
+                    pieces.append(partial(self._fetch_product, plan, directory / name))
 
-        def fetch(plan: DeliveryPlan, bytes_max: int | None = None) -> Awaitable[int]:
-            return self._patiently(
-                lambda: self._service.fetch_product(plan, path, bytes_max=bytes_max)
-            )
-
-        if work.product_entries is None:
-            inputs.received = await fetch(work.plan)
-        else:
-            try:
-                inputs.received = await self._shared.cut(
-                    work, path, lambda: fetch(work.plan, SHARED_BYTES_MAX)
-                )
-            except DEFINITE:
-                # What is wrong may be wrong with others of the product, and must not
-                # count against this one.
-                own = own_slice(work).to_wire()
-                plan = await self._patiently(lambda: self._service.register_product(own))
-                inputs.received = await fetch(plan)
-
-    async def _fetch_secondary(self, work: RangeUnit, directory: Path, inputs: Inputs) -> None:
-        async def fetch(piece: tuple[DeliveryPlan, Path]) -> None:
-            plan, path = piece
-            received = await self._patiently(lambda: self._service.fetch_product(plan, path))
+        async def fetch(piece: Callable[[], Awaitable[int]]) -> None:
+            received = await piece()
             inputs.received += received
 
-        pieces: list[tuple[DeliveryPlan, Path]] = []
-        for wanted in work.secondary:
-            names = secondary_names(wanted)
-            paths = [directory / name for name in names]
-            inputs.secondary[wanted.name] = SecondaryFiles(tuple(map(str, paths)), wanted.tree)
-            inputs.paths += paths
-            pieces += zip(wanted.plans, paths, strict=True)
         await for_each(pieces, self._settings.fetches_max, fetch)
+        # Falls slowly and rises at once: a guess too low is what fills a disk.
+        self._expected = max(inputs.measure(), int(0.9 * self._expected))
+
+    async def _fetch_range(self, part: RangePart, path: Path) -> int:
+        if part.product_entries is None:
+            return await self._fetch_product(part.plan, path)
+        try:
+            return await self._shared.cut(
+                part, path, lambda: self._fetch_product(part.plan, path, SHARED_BYTES_MAX)
+            )
+        except DEFINITE:
+            # What is wrong may be wrong with others of the product, and must not
+            # count against this one.
+            own = own_slice(part).to_wire()
+            plan = await self._patiently(lambda: self._service.register_product(own))
+            return await self._fetch_product(plan, path)
+
+    async def _fetch_product(
+        self, plan: DeliveryPlan, path: Path, bytes_max: int | None = None
+    ) -> int:
+        return await self._patiently(
+            lambda: self._service.fetch_product(plan, path, bytes_max=bytes_max)
+        )
 
     async def _fetch_outputs(self, work: MergeUnit, directory: Path, inputs: Inputs) -> None:
         inputs.paths = [

@@ -17,7 +17,7 @@ from evstream import rootio
 from evstream.domain.descriptor import Descriptor
 from evstream.pilot.tools import Tools
 from evstream.ports import FileIndex, Format
-from evstream.wire.messages import RangeUnit
+from evstream.wire.messages import RangePart
 
 CUT_HERE = ("root",)
 """Formats that need no library which might be missing where a pilot runs."""
@@ -55,8 +55,8 @@ class SharedProducts:
         self._tools = tools
         self._shared: OrderedDict[str, _Shared] = OrderedDict()
 
-    async def cut(self, work: RangeUnit, path: Path, fetch: Callable[[], Awaitable[int]]) -> int:
-        """Leave a unit's input at a path; return how many bytes were received for it.
+    async def cut(self, part: RangePart, path: Path, fetch: Callable[[], Awaitable[int]]) -> int:
+        """Leave a range's input at a path; return how many bytes were received for it.
 
         Parameters
         ----------
@@ -69,8 +69,8 @@ class SharedProducts:
             It cannot be fetched, which all units that wait for it are told, or it
             cannot be cut.
         """
-        shared = self._shared.setdefault(work.plan.key, _Shared())
-        self._shared.move_to_end(work.plan.key)
+        shared = self._shared.setdefault(part.plan.key, _Shared())
+        self._shared.move_to_end(part.plan.key)
         while len(self._shared) > KEPT_MAX:
             self._shared.popitem(last=False)
         # One after another, in the order they were claimed. Who is cancelled while it
@@ -82,42 +82,42 @@ class SharedProducts:
             if shared.opened is None:
                 try:
                     received = await fetch()
-                    shared.opened = await self._tools.offload(lambda: self._open(work, path))
+                    shared.opened = await self._tools.offload(lambda: self._open(part, path))
                 except Exception as error:
                     shared.error = error
-                    if self._shared.get(work.plan.key) is shared:
-                        del self._shared[work.plan.key]
+                    if self._shared.get(part.plan.key) is shared:
+                        del self._shared[part.plan.key]
                     raise
             opened = shared.opened
-            await self._tools.offload(lambda: _cut(opened, work, path))
+            await self._tools.offload(lambda: _cut(opened, part, path))
             return received
 
-    def _open(self, work: RangeUnit, path: Path) -> _Opened:
-        assert work.product_entries is not None
-        descriptor = Descriptor.from_wire(work.plan.descriptor)
+    def _open(self, part: RangePart, path: Path) -> _Opened:
+        assert part.product_entries is not None
+        descriptor = Descriptor.from_wire(part.plan.descriptor)
         file_format = self._tools.formats.named(descriptor.format)
         source = rootio.BytesSource(path.read_bytes())
         tree = str(descriptor.parameter("tree"))
-        start, _ = work.product_entries
+        start, _ = part.product_entries
         return _Opened(source, file_format, file_format.inspect(source), tree, start)
 
 
-def own_slice(work: RangeUnit) -> Descriptor:
-    """Describe the product of a unit's own entries, out of the one that it shares."""
-    shared = Descriptor.from_wire(work.plan.descriptor)
+def own_slice(part: RangePart) -> Descriptor:
+    """Describe the product of a range's own entries, out of the one that it shares."""
+    shared = Descriptor.from_wire(part.plan.descriptor)
     (source,) = shared.sources
-    entries = ((work.ref.entry_start, work.ref.entry_stop),)
+    entries = ((part.entry_start, part.entry_stop),)
     return replace(shared, sources=(replace(source, entries=entries),))
 
 
-def _cut(opened: _Opened, work: RangeUnit, path: Path) -> None:
-    start, stop = work.ref.entry_start, work.ref.entry_stop
+def _cut(opened: _Opened, part: RangePart, path: Path) -> None:
+    start, stop = part.entry_start, part.entry_stop
     cut = opened.format.plan_cut(
         opened.index,
         tree=opened.tree,
         entry_start=start - opened.entry_start,
         entry_stop=stop - opened.entry_start,
-        identity=hashlib.sha256(f"{work.plan.key} {start} {stop}".encode()).digest(),
+        identity=hashlib.sha256(f"{part.plan.key} {start} {stop}".encode()).digest(),
     )
     cut.prepare(opened.source)
     with path.open("wb") as file:

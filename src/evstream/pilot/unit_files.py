@@ -11,9 +11,48 @@ from pathlib import Path
 from evstream.domain.errors import DataError
 from evstream.domain.outputs import OutputName
 from evstream.domain.streams import FILES_PER_STREAM_MAX, OUTPUT_STREAM
-from evstream.wire.messages import OutputSlot
+from evstream.wire.messages import DeliveryPlan, OutputSlot, RangeUnit
 
 LOG_NAME = "log.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class RangeFiles:
+    """What the files of one of a unit's ranges are called in its directory.
+
+    Attributes
+    ----------
+    secondary : dict of str to tuple of str
+        By the name of the secondary input.
+    """
+
+    input: str
+    secondary: dict[str, tuple[str, ...]]
+
+    @property
+    def names(self) -> list[str]:
+        """All of them."""
+        return [self.input, *(name for several in self.secondary.values() for name in several)]
+
+
+def files_of(work: RangeUnit) -> list[RangeFiles]:
+    """Return what the files of a unit's ranges are called, range by range."""
+    found = []
+    for number, part in enumerate(work.parts):
+        which = f"-{number}" if len(work.parts) > 1 else ""
+        secondary = {
+            wanted.name: tuple(
+                f"secondary{which}-{wanted.name}-{n}.{_format_of(plan)}"
+                for n, plan in enumerate(wanted.plans)
+            )
+            for wanted in part.secondary
+        }
+        found.append(RangeFiles(f"input{which}.{_format_of(part.plan)}", secondary))
+    return found
+
+
+def _format_of(plan: DeliveryPlan) -> str:
+    return str(plan.descriptor.get("format", "root"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import structs
 
 from evstream.domain.errors import (
     AccessError,
@@ -19,16 +21,24 @@ from evstream.domain.errors import (
     RequestError,
 )
 from evstream.domain.ledger import ERROR_CHARS_MAX, Failure, Success
+from evstream.domain.outputs import OutputName
 from evstream.pilot.concurrency import beside
 from evstream.pilot.in_hand import InHand, Stage, Unit, Work
 from evstream.pilot.merging import Merger
 from evstream.pilot.outputs import OutputStage, SentEarly
-from evstream.pilot.prefetch import Inputs, Prefetcher, input_name, secondary_names
+from evstream.pilot.prefetch import Inputs, Prefetcher
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.spotting import is_spotted
-from evstream.pilot.unit_files import LOG_NAME, file_of, output_values
-from evstream.ports import PayloadCall, PayloadResult, PayloadRunner
-from evstream.wire.messages import MergeUnit, OutputSlot, RangeUnit
+from evstream.pilot.unit_files import LOG_NAME, file_of, files_of, output_values
+from evstream.ports import (
+    PayloadCall,
+    PayloadRange,
+    PayloadResult,
+    PayloadRunner,
+    SecondaryFiles,
+)
+from evstream.wire.messages import MergeUnit, OutputSlot, RangePart, RangeUnit
+from evstream.wire.range_id import range_id
 
 _LOG = logging.getLogger(__name__)
 
@@ -139,6 +149,10 @@ class Workbench:
                 async with beside(sending, wanted=any(map(is_spotted, slots))):
                     result = await self._run_payload(unit, work, inputs, directory)
             unit.cpu_s = result.cpu_s
+            if isinstance(work, RangeUnit) and result.ranges < len(work.parts):
+                unit.work = _shortened(work, result.ranges)
+                # What was sent early has the name of all ranges.
+                slots, sent = output_slots(unit.work), SentEarly()
             with blamed("input"):
                 inputs.remove()
             await self._uploads.acquire()
@@ -158,18 +172,40 @@ class Workbench:
         def note_cpu(cpu_s: float) -> None:
             unit.cpu_s = cpu_s
 
+        ranges = [
+            PayloadRange(
+                {
+                    "input": str(directory / files.input),
+                    "entry_start": str(part.entry_start),
+                    "entry_stop": str(part.entry_stop),
+                    "range_id": _range_id(work, part),
+                },
+                {
+                    wanted.name: SecondaryFiles(
+                        tuple(str(directory / name) for name in files.secondary[wanted.name]),
+                        wanted.tree,
+                    )
+                    for wanted in part.secondary
+                },
+            )
+            for part, files in zip(work.parts, files_of(work), strict=True)
+        ]
         values = {
-            "input": str(inputs.paths[0]),
+            **ranges[0].values,
             **output_values(work.outputs, directory),
-            "entry_start": str(work.ref.entry_start),
-            "entry_stop": str(work.ref.entry_stop),
-            "range_id": work.range_id,
             "lfn": work.lfn,
             "tree": _tree_of(work),
             **inputs.staged,
         }
-        log = directory / LOG_NAME
-        call = PayloadCall(work.payload, values, directory, log, inputs.secondary)
+        call = PayloadCall(
+            work.payload,
+            values,
+            directory,
+            directory / LOG_NAME,
+            ranges[0].secondary,
+            ranges if len(ranges) > 1 else (),
+            lambda: self._hand.leaving,
+        )
         with blamed("payload"):
             return await self._runner.run(call, note_cpu)
 
@@ -208,16 +244,43 @@ def output_slots(work: Work) -> list[OutputSlot]:
 
 
 def _tree_of(work: RangeUnit) -> str:
-    recipe = work.plan.descriptor.get("recipe", {})
+    recipe = work.parts[0].plan.descriptor.get("recipe", {})
     return str(recipe.get("parameters", {}).get("tree", ""))
+
+
+def _range_id(work: RangeUnit, part: RangePart) -> str:
+    if len(work.parts) == 1:
+        return work.range_id
+    ref = work.ref
+    return range_id(ref.book, ref.chunk, part.entry_start, part.entry_stop, ref.attempt)
+
+
+def _shortened(work: RangeUnit, ranges: int) -> RangeUnit:
+    """Return a unit as if it had only its first ranges; the others are still leased."""
+    parts = work.parts[:ranges]
+    stop = parts[-1].entry_stop
+
+    def renamed(name: str) -> str:
+        return str(replace(OutputName.parse(name), entry_stop=stop))
+
+    return structs.replace(
+        work,
+        parts=parts,
+        ref=structs.replace(work.ref, entry_stop=stop),
+        outputs=[
+            structs.replace(slot, name=renamed(slot.name), url=f"{slot.url}&stop={stop}")
+            for slot in work.outputs
+        ],
+        log=renamed(work.log),
+        log_url=f"{work.log_url}&stop={stop}",
+    )
 
 
 def _check_plain(work: Work) -> None:
     """Refuse names that lead out of the unit's directory."""
     names = [work.range_id, *map(file_of, output_slots(work))]
     if isinstance(work, RangeUnit):
-        names.append(input_name(work.plan))
-        names += [name for wanted in work.secondary for name in secondary_names(wanted)]
+        names += [name for files in files_of(work) for name in files.names]
     for name in names:
         if Path(name).name != name or name in (".", ".."):
             raise RequestError(f"{name!r} cannot name a file of a unit's own")

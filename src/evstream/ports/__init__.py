@@ -6,7 +6,13 @@ from evstream.ports.format import Cut, FileIndex, Format, Formats
 from evstream.ports.ids import Ids
 from evstream.ports.ledger import Ledger
 from evstream.ports.offload import Offload
-from evstream.ports.payload import PayloadCall, PayloadResult, PayloadRunner, SecondaryFiles
+from evstream.ports.payload import (
+    PayloadCall,
+    PayloadRange,
+    PayloadResult,
+    PayloadRunner,
+    SecondaryFiles,
+)
 from evstream.ports.source import ByteSource, SourceOpener
 from evstream.ports.storage import OutputStore, Stored
 
@@ -23,6 +29,7 @@ __all__ = [
     "Offload",
     "OutputStore",
     "PayloadCall",
+    "PayloadRange",
     "PayloadResult",
     "PayloadRunner",
     "SecondaryFiles",

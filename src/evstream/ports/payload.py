@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,25 @@ class SecondaryFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class PayloadRange:
+    """One of several ranges of a unit.
+
+    Attributes
+    ----------
+    values : dict of str to str
+        What the placeholders stand for, where that is not what the call says.
+    """
+
+    values: dict[str, str]
+    secondary: Mapping[str, SecondaryFiles] = field(default_factory=dict)
+
+
+def never() -> bool:
+    """Return false."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
 class PayloadCall:
     """One unit, ready to run.
 
@@ -42,6 +61,11 @@ class PayloadCall:
         Where its standard output and error go; need not be there if there were none.
     secondary : mapping of str to SecondaryFiles
         By name; empty for a task without.
+    ranges : sequence of PayloadRange
+        Where the unit is several ranges, which are written into one file: these, in order.
+    closing : callable
+        Asked before each of them: whether the file is to be closed after it, since the
+        pilot is leaving.
     """
 
     payload: Payload
@@ -49,14 +73,24 @@ class PayloadCall:
     directory: Path
     log: Path
     secondary: Mapping[str, SecondaryFiles] = field(default_factory=dict)
+    ranges: Sequence[PayloadRange] = ()
+    closing: Callable[[], bool] = never
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadResult:
-    """What a unit took. A failure is raised, not returned."""
+    """What a unit took. A failure is raised, not returned.
+
+    Attributes
+    ----------
+    ranges : int
+        How many of its ranges were processed, from the first on: all, unless the file was
+        closed before.
+    """
 
     cpu_s: float
     wall_s: float
+    ranges: int = 1
 
 
 class PayloadRunner(Protocol):

@@ -61,7 +61,13 @@ def content_routes(services: Services) -> list[Route]:
 
     async def put_output(request: Request) -> Response:
         slot = OutputName.parse(request.path_params["name"])
-        name = str(replace(slot, number=_file_number(request, slot)))
+        name = str(
+            replace(
+                slot,
+                number=_file_number(request, slot),
+                entry_stop=_entry_stop(request, slot),
+            )
+        )
         bytes_max = services.output_bytes_max
         refuse_declared(request, bytes_max)
         stored = await services.store.put(name, pieces(request, bytes_max))
@@ -94,6 +100,18 @@ def _file_number(request: Request, slot: OutputName) -> int:
             hint=f"number them from 0 to {FILES_PER_STREAM_MAX - 1}",
         )
     return int(asked)
+
+
+def _entry_stop(request: Request, slot: OutputName) -> int:
+    """Return where the entries of a file end: the slot's own, or before that."""
+    asked = request.query_params.get("stop", str(slot.entry_stop))
+    stop = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 20 else -1
+    if not slot.entry_start < stop <= slot.entry_stop:
+        raise RequestError(
+            f"entries of this output cannot end at {asked[:20]!r}",
+            hint=f"its unit has {slot.entry_start} to {slot.entry_stop}",
+        )
+    return stop
 
 
 async def ranged(request: Request, size: int, etag: str, body: _Body) -> Response:

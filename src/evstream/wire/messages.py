@@ -328,14 +328,32 @@ class SecondaryInput(Message, frozen=True):
     plans: list[DeliveryPlan]
 
 
-class RangeUnit(Message, frozen=True, tag="range"):
-    """An event range to process.
+class RangePart(Message, frozen=True):
+    """One event range of a unit, and where its bytes are.
 
     Attributes
     ----------
     product_entries : (int, int) or None
-        Entries of the source file that the plan's product holds, if other units share
-        it; without them, it holds just this unit's.
+        Entries of the source file that the plan's product holds, if other ranges share
+        it; without them, it holds just this one's.
+    secondary : list of SecondaryInput
+        One for each that the task has.
+    """
+
+    entry_start: int
+    entry_stop: int
+    plan: DeliveryPlan
+    product_entries: tuple[int, int] | None
+    secondary: list[SecondaryInput] = []
+
+
+class RangeUnit(Message, frozen=True, tag="range"):
+    """Event ranges to process: one, or several that follow each other in one file.
+
+    Attributes
+    ----------
+    parts : list of RangePart
+        In order; together they are what `ref` names.
     outputs : list of OutputSlot
         One per stream of the task.
     log : str
@@ -344,22 +362,18 @@ class RangeUnit(Message, frozen=True, tag="range"):
         Signed URL to PUT it to.
     sandbox_url : str
         Signed URL of the payload's sandbox, if it has one.
-    secondary : list of SecondaryInput
-        One for each that the task has.
     """
 
     ref: UnitRef
     task: int
     range_id: str
     lfn: str
-    plan: DeliveryPlan
-    product_entries: tuple[int, int] | None
+    parts: list[RangePart]
     payload: Payload
     outputs: list[OutputSlot]
     log: str
     log_url: str
     sandbox_url: str = ""
-    secondary: list[SecondaryInput] = []
 
 
 class MergeInput(Message, frozen=True):

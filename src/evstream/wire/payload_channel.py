@@ -25,7 +25,17 @@ class BesideUnit(Struct, frozen=True):
 
 
 class GivenUnit(ToPayload, frozen=True, tag="unit"):
-    """A unit to process."""
+    """A range to process.
+
+    Attributes
+    ----------
+    file : str
+        Ranges with the same are written into the same outputs, one after the other;
+        never empty.
+    close : bool
+        The outputs are to be complete when this range is answered for. Until then, the
+        next range of the same file follows each answer at once.
+    """
 
     id: str
     input: str
@@ -38,6 +48,8 @@ class GivenUnit(ToPayload, frozen=True, tag="unit"):
     directory: str
     log: str
     wall_s_max: float
+    file: str
+    close: bool = True
     secondary: dict[str, BesideUnit] = {}
 
 
@@ -83,7 +95,8 @@ class Done(FromPayload, frozen=True, tag="done"):
     Attributes
     ----------
     outputs : dict of str to str
-        By stream, what was written elsewhere than the unit said.
+        By stream, what was written elsewhere than the unit said; for ranges after which
+        the file was not to be closed, nothing.
     """
 
     id: str

@@ -42,8 +42,14 @@ def range_units(count: int, suffix: str = ".txt") -> list[m.RangeUnit]:
             task=1,
             range_id=f"1-2-0-{k * STEP}-{(k + 1) * STEP}-1",
             lfn="a.root",
-            plan=m.DeliveryPlan(str(k), {}, [f"/v1/products/{k}"]),
-            product_entries=None,
+            parts=[
+                m.RangePart(
+                    k * STEP,
+                    (k + 1) * STEP,
+                    m.DeliveryPlan(str(k), {}, [f"/v1/products/{k}"]),
+                    None,
+                )
+            ],
             payload=Payload("run {input} {output}", wall_s_max=60.0),
             outputs=[m.OutputSlot("output", suffix, f"out-{k}", f"/store/out-{k}")],
             log=f"log-{k}",

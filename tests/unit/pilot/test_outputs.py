@@ -80,8 +80,10 @@ def test_payloads_are_told_each_name_and_the_first_twice(tmp_path: Path) -> None
 def with_streams(*slots: m.OutputSlot) -> list[m.RangeUnit]:
     (unit,) = range_units(1)
     # An input that patterns match as well.
-    plan = msgspec.structs.replace(unit.plan, descriptor={"format": "txt"})
-    return [msgspec.structs.replace(unit, outputs=list(slots), plan=plan)]
+    (part,) = unit.parts
+    plan = msgspec.structs.replace(part.plan, descriptor={"format": "txt"})
+    parts = [msgspec.structs.replace(part, plan=plan)]
+    return [msgspec.structs.replace(unit, outputs=list(slots), parts=parts)]
 
 
 def test_all_streams_of_a_unit_are_reported_together(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -18,7 +19,7 @@ from evstream.pilot.prefetch import DiskBudget, Space
 from evstream.pilot.shared_products import SHARED_BYTES_MAX
 from evstream.ports import PayloadCall
 from evstream.testing.virtual_time import VirtualClock, run_virtual
-from evstream.wire.messages import DeliveryPlan, SecondaryInput
+from evstream.wire.messages import DeliveryPlan, RangeUnit, SecondaryInput
 from tests.unit.pilot.fakes import (
     STEP,
     FakeRunner,
@@ -137,15 +138,19 @@ def test_budget_takes_back_what_a_cancelled_waiter_was_just_given() -> None:
     asyncio.run(main())
 
 
+def of_part(unit: RangeUnit, **changes: Any) -> RangeUnit:
+    """Return a unit whose only range is told otherwise."""
+    (part,) = unit.parts
+    return structs.replace(unit, parts=[structs.replace(part, **changes)])
+
+
 @pytest.mark.parametrize("content", [bytes(SHARED_BYTES_MAX + 1), b"damaged"])
 def test_product_that_cannot_be_shared_is_asked_for_unit_by_unit(
     tmp_path: Path, content: bytes
 ) -> None:
     descriptor = slice_of(Fingerprint(1, "", ""), "Events", (0, 3 * STEP), None).to_wire()
     plan = DeliveryPlan("shared", descriptor, ["/v1/products/shared"])
-    units = [
-        structs.replace(unit, plan=plan, product_entries=(0, 3 * STEP)) for unit in range_units(3)
-    ]
+    units = [of_part(unit, plan=plan, product_entries=(0, 3 * STEP)) for unit in range_units(3)]
     service = FakeService(units, {"shared": content})
     service.errors["fetch own 10-20"] = rootio.CorruptFileError("damaged")
     summary = run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path))
@@ -159,7 +164,7 @@ def test_secondary_inputs_come_with_the_unit_and_go_with_it(tmp_path: Path) -> N
     (unit,) = range_units(1)
     plans = [DeliveryPlan(key, {"format": kind}, []) for key, kind in (("x", "root"), ("y", "lhe"))]
     beside = [SecondaryInput("pileup", "T", plans), SecondaryInput("none", "U", [])]
-    service = FakeService([structs.replace(unit, secondary=beside)])
+    service = FakeService([of_part(unit, secondary=beside)])
     given: list[PayloadCall] = []
 
     def payload(call: PayloadCall) -> None:
@@ -184,7 +189,7 @@ def test_secondary_inputs_come_with_the_unit_and_go_with_it(tmp_path: Path) -> N
 def test_secondary_inputs_stay_in_the_units_directory(tmp_path: Path) -> None:
     (unit,) = range_units(1)
     beside = [SecondaryInput("../../x", "T", [DeliveryPlan("x", {}, [])])]
-    service = FakeService([structs.replace(unit, secondary=beside)])
+    service = FakeService([of_part(unit, secondary=beside)])
     run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path))
     failure = service.outcome(0).failure
     assert failure is not None

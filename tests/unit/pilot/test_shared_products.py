@@ -17,7 +17,6 @@ from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import TransientError
-from evstream.domain.payload import Payload
 from evstream.pilot.shared_products import KEPT_MAX, SharedProducts
 from evstream.pilot.tools import Tools
 from evstream.testing.simulator import sample_files
@@ -41,31 +40,21 @@ class Edge:
         rootio.cut(self.source, self.product, tree="Events", entry_start=START, entry_stop=STOP)
         self.shared = SharedProducts(Tools(FakeRunner(), KnownFormats(), InPlace(), FsspecOpener()))
 
-    def unit(self, start: int, stop: int, key: str = "k") -> m.RangeUnit:
+    def part(self, start: int, stop: int, key: str = "k") -> m.RangePart:
         descriptor = slice_of(Fingerprint(1, "", ""), "Events", (START, STOP), None)
-        return m.RangeUnit(
-            ref=m.UnitRef(2, 0, start, stop, 1),
-            task=1,
-            range_id=f"1-2-0-{start}-{stop}-1",
-            lfn="a.root",
-            plan=m.DeliveryPlan(key, descriptor.to_wire(), [f"/v1/products/{key}"]),
-            product_entries=(START, STOP),
-            payload=Payload("run {input} {output}"),
-            outputs=[m.OutputSlot("output", ".txt", "out", "/store/out")],
-            log="log",
-            log_url="/store/log",
-        )
+        plan = m.DeliveryPlan(key, descriptor.to_wire(), [f"/v1/products/{key}"])
+        return m.RangePart(start, stop, plan, (START, STOP))
 
-    async def cut(self, unit: m.RangeUnit) -> tuple[Path, int]:
-        path = self.folder / f"{unit.range_id}.root"
+    async def cut(self, part: m.RangePart) -> tuple[Path, int]:
+        path = self.folder / f"{part.entry_start}-{part.entry_stop}.root"
 
         async def fetch() -> int:
-            self.fetched.append(unit.plan.key)
+            self.fetched.append(part.plan.key)
             await asyncio.sleep(0)
             path.write_bytes(self.product.read_bytes())
             return path.stat().st_size
 
-        return path, await self.shared.cut(unit, path, fetch)
+        return path, await self.shared.cut(part, path, fetch)
 
 
 @pytest.fixture
@@ -77,7 +66,7 @@ def test_each_unit_gets_its_own_entries_for_one_fetch(edge: Edge) -> None:
     bounds = [(start, min(start + STEP, STOP)) for start in range(START, STOP, STEP)]
 
     async def main() -> list[tuple[Path, int]]:
-        return await asyncio.gather(*(edge.cut(edge.unit(*bound)) for bound in bounds))
+        return await asyncio.gather(*(edge.cut(edge.part(*bound)) for bound in bounds))
 
     made = asyncio.run(main())
     assert edge.fetched == ["k"]
@@ -92,7 +81,7 @@ def test_each_unit_gets_its_own_entries_for_one_fetch(edge: Edge) -> None:
 
 def test_the_same_unit_gets_the_same_bytes_and_no_product_has_them(edge: Edge) -> None:
     async def main() -> list[bytes]:
-        return [(await edge.cut(edge.unit(*bound)))[0].read_bytes() for bound in bounds]
+        return [(await edge.cut(edge.part(*bound)))[0].read_bytes() for bound in bounds]
 
     bounds = [(40, 50), (40, 50), (50, 60)]
     first, again, other = asyncio.run(main())
@@ -102,12 +91,12 @@ def test_the_same_unit_gets_the_same_bytes_and_no_product_has_them(edge: Edge) -
 
 
 def test_who_waits_is_told_why_and_who_comes_later_tries_again(edge: Edge) -> None:
-    good, asked = edge.product.read_bytes(), edge.unit(40, 50)
+    good, asked = edge.product.read_bytes(), edge.part(40, 50)
 
     async def main() -> None:
         edge.product.write_bytes(good[: len(good) // 2])
         told = await asyncio.gather(
-            *(edge.cut(edge.unit(start, start + 5)) for start in range(40, 60, 5)),
+            *(edge.cut(edge.part(start, start + 5)) for start in range(40, 60, 5)),
             return_exceptions=True,
         )
         assert [type(error) for error in told] == [rootio.CorruptFileError] * 4
@@ -128,10 +117,10 @@ def test_who_leaves_while_it_fetches_leaves_it_to_the_next(edge: Edge, tmp_path:
         raise AssertionError
 
     async def main() -> None:
-        unit = edge.unit(40, 50)
+        unit = edge.part(40, 50)
         leaving = asyncio.create_task(edge.shared.cut(unit, tmp_path / "left.root", never))
         await began.wait()
-        next_one = asyncio.create_task(edge.cut(edge.unit(50, 60)))
+        next_one = asyncio.create_task(edge.cut(edge.part(50, 60)))
         leaving.cancel()
         path, _ = await next_one
         assert rootio.inspect(rootio.BytesSource(path.read_bytes())).tree("Events").entries == 10
@@ -146,11 +135,11 @@ def test_few_are_kept_and_errors_are_not(edge: Edge, tmp_path: Path) -> None:
 
     async def main() -> None:
         for number in range(KEPT_MAX + 1):
-            await edge.cut(edge.unit(40, 50, str(number)))
+            await edge.cut(edge.part(40, 50, str(number)))
         with pytest.raises(TransientError, match="away"):
-            await edge.shared.cut(edge.unit(40, 50, "gone"), tmp_path / "x.root", away)
-        await edge.cut(edge.unit(50, 60, str(KEPT_MAX)))
-        await edge.cut(edge.unit(50, 60, "0"))
+            await edge.shared.cut(edge.part(40, 50, "gone"), tmp_path / "x.root", away)
+        await edge.cut(edge.part(50, 60, str(KEPT_MAX)))
+        await edge.cut(edge.part(50, 60, "0"))
 
     asyncio.run(main())
     assert edge.fetched == [*map(str, range(KEPT_MAX + 1)), "0"]

@@ -389,20 +389,26 @@ async def _claim(client: httpx2.AsyncClient, units: int, lease: str, cuts: list[
     return found
 
 
+def _ranges(units: list[Any]) -> list[Any]:
+    """Return the one range of each unit."""
+    assert all(len(unit["parts"]) == 1 for unit in units)
+    return [unit["parts"][0] for unit in units]
+
+
 def test_short_units_share_a_product_for_a_worker_that_can_cut() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
         await client.post("/v1/tasks", json={**TASK, "granularity": {"events": 10}}, headers=DOOR)
         for lease, cuts in (("l1", []), ("l2", ["parquet"])):
-            units = await _claim(client, 2, lease, cuts)
+            units = _ranges(await _claim(client, 2, lease, cuts))
             assert [unit["product_entries"] for unit in units] == [None, None]
             assert len({unit["plan"]["key"] for unit in units}) == 2
-        shared = await _claim(client, 4, "l3", ["root"])
+        shared = _ranges(await _claim(client, 4, "l3", ["root"]))
         assert [unit["product_entries"] for unit in shared] == [[40, 80]] * 4
         (plan,) = {unit["plan"]["urls"][0] for unit in shared}
         product = await client.get(plan)
         index = rootio.inspect(rootio.BytesSource(product.content))
         assert index.tree("Events").entries == 40
-        (single,) = await _claim(client, 1, "l4", ["root"])
+        (single,) = _ranges(await _claim(client, 1, "l4", ["root"]))
         assert single["product_entries"] is None
 
     _with_api(work)

@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,7 @@ from evstream.adapters.payload.starting import how_it_ended, last_line, start
 from evstream.adapters.payload.usage import beyond_limits, cpu_s_of
 from evstream.domain.errors import EvstreamError, PayloadError
 from evstream.domain.payload import Payload
-from evstream.ports.payload import PayloadCall, PayloadResult
+from evstream.ports.payload import PayloadCall, PayloadRange, PayloadResult
 from evstream.wire.payload_channel import (
     LINE_BYTES_MAX,
     BesideUnit,
@@ -55,7 +55,13 @@ class Job:
     ended : Future
         Its result, or why there is none.
     given_at : float
-        When the process was given it, and after it has begun, when it began.
+        When the process was given its range, and after that has begun, when it began.
+    number : int
+        Which of its ranges the process is on; those before are in the open file.
+    close : bool
+        Whether the file is to be closed after that range.
+    cpu_before, wall_before : float
+        Seconds that the ranges before took.
     refused : EvstreamError or None
         Why the process was told to give it up.
     """
@@ -65,6 +71,10 @@ class Job:
     on_cpu: Callable[[float], None]
     ended: asyncio.Future[PayloadResult]
     given_at: float = 0.0
+    number: int = 0
+    close: bool = True
+    cpu_before: float = 0.0
+    wall_before: float = 0.0
     log_offset: int = 0
     begun: bool = False
     pid: int = 0
@@ -74,9 +84,29 @@ class Job:
     refused_at: float = 0.0
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def ranges(self) -> Sequence[PayloadRange]:
+        """Its ranges, in order."""
+        return self.call.ranges or (PayloadRange({}, self.call.secondary),)
+
+    @property
+    def name(self) -> str:
+        """What the range that it is at is called on the channel."""
+        return f"{self.id}.{self.number}" if self.number else self.id
+
+    def begin(self) -> None:
+        """Be at the first range; what another process did of it is lost."""
+        self.number, self.cpu_before, self.wall_before = 0, 0.0, 0.0
+
+    def go_on(self, wall_s: float) -> None:
+        """Be at the next range."""
+        self.number += 1
+        self.cpu_before = self.cpu_s
+        self.wall_before += wall_s
+
     def spent(self, cpu_s: float) -> None:
-        """Note CPU seconds; they never become fewer."""
-        self.cpu_s = max(self.cpu_s, cpu_s)
+        """Note CPU seconds of its range; they never become fewer."""
+        self.cpu_s = max(self.cpu_s, self.cpu_before + cpu_s)
         self.on_cpu(self.cpu_s)
 
     def error(self, what: str, hint: str = "see its log", wall_s: float = 0.0) -> PayloadError:
@@ -172,16 +202,23 @@ class HostedProcess:
 
     def give(self, job: Job) -> None:
         """Give it a unit; it must have a free place."""
-        job.given_at = self._heard_at = time.monotonic()
-        job.begun, job.pid, job.cpu_begun = False, 0, 0.0
+        job.begin()
         if not self._jobs:
             self._cut_log()
         job.log_offset = self._log_size()
-        self._jobs[job.id] = job
-        values, call = job.call.values, job.call
+        self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        """Give it the range that a unit is at."""
+        job.given_at = self._heard_at = time.monotonic()
+        job.begun, job.pid, job.cpu_begun = False, 0, 0.0
+        self._jobs[job.name] = job
+        each, call = job.ranges[job.number], job.call
+        job.close = job.number + 1 == len(job.ranges) or call.closing()
+        values = {**call.values, **each.values}
         self._say(
             GivenUnit(
-                id=job.id,
+                id=job.name,
                 input=values["input"],
                 outputs=_places(call),
                 entry_start=int(values["entry_start"]),
@@ -192,16 +229,18 @@ class HostedProcess:
                 directory=str(call.directory),
                 log=str(call.log),
                 wall_s_max=call.payload.wall_s_max,
+                file=job.id,
+                close=job.close,
                 secondary={
                     name: BesideUnit(files.paths, files.tree)
-                    for name, files in call.secondary.items()
+                    for name, files in each.secondary.items()
                 },
             )
         )
 
     async def drop(self, job: Job) -> None:
         """Take back a unit that nobody wants any more; returns when nobody works on it."""
-        self._say(Cancel(job.id))
+        self._refuse(job, job.error("nobody wants it any more"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_S_MAX):
                 await job.answered.wait()
@@ -311,8 +350,12 @@ class HostedProcess:
             job.begun, job.pid, job.cpu_begun = True, said.pid, said.cpu_s
             job.given_at = self._heard_at
             return
-        del self._jobs[job.id]
+        del self._jobs[said.id]
         job.spent(said.cpu_s)
+        if isinstance(said, Done) and not (job.close or said.outputs or job.refused):
+            job.go_on(said.wall_s or time.monotonic() - job.given_at)
+            self._tell(job)
+            return
         self._keep_log(job)
         if job.refused is not None:
             job.fail(job.refused)
@@ -326,6 +369,8 @@ class HostedProcess:
         """End a job whose outputs are complete, wherever they were written."""
         places = _places(job.call)
         try:
+            if not job.close:
+                raise job.error("payload named outputs before it was told to close them")
             for stream, written in said.outputs.items():
                 if stream not in places:
                     raise job.error(f"payload wrote for a stream {stream!r} that it was not given")
@@ -337,9 +382,9 @@ class HostedProcess:
             job.fail(error)
         else:
             job.answered.set()
-            wall_s = said.wall_s or time.monotonic() - job.given_at
+            wall_s = job.wall_before + (said.wall_s or time.monotonic() - job.given_at)
             if not job.ended.done():
-                job.ended.set_result(PayloadResult(job.cpu_s, wall_s))
+                job.ended.set_result(PayloadResult(job.cpu_s, wall_s, job.number + 1))
 
     async def _watch(self) -> None:
         """Look at limits now and then."""
@@ -372,9 +417,13 @@ class HostedProcess:
             if late and now > since + self._payload.wall_s_max:
                 beyond = f"payload hung: no answer after {self._payload.wall_s_max:g} s"
             if beyond:
-                job.refused = job.error(beyond, "see its log, or allow it more")
-                job.refused_at = now
-                self._say(Cancel(job.id))
+                self._refuse(job, job.error(beyond, "see its log, or allow it more"))
+
+    def _refuse(self, job: Job, error: PayloadError) -> None:
+        """Have a unit given up; whatever is answered for it, it has failed."""
+        job.refused = job.refused or error
+        job.refused_at = time.monotonic()
+        self._say(Cancel(job.name))
 
     def _settle(self, ended: Ended, nonsense: str) -> None:
         """Say of each unit what the process's end means for it."""
