@@ -75,6 +75,8 @@ def main() -> None:
         inputs = Path(folder)
         known = write_inputs(inputs)
         targets = wanted.targets or known
+        if unknown := set(targets) - set(known):
+            parser.error(f"no targets: {', '.join(unknown)}; there are {', '.join(known)}")
         each = max(1, wanted.seconds * together // len(targets))
         print(f"{len(targets)} targets, {each} s each, seed {wanted.seed}", flush=True)
         waiting = [pool.submit(fuzz, name, inputs, each, wanted.seed) for name in targets]
