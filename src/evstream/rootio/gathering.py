@@ -263,7 +263,8 @@ class Gathering:
                 continue
             if stretch[0] < len(copied):
                 old = table.seek[plan.basket[copied[stretch]]]
-                segments += runs(old, nbytes[stretch], directory, 0)
+                none = np.zeros_like(old)
+                segments += runs(old, nbytes[stretch], directory, none, none)
                 continue
             segments += self._positioned(made[stretch - len(copied)], seek[stretch], directory)
         by_branch = np.lexsort((start, branch))

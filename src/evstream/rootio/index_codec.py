@@ -26,7 +26,7 @@ from evstream.rootio.rntuple.ntuple_codec import decode_ntuple, encode_ntuple
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.tree_index import (
     BasketTable,
-    BranchInfo,
+    BranchKind,
     BranchTable,
     FieldPlaces,
     LeafLayout,
@@ -35,7 +35,7 @@ from evstream.rootio.tree_index import (
 from evstream.rootio.tree_template import Skeleton
 
 MAGIC = b"EVSINDEX"
-VERSION = 4
+VERSION = 5
 _HEAD = Struct(">8sHQI")
 _DIGEST = Struct(">Q")
 _BYTES_MAX = 1 << 31
@@ -188,13 +188,12 @@ def _tree(tree: TreeIndex, out: _Writer) -> Json:
         "path": tree.path,
         "key": astuple(tree.key),
         "entries": tree.entries,
-        "clusters": out.array(tree.clusters),
         "stated": None if tree.stated_clusters is None else out.array(tree.stated_clusters),
-        "branches": [astuple(b) for b in tree.branches],
+        "kinds": tree.kinds,
         "notes": tree.notes,
         "fields": tree.fields,
         "numbers": tree.numbers,
-        "maxima": tree.maxima,
+        "maxima": tree.maxima.tolist(),
         "embedded": [[n, out.blob(data)] for n, data in tree.embedded.items()],
         "baskets": [
             out.array(getattr(tree.baskets, name))
@@ -234,9 +233,8 @@ def _tree_from(text: Json, blobs: _Reader) -> TreeIndex:
         path=text["path"],
         key=Key(*text["key"]),
         entries=text["entries"],
-        clusters=blobs.array(text["clusters"]),
         stated_clusters=None if text["stated"] is None else blobs.array(text["stated"]),
-        branches=tuple(BranchInfo(*b) for b in text["branches"]),
+        kinds=tuple(BranchKind(*kind) for kind in text["kinds"]),
         notes=tuple(text["notes"]),
         table=BranchTable(
             nodes=table["nodes"],
@@ -256,10 +254,11 @@ def _tree_from(text: Json, blobs: _Reader) -> TreeIndex:
         ),
         baskets=BasketTable(first, branch, start, stop, seek, nbytes),
         embedded={n: blobs.blob(data) for n, data in text["embedded"]},
-        skeleton=_skeleton_from(text["skeleton"], blobs),
+        walked=_skeleton_from(text["skeleton"], blobs),
+        overlay=None,
         fields={name: (at, type_) for name, (at, type_) in text["fields"].items()},
         numbers=text["numbers"],
-        maxima=text["maxima"],
+        maxima=np.array(text["maxima"], np.int64),
     )
 
 

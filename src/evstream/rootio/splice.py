@@ -7,8 +7,9 @@ tree's record, are decoded, cut and encoded again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -34,7 +35,7 @@ from evstream.rootio.errors import (
 from evstream.rootio.product import Segment, in_memory
 from evstream.rootio.source import Steps, fetch
 from evstream.rootio.threads import map_in_threads
-from evstream.rootio.tree_index import TreeIndex
+from evstream.rootio.tree_index import BranchTable, TreeIndex
 from evstream.rootio.tree_record import TreeNumbers
 
 # Straddling baskets are read and encoded in batches of about this many bytes.
@@ -90,21 +91,26 @@ class Baskets(Protocol):
 
 @dataclass(slots=True)
 class _Plan:
-    """Baskets of one piece, branch after branch.
+    """Baskets of all pieces: piece after piece, of each branch after branch.
 
     Attributes
     ----------
-    basket : number in the index's table
+    piece : number of the piece
+    basket : number in its index's table
     branch : position in ``kept``
     start, stop : entries within the piece's tree, clipped to the piece
+    seek, nbytes : in the source
     again : whether it is encoded again
-    before : whether it straddles the beginning
+    before : whether it straddles the piece's beginning
     """
 
+    piece: Int64
     basket: Int64
     branch: Int64
     start: Int64
     stop: Int64
+    seek: Int64
+    nbytes: Int64
     again: npt.NDArray[np.bool_]
     before: npt.NDArray[np.bool_]
     encoded: dict[int, bytes]
@@ -130,6 +136,9 @@ class _Part(NamedTuple):
 class Splice:
     """The baskets of a product's tree.
 
+    Thousands of small trees may be put together: what is done with their baskets is done
+    with those of all at once, and branches of trees of one kind are looked at once.
+
     Parameters
     ----------
     pieces : sequence of Piece
@@ -143,12 +152,18 @@ class Splice:
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self.pieces = list(pieces)
-        self._plans = [_plan(p) for p in pieces]
+        self._kinds = _kinds(self.pieces)
+        self._plan = _plan(self.pieces, self._kinds)
+        self._again: dict[int, list[Int64]] = {}
+        rows = np.flatnonzero(self._plan.again)
+        for mine in _split(rows, self._plan.piece[rows]):
+            source = self.pieces[int(self._plan.piece[mine[0]])].source
+            self._again.setdefault(source, []).append(mine)
 
     @property
     def sources(self) -> list[int]:
-        """The sources that something of it lies in."""
-        return sorted({piece.source for piece in self.pieces})
+        """The sources of which something has to be encoded anew."""
+        return sorted(self._again)
 
     @property
     def index(self) -> TreeIndex:
@@ -170,25 +185,22 @@ class Splice:
     @property
     def boundary_bytes(self) -> int:
         """How many bytes of the sources are read to encode straddling baskets."""
-        return sum(
-            int(p.index.baskets.nbytes[plan.basket[plan.again]].sum())
-            for p, plan in zip(self.pieces, self._plans, strict=True)
-        )
+        return int(self._plan.nbytes[self._plan.again].sum())
 
     @corrupt_steps_if_broken
     def prepare_steps(self, source: int, source_size: int) -> Steps[None]:
         """Encode the straddling baskets of all pieces of one source."""
-        for piece, plan in zip(self.pieces, self._plans, strict=True):
-            if piece.source == source:
-                yield from self._encode_piece(piece, plan, source_size)
+        for rows in self._again.get(source, ()):
+            index = self.pieces[int(self._plan.piece[rows[0]])].index
+            yield from self._encode(index, rows, source_size)
 
-    def _encode_piece(self, piece: Piece, plan: _Plan, source_size: int) -> Steps[None]:
-        index, table = piece.index, piece.index.baskets
-        again = np.flatnonzero(plan.again)
-        on_file = table.seek[plan.basket[again]] > 0
+    def _encode(self, index: TreeIndex, again: Int64, source_size: int) -> Steps[None]:
+        """Encode baskets of one piece."""
+        plan = self._plan
+        on_file = plan.seek[again] > 0
         for part in _parts(index, plan, again[~on_file]):
             basket = decode_embedded(index.embedded[part.number])
-            yield from self._encode_alone(index, plan, part, basket, source_size)
+            yield from self._encode_alone(index, part, basket, source_size)
 
         def encode(job: tuple[_Part, memoryview]) -> tuple[bytes, int] | None:
             part, record = job
@@ -196,22 +208,22 @@ class Splice:
             # Offsets that follow from a counter take baskets of the counter's branch.
             return None if basket.generated else _encoded(index, part, basket)
 
-        for batch in batches(again[on_file], table.nbytes[plan.basket[again[on_file]]]):
-            numbers = plan.basket[batch]
-            seeks, sizes = table.seek[numbers].tolist(), table.nbytes[numbers].tolist()
+        for batch in batches(again[on_file], plan.nbytes[again[on_file]]):
+            seeks, sizes = plan.seek[batch].tolist(), plan.nbytes[batch].tolist()
             records = yield from fetch(list(zip(seeks, sizes, strict=True)), source_size)
             jobs = list(zip(_parts(index, plan, batch), records, strict=True))
             for job, done in zip(jobs, map_in_threads(encode, jobs, sum(sizes)), strict=True):
                 part, record = job
                 if done is None:
                     basket = decode_basket(record, len(record))
-                    yield from self._encode_alone(index, plan, part, basket, source_size)
+                    yield from self._encode_alone(index, part, basket, source_size)
                 else:
                     plan.encoded[part.row], plan.unpacked_bytes[part.row] = done
 
     def _encode_alone(
-        self, index: TreeIndex, plan: _Plan, part: _Part, basket: Basket, source_size: int
+        self, index: TreeIndex, part: _Part, basket: Basket, source_size: int
     ) -> Steps[None]:
+        plan = self._plan
         if basket.generated:
             basket = yield from with_offsets(index, part.branch, part.number, basket, source_size)
         plan.encoded[part.row], plan.unpacked_bytes[part.row] = _encoded(index, part, basket)
@@ -220,6 +232,9 @@ class Splice:
 
     def place(self, at: int, directory: int) -> tuple[list[Segment], TreeNumbers]:
         """Lay all baskets out from a position on.
+
+        Of each piece come first the baskets that straddle its beginning, then those that
+        are copied, in the source's order, then the others.
 
         Parameters
         ----------
@@ -233,35 +248,42 @@ class Splice:
         segments, numbers
             What to write there, and what the tree's record says about it.
         """
-        segments: list[Segment] = []
-        seeks: list[Int64] = []
-        sizes: list[Int64] = []
-        for piece, plan in zip(self.pieces, self._plans, strict=True):
-            seek, nbytes, parts, at = _place_piece(piece, plan, at, directory)
-            segments += parts
-            seeks.append(seek)
-            sizes.append(nbytes)
-        return segments, self._numbers(seeks, sizes)
-
-    def _numbers(self, seeks: Sequence[Int64], sizes: Sequence[Int64]) -> TreeNumbers:
-        kept = len(self.pieces[0].kept)
-        bases = np.cumsum([0, *(p.stop - p.start for p in self.pieces)])
-        branch = _joined([plan.branch for plan in self._plans])
-        order = np.argsort(branch, kind="stable")
-        branch = branch[order]
-        starts, stops = (
-            _joined(
-                [
-                    values + (int(base) - piece.start)
-                    for piece, values, base in zip(self.pieces, columns, bases, strict=False)
-                ]
-            )[order]
-            for columns in (
-                [plan.start for plan in self._plans],
-                [plan.stop for plan in self._plans],
-            )
+        plan = self._plan
+        nbytes = plan.nbytes.copy()
+        for row, record in plan.encoded.items():
+            nbytes[row] = len(record)
+        turn = np.where(plan.before, 0, np.where(plan.again, 2, 1))
+        order = np.lexsort((np.where(plan.again, 0, plan.seek), turn, plan.piece))
+        behind = at + np.cumsum(nbytes[order])
+        seek = np.empty_like(behind)
+        seek[order] = behind - nbytes[order]
+        sources, shifts = (
+            np.array(values, np.int64)[plan.piece]
+            for values in ([p.source for p in self.pieces], [p.pid_shift for p in self.pieces])
         )
-        nbytes, seek = _joined(sizes)[order], _joined(seeks)[order]
+        segments: list[Segment] = []
+        for rows in _split(order, np.where(plan.again, plan.piece, -1)[order]):
+            if plan.again[rows[0]]:
+                records = [plan.encoded[row] for row in rows.tolist()]
+                first = int(rows[0])
+                segments.append(
+                    positioned(records, int(seek[first]), directory, int(shifts[first]))
+                )
+            else:
+                segments += runs(
+                    plan.seek[rows], nbytes[rows], directory, sources[rows], shifts[rows]
+                )
+        return segments, self._numbers(seek, nbytes)
+
+    def _numbers(self, seek: Int64, nbytes: Int64) -> TreeNumbers:
+        plan = self._plan
+        kept = len(self.kept)
+        begins = np.array([p.start for p in self.pieces], np.int64)
+        entries = np.array([p.stop for p in self.pieces], np.int64) - begins
+        moved = (np.cumsum(entries) - entries - begins)[plan.piece]
+        order = np.argsort(plan.branch, kind="stable")
+        branch = plan.branch[order]
+        starts, stops = (plan.start + moved)[order], (plan.stop + moved)[order]
         counts = np.bincount(branch, minlength=kept)
         first = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         self._refuse_holes(branch, starts, stops)
@@ -269,10 +291,10 @@ class Splice:
         branch_first, branch_entries = self._bare_entries()
         branch_first[covered] = starts[first[:-1][covered]]
         branch_entries[covered] = stops[first[1:][covered] - 1] - branch_first[covered]
-        zipped = np.bincount(branch, nbytes, kept).astype(np.int64)
+        zipped = np.bincount(plan.branch, nbytes, kept).astype(np.int64)
         return TreeNumbers(
-            self.entries, counts, starts, nbytes, seek, branch_entries, branch_first,
-            self._unpacked(kept), zipped, self._clusters(), self._maxima(),
+            self.entries, counts, starts, nbytes[order], seek[order], branch_entries, branch_first,
+            self._unpacked(), zipped, self._clusters(), self._maxima(),
         )  # fmt: skip
 
     def _refuse_holes(self, branch: Int64, starts: Int64, stops: Int64) -> None:
@@ -290,26 +312,33 @@ class Splice:
 
     def _bare_entries(self) -> tuple[Int64, Int64]:
         """Count entries of branches that have no baskets of their own, from their records."""
-        total = np.zeros(len(self.pieces[0].kept), np.int64)
-        for piece in self.pieces:
-            rows = np.array(piece.kept, np.int64)
-            first = piece.index.table.first_entries[rows]
-            behind = first + piece.index.table.entries[rows]
-            overlap = np.minimum(behind, piece.stop) - np.maximum(first, piece.start)
-            total += np.maximum(overlap, 0)
+        total = np.zeros(len(self.kept), np.int64)
+        for numbers in self._kinds:
+            first = self._stacked(numbers, lambda table: table.first_entries)
+            behind = first + self._stacked(numbers, lambda table: table.entries)
+            begins = np.array([self.pieces[n].start for n in numbers], np.int64)[:, None]
+            ends = np.array([self.pieces[n].stop for n in numbers], np.int64)[:, None]
+            overlap = np.minimum(behind, ends) - np.maximum(first, begins)
+            total += np.maximum(overlap, 0).sum(axis=0)
         return np.zeros_like(total), total
 
-    def _unpacked(self, kept: int) -> Int64:
+    def _stacked(self, numbers: Sequence[int], column: Callable[[BranchTable], Int64]) -> Int64:
+        """Put a column of pieces of one kind above each other: a row each, of kept branches."""
+        kept = np.array(self.pieces[numbers[0]].kept, np.int64)
+        return np.stack([column(self.pieces[n].index.table) for n in numbers])[:, kept]
+
+    def _unpacked(self) -> Int64:
         """Add up uncompressed bytes; a copied basket counts as the average of its branch."""
-        total = np.zeros(kept, np.int64)
-        for piece, plan in zip(self.pieces, self._plans, strict=True):
-            rows = np.array(piece.kept, np.int64)
-            table = piece.index.table
-            copied = np.where(plan.again, 0, piece.index.baskets.nbytes[plan.basket])
-            stored = np.bincount(plan.branch, copied, kept)
-            ratio = table.tot_bytes[rows] / np.maximum(table.zip_bytes[rows], 1)
-            total += np.rint(stored * ratio).astype(np.int64)
-            total += np.bincount(plan.branch, plan.unpacked_bytes, kept).astype(np.int64)
+        plan, kept = self._plan, len(self.kept)
+        copied = np.where(plan.again, 0, plan.nbytes)
+        shape = len(self.pieces), kept
+        stored = np.bincount(plan.piece * kept + plan.branch, copied, shape[0] * kept)
+        stored = stored.reshape(shape)
+        total = np.bincount(plan.branch, plan.unpacked_bytes, kept).astype(np.int64)
+        for numbers in self._kinds:
+            zipped = np.maximum(self._stacked(numbers, lambda table: table.zip_bytes), 1)
+            ratio = self._stacked(numbers, lambda table: table.tot_bytes) / zipped
+            total += np.rint(stored[numbers] * ratio).astype(np.int64).sum(axis=0)
         return total
 
     def _clusters(self) -> Int64 | None:
@@ -318,9 +347,13 @@ class Splice:
         edges = [np.zeros(1, np.int64)]
         base = 0
         for piece in self.pieces:
-            stated = piece.index.stated_clusters
-            clusters = np.array([0, piece.index.entries]) if stated is None else stated
-            edges.append(cut_clusters(clusters, piece.start, piece.stop)[1:] + base)
+            if piece.stop == piece.start:
+                continue
+            entries, stated = piece.index.entries, piece.index.stated_clusters
+            clusters = np.array([0, entries]) if stated is None else stated
+            if (piece.start, piece.stop) != (0, entries):
+                clusters = cut_clusters(clusters, piece.start, piece.stop)
+            edges.append(clusters[1:] + base)
             base += piece.stop - piece.start
         return np.concatenate(edges)
 
@@ -329,10 +362,13 @@ class Splice:
         if len(self.pieces) == 1:
             return {}
         best: dict[tuple[int, int], int] = {}
-        for piece in self.pieces:
-            values = piece.index.maxima
+        for numbers in self._kinds:
+            piece = self.pieces[numbers[0]]
+            largest = np.stack([self.pieces[n].index.maxima for n in numbers]).max(axis=0).tolist()
+            rows = piece.index.table.maxima
+            first = list(accumulate(map(len, rows), initial=0))
             for k, branch in enumerate(piece.kept):
-                for leaf, value in enumerate(values[branch]):
+                for leaf, value in enumerate(largest[first[branch] : first[branch + 1]]):
                     best[k, leaf] = max(value, best.get((k, leaf), value))
         return best
 
@@ -353,27 +389,53 @@ def refuse_baskets_elsewhere(index: TreeIndex, kept: Sequence[int]) -> None:
         )
 
 
+def _split(rows: Int64, keys: Int64) -> list[Int64]:
+    """Split rows where their key becomes another."""
+    return np.split(rows, np.flatnonzero(np.diff(keys)) + 1) if len(rows) else []
+
+
+def _kinds(pieces: Sequence[Piece]) -> list[list[int]]:
+    """Group the numbers of pieces with the same branches of trees of one kind."""
+    groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for number, piece in enumerate(pieces):
+        groups.setdefault((piece.index.table.kind, piece.kept), []).append(number)
+    return list(groups.values())
+
+
 @corrupt_if_broken
-def _plan(piece: Piece) -> _Plan:
-    table = piece.index.baskets
-    refuse_baskets_elsewhere(piece.index, piece.kept)
-    position = np.full(len(piece.index.table), -1, np.int64)
-    position[np.array(piece.kept, np.int64)] = np.arange(len(piece.kept))
-    wanted = (
-        (position[table.branch] >= 0)
-        & (table.stop > piece.start)
-        & (table.start < piece.stop)
-        & (table.stop > table.start)
+def _plan(pieces: Sequence[Piece], kinds: Sequence[Sequence[int]]) -> _Plan:
+    tables = [p.index.baskets for p in pieces]
+    counts = np.array([len(table.seek) for table in tables], np.int64)
+    piece = np.repeat(np.arange(len(pieces)), counts)
+    basket = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts)
+    branch, start, stop, seek, nbytes = (
+        _joined([getattr(table, name) for table in tables])
+        for name in ("branch", "start", "stop", "seek", "nbytes")
     )
-    basket = np.flatnonzero(wanted)
-    start, stop = table.start[basket], table.stop[basket]
-    before = start < piece.start
-    again = before | (stop > piece.stop) | (table.seek[basket] == 0)
-    again |= piece.index.table.makes_offsets[table.branch[basket]]
+    # For each kind and branch: its position among those kept, and whether it makes offsets.
+    shape = len(kinds), max(len(p.index.table) for p in pieces)
+    kind_of = np.zeros(len(pieces), np.int64)
+    position, made = np.full(shape, -1, np.int64), np.zeros(shape, np.bool_)
+    for number, members in enumerate(kinds):
+        index, kept = pieces[members[0]].index, pieces[members[0]].kept
+        refuse_baskets_elsewhere(index, kept)
+        kind_of[members] = number
+        position[number, np.array(kept, np.int64)] = np.arange(len(kept))
+        made[number, : len(index.table)] = index.table.makes_offsets
+    kind = kind_of[piece]
+    begin, end = (
+        np.array(values, np.int64)[piece]
+        for values in ([p.start for p in pieces], [p.stop for p in pieces])
+    )
+    position, made = position[kind, branch], made[kind, branch]
+    wanted = (position >= 0) & (stop > begin) & (start < end) & (stop > start)
+    before = start < begin
+    again = before | (stop > end) | (seek == 0) | made
     # Branches that keep the index's order are in the order of `kept` too: it ascends.
     return _Plan(
-        basket, position[table.branch[basket]], np.maximum(start, piece.start),
-        np.minimum(stop, piece.stop), again, before, {}, np.zeros(len(basket), np.int64),
+        piece[wanted], basket[wanted], position[wanted], np.maximum(start, begin)[wanted],
+        np.minimum(stop, end)[wanted], seek[wanted], nbytes[wanted], again[wanted],
+        before[wanted], {}, np.zeros(int(wanted.sum()), np.int64),
     )  # fmt: skip
 
 
@@ -482,37 +544,6 @@ def _counter_values(
     return _joined(parts)
 
 
-def _place_piece(
-    piece: Piece, plan: _Plan, at: int, directory: int
-) -> tuple[Int64, Int64, list[Segment], int]:
-    """Lay out one piece: baskets before, copied ones in the source's order, those behind."""
-    table = piece.index.baskets
-    nbytes = table.nbytes[plan.basket].copy()
-    for row, record in plan.encoded.items():
-        nbytes[row] = len(record)
-    seek = np.zeros(len(nbytes), np.int64)
-    copied = np.flatnonzero(~plan.again)
-    copied = copied[np.argsort(table.seek[plan.basket[copied]], kind="stable")]
-    segments: list[Segment] = []
-    for rows, again in (
-        (np.flatnonzero(plan.before), True),
-        (copied, False),
-        (np.flatnonzero(plan.again & ~plan.before), True),
-    ):
-        behind = at + np.cumsum(nbytes[rows])
-        seek[rows] = behind - nbytes[rows]
-        if again:
-            records = [plan.encoded[row] for row in rows.tolist()]
-            segments.append(positioned(records, at, directory, piece.pid_shift))
-        else:
-            segments += runs(
-                table.seek[plan.basket[rows]], nbytes[rows], directory, piece.source,
-                piece.pid_shift,
-            )  # fmt: skip
-        at = int(behind[-1]) if len(rows) else at
-    return seek, nbytes, segments, at
-
-
 def positioned(records: Sequence[bytes], at: int, directory: int, pid_shift: int = 0) -> Segment:
     """Put baskets made anew behind each other, and each one's position into it."""
     blob = bytearray(b"".join(records))
@@ -524,20 +555,27 @@ def positioned(records: Sequence[bytes], at: int, directory: int, pid_shift: int
 
 
 def runs(
-    seeks: Int64, sizes: Int64, directory: int, source: int, pid_shift: int = 0
+    seeks: Int64, sizes: Int64, directory: int, sources: Int64, pid_shifts: Int64
 ) -> list[Segment]:
-    """Join baskets that follow each other in the source into runs."""
+    """Join baskets that follow each other in a source into runs.
+
+    Parameters
+    ----------
+    seeks, sizes, sources, pid_shifts : int64
+        One a basket, in the product's order.
+    """
     if not len(seeks):
         return []
     ends = seeks + sizes
-    breaks = np.flatnonzero(seeks[1:] != ends[:-1]) + 1
-    segments = []
-    for heads, lengths in zip(np.split(seeks, breaks), np.split(sizes, breaks), strict=True):
-        offset = int(heads[0])
-        size = int(heads[-1] + lengths[-1]) - offset
-        segments.append(
-            Segment(
-                source, offset, size, b"", heads - offset, lengths, directory, pid_shift,
-            )
-        )  # fmt: skip
-    return segments
+    apart = (seeks[1:] != ends[:-1]) | (sources[1:] != sources[:-1])
+    begins = np.concatenate([np.zeros(1, np.int64), np.flatnonzero(apart) + 1])
+    stops = np.append(begins[1:], len(seeks))
+    offsets = seeks[begins]
+    heads = seeks - np.repeat(offsets, stops - begins)
+    columns = (
+        sources[begins], offsets, ends[stops - 1] - offsets, begins, stops, pid_shifts[begins],
+    )  # fmt: skip
+    return [
+        Segment(source, at, size, b"", heads[begin:stop], sizes[begin:stop], directory, shift)
+        for source, at, size, begin, stop, shift in zip(*(c.tolist() for c in columns), strict=True)
+    ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,15 @@ class BranchInfo:
     def is_top_level(self) -> bool:
         """Whether it is a direct branch of the tree."""
         return self.parent < 0
+
+
+class BranchKind(NamedTuple):
+    """What a branch is called and holds, whatever its baskets: see `BranchInfo`."""
+
+    name: str
+    parent: int
+    type: str
+    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,14 @@ class BranchTable:
         made: npt.NDArray[np.bool_] = (self.io_bits != 0) & (self.offset_lengths != 0)
         return made
 
+    @property
+    def kind(self) -> int:
+        """A number that tables share whose trees were recognised by one shape, while they live.
+
+        Their branches differ in numbers alone; also in which make offsets they agree.
+        """
+        return id(self.nodes)
+
     def __len__(self) -> int:
         return len(self.nodes)
 
@@ -153,35 +171,49 @@ class BasketTable:
     seek: Int64
     nbytes: Int64
 
-    @classmethod
-    def of_slots(
-        cls, nbytes: Int64, start: Int64, seek: Int64, slots: Int64, counts: Int64, ends: Int64
-    ) -> BasketTable:
-        """Join the tables of all branches, which have more slots than baskets.
+    @property
+    def in_order(self) -> npt.NDArray[np.bool_]:
+        """Which baskets end behind where they begin, and have a place and length that can be."""
+        return (self.stop >= self.start) & (self.nbytes >= 0) & (self.seek >= 0)
+
+
+class BasketSlots:
+    """How many baskets each branch has, and how many slots its tables have for them.
+
+    The tables of trees with the same numbers share what follows from these.
+
+    Parameters
+    ----------
+    slots, counts : int64, shape (n_branches,)
+        Length of each branch's tables, and how many baskets it has.
+    """
+
+    def __init__(self, slots: Int64, counts: Int64) -> None:
+        self.counts = counts
+        self._first = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+        self._branch = np.repeat(np.arange(len(counts)), counts)
+        self._where: Int64 | None = None
+        if (slots != counts).any():
+            skipped = np.cumsum(slots) - slots - self._first[:-1]
+            self._where = np.arange(len(self._branch)) + np.repeat(skipped, counts)
+        self._filled = np.flatnonzero(counts > 0)
+        self._last = self._first[1:][self._filled] - 1
+
+    def table(self, nbytes: Int64, start: Int64, seek: Int64, ends: Int64) -> BasketTable:
+        """Join the tables of all branches.
 
         Parameters
         ----------
         nbytes, start, seek : int64, shape (slots.sum(),)
-        slots, counts : int64, shape (n_branches,)
-            Length of each branch's tables, and how many baskets it has.
         ends : int64, shape (n_branches,)
             The entry behind each branch's last one.
         """
-        first = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
-        branch = np.repeat(np.arange(len(counts)), counts)
-        if (slots != counts).any():
-            skipped = np.cumsum(slots) - slots - first[:-1]
-            where = np.arange(len(branch)) + np.repeat(skipped, counts)
-            nbytes, start, seek = nbytes[where], start[where], seek[where]
-        stop = np.append(start[1:], 0)
-        filled = counts > 0
-        stop[first[1:][filled] - 1] = ends[filled]
-        return cls(first, branch, start, stop, seek, nbytes)
-
-    @property
-    def disordered(self) -> Int64:
-        """Baskets that end before they begin, or have no place or length that could be."""
-        return np.flatnonzero((self.stop < self.start) | (self.nbytes < 0) | (self.seek < 0))
+        if self._where is not None:
+            nbytes, start, seek = nbytes[self._where], start[self._where], seek[self._where]
+        stop = np.empty_like(start)
+        stop[:-1] = start[1:]
+        stop[self._last] = ends[self._filled]
+        return BasketTable(self._first, self._branch, start, stop, seek, nbytes)
 
 
 def joined_values(parts: Sequence[npt.NDArray[np.generic]]) -> Int64:
@@ -189,10 +221,18 @@ def joined_values(parts: Sequence[npt.NDArray[np.generic]]) -> Int64:
     return np.concatenate([np.zeros(0, np.int64), *parts], dtype=np.int64, casting="unsafe")
 
 
-def visible_boundaries(baskets: BasketTable, branches: int, entries: int) -> Int64:
-    """Find where the first so many branches, hidden ones left out, all begin a basket."""
-    own = baskets.start[: int(baskets.first[branches])]
-    return common_boundaries(baskets.first[: branches + 1], own, entries)
+class Overlay(NamedTuple):
+    """Bytes that a tree's record has in place of those of the tree that was walked.
+
+    Attributes
+    ----------
+    at : int64
+        Positions in the skeleton's data.
+    values : uint8, of the same length
+    """
+
+    at: Int64
+    values: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -206,35 +246,67 @@ class TreeIndex:
     key : Key
         Of its newest cycle.
     entries : int
-    clusters : int64, shape (n_clusters + 1,)
-        Entries at which every branch begins a basket, and the entry count: cuts there
-        encode nothing anew.
     stated_clusters : int64, shape (n + 1,), or None
         Clusters as the tree itself states them, which products state too.
-    branches : tuple of BranchInfo
-        In the tree's order, each branch before those below it.
+    kinds : tuple of BranchKind
+        Of its branches, in the tree's order, each before those below it.
     notes : tuple of str
         What a cut of this tree leaves behind, in words.
+    walked : Skeleton
+        Of the tree itself, or of the one that it was recognised by.
+    overlay : Overlay or None
+        What is different here.
+    maxima : int64
+        The values at the places that ``table.maxima`` lists, branch after branch.
     """
 
     path: str
     key: Key
     entries: int
-    clusters: Int64
     stated_clusters: Int64 | None
-    branches: tuple[BranchInfo, ...]
+    kinds: tuple[BranchKind, ...]
     notes: tuple[str, ...]
     table: BranchTable
     baskets: BasketTable
     embedded: dict[int, bytes]
-    skeleton: Skeleton
+    walked: Skeleton
+    overlay: Overlay | None
     fields: dict[str, tuple[int, int]]
     numbers: dict[str, int]
-    maxima: list[list[int]]
+    maxima: Int64
     _templates: dict[tuple[int, ...], TreeTemplate] = field(
         default_factory=dict, repr=False, compare=False
     )
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    # A join of thousands of trees asks most of them for none of these.
+
+    @cached_property
+    def branches(self) -> tuple[BranchInfo, ...]:
+        """Its branches, in the tree's order, each before those below it."""
+        baskets = self.baskets
+        sizes = np.bincount(baskets.branch, baskets.nbytes, len(self.table)).astype(np.int64)
+        numbers = zip(sizes.tolist(), np.diff(baskets.first).tolist(), strict=True)
+        return tuple(BranchInfo(*kind, *n) for kind, n in zip(self.kinds, numbers, strict=False))
+
+    @cached_property
+    def clusters(self) -> Int64:
+        """Entries at which every branch begins a basket, and the entry count.
+
+        int64, shape (n_clusters + 1,). Cuts there encode nothing anew. Hidden branches do
+        not count.
+        """
+        first = self.baskets.first[: len(self.kinds) + 1]
+        return common_boundaries(first, self.baskets.start[: int(first[-1])], self.entries)
+
+    @cached_property
+    def skeleton(self) -> Skeleton:
+        """The shape of its record, with its own numbers."""
+        if self.overlay is None:
+            return self.walked
+        data = np.frombuffer(self.walked.data, np.uint8).copy()
+        data[self.overlay.at] = self.overlay.values
+        return replace(self.walked, data=data.tobytes())
 
     def template(self, kept: tuple[int, ...]) -> TreeTemplate:
         """Return the template for a choice of branches, made when first asked for."""

@@ -16,13 +16,13 @@ from evstream.rootio.source import Data
 from evstream.rootio.tree_index import (
     BASKET_ARRAYS,
     CLUSTER_ARRAYS,
+    BasketSlots,
     BasketTable,
-    BranchInfo,
+    BranchKind,
     BranchTable,
     LeafLayout,
     TreeIndex,
     joined_values,
-    visible_boundaries,
 )
 from evstream.rootio.tree_template import Skeleton
 
@@ -253,25 +253,19 @@ def read_tree(path: str, key: Key, data: Data, plans: Plans) -> tuple[TreeIndex,
         raise CorruptFileError(f"tree {path!r} claims {entries} entries")
     baskets, embedded = _baskets(reader)
     table = _table(reader)
-    counts = np.diff(baskets.first)
-    sizes = np.bincount(baskets.branch, baskets.nbytes, len(reader.nodes)).astype(np.int64)
-    infos = [
-        BranchInfo(
-            reader.names[i], reader.parents[i], reader.type(i), reader.title(i),
-            int(sizes[i]), int(counts[i]),
-        )
+    kinds = tuple(
+        BranchKind(reader.names[i], reader.parents[i], reader.type(i), reader.title(i))
         for i in range(len(reader.nodes))
         if not reader.hidden[i]
-    ]  # fmt: skip
+    )
     arrays = graph.nodes[0].arrays
     cluster_arrays = [arrays.get(name, NULL) for name in CLUSTER_ARRAYS]
     numbers = {name: graph.number(0, name) for name in graph.nodes[0].fields}
-    maxima = [[graph.value(*spot) for spot in spots] for spots in table.maxima]
-    clusters = visible_boundaries(baskets, len(infos), entries)
+    maxima = np.array([graph.value(*spot) for row in table.maxima for spot in row], np.int64)
     stated = _stated_clusters(reader, cluster_arrays, numbers.get("fAutoFlush", 0), entries)
     index = TreeIndex(
-        path, key, entries, clusters, stated, tuple(infos), tuple(notes), table, baskets, embedded,
-        Skeleton.of(graph), dict(graph.nodes[0].fields), numbers, maxima,
+        path, key, entries, stated, kinds, tuple(notes), table, baskets, embedded,
+        Skeleton.of(graph), None, dict(graph.nodes[0].fields), numbers, maxima,
     )  # fmt: skip
     return index, graph
 
@@ -350,9 +344,10 @@ def _baskets(reader: _Reader) -> tuple[BasketTable, dict[int, bytes]]:
     ends = reader.members.column("fFirstEntry") + reader.members.column("fEntries")
     all_counts = np.array(counts, np.int64)
     nbytes, start, seek = (_first_items(graph.data, column, counts) for column in columns)
-    baskets = BasketTable.of_slots(nbytes, start, seek, all_counts, all_counts, ends)
-    if len(baskets.disordered):
-        name = reader.names[int(baskets.branch[baskets.disordered[0]])]
+    baskets = BasketSlots(all_counts, all_counts).table(nbytes, start, seek, ends)
+    wrong = np.flatnonzero(~baskets.in_order)
+    if len(wrong):
+        name = reader.names[int(baskets.branch[wrong[0]])]
         raise CorruptFileError(f"the baskets of branch {name!r} are not in order")
     embedded: dict[int, bytes] = {}
     # Only a basket with bytes has a place; one that was never flushed is in the record.

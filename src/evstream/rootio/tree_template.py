@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -85,10 +85,7 @@ class Spots:
         """Read the value at each spot, as an integer."""
         dtype = np.dtype(BASIC_DTYPES[self.type])
         raw = np.ascontiguousarray(base[self.at[:, None] + np.arange(dtype.itemsize)])
-        values = raw.view(dtype).reshape(-1)
-        if dtype.kind == "f" and not (np.abs(values) < _INT64_END).all():
-            raise CorruptFileError("a count is no number")
-        return values.astype(np.int64)
+        return as_integers(raw.view(dtype).reshape(-1))
 
     def put(self, into: npt.NDArray[np.uint8], values: npt.ArrayLike) -> None:
         """Write one value at each spot."""
@@ -294,3 +291,10 @@ class Template:
 def _put_u4(base: npt.NDArray[np.uint8], at: Int64, values: Int64) -> None:
     raw = np.ascontiguousarray(values.astype(">u4")).view(np.uint8).reshape(-1, 4)
     base[at[:, None] + np.arange(4)] = raw
+
+
+def as_integers(values: npt.NDArray[Any]) -> Int64:
+    """Return counts of any type as integers; refuse what is no number."""
+    if values.dtype.kind == "f" and not (np.abs(values) < _INT64_END).all():
+        raise CorruptFileError("a count is no number")
+    return values.astype(np.int64)

@@ -1,0 +1,182 @@
+"""Stencils: records that are equal but for the bytes of numbers at known places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from evstream.rootio.clusters import Int64
+from evstream.rootio.source import Data
+from evstream.rootio.tree_template import as_integers
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a tree's record holds.
+
+    Attributes
+    ----------
+    columns : int64 of shape (n_branches,), by name
+    maxima, of_tree : values of leaves' maxima, and of the tree's own numbers
+    nbytes, start, seek : int64, shape (slots.sum(),)
+        The tables of all branches behind each other.
+    slots : int64, shape (n_branches,)
+        Length of each branch's tables.
+    clusters : int64, by the array's name
+    own : uint8
+        All bytes of numbers, in the shape's order.
+    """
+
+    columns: dict[str, Int64]
+    maxima: Int64
+    of_tree: list[int]
+    nbytes: Int64
+    start: Int64
+    seek: Int64
+    slots: Int64
+    clusters: dict[str, Int64]
+    own: Bytes
+
+
+class _Part(NamedTuple):
+    """Numbers of one type among gathered bytes; ``rows`` are their places, None for all."""
+
+    rows: Int64 | None
+    where: slice
+    dtype: np.dtype[np.generic]
+
+    def values(self, taken: Bytes) -> Int64:
+        return as_integers(taken[self.where].view(self.dtype))
+
+
+class Column:
+    """Numbers of several types, as one column; zero where there is none."""
+
+    def __init__(self, size: int, parts: Sequence[_Part]) -> None:
+        self._size = size
+        self._parts = parts
+
+    def get(self, taken: Bytes) -> Int64:
+        """Read them from gathered bytes."""
+        if len(self._parts) == 1 and self._parts[0].rows is None:
+            return self._parts[0].values(taken)
+        column = np.zeros(self._size, np.int64)
+        for part in self._parts:
+            column[slice(None) if part.rows is None else part.rows] = part.values(taken)
+        return column
+
+
+class Gathered:
+    """Collects positions whose bytes are taken from a record at once."""
+
+    def __init__(self) -> None:
+        self._at: list[Int64] = []
+        self._size = 0
+
+    @property
+    def at(self) -> Int64:
+        """The positions."""
+        return np.concatenate([np.zeros(0, np.int64), *self._at])
+
+    def plain(self, at: Int64) -> slice:
+        """Add single bytes; return where they will be."""
+        begin = self._size
+        self._at.append(at)
+        self._size += len(at)
+        return slice(begin, self._size)
+
+    def numbers(
+        self, size: int, groups: Sequence[tuple[Int64, Int64, np.dtype[np.generic]]]
+    ) -> Column:
+        """Add a column.
+
+        Parameters
+        ----------
+        groups : sequence of (rows, positions, type)
+        """
+        parts = []
+        for rows, at, dtype in groups:
+            whole = np.array_equal(rows, np.arange(size))
+            where = self.plain((at[:, None] + np.arange(dtype.itemsize)).reshape(-1))
+            parts.append(_Part(None if whole else rows, where, dtype))
+        return Column(size, parts)
+
+    def items(self, arrays: Sequence[tuple[Int64, np.dtype[np.generic]]]) -> Column:
+        """Add the items of arrays, which follow each other in the column.
+
+        Parameters
+        ----------
+        arrays : sequence of (positions, type)
+        """
+        sizes = [len(at) for at, _ in arrays]
+        ends = np.cumsum(sizes)
+        groups = []
+        for dtype in dict.fromkeys(dtype for _, dtype in arrays):
+            mine = [i for i, (_, other) in enumerate(arrays) if other == dtype]
+            rows = [np.arange(ends[i] - sizes[i], ends[i]) for i in mine]
+            at = [arrays[i][0] for i in mine]
+            groups.append((np.concatenate(rows), np.concatenate(at), dtype))
+        return self.numbers(sum(sizes), groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a record's numbers are among the bytes that are gathered; as `Found` has them."""
+
+    at: Int64
+    columns: Mapping[str, Column]
+    maxima: Column
+    of_tree: Column
+    tables: Sequence[Column]
+    clusters: Mapping[str, Column]
+    own: slice
+
+
+class Stencil:
+    """Finds the numbers of records that are as long as one and have them at its places.
+
+    Parameters
+    ----------
+    data : bytes-like
+        That record.
+    loose : bool, shape (len(data),)
+        Which bytes may differ.
+    places : Places
+    slots : int64
+        As `Found` has them.
+    """
+
+    def __init__(
+        self, data: Data, loose: npt.NDArray[np.bool_], places: Places, slots: Int64
+    ) -> None:
+        self._mask = np.where(loose, 0, 255).astype(np.uint8)
+        self._fixed = np.frombuffer(data, np.uint8) & self._mask
+        self._places = places
+        self._slots = slots
+
+    def find(self, data: Data) -> Found | None:
+        """Return what a record of the same length holds, None if it may be of another shape."""
+        raw = np.frombuffer(data, np.uint8)
+        if not np.array_equal(raw & self._mask, self._fixed):
+            return None
+        places = self._places
+        taken = raw[places.at]
+        nbytes, start, seek = (table.get(taken) for table in places.tables)
+        return Found(
+            {name: column.get(taken) for name, column in places.columns.items()},
+            places.maxima.get(taken),
+            places.of_tree.get(taken).tolist(),
+            nbytes,
+            start,
+            seek,
+            self._slots,
+            {name: column.get(taken) for name, column in places.clusters.items()},
+            # A copy, so that the other bytes are not kept.
+            taken[places.own].copy(),
+        )
