@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -206,14 +206,16 @@ def _known(tree: Table) -> Known | None:
     return None
 
 
-def is_pool(index: SourceIndex) -> bool:
-    """Whether a file is of ATLAS's POOL, so that tokens may name entries."""
-    if any(fnmatch.fnmatchcase(path, glob) for path in index.trees for glob in _POOL_TREES):
+def is_pool(indices: Sequence[SourceIndex]) -> bool:
+    """Whether one of some files is of ATLAS's POOL, so that tokens may name entries."""
+    paths = {path for index in indices for path in index.trees}
+    if any(fnmatch.fnmatchcase(path, glob) for path in paths for glob in _POOL_TREES):
         return True
-    if any(info.path == NOT_FOR_ATHENA for info in index.objects):
+    if any(info.path == NOT_FOR_ATHENA for index in indices for info in index.objects):
         return True
-    tree = index.trees.get("CollectionTree")
-    return tree is not None and any(
+    return any(
         branch.name == "index_ref" or branch.name.startswith("DataHeader")
-        for branch in tree.branches
+        for index in indices
+        if "CollectionTree" in index.trees
+        for branch in index.trees["CollectionTree"].branches
     )

@@ -130,7 +130,7 @@ def companions(index: SourceIndex, tree: str, rules: Rules, *, leads: bool) -> C
 
 def file_notes(index: SourceIndex) -> tuple[str, ...]:
     """Say what no product of a file is good for, in words."""
-    return (NO_ATHENA,) if is_pool(index) else ()
+    return (NO_ATHENA,) if is_pool([index]) else ()
 
 
 def _whole(tree: TreeIndex | NTupleIndex, names: list[str] | None) -> Splice | NTuplePages:

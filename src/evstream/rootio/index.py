@@ -172,19 +172,21 @@ class KnownShapes:
     """
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[bytes, int], Plans] = {}
+        self._plans: dict[tuple[bytes, int], tuple[bytes, Plans]] = {}
         self._shapes: dict[tuple[Plans, str, str], TreeShape] = {}
         self._schemas: dict[tuple[bytes, ...], Schema] = {}
 
-    def plans(self, streamers: Record | None) -> Plans:
-        """Return plans of the classes that a file describes."""
+    def described(self, streamers: Record | None) -> tuple[Record | None, Plans]:
+        """Return plans of the classes that a file describes, and the record as one of many."""
         known = (b"", 0) if streamers is None else (streamers.payload, streamers.key.key_bytes)
         if known not in self._plans:
             if len(self._plans) >= SHAPES_MAX:
                 self._plans.clear()
                 self._shapes.clear()
-            self._plans[known] = _plans(streamers)
-        return self._plans[known]
+            self._plans[known] = known[0], _plans(streamers)
+        payload, plans = self._plans[known]
+        # Thousands of files would each keep the same bytes.
+        return None if streamers is None else Record(streamers.key, payload), plans
 
     def tree(self, path: str, key: Key, data: Data, plans: Plans) -> TreeIndex:
         """Read a tree, by its shape if that is known."""
@@ -251,7 +253,9 @@ def inspect_steps(size: int, known: KnownShapes | None = None) -> Steps[SourceIn
     streamers = yield from _read_streamers(window, container)
     if streamers is not None:
         digest.update(streamers.payload)
-    plans = _plans(streamers) if known is None else known.plans(streamers)
+    streamers, plans = (
+        (streamers, _plans(streamers)) if known is None else known.described(streamers)
+    )
     tree_keys, ntuple_keys, objects, carried_keys = _sorted_out(container, plans)
     records = yield from read_record(window, [key for _, key in tree_keys] + carried_keys)
     trees: dict[str, AnyTree] = {}

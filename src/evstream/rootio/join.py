@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +27,7 @@ from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.rntuple.ntuple_join import joined_pages
 from evstream.rootio.rntuple.ntuple_pages import NTuplePages
 from evstream.rootio.rntuple.ntuple_writing import add_entries
-from evstream.rootio.source import ByteSource, FileSource, drive
+from evstream.rootio.source import ByteSource, FewOpen, drive
 from evstream.rootio.splice import Piece, Splice
 from evstream.rootio.spool import spooled
 from evstream.rootio.streamer_info import StreamerInfos
@@ -93,10 +92,9 @@ def join(
     UnsupportedFeatureError
         Something that cannot be joined correctly yet.
     """
-    with ExitStack() as stack:
+    with FewOpen() as files:
         sources: list[ByteSource] = [
-            stack.enter_context(FileSource(one)) if isinstance(one, (str, os.PathLike)) else one
-            for one in inputs
+            files.source(one) if isinstance(one, (str, os.PathLike)) else one for one in inputs
         ]
         named = list(names) if names is not None else _paths(inputs)
         known = _inspected(sources, named) if indices is None else list(indices)
@@ -166,7 +164,7 @@ def assemble(
 
 def _marked(assembly: FileAssembly, indices: Sequence[SourceIndex]) -> tuple[str, ...]:
     """Say in the file if it is not for Athena, unless an object from an input does."""
-    if not any(is_pool(index) for index in indices):
+    if not is_pool(indices):
         return ()
     if not any(info.path == NOT_FOR_ATHENA for index in indices for info in index.objects):
         mark(assembly)
@@ -284,10 +282,10 @@ def _matching(
     model: TreeIndex, kept: tuple[int, ...], tree: TreeIndex, file: str
 ) -> tuple[int, ...]:
     """Find the model's branches in another tree; refuse any difference by name."""
-    if tree is model:
+    if tree.table.kind == model.table.kind:
         return kept
-    names = [b.name for b in tree.branches]
-    expected = [model.branches[i].name for i in kept]
+    names = [kind.name for kind in tree.kinds]
+    expected = [model.kinds[i].name for i in kept]
     if names == expected:
         matched = _visible(tree)
     else:
@@ -303,7 +301,7 @@ def _matching(
         matched = tuple(place[name] for name in expected)
     theirs, ours = tree.table.signatures, model.table.signatures
     changed = [
-        model.branches[i].name for i, j in zip(kept, matched, strict=True) if ours[i] != theirs[j]
+        model.kinds[i].name for i, j in zip(kept, matched, strict=True) if ours[i] != theirs[j]
     ]
     if changed:
         raise SchemaMismatchError(
@@ -328,16 +326,18 @@ def _pid_uuid(record: Record) -> str:
 def _united_pids(indices: Sequence[SourceIndex]) -> tuple[dict[str, Record], list[int]]:
     """Count through the process ids of all files; return how far each file's must shift."""
     uuids: list[str] = []
+    places: dict[str, list[int]] = {}
     records: dict[str, Record] = {}
     shifts = []
     for index in indices:
         own = sorted(index.carried, key=lambda r: _pid_number(r.key.name))
         wanted = [_pid_uuid(r) for r in own]
-        shift = _find_run(uuids, wanted)
+        shift = _find_run(uuids, places, wanted)
         if shift is None:
             shift = len(uuids)
             for record, uuid in zip(own, wanted, strict=True):
                 records[f"ProcessID{len(uuids)}"] = record
+                places.setdefault(uuid, []).append(len(uuids))
                 uuids.append(uuid)
         shifts.append(shift)
     if len(uuids) > PIDS_MAX:
@@ -353,12 +353,19 @@ def _pid_number(name: str) -> int:
     return int(digits) if digits.isdecimal() else 0
 
 
-def _find_run(uuids: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """Find a stretch that equals what a file expects at its own numbers."""
+def _find_run(
+    uuids: Sequence[str], places: Mapping[str, Sequence[int]], wanted: Sequence[str]
+) -> int | None:
+    """Find a stretch that equals what a file expects at its own numbers.
+
+    Parameters
+    ----------
+    places : mapping of a uuid to where it is
+    """
     if not wanted:
         return 0
-    for start in range(len(uuids) - len(wanted) + 1):
-        if list(uuids[start : start + len(wanted)]) == list(wanted):
+    for start in places.get(wanted[0], ()):
+        if uuids[start : start + len(wanted)] == wanted:
             return start
     return None
 

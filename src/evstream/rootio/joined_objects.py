@@ -49,7 +49,9 @@ class JoinedObjects:
         rules: Rules,
     ) -> None:
         self._sources = sources
-        self._plans = [Plans(i) for i in infos]
+        # Files of one program share their descriptions, and so what is made of them.
+        plans = {id(i): Plans(i) for i in infos}
+        self._plans = [plans[id(i)] for i in infos]
         self._shifts = shifts
         self._names = names
         self._rules = rules

@@ -49,6 +49,7 @@ _HEAD = np.dtype(
     }
 )  # fmt: skip
 _WITHIN_HEAD = np.arange(HEAD_BYTES)
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,11 @@ class Product:
             views = yield from fetch(ranges, self._source_sizes[source])
             for copy, view in zip(copies, views, strict=False):
                 out[copy.begin - offset : copy.end - offset] = view
-            yield from self._patch(copies, heads, views[len(copies) :], offset, out, source)
+            late = _patch(copies, np.frombuffer(out, np.uint8), offset)
+            for head, view in zip(heads, views[len(copies) :], strict=True):
+                late += _patch_cut(head, view, out, offset)
+            if late:
+                yield from _widen(late, offset, out, self._source_sizes[source])
         return out
 
     def read_into(self, offset: int, out: memoryview, sources: Sequence[ByteSource]) -> memoryview:
@@ -155,6 +160,7 @@ class Product:
             The part of ``out`` that was filled; less than all at the product's end.
         """
         out = out[: max(0, min(len(out), self.size - offset))]
+        passed: list[_Copy] = []
         for number, copies in self._put_memory(offset, out).items():
             reader = direct(sources[number])
             if reader is None:
@@ -163,9 +169,16 @@ class Product:
             for copy in copies:
                 target = out[copy.begin - offset : copy.end - offset]
                 reader.read_into(copy.segment.offset + copy.begin - copy.start, target)
-            heads = _cut_by_edges(copies)
-            views = drive(fetch(_head_ranges(heads), self._source_sizes[number]), reader)
-            drive(self._patch(copies, heads, views, offset, out, number), reader)
+            passed += copies
+        # Chunks may hold hundreds of small files: their heads are patched all at once.
+        late = _patch(passed, np.frombuffer(out, np.uint8), offset)
+        for head in _cut_by_edges(passed):
+            source = sources[head.segment.source]
+            (view,) = drive(fetch(_head_ranges([head]), source.size), source)
+            late += _patch_cut(head, view, out, offset)
+        for head in late:
+            source = sources[head.segment.source]
+            drive(_widen([head], offset, out, source.size), source)
         return out
 
     def _put_memory(self, offset: int, out: memoryview) -> dict[int, list[_Copy]]:
@@ -184,25 +197,6 @@ class Product:
                 copy = _Copy(segment, start, begin, end)
                 wanted.setdefault(segment.source, []).append(copy)
         return wanted
-
-    def _patch(
-        self, copies: Sequence[_Copy], heads: Sequence[_Head], views: Sequence[Data],
-        offset: int, out: memoryview, source: int,
-    ) -> Steps[None]:  # fmt: skip
-        """Write new positions into copied baskets; ``views`` are those heads' own bytes."""
-        buffer = np.frombuffer(out, np.uint8)
-        late: list[_Head] = []
-        for copy in copies:
-            late += _patch(copy, buffer[copy.begin - offset : copy.end - offset])
-        for head, view in zip(heads, views, strict=True):
-            one = np.frombuffer(bytearray(view), np.uint8)
-            at = head.start + head.at
-            if _patch(_Copy(head.segment, head.start, at, at + HEAD_BYTES), one):
-                late.append(head)
-            else:
-                _overlay(out, offset, one.tobytes(), head)
-        if late:
-            yield from _widen(late, offset, out, self._source_sizes[source])
 
 
 class _Copy(NamedTuple):
@@ -230,6 +224,7 @@ def _cut_by_edges(copies: Sequence[_Copy]) -> list[_Head]:
     return [
         _Head(c.segment, c.start, at)
         for c in copies
+        if len(c) < c.segment.size
         for at in _cut_heads(
             c.segment, c.begin - c.start, c.end - c.start,
             whole=c.end > _SMALL_SEEK_MAX or c.segment.pid_shift != 0,
@@ -265,8 +260,13 @@ def _cut_heads(segment: Segment, begin: int, end: int, *, whole: bool) -> list[i
     return cut
 
 
-def _patch(copy: _Copy, buffer: npt.NDArray[np.uint8]) -> list[_Head]:
-    """Write the new positions into all whole heads of a stretch.
+def _patch(copies: Sequence[_Copy], buffer: npt.NDArray[np.uint8], offset: int) -> list[_Head]:
+    """Write the new positions into all whole heads of some stretches.
+
+    Parameters
+    ----------
+    buffer : uint8
+        The product's bytes from ``offset`` on.
 
     Returns
     -------
@@ -274,36 +274,69 @@ def _patch(copy: _Copy, buffer: npt.NDArray[np.uint8]) -> list[_Head]:
         Those with four-byte positions that cannot say what they must: where they lie, or
         which process ids are meant.
     """
-    segment, start, begin, end = copy
-    which = _heads_between(segment, begin - start, end - start - HEAD_BYTES + 1)
-    if segment.heads is None or segment.nbytes is None or which.start >= which.stop:
+    held = [(copy, *_whole_heads(copy)) for copy in copies]
+    held = [(copy, heads, nbytes) for copy, heads, nbytes in held if len(heads)]
+    if not held:
         return []
-    heads = segment.heads[which]
-    where = (heads - (begin - start))[:, None] + _WITHIN_HEAD
+    counts = [len(heads) for _, heads, _ in held]
+
+    def of_copies(values: Sequence[int]) -> Int64:
+        return np.repeat(np.array(values, np.int64), counts)
+
+    heads = np.concatenate([heads for _, heads, _ in held])
+    seeks = heads + of_copies([copy.start for copy, _, _ in held])
+    where = (seeks - offset)[:, None] + _WITHIN_HEAD
     rows = buffer[where]
     head = rows.view(_HEAD)[:, 0]
-    if (head["nbytes"] != segment.nbytes[which]).any():
+    if (head["nbytes"] != np.concatenate([nbytes for _, _, nbytes in held])).any():
         raise CorruptFileError(
             "a basket is not where its branch says",
             hint="the source changed after it was inspected, or is damaged",
         )
-    seeks = heads + start
+    directory = of_copies([copy.segment.directory for copy, _, _ in held])
+    shift = of_copies([copy.segment.pid_shift for copy, _, _ in held])
     big = head["version"] > BIG_KEY_VERSION
-    small = ~big & (seeks <= _SMALL_SEEK_MAX) & (segment.pid_shift == 0)
+    small = ~big & (seeks <= _SMALL_SEEK_MAX) & (shift == 0)
     if big.any():
         head["seek"][big] = seeks[big]
-        head["directory_high"][big] = segment.directory >> 32
-        head["directory_low"][big] = segment.directory & 0xFFFFFFFF
-        if segment.pid_shift:
-            pids = head["pids"][big].astype(np.int64) + segment.pid_shift
+        head["directory_high"][big] = directory[big] >> 32
+        head["directory_low"][big] = directory[big] & 0xFFFFFFFF
+        if shift.any():
+            pids = head["pids"][big].astype(np.int64) + shift[big]
             if pids.max() > PIDS_MAX:
                 raise CorruptFileError("a basket refers to process ids that there are not")
             head["pids"][big] = pids
     if small.any():
         head["small_seek"][small] = seeks[small]
-        head["small_directory"][small] = segment.directory
+        head["small_directory"][small] = directory[small]
     buffer[where] = rows
-    return [_Head(segment, start, int(h)) for h in heads[~big & ~small]]
+    late = np.flatnonzero(~big & ~small)
+    of_late = np.repeat(np.arange(len(held)), counts)[late].tolist()
+    return [
+        _Head(held[n][0].segment, held[n][0].start, at)
+        for n, at in zip(of_late, heads[late].tolist(), strict=True)
+    ]
+
+
+def _whole_heads(copy: _Copy) -> tuple[Int64, Int64]:
+    """Return where the heads are that a stretch holds whole, and their baskets' lengths."""
+    segment, start, begin, end = copy
+    if segment.heads is None or segment.nbytes is None:
+        return _NONE, _NONE
+    if len(copy) == segment.size:
+        return segment.heads, segment.nbytes
+    which = _heads_between(segment, begin - start, end - start - HEAD_BYTES + 1)
+    return segment.heads[which], segment.nbytes[which]
+
+
+def _patch_cut(head: _Head, view: Data, out: memoryview, offset: int) -> list[_Head]:
+    """Patch a head, whose own bytes are given, as far as it lies within a buffer."""
+    one = np.frombuffer(bytearray(view), np.uint8)
+    at = head.start + head.at
+    if late := _patch([_Copy(head.segment, head.start, at, at + HEAD_BYTES)], one, at):
+        return late
+    _overlay(out, offset, one.tobytes(), head)
+    return []
 
 
 def _overlay(out: memoryview, offset: int, data: bytes, head: _Head) -> None:

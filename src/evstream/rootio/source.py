@@ -26,6 +26,7 @@ Steps: TypeAlias = Generator[Sequence[Range], Sequence[Data], _T]
 RANGES_MAX = 1024
 # Reading a gap of this many bytes costs less than asking twice.
 GAP_BYTES_MAX = 4096
+FILES_OPEN_MAX = 200
 
 
 class ByteSource(Protocol):
@@ -103,6 +104,12 @@ class FileSource:
     """A local file, read at positions; safe to share between threads.
 
     Use it as a context manager, or call `close`.
+
+    Attributes
+    ----------
+    path : Path
+    state : tuple of int
+        What tells it, as it was when it was opened, from any other file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -110,7 +117,9 @@ class FileSource:
         self.path = Path(path)
         _check_regular(self.path)
         self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        self._size = os.fstat(self._fd).st_size
+        status = os.fstat(self._fd)
+        self._size = status.st_size
+        self.state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     @property
     def size(self) -> int:
@@ -157,6 +166,73 @@ class FileSource:
 
     def __del__(self) -> None:
         self.close()
+
+
+class FewOpen:
+    """Local files as sources, of which only so many are open at once.
+
+    Use it as a context manager: leaving it closes them.
+
+    Parameters
+    ----------
+    files_max : int
+        Systems allow a process some hundreds.
+    """
+
+    def __init__(self, files_max: int = FILES_OPEN_MAX) -> None:
+        self._files_max = files_max
+        self._open: dict[_OneOfMany, FileSource] = {}
+
+    def source(self, path: str | os.PathLike[str]) -> DirectSource:
+        """Return a file as a source; it is opened when something is asked of it."""
+        return _OneOfMany(self, path)
+
+    def _opened(self, one: _OneOfMany) -> FileSource:
+        file = self._open.pop(one, None)
+        if file is None:
+            file = FileSource(one.path)
+            if len(self._open) >= self._files_max:
+                self._open.pop(next(iter(self._open))).close()
+        # The last one that was used is behind all others.
+        self._open[one] = file
+        return file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+class _OneOfMany:
+    """A file of a `FewOpen`."""
+
+    def __init__(self, files: FewOpen, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._files = files
+        self._state: tuple[int, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        return self._file().size
+
+    def read_ranges(self, ranges: Sequence[Range]) -> Sequence[Data]:
+        return self._file().read_ranges(ranges)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self._file().read_into(offset, buffer)
+
+    def _file(self) -> FileSource:
+        file = self._files._opened(self)
+        if self._state != file.state:
+            if self._state is not None:
+                raise CorruptFileError(
+                    f"{os.fspath(self.path)} became another file while it was read",
+                    hint="give files that nobody writes to any more",
+                )
+            self._state = file.state
+        return file
 
 
 def _too_short(offset: int, size: int, got: int) -> CorruptFileError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,14 +45,11 @@ class Found:
 
 
 class _Part(NamedTuple):
-    """Numbers of one type among gathered bytes; ``rows`` are their places, None for all."""
+    """Numbers of one type, the group's; ``rows`` are their places in a column, None for all."""
 
     rows: Int64 | None
+    group: int
     where: slice
-    dtype: np.dtype[np.generic]
-
-    def values(self, taken: Bytes) -> Int64:
-        return as_integers(taken[self.where].view(self.dtype))
 
 
 class Column:
@@ -62,38 +59,31 @@ class Column:
         self._size = size
         self._parts = parts
 
-    def get(self, taken: Bytes) -> Int64:
-        """Read them from gathered bytes."""
+    def get(self, taken: Sequence[Int64]) -> Int64:
+        """Choose them from the numbers that were gathered."""
         if len(self._parts) == 1 and self._parts[0].rows is None:
-            return self._parts[0].values(taken)
+            _, group, where = self._parts[0]
+            return taken[group][where]
         column = np.zeros(self._size, np.int64)
-        for part in self._parts:
-            column[slice(None) if part.rows is None else part.rows] = part.values(taken)
+        for rows, group, where in self._parts:
+            column[slice(None) if rows is None else rows] = taken[group][where]
         return column
 
 
 class Gathered:
-    """Collects positions whose bytes are taken from a record at once."""
+    """Collects the positions of numbers, so that all of one type are taken at once."""
 
     def __init__(self) -> None:
-        self._at: list[Int64] = []
-        self._size = 0
+        self._groups: dict[np.dtype[Any], list[Int64]] = {}
 
-    @property
-    def at(self) -> Int64:
-        """The positions."""
-        return np.concatenate([np.zeros(0, np.int64), *self._at])
+    def positions(self) -> list[tuple[Int64, np.dtype[Any]]]:
+        """Return the positions of all bytes of each type, and the type."""
+        return [
+            ((np.concatenate(at)[:, None] + np.arange(dtype.itemsize)).reshape(-1), dtype)
+            for dtype, at in self._groups.items()
+        ]
 
-    def plain(self, at: Int64) -> slice:
-        """Add single bytes; return where they will be."""
-        begin = self._size
-        self._at.append(at)
-        self._size += len(at)
-        return slice(begin, self._size)
-
-    def numbers(
-        self, size: int, groups: Sequence[tuple[Int64, Int64, np.dtype[np.generic]]]
-    ) -> Column:
+    def numbers(self, size: int, groups: Sequence[tuple[Int64, Int64, np.dtype[Any]]]) -> Column:
         """Add a column.
 
         Parameters
@@ -102,12 +92,15 @@ class Gathered:
         """
         parts = []
         for rows, at, dtype in groups:
-            whole = np.array_equal(rows, np.arange(size))
-            where = self.plain((at[:, None] + np.arange(dtype.itemsize)).reshape(-1))
-            parts.append(_Part(None if whole else rows, where, dtype))
+            known = self._groups.setdefault(dtype, [])
+            begin = sum(map(len, known))
+            known.append(at)
+            whole = None if np.array_equal(rows, np.arange(size)) else rows
+            number = list(self._groups).index(dtype)
+            parts.append(_Part(whole, number, slice(begin, begin + len(at))))
         return Column(size, parts)
 
-    def items(self, arrays: Sequence[tuple[Int64, np.dtype[np.generic]]]) -> Column:
+    def items(self, arrays: Sequence[tuple[Int64, np.dtype[Any]]]) -> Column:
         """Add the items of arrays, which follow each other in the column.
 
         Parameters
@@ -127,15 +120,21 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a record's numbers are among the bytes that are gathered; as `Found` has them."""
+    """Where a record's numbers are, as `Found` has them.
 
-    at: Int64
+    Attributes
+    ----------
+    gathered : positions of all bytes of each type, and the type; columns choose from those
+    own : positions of single bytes
+    """
+
+    gathered: Sequence[tuple[Int64, np.dtype[Any]]]
     columns: Mapping[str, Column]
     maxima: Column
     of_tree: Column
     tables: Sequence[Column]
     clusters: Mapping[str, Column]
-    own: slice
+    own: Int64
 
 
 class Stencil:
@@ -166,7 +165,7 @@ class Stencil:
         if not np.array_equal(raw & self._mask, self._fixed):
             return None
         places = self._places
-        taken = raw[places.at]
+        taken = [as_integers(raw[at].view(dtype)) for at, dtype in places.gathered]
         nbytes, start, seek = (table.get(taken) for table in places.tables)
         return Found(
             {name: column.get(taken) for name, column in places.columns.items()},
@@ -177,6 +176,5 @@ class Stencil:
             seek,
             self._slots,
             {name: column.get(taken) for name, column in places.clusters.items()},
-            # A copy, so that the other bytes are not kept.
-            taken[places.own].copy(),
+            raw[places.own],
         )

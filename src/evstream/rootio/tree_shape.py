@@ -262,8 +262,9 @@ class TreeShape:
             return gathered.items(parts)
 
         gathered = Gathered()
+        own = here(self._free_here[: len(self._free)])
         loose = np.zeros(len(data), np.bool_)
-        loose[here(self._free_here[: len(self._free)])] = True
+        loose[own] = True
         for gap in self._gaps:
             if gap.head == 1:
                 # Where these numbers are others, what follows lies elsewhere.
@@ -276,8 +277,7 @@ class TreeShape:
         tabled = [i for rows in self._tables for i, _, _ in rows]
         for i in [*tabled, *(i for i, _, _ in self._cluster_gaps.values())]:
             loose[self._gaps[i].at + shift[i] + 1 : self._gaps[i].at + shift[i + 1]] = True
-        own = gathered.plain(here(self._free_here[: len(self._free)]))
-        places = Places(gathered.at, columns, maxima, of_tree, tables, clusters, own)
+        places = Places(gathered.positions(), columns, maxima, of_tree, tables, clusters, own)
         return Stencil(data, loose, places, found.slots)
 
     def _index_of(self, path: str, key: Key, found: Found) -> TreeIndex | None:
