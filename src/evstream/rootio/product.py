@@ -18,6 +18,7 @@ import numpy.typing as npt
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
 from evstream.rootio.keys import (
     BIG_KEY_VERSION,
+    KEY_HEAD,
     PIDS_MAX,
     SEEKS_AT,
     Key,
@@ -144,7 +145,7 @@ class Product:
             views = yield from fetch(ranges, self._source_sizes[source])
             for copy, view in zip(copies, views, strict=False):
                 out[copy.begin - offset : copy.end - offset] = view
-            late = _patch(copies, np.frombuffer(out, np.uint8), offset)
+            late = _widen_within(_patch(copies, np.frombuffer(out, np.uint8), offset), offset, out)
             for head, view in zip(heads, views[len(copies) :], strict=True):
                 late += _patch_cut(head, view, out, offset)
             if late:
@@ -171,7 +172,7 @@ class Product:
                 reader.read_into(copy.segment.offset + copy.begin - copy.start, target)
             passed += copies
         # Chunks may hold hundreds of small files: their heads are patched all at once.
-        late = _patch(passed, np.frombuffer(out, np.uint8), offset)
+        late = _widen_within(_patch(passed, np.frombuffer(out, np.uint8), offset), offset, out)
         for head in _cut_by_edges(passed):
             source = sources[head.segment.source]
             (view,) = drive(fetch(_head_ranges([head]), source.size), source)
@@ -360,9 +361,25 @@ def _widen(late: Sequence[_Head], offset: int, out: memoryview, source_size: int
         ranges.append((where, min(65_536, source_size - where)))
     views = yield from fetch(ranges, source_size)
     for head, view in zip(late, views, strict=True):
-        key, behind = read_key(view)
-        data = _wide_key(key, head)
-        _overlay(out, offset, data + bytes(view[behind : key.key_bytes]), head)
+        _overlay(out, offset, _widened(head, view), head)
+
+
+def _widen_within(late: Sequence[_Head], offset: int, out: memoryview) -> list[_Head]:
+    """Do the same with keys that lie whole in a buffer; return the others."""
+    others = []
+    for head in late:
+        at = head.start + head.at - offset
+        key_bytes = KEY_HEAD.unpack_from(out, at)[4] if 0 <= at <= len(out) - HEAD_BYTES else 0
+        if 0 < key_bytes <= len(out) - at:
+            out[at : at + key_bytes] = _widened(head, out[at : at + key_bytes])
+        else:
+            others.append(head)
+    return others
+
+
+def _widened(head: _Head, view: Data) -> bytes:
+    key, behind = read_key(view)
+    return _wide_key(key, head) + bytes(view[behind : key.key_bytes])
 
 
 def _wide_key(key: Key, head: _Head) -> bytes:
