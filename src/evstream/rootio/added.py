@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from evstream.rootio.alike import Alike
 from evstream.rootio.class_plan import BASIC_DTYPES, LIST_CLASSES, Plans
 from evstream.rootio.errors import (
     SchemaMismatchError,
@@ -72,6 +73,7 @@ class ObjectSum:
         self._class_name = class_name
         self._graph = ObjectGraph(data, key_bytes, plans)
         self._graph.walk(class_name)
+        self._alike = Alike(self._graph)
         self._part = _begin(path, self._graph, 0)
 
     @corrupt_if_broken
@@ -89,8 +91,10 @@ class ObjectSum:
                 hint=f"keep one with the rule {self._path}=first",
                 names=[self._path],
             )
-        graph = ObjectGraph(data, key_bytes, plans)
-        graph.walk(class_name)
+        graph = self._alike.graph(data, key_bytes, plans)
+        if graph is None:
+            graph = ObjectGraph(data, key_bytes, plans)
+            graph.walk(class_name)
         self._part.add(graph, 0)
 
     @corrupt_if_broken

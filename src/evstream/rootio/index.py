@@ -220,6 +220,10 @@ def _plans(streamers: Record | None) -> Plans:
     return Plans(StreamerInfos(data, streamers.key.key_bytes))
 
 
+def _described(streamers: Record | None, known: KnownShapes | None) -> tuple[Record | None, Plans]:
+    return (streamers, _plans(streamers)) if known is None else known.described(streamers)
+
+
 def inspect(source: ByteSource, known: KnownShapes | None = None) -> SourceIndex:
     """Read what cutting needs to know of a file: a few reads at its ends.
 
@@ -253,9 +257,7 @@ def inspect_steps(size: int, known: KnownShapes | None = None) -> Steps[SourceIn
     streamers = yield from _read_streamers(window, container)
     if streamers is not None:
         digest.update(streamers.payload)
-    streamers, plans = (
-        (streamers, _plans(streamers)) if known is None else known.described(streamers)
-    )
+    streamers, plans = _described(streamers, known)
     tree_keys, ntuple_keys, objects, carried_keys = _sorted_out(container, plans)
     records = yield from read_record(window, [key for _, key in tree_keys] + carried_keys)
     trees: dict[str, AnyTree] = {}

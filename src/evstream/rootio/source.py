@@ -26,7 +26,6 @@ Steps: TypeAlias = Generator[Sequence[Range], Sequence[Data], _T]
 RANGES_MAX = 1024
 # Reading a gap of this many bytes costs less than asking twice.
 GAP_BYTES_MAX = 4096
-FILES_OPEN_MAX = 200
 
 
 class ByteSource(Protocol):
@@ -173,25 +172,30 @@ class FewOpen:
 
     Use it as a context manager: leaving it closes them.
 
-    Parameters
+    Attributes
     ----------
     files_max : int
         Systems allow a process some hundreds.
     """
 
-    def __init__(self, files_max: int = FILES_OPEN_MAX) -> None:
-        self._files_max = files_max
+    files_max = 200
+
+    def __init__(self) -> None:
         self._open: dict[_OneOfMany, FileSource] = {}
 
     def source(self, path: str | os.PathLike[str]) -> DirectSource:
         """Return a file as a source; it is opened when something is asked of it."""
         return _OneOfMany(self, path)
 
-    def _opened(self, one: _OneOfMany) -> FileSource:
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def opened(self, one: _OneOfMany) -> FileSource:
+        """Return one of the files, open; good until the next is asked for."""
         file = self._open.pop(one, None)
         if file is None:
             file = FileSource(one.path)
-            if len(self._open) >= self._files_max:
+            if len(self._open) >= self.files_max:
                 self._open.pop(next(iter(self._open))).close()
         # The last one that was used is behind all others.
         self._open[one] = file
@@ -224,7 +228,7 @@ class _OneOfMany:
         self._file().read_into(offset, buffer)
 
     def _file(self) -> FileSource:
-        file = self._files._opened(self)
+        file = self._files.opened(self)
         if self._state != file.state:
             if self._state is not None:
                 raise CorruptFileError(

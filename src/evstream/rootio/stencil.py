@@ -137,6 +137,25 @@ class Places:
     own: Int64
 
 
+class Mask:
+    """Compares records with one of the same length, but for some bytes.
+
+    Parameters
+    ----------
+    data : bytes-like
+    loose : bool, shape (len(data),)
+        Which bytes may differ.
+    """
+
+    def __init__(self, data: Data, loose: npt.NDArray[np.bool_]) -> None:
+        self._mask = np.where(loose, 0, 255).astype(np.uint8)
+        self._fixed = np.frombuffer(data, np.uint8) & self._mask
+
+    def fits(self, raw: Bytes) -> bool:
+        """Whether all other bytes of a record, and its length, are the same."""
+        return len(raw) == len(self._mask) and np.array_equal(raw & self._mask, self._fixed)
+
+
 class Stencil:
     """Finds the numbers of records that are as long as one and have them at its places.
 
@@ -154,15 +173,14 @@ class Stencil:
     def __init__(
         self, data: Data, loose: npt.NDArray[np.bool_], places: Places, slots: Int64
     ) -> None:
-        self._mask = np.where(loose, 0, 255).astype(np.uint8)
-        self._fixed = np.frombuffer(data, np.uint8) & self._mask
+        self._mask = Mask(data, loose)
         self._places = places
         self._slots = slots
 
     def find(self, data: Data) -> Found | None:
         """Return what a record of the same length holds, None if it may be of another shape."""
         raw = np.frombuffer(data, np.uint8)
-        if not np.array_equal(raw & self._mask, self._fixed):
+        if not self._mask.fits(raw):
             return None
         places = self._places
         taken = [as_integers(raw[at].view(dtype)) for at, dtype in places.gathered]

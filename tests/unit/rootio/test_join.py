@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import uproot
+from uproot.writing.identify import to_writable
 
 from evstream import rootio
 from evstream.domain.errors import DataError
+from evstream.rootio.object_graph import ObjectGraph
+from evstream.rootio.source import FewOpen
 
 
 def test_slices_join_in_the_order_given(small_file: Path, tmp_path: Path) -> None:
@@ -92,3 +96,76 @@ def test_the_same_inputs_give_the_same_bytes(small_file: Path, tmp_path: Path) -
         rootio.join([small_file, small_file], tmp_path / f"{number}.root", identity=b"key")
         made.append((tmp_path / f"{number}.root").read_bytes())
     assert made[0] == made[1]
+
+
+def test_more_files_are_joined_than_may_be_open_at_once(
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = []
+    for number, stop in enumerate([0, 3, 100, 101, 250, 499, 500]):
+        parts.append(tmp_path / f"{number}.root")
+        start = [0, 0, 3, 100, 101, 250, 499][number]
+        rootio.cut(small_file, parts[-1], tree="Events", entry_start=start, entry_stop=stop)
+    usual = tmp_path / "usual.root"
+    rootio.join(parts, usual)
+    monkeypatch.setattr(FewOpen, "files_max", 2)
+    descriptors: list[int] = []
+    opened = FewOpen.opened
+
+    def counted(files: FewOpen, one: Any) -> rootio.FileSource:
+        file = opened(files, one)
+        descriptors.append(len(files))
+        return file
+
+    monkeypatch.setattr(FewOpen, "opened", counted)
+    rootio.join(parts, tmp_path / "few.root")
+    assert (tmp_path / "few.root").read_bytes() == usual.read_bytes()
+    assert max(descriptors) == 2
+
+
+def test_a_file_that_is_replaced_while_others_are_open_is_refused(
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / "a.root", tmp_path / "b.root"]
+    for path in paths:
+        path.write_bytes(small_file.read_bytes())
+    monkeypatch.setattr(FewOpen, "files_max", 1)
+    with FewOpen() as files:
+        first, second = (files.source(path) for path in paths)
+        assert first.size == second.size
+        other = tmp_path / "other.root"
+        other.write_bytes(small_file.read_bytes())
+        other.replace(paths[0])
+        with pytest.raises(rootio.CorruptFileError, match=r"a\.root became another file"):
+            first.read_ranges([(0, 10)])
+        assert second.read_ranges([(0, 4)]) == [b"root"]
+
+
+def test_like_histograms_are_added_without_a_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+    paths, total = [], np.zeros(20)
+    for number, title in enumerate(["one", "one", "three", "one", "two"]):
+        content, edges = np.histogram(rng.normal(size=300), bins=20, range=(-3, 3))
+        total += content
+        paths.append(tmp_path / f"{number}.root")
+        histogram = to_writable((content, edges))
+        histogram._bases[0]._bases[0]._members["fTitle"] = title
+        with uproot.recreate(paths[-1]) as file:
+            file["h"] = histogram
+    walked: list[int] = []
+    walk = ObjectGraph.walk
+
+    def counted(graph: ObjectGraph, class_name: str) -> None:
+        walked.append(len(graph.data))
+        walk(graph, class_name)
+
+    monkeypatch.setattr(ObjectGraph, "walk", counted)
+    result = rootio.join(paths, tmp_path / "joined.root")
+    assert result.objects == {"added": ("h",)}
+    # The first, and those with another title, whether it is as long or not.
+    assert walked == [walked[0], walked[0] + 2, walked[0]]
+    with uproot.open(tmp_path / "joined.root") as file:
+        assert file["h"].values().tolist() == total.tolist()
+        assert file["h"].title == "one"

@@ -80,6 +80,21 @@ def test_files_of_one_kind_are_read_alike(tmp_path: Path) -> None:
         assert _product(walked, source) == _product(recognised, source) == _product(kept, source)
 
 
+def test_files_with_as_many_baskets_are_recognised_by_a_stencil(tmp_path: Path) -> None:
+    known = KnownShapes()
+    # The first and the third have lengths of their own; the stencil is made of the fourth.
+    for number, clusters in enumerate([[50, 60], [50, 60], [70], [11, 9], [9, 70], [8, 3]]):
+        source = rootio.FileSource(_write(tmp_path / f"{number}.root", number, clusters))
+        walked, recognised = rootio.inspect(source), rootio.inspect(source, known)
+        one, other = walked.tree("Events"), recognised.tree("Events")
+        assert _differences(one, other) == []
+        assert one.maxima.tolist() == other.maxima.tolist()
+        assert one.branches == other.branches
+        assert _product(walked, source) == _product(recognised, source)
+    (shape,) = known._shapes.values()
+    assert len([s for s in shape._stencils.values() if s is not None]) == 1
+
+
 def test_files_of_another_kind_are_walked(tmp_path: Path) -> None:
     known = KnownShapes()
     rootio.inspect(rootio.FileSource(_write(tmp_path / "a.root", 1, [50])), known)
@@ -102,11 +117,18 @@ def _tree_record(path: Path) -> tuple[Key, bytes, Plans]:
     return key, bytes(decompress(payload, key.object_bytes)), Plans(infos)
 
 
-def test_a_changed_record_is_read_as_a_walk_reads_it_or_not_at_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [0, 1], ids=["by its shape", "by a stencil"])
+def test_a_changed_record_is_read_as_a_walk_reads_it_or_not_at_all(
+    tmp_path: Path, before: int
+) -> None:
     key, data, plans = _tree_record(_write(tmp_path / "a.root", 1, [50, 60]))
     index, graph = read_tree("Events", key, data, plans)
     shape = TreeShape(graph, index)
     assert shape.usable
+    for _ in range(before):
+        # A length that is met again has a stencil from then on.
+        assert shape.read("Events", key, data) is not None
+    assert bool([s for s in shape._stencils.values() if s is not None]) == bool(before)
     rng = np.random.default_rng(SEED)
     recognised = 0
     for at in rng.choice(len(data), min(FLIPS, len(data)), replace=False).tolist():
