@@ -93,8 +93,8 @@ class Window:
     def fetch(self, ranges: Sequence[Range]) -> Steps[list[memoryview]]:
         """Return the bytes of each range, asking only for those not yet known."""
         found = [self._find(offset, length) for offset, length in ranges]
-        missing = [r for r, view in zip(ranges, found, strict=True) if view is None]
-        if missing:
+        if None in found:
+            missing = [r for r, view in zip(ranges, found, strict=True) if view is None]
             fresh = yield from fetch(missing, self.size)
             answers = iter(fresh)
             found = [next(answers) if view is None else view for view in found]
@@ -120,11 +120,12 @@ def read_container(window: Window) -> Steps[Container]:
         Truncated or damaged; also a file that its writer never closed.
     """
     size = window.size
-    head_bytes = min(size, HEAD_BYTES)
-    tail_bytes = min(size - head_bytes, TAIL_BYTES)
-    ends = [(0, head_bytes), (size - tail_bytes, tail_bytes)]
-    (head, _) = yield from window.fetch(ends)
-    header = parse_header(head)
+    if size <= HEAD_BYTES + TAIL_BYTES:
+        ends = [(0, size)]
+    else:
+        ends = [(0, HEAD_BYTES), (size - TAIL_BYTES, TAIL_BYTES)]
+    views = yield from window.fetch(ends)
+    header = parse_header(views[0])
     if header.end > size:
         raise CorruptFileError(
             f"the file has {size} bytes, its header promises {header.end}",

@@ -90,15 +90,6 @@ class BytesSource:
         buffer[:] = found
 
 
-def _check_regular(path: Path) -> None:
-    # Opening a pipe would wait for somebody to write into it.
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-
-
 class FileSource:
     """A local file, read at positions; safe to share between threads.
 
@@ -114,9 +105,14 @@ class FileSource:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._fd = -1  # should opening fail
         self.path = Path(path)
-        _check_regular(self.path)
-        self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        # Without O_NONBLOCK, opening a pipe would wait for somebody to write into it.
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         self._size = status.st_size
         self.state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -178,7 +174,7 @@ class FewOpen:
         Systems allow a process some hundreds.
     """
 
-    files_max = 200
+    files_max = 100
 
     def __init__(self) -> None:
         self._open: dict[_OneOfMany, FileSource] = {}

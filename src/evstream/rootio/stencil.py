@@ -149,11 +149,11 @@ class Mask:
 
     def __init__(self, data: Data, loose: npt.NDArray[np.bool_]) -> None:
         self._mask = np.where(loose, 0, 255).astype(np.uint8)
-        self._fixed = np.frombuffer(data, np.uint8) & self._mask
+        self._fixed = (np.frombuffer(data, np.uint8) & self._mask).tobytes()
 
     def fits(self, raw: Bytes) -> bool:
         """Whether all other bytes of a record, and its length, are the same."""
-        return len(raw) == len(self._mask) and np.array_equal(raw & self._mask, self._fixed)
+        return len(raw) == len(self._mask) and (raw & self._mask).tobytes() == self._fixed
 
 
 class Stencil:

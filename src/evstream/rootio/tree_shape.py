@@ -328,8 +328,9 @@ class TreeShape:
             self._slots = found.slots, known
         ends = found.columns["first_entries"] + found.columns["entries"]
         baskets = known.table(found.nbytes, found.start, found.seek, ends)
-        in_order = baskets.in_order.all() and baskets.seek.all()
-        return baskets if in_order else None
+        in_order = (baskets.stop - baskets.start).min(initial=0) >= 0
+        there = baskets.nbytes.min(initial=0) >= 0 and baskets.seek.min(initial=1) > 0
+        return baskets if in_order and there else None
 
 
 class _Numbers:
