@@ -126,8 +126,6 @@ def test_functions_are_given_them_by_name(command: CommandLine, tmp_path: Path) 
     tell = ["--secondary", "pileup=user:minbias,per_event=3,tree=Events,offset=190"]
     said = command.run("submit", *words, *tell, "--dry-run")
     assert "each of its 200 events is used 2.2 times on average" in said.stderr
-    refused = command.run("submit", *words, "--secondary", "x=user:minbias,tree=T", status=2)
-    assert "secondary 'x'" in refused.stderr
     task = command.run("submit", *words, *tell).stdout.strip()
     command.run("pilot", "--data", data, "--cores", 2, env={"EVSTREAM_PILOT_IDLE_S_MAX": "0"})
     command.run("task", "outputs", task, "out", "--data", data)

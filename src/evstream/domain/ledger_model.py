@@ -291,7 +291,8 @@ class LedgerModel:
     ) -> LeasedInterval | None:
         """Take an interval out of the lease that holds it, leaving the rest leased.
 
-        CPU seconds go with the piece that is taken, so that none is counted twice.
+        CPU seconds go with the piece that is taken, so that none is counted twice; so does
+        the word that it has begun.
         """
         for index, row in enumerate(self._leases):
             if (row.lease, row.worker, row.book, row.chunk) != (
@@ -307,9 +308,9 @@ class LedgerModel:
                 continue
             del self._leases[index]
             if row.entry_start < start:
-                self._leases.append(replace(row, entry_stop=start, cpu_s=0.0))
+                self._leases.append(replace(row, entry_stop=start, running=False, cpu_s=0.0))
             if stop < row.entry_stop:
-                self._leases.append(replace(row, entry_start=stop, cpu_s=0.0))
+                self._leases.append(replace(row, entry_start=stop, running=False, cpu_s=0.0))
             return replace(row, entry_start=start, entry_stop=stop)
         return None
 

@@ -280,7 +280,8 @@ def _carve(
 ) -> tuple[Any, ...] | None:
     """Take a unit out of the lease row that holds it, leaving the rest leased.
 
-    CPU seconds go with the piece that is taken, so that none is counted twice.
+    CPU seconds go with the piece that is taken, so that none is counted twice; so does
+    the word that it has begun.
     """
     start, stop = unit.entry_start, unit.entry_stop
     if start >= stop:
@@ -302,9 +303,9 @@ def _carve(
     row: tuple[Any, ...] = rows[0]
     head, (row_start, row_stop), tail = row[:4], row[4:6], row[6:]
     if row_start < start:
-        db.execute(_INSERT_LEASE, (*head, row_start, start, *tail[:-1], 0.0))
+        db.execute(_INSERT_LEASE, (*head, row_start, start, *tail[:-2], False, 0.0))
     if stop < row_stop:
-        db.execute(_INSERT_LEASE, (*head, stop, row_stop, *tail[:-1], 0.0))
+        db.execute(_INSERT_LEASE, (*head, stop, row_stop, *tail[:-2], False, 0.0))
     return (*head, start, stop, *tail)
 
 

@@ -211,7 +211,8 @@ class HostedProcess:
     def _tell(self, job: Job) -> None:
         """Give it the range that a unit is at."""
         job.given_at = self._heard_at = time.monotonic()
-        job.begun, job.pid, job.cpu_begun = False, 0, 0.0
+        # Where one is taken at a time, it begins when it is given; others are to say so.
+        job.begun, job.pid, job.cpu_begun = self.places == 1, 0, 0.0
         self._jobs[job.name] = job
         each, call = job.ranges[job.number], job.call
         job.close = job.number + 1 == len(job.ranges) or call.closing()
@@ -412,9 +413,8 @@ class HostedProcess:
             beyond = beyond_limits(job.call.payload, pid, job.call.directory)
             # One that waits behind another has time; if none has begun, the first is late.
             nobody = number == 0 and not any(other.begun for other in jobs)
-            since = job.given_at if job.begun or self.places == 1 else self._heard_at
-            late = job.begun or self.places == 1 or nobody
-            if late and now > since + self._payload.wall_s_max:
+            since = job.given_at if job.begun else self._heard_at
+            if (job.begun or nobody) and now > since + self._payload.wall_s_max:
                 beyond = f"payload hung: no answer after {self._payload.wall_s_max:g} s"
             if beyond:
                 self._refuse(job, job.error(beyond, "see its log, or allow it more"))
@@ -429,7 +429,7 @@ class HostedProcess:
         """Say of each unit what the process's end means for it."""
         jobs, self._jobs = list(self._jobs.values()), {}
         how, hint = how_it_ended(ended)
-        begun = [job for job in jobs if job.begun or self.places == 1] or jobs[:1]
+        begun = [job for job in jobs if job.begun] or jobs[:1]
         for job in jobs:
             self._keep_log(job)
             if job.refused is not None:

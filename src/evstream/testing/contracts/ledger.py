@@ -465,8 +465,13 @@ class LeasesContract(Suite):
         await ledger.renew_lease(FIRST, ANNE, DURATION, [running_unit(held, cpu_s=4.0)])
         part = RangeReport(FIRST, ANNE, BOOK, 0, 0, 5, 1, SUCCESS)
         await ledger.report_ranges([part])
+        (rest,) = await ledger.leases()
+        assert (rest.entry_start, rest.entry_stop, rest.running) == (5, 10, False)
         await ledger.release_lease(FIRST, ANNE)
-        assert (await ledger.progress(BOOK)).lost_cpu_s == 0.0
+        progress = await ledger.progress(BOOK)
+        assert (progress.lost_cpu_s, progress.failed_attempts) == (0.0, 0)
+        # What had not begun was not lost while it ran.
+        assert [row.losses for row in await self.claim(ledger, 1, SECOND)] == [0]
 
     async def test_nobody_renews_or_releases_anothers_lease(self, ledger: Ledger) -> None:
         (held,) = await self.claim(ledger)
