@@ -36,11 +36,13 @@ def process(unit):
 if __name__ == "__main__":
     serve(process)
 """
-# What the program does that we need of it: run words, with a list of what it was asked.
+# What the program does that we need of it: run words with the image's PATH, not with ours,
+# and a list of what it was asked.
 APPTAINER = """#!/bin/sh
 echo "$@" >> "$APPTAINER_LOG"
 [ "$1" = exec ] && [ "$2" = --bind ] && [ "$4" = --pwd ] || exit 9
 shift 6
+PATH="${APPTAINERENV_PREPEND_PATH:+$APPTAINERENV_PREPEND_PATH:}$PATH_OF_IMAGE"
 exec "$@"
 """
 
@@ -104,6 +106,7 @@ def test_a_service_keeps_a_sandbox_by_its_digest(
 @pytest.mark.parametrize(
     ("kind", "payload"),
     [
+        ("command", "mycopy {input} {output}"),
         ("command", "sh {sandbox}/mycopy {input} {output}"),
         ("long-lived", f"{sys.executable} {{sandbox}}/program.py"),
         ("callable", "code_of_ours:copy"),
@@ -122,7 +125,9 @@ def test_a_payload_runs_in_a_container(
     words += ["--events-per-range", 20, "--merge", "--workers", 1, "--output", "out"]
     path = f"{programs}:{os.environ['PATH']}"
     log = tmp_path / "apptainer.log"
-    command.run(*words, env={"PATH": path, "APPTAINER_LOG": str(log)})
+    image = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    env = {"PATH": path, "APPTAINER_LOG": str(log), "PATH_OF_IMAGE": image}
+    command.run(*words, env=env)
     _check(tmp_path, 60)
     assert "/images/analysis.sif" in log.read_text()
 

@@ -133,7 +133,7 @@ def assemble(
             if beside.of_tree(chosen[0][1]) == Rule.EVENTS:
                 notes += _lacking(path, indices, names)
             splices[path] = _joined(chosen, shifts, names)
-            notes += _left_on(path, chosen, names)
+            notes += _left_on(path, chosen, names) + _weighed(path, chosen, names)
     date = max((t.key.date for i in indices for t in i.trees.values()), default=0)
     date = max([date, *(o.key.date for i in indices for o in i.objects)])
     assembly = FileAssembly(first, identity, date)
@@ -242,6 +242,19 @@ def _left_on(path: str, holders: Sequence[tuple[int, AnyTree]], names: Sequence[
         for what in tree.notes:
             held.setdefault(what, []).append(names[number])
     return [f"left behind of {path} in {listed(holding)}: {what}" for what, holding in held.items()]
+
+
+def _weighed(path: str, holders: Sequence[tuple[int, AnyTree]], names: Sequence[str]) -> list[str]:
+    """Say which files' entries weigh something else than the first one's, as hadd does not."""
+    weights = [(names[n], tree.weight) for n, tree in holders if isinstance(tree, TreeIndex)]
+    others = [f"{name} ({weight:g})" for name, weight in weights if weight != weights[0][1]]
+    if not others:
+        return []
+    name, weight = weights[0]
+    return [
+        f"the weight of {path} is {weight:g} in {name}, and another in {listed(others)}: all its"
+        f" entries have {weight:g} now"
+    ]
 
 
 def _joined(

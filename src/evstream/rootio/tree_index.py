@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from evstream.rootio.class_plan import BASIC_DTYPES
 from evstream.rootio.clusters import common_boundaries
 from evstream.rootio.keys import Key
 from evstream.rootio.tree_template import Skeleton
@@ -227,7 +228,7 @@ class Overlay(NamedTuple):
     Attributes
     ----------
     at : int64
-        Positions in the skeleton's data.
+        Positions in the skeleton's data, ascending.
     values : uint8, of the same length
     """
 
@@ -307,6 +308,19 @@ class TreeIndex:
         data = np.frombuffer(self.walked.data, np.uint8).copy()
         data[self.overlay.at] = self.overlay.values
         return replace(self.walked, data=data.tobytes())
+
+    @property
+    def weight(self) -> float:
+        """What each entry weighs, as `TTree::SetWeight` said; 1 where nobody did."""
+        if "fWeight" not in self.fields:
+            return 1.0
+        at, type_ = self.fields["fWeight"]
+        if self.overlay is None:
+            data = np.frombuffer(self.walked.data, np.uint8)
+        else:
+            # All numbers of the tree are among what may differ.
+            data, at = self.overlay.values, int(np.searchsorted(self.overlay.at, at))
+        return float(np.frombuffer(data, BASIC_DTYPES[type_], 1, at)[0])
 
     def template(self, kept: tuple[int, ...]) -> TreeTemplate:
         """Return the template for a choice of branches, made when first asked for."""

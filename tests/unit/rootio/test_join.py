@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,41 @@ def test_differences_are_named(small_file: Path, tmp_path: Path) -> None:
         rootio.join([part, tmp_path / "other.root"], tmp_path / "joined.root")
     assert caught.value.fields["names"] == ["x"]
     assert not (tmp_path / "joined.root").exists()
+
+
+def weighted(path: Path, weight: float) -> Path:
+    """Write a tree to whose entries `TTree::SetWeight` gave a weight."""
+    with uproot.recreate(path, compression=None) as file:
+        file.mktree("Events", {"x": np.arange(5)})
+    with rootio.FileSource(path) as source:
+        tree = rootio.inspect(source).trees["Events"]
+    assert isinstance(tree, rootio.TreeIndex)
+    assert tree.key.nbytes == tree.key.key_bytes + tree.key.object_bytes, "it is compressed"
+    content = bytearray(path.read_bytes())
+    place = tree.key.seek + tree.key.key_bytes + tree.fields["fWeight"][0]
+    assert struct.unpack_from(">d", content, place) == (1.0,)
+    struct.pack_into(">d", content, place, weight)
+    path.write_bytes(content)
+    return path
+
+
+def weight_of(path: Path) -> float:
+    with uproot.open(path) as file:
+        return float(file["Events"].member("fWeight"))
+
+
+def test_weights_of_trees_are_kept_and_where_they_differ_it_is_told(tmp_path: Path) -> None:
+    weights = (0.25, 0.25, 3.0)
+    files = [weighted(tmp_path / f"{n}.root", weight) for n, weight in enumerate(weights)]
+    rootio.cut(files[0], tmp_path / "cut.root", tree="Events", entry_start=1, entry_stop=3)
+    assert weight_of(tmp_path / "cut.root") == 0.25
+    joined = rootio.join(files[:2], tmp_path / "alike.root")
+    assert (weight_of(tmp_path / "alike.root"), joined.notes) == (0.25, ())
+    joined = rootio.join(files, tmp_path / "other.root", names=["a", "b", "c"])
+    assert weight_of(tmp_path / "other.root") == 0.25
+    assert joined.notes == (
+        "the weight of Events is 0.25 in a, and another in c (3): all its entries have 0.25 now",
+    )
 
 
 def test_histograms_with_other_bins_are_refused(tmp_path: Path) -> None:

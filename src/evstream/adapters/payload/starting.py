@@ -20,6 +20,8 @@ from evstream.domain.streams import variable_of
 
 ENVIRONMENT_PREFIX = "EVSTREAM_"
 CONTAINER_PROGRAMS = ("apptainer", "singularity")
+CONTAINER_PATHS = ("APPTAINERENV_PREPEND_PATH", "SINGULARITYENV_PREPEND_PATH")
+"""Variables that say what is searched for programs in a container before its own PATH."""
 _LAST_LINE_CHARS_MAX = 200
 _LOG_TAIL_BYTES = 4096
 _NODE_AT_FAULT = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
@@ -63,6 +65,10 @@ def start(
     surroundings = environment(payload, values)
     if payload.container:
         words = _in_container(payload.container, words, directory)
+        if "sandbox" in values:
+            # In there, PATH is the image's own, whatever it is out here.
+            for name in CONTAINER_PATHS:
+                surroundings[name] = _first(values["sandbox"], surroundings, name)
         surroundings["PYTHONPATH"] = _first(_helper_package(directory), surroundings, "PYTHONPATH")
     program = _find_program(words[0], directory, surroundings)
     try:
