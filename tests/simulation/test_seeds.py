@@ -63,6 +63,18 @@ def test_of_poisoned_events_none_takes_another_with_it(seed: int, files: dict[st
     assert outcome.aside == {(f"sample-{chunk}.root", entry) for chunk, entry in poison}, outcome
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_files_of_several_ranges_keep_every_rule(seed: int, files: dict[str, bytes]) -> None:
+    # Closed early by chance, beside all else that happens.
+    poison = frozenset({(0, 111)})
+    growing = Scenario(ranges_per_file=4, poisoned=0.02, poison=poison, interventions=2)
+    outcome = simulate(seed, files, growing)
+    assert outcome.state.final, outcome
+    assert outcome.committed + outcome.set_aside + outcome.cancelled + outcome.withdrawn == (
+        outcome.events
+    ), outcome
+
+
 def test_an_event_that_kills_its_workers_is_found(files: dict[str, bytes]) -> None:
     lethal = Scenario(poisoned=0.0, crashes=2, killers=frozenset({(1, 77)}), limits=Limits(3, 4))
     outcome = simulate(3, files, lethal)

@@ -23,6 +23,7 @@ import httpx2
 
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.adapters.formats import KnownFormats
+from evstream.adapters.formats.root import RootFormat
 from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener
 from evstream.adapters.storage.memory import MemoryStore
@@ -70,6 +71,8 @@ class Scenario:
         How often somebody pauses the task for a while, cancels it, retries what was set
         aside or cancelled, has a file reprocessed or withdraws it, while the task runs and
         after its end.
+    ranges_per_file : int
+        Of growing files, which are closed before that by chance.
     port_faults : float
         Chance that a call of ledger, catalogue, output store or source fails; half of
         those that fail have done their work.
@@ -85,6 +88,7 @@ class Scenario:
     lease_s: float = 30.0
     merge: Merge | bool = True
     merge_inputs_max: int = 500
+    ranges_per_file: int = 1
     port_faults: float = 0.005
     rates: FaultRates = field(default_factory=FaultRates)
 
@@ -112,7 +116,7 @@ class Outcome:
 
 
 class _Payload:
-    """Copies input to output, slowly, and fails by chance and on poison.
+    """Copies inputs to the output, slowly, and fails by chance and on poison.
 
     Parameters
     ----------
@@ -139,14 +143,24 @@ class _Payload:
         on_cpu(duration / 2)
         await self._clock.sleep(duration / 2)
         chunk = int(call.values["range_id"].split("-")[2])
-        held = range(int(call.values["entry_start"]), int(call.values["entry_stop"]))
+        ranges = [each.values for each in call.ranges] or [call.values]
+        ranges = ranges[: self._rng.randint(1, len(ranges))]
+        held = range(int(ranges[0]["entry_start"]), int(ranges[-1]["entry_stop"]))
         if any((chunk, entry) in self._scenario.killers for entry in held):
             await self._die()
         poison = any((chunk, entry) in self._scenario.poison for entry in held)
         if poison or self._rng.random() < self._scenario.poisoned:
             raise PayloadError("simulated: exit 1", cpu_s=duration, wall_s=duration)
-        shutil.copyfile(call.values["input"], call.values["output"])
-        return PayloadResult(duration, duration)
+        inputs = [Path(values["input"]) for values in ranges]
+        output = Path(call.values["output"])
+        if len(inputs) == 1:
+            shutil.copyfile(inputs[0], output)
+        else:
+            names = [path.name for path in inputs]
+            RootFormat().join(
+                inputs, output, identity=call.values["range_id"].encode(), names=names
+            )
+        return PayloadResult(duration, duration, len(ranges))
 
     async def close(self) -> None:
         """Nothing is kept running between units."""
@@ -263,7 +277,9 @@ class Simulation:
         new = NewTask(
             name="simulated",
             dataset=dataset.name,
-            payload=Payload("copy {input} {output}"),
+            payload=Payload(
+                "copy", kind="long-lived", ranges_per_file=self._scenario.ranges_per_file
+            ),
             granularity=Granularity(events=self._scenario.events_per_range),
             outputs=(OutputStream(merge=self._scenario.merge),),
             limits=self._scenario.limits,
