@@ -35,10 +35,12 @@ from evstream.domain.names import WorkerId
 from evstream.edge import Products
 from evstream.edge.sources import Sources
 from evstream.head import (
+    Chains,
     Claims,
     Datasets,
     Finishing,
     Merging,
+    Nudges,
     Reopening,
     Reports,
     Slices,
@@ -111,19 +113,22 @@ class Application:
         planner = Planner(signer, timedelta(seconds=settings.url_life_s))
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
-        turns, merging = Turns(), Merging(catalogue, ledger, planner, settings.merge_inputs_max)
+        turns, nudges = Turns(), Nudges()
+        merging = Merging(catalogue, ledger, planner, settings.merge_inputs_max)
+        datasets = Datasets(catalogue, parts.opener, parts.offload, parts.formats)
+        reopening = Reopening(catalogue, ledger, merging, turns, nudges.nudge)
+        chains = Chains(catalogue, ledger, merging, reopening, parts.store, datasets)
         self._finishing = Finishing(
-            catalogue, ledger, merging, receipt_signer, parts.offload, turns
+            catalogue, ledger, merging, chains, receipt_signer, parts.offload, turns, nudges
         )
         self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
         self._products = Products(catalogue, Sources(parts.opener, parts.formats), parts.offload)
-        reopening = Reopening(catalogue, ledger, merging, turns, self._finishing.nudge)
         services = Services(
             catalogue=catalogue,
-            datasets=Datasets(catalogue, parts.opener, parts.offload, parts.formats),
-            tasks=Tasks(catalogue, ledger, planner, parts.formats, parts.store),
+            datasets=datasets,
+            tasks=Tasks(catalogue, ledger, planner, parts.formats, parts.store, chains),
             claims=Claims(catalogue, ledger, planner, merging),
-            reports=Reports(catalogue, ledger, parts.store, reopening, self._finishing.nudge),
+            reports=Reports(catalogue, ledger, parts.store, reopening, nudges.nudge),
             finishing=self._finishing,
             reopening=reopening,
             slices=Slices(catalogue, planner, parts.formats),

@@ -104,7 +104,8 @@ def planned(job: Job, rng: random.Random, restarts: float) -> list[MergeGroup]:
             merged[group.number] = record(merge_book(TASK), group.number, 0, size)
         rows = sorted(arrived, key=lambda row: (row.chunk, row.entry_start))
         for row in rows:
-            if (row.chunk, row.entry_start) >= frontier.place and not frontier.advance(row):
+            place = frontier.place
+            if place and (row.chunk, row.entry_start) >= place and not frontier.advance(row):
                 break
         plan.pass_merged(merged)
         made = [replace(group, number=len(groups) + k) for k, group in enumerate(plan.new)]

@@ -103,6 +103,11 @@ def run(
         raise RequestError("--output is empty", hint="name a folder, or . for this one")
     folder = Path(output).absolute()
     described = options.describe(list(inputs), dataset)
+    if described.takes:
+        raise RequestError(
+            "the task takes outputs of other tasks, and here it is the only one",
+            hint="hand it to the service that has them: evstream submit",
+        )
     if not described.sandbox:
         check_program(described.payload)
     files = NewDataset(expand_inputs(described.inputs, described.dataset, besides=folder))

@@ -43,6 +43,7 @@ def status(
     if door.json:
         print_json(views if task is None else views[0])
         return
+    chained = any(view.spec.takes for view in views)
     rows = [
         (
             view.id,
@@ -53,6 +54,7 @@ def status(
             view.process.failed_attempts,
             view.process.fatal,
             view.workers,
+            *([", ".join(str(t.task) for t in view.spec.takes)] if chained else []),
             view.reason,
         )
         for view in views
@@ -66,6 +68,7 @@ def status(
         "failed",
         "set-aside",
         "workers",
+        *(["takes"] if chained else []),
         "reason",
     ]
     print_table([column.replace("-", " ") for column in columns], rows)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
+from msgspec.structs import replace
 
 from evstream.cli.payload_checks import warn_of_shell_words
 from evstream.cli.printing import print_json, print_pairs, size_text
@@ -16,13 +18,25 @@ from evstream.client.inputs import tree_of_inputs
 from evstream.client.registering import register, with_secondary
 from evstream.client.sandbox import send_sandbox
 from evstream.client.task_file import TaskFile
+from evstream.domain.errors import RequestError
+from evstream.domain.task import TakenOutputs
 from evstream.wire.messages import NewTask, TaskPreview, TaskView
+
+TASK_DIGITS_MAX = 15
 
 
 def submit(
     *inputs: Annotated[str, Parameter(help="A registered dataset, or files as for 'run'.")],
     options: TaskOptions = DEFAULT_OPTIONS,
     dataset: Annotated[str, Parameter(help="Which dataset of a coffea fileset.")] = "",
+    takes: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="Instead of inputs: TASK or TASK:STREAM, whose outputs are taken as they are "
+            "committed; give it again for further tasks, in the order of the input.",
+        ),
+    ] = (),
     dry_run: Annotated[
         bool, Parameter(negative="", help="Tell what it would come to; begin nothing.")
     ] = False,
@@ -33,8 +47,9 @@ def submit(
     For example:
 
         evstream submit user:dimuons --payload 'python skim.py {input} {output}'
+        evstream submit --takes 1 --payload 'python fit.py {input} {output}'
     """
-    task = options.describe(list(inputs), dataset)
+    task = _taking(options.describe(list(inputs), dataset), takes)
     warn_of_shell_words(task.payload)
     if dry_run:
         _preview(task, door)
@@ -49,6 +64,32 @@ def submit(
         print_json(view)
     else:
         print(view.id)
+
+
+def _taking(task: TaskFile, texts: Sequence[str]) -> TaskFile:
+    """Return a task with the parents that flags name, in place of those of its file.
+
+    Raises
+    ------
+    RequestError
+        One is none, or there are inputs besides.
+    """
+    takes = [_parent(text) for text in texts]
+    task = replace(task, takes=tuple(takes) or task.takes)
+    if task.takes and (task.inputs or task.dataset):
+        raise RequestError(
+            "inputs are given, and tasks whose outputs are taken", hint="give one of them"
+        )
+    return task
+
+
+def _parent(text: str) -> TakenOutputs:
+    number, _, stream = text.partition(":")
+    if not (number.isascii() and number.isdecimal() and len(number) <= TASK_DIGITS_MAX):
+        raise RequestError(
+            f"--takes {text!r} names no task", hint="give its number, as in 12 or 12:skim"
+        )
+    return TakenOutputs(int(number), stream)
 
 
 def _preview(task: TaskFile, door: Door) -> None:
@@ -86,6 +127,8 @@ def _preview(task: TaskFile, door: Door) -> None:
 
 async def _request(service: Service, task: TaskFile) -> NewTask:
     """Return the request for a task; datasets are registered that were not."""
+    if task.takes:
+        return await with_secondary(service, task.request("", ""), task.secondary)
     name = await register(service, task.inputs, task.dataset)
     files = [text for text in task.inputs if text != name]
     request = task.request(name, tree_of_inputs(files, task.dataset))

@@ -45,7 +45,8 @@ def show(
             ("name", spec.name),
             ("state", describe(view)),
             ("reason", view.reason or "-"),
-            ("dataset", f"{spec.dataset}, tree {spec.tree}, branches {branches}"),
+            ("dataset", f"{view.dataset}, tree {spec.tree}, branches {branches}"),
+            *_chain(view),
             ("payload", spec.payload.command),
             ("events per range", spec.events_per_range),
         ]
@@ -63,6 +64,13 @@ def show(
             for f in failures
         ]
         print_table(["file", "entries", "attempt", "kind", "error", "log"], rows)
+
+
+def _chain(view: TaskView) -> list[tuple[str, object]]:
+    """Return the tasks before and behind a task, as lines, if there are any."""
+    parents = [f"{taken.task} ({taken.stream})" for taken in view.spec.takes]
+    lines = [("takes outputs of", parents), ("outputs taken by", [str(t) for t in view.takers])]
+    return [(name, "task " + ", ".join(tasks)) for name, tasks in lines if tasks]
 
 
 def cancel(

@@ -144,11 +144,13 @@ class EventLists:
 
     async def _inputs(self, task: int) -> list[_Input]:
         view = await self._service.task(task)
-        dataset = await self._service.dataset(view.spec.dataset)
+        dataset = await self._service.dataset(view.dataset)
         entries = {each.lfn: each for each in await self._service.entries(task)}
         return [
-            _Input(view.spec.dataset, view.spec.tree, file, entries[file.lfn])
+            _Input(view.dataset, view.spec.tree, file, entries[file.lfn])
+            # Files of a chained task may have come or gone between.
             for file in dataset.files
+            if file.lfn in entries
         ]
 
     async def _numbers(

@@ -16,7 +16,7 @@ from evstream.domain.errors import AccessError, LimitError, NotFoundError, Reque
 from evstream.domain.granularity import Granularity
 from evstream.domain.payload import Payload, split_payload
 from evstream.domain.streams import OutputStream
-from evstream.domain.task import Limits
+from evstream.domain.task import Limits, TakenOutputs
 from evstream.wire.messages import Message, NewTask
 
 TASK_FILE_BYTES_MAX = 1 << 20
@@ -57,6 +57,8 @@ class TaskFile(Message, frozen=True):
         task file's folder.
     dataset : str
         Which dataset of a coffea fileset.
+    takes : tuple of TakenOutputs
+        Instead of inputs: tasks whose outputs are taken as they are committed.
     sandbox : str
         A folder with the payload's code, or a .tar.gz of one; sent along.
     """
@@ -72,6 +74,7 @@ class TaskFile(Message, frozen=True):
     limits: Limits = Limits()
     secondary: list[SecondaryInputs] = []
     sandbox: str = ""
+    takes: tuple[TakenOutputs, ...] = ()
 
     def placed(self, folder: Path) -> TaskFile:
         """Return it with the paths in it counted from a folder."""
@@ -90,7 +93,7 @@ class TaskFile(Message, frozen=True):
         )
 
     def request(self, dataset: str, tree: str) -> NewTask:
-        """Return the request for a task on a registered dataset.
+        """Return the request for a task on a registered dataset, or on what it takes.
 
         Parameters
         ----------
@@ -114,6 +117,7 @@ class TaskFile(Message, frozen=True):
             granularity=self.granularity,
             outputs=self.outputs,
             limits=self.limits,
+            takes=self.takes,
         )
 
 

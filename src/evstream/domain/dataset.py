@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evstream.domain.intervals import Interval
-from evstream.domain.names import DatasetName, Guid, Lfn, Pfn
+from evstream.domain.names import DatasetName, Guid, Lfn, Pfn, TaskId
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,24 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The output of a task that a file of a chained task is.
+
+    Attributes
+    ----------
+    output : str
+        Its name in the output store.
+    number : int
+        Of the file in its dataset, and of its chunk; none is used again.
+    """
+
+    task: TaskId
+    output: str
+    sha256: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file of a dataset.
 
@@ -46,6 +64,8 @@ class SourceFile:
         coffea fileset); a tree that is not named is wanted whole.
     format : str
         Name of its format; products cut from it are in the same one.
+    origin : Origin or None
+        Where it came from, in the dataset of a chained task.
     """
 
     lfn: Lfn
@@ -55,6 +75,7 @@ class SourceFile:
     trees: dict[str, int]
     asked: dict[str, tuple[Interval, ...]] = field(default_factory=dict)
     format: str = "root"
+    origin: Origin | None = None
 
     def wanted(self, tree: str) -> tuple[Interval, ...]:
         """Return the intervals of a tree that are wanted; none of an empty one."""
@@ -64,7 +85,16 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A named, fixed list of files in canonical (LFN) order."""
+    """A named list of files: fixed, in canonical (LFN) order; or a chained task's, which grows.
+
+    Attributes
+    ----------
+    files : tuple of SourceFile
+        Of a chained task: in the order of their numbers.
+    retracted : tuple of SourceFile
+        That were files of a chained task until their outputs were taken back.
+    """
 
     name: DatasetName
     files: tuple[SourceFile, ...]
+    retracted: tuple[SourceFile, ...] = ()

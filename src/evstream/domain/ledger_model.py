@@ -85,12 +85,33 @@ class LedgerModel:
             states = {c.number: _ChunkState(c, c.entry_start) for c in in_order}
             self._books[book] = _Book(rules, states)
 
-    def add_chunks(self, number: int, chunks: Iterable[Chunk]) -> None:
-        """Give a book more to do; a chunk whose number it has stays as it is."""
+    def add_chunks(self, number: int, chunks: Iterable[Chunk], bisections: int = 0) -> None:
+        """Give a book more to do, and so many bisections for each range of it.
+
+        A chunk whose number it has stays as it is.
+        """
         book = self._book(number)
         for chunk in chunks:
-            book.chunks.setdefault(chunk.number, _ChunkState(chunk, chunk.entry_start))
+            if chunk.number not in book.chunks:
+                book.chunks[chunk.number] = _ChunkState(chunk, chunk.entry_start)
+                ranges = _ranges(chunk, book.rules)
+                more = book.rules.bisections_max + bisections * ranges
+                book.rules = replace(book.rules, bisections_max=more)
         book.chunks = dict(sorted(book.chunks.items()))
+
+    def drop_chunks(self, number: int, chunks: Iterable[int], reason: str) -> int:
+        """Take chunks out of a book, whatever has become of them; return their entries.
+
+        What was committed there is no part of the result any more; leases end.
+        """
+        book, dropped = self._book(number), 0
+        for state in [book.chunks[each] for each in sorted(set(chunks) & set(book.chunks))]:
+            chunk = state.chunk
+            place = (chunk.number, chunk.entry_start, chunk.entry_stop)
+            self._take_out(book, number, place, reason)
+            del book.chunks[chunk.number]
+            dropped += chunk.entries
+        return dropped
 
     def claim(
         self,
@@ -457,7 +478,6 @@ class LedgerModel:
         closed = dict.fromkeys((RangeState.FATAL, RangeState.CANCELLED, _WITHDRAWN), 0)
         for item in book.closed:
             closed[item.state] += item.entry_stop - item.entry_start
-        step = book.rules.events_per_range
         chunks = [state.chunk for state in book.chunks.values()]
         begun = [item for item in book.failed if item.running]
         return Progress(
@@ -467,9 +487,7 @@ class LedgerModel:
             finished=sum(c.entry_stop - c.entry_start for c in book.commits),
             fatal=closed[RangeState.FATAL],
             cancelled=closed[RangeState.CANCELLED],
-            ranges=sum(
-                count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in chunks
-            ),
+            ranges=sum(_ranges(chunk, book.rules) for chunk in chunks),
             ranges_finished=len(book.commits),
             attempts=len(book.commits) + len(begun),
             failed_attempts=len(begun),
@@ -509,6 +527,11 @@ class LedgerModel:
     def leases(self) -> list[LeasedInterval]:
         """Return every leased interval."""
         return sorted(self._leases, key=lambda row: (row.book, row.chunk, row.entry_start))
+
+
+def _ranges(chunk: Chunk, rules: BookRules) -> int:
+    interval = (chunk.entry_start, chunk.entry_stop)
+    return count_units(interval, chunk.entry_start, rules.events_per_range)
 
 
 def _ended(row: LeasedInterval | Commit, running: bool, failure: Failure) -> FailedAttempt:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from evstream.domain.ledger import ClosedInterval, Commit
 from evstream.domain.names import Lfn
@@ -255,51 +256,85 @@ def merge_chunks(groups: Iterable[MergeGroup]) -> list[Chunk]:
     return [Chunk(group.number, Lfn(group.stream), 0, 1) for group in groups]
 
 
+class Passing(Protocol):
+    """What is told of all that a frontier passes, in order."""
+
+    def pass_range(self, commit: Commit) -> None:
+        """Take the next range."""
+
+    def pass_end_of_file(self) -> None:
+        """Note that the last entry of a file has been passed."""
+
+    def end(self) -> None:
+        """Note that everything has been passed, and nothing more will come."""
+
+
 class Frontier:
     """The place up to which every entry of a book is finished.
 
     Parameters
     ----------
-    chunks : sequence of Chunk
+    chunks : iterable of Chunk
         By number.
+    bound : int or None
+        Where a book still grows: chunks from this number on may be given later. So far
+        and no further does it go. None: all chunks are given.
+
+    Attributes
+    ----------
+    ended : bool
+        Whether everything has been passed, and nothing more will come.
     """
 
-    def __init__(self, chunks: Sequence[Chunk], plans: Sequence[StreamPlan]) -> None:
-        self._chunks = chunks
+    def __init__(
+        self, chunks: Iterable[Chunk], plans: Sequence[Passing], bound: int | None = None
+    ) -> None:
+        self._left = deque(chunks)
         self._plans = plans
-        self._at = 0
-        self._entry = chunks[0].entry_start
+        self._entry: int | None = None
+        self._bound = bound
         self.ended = False
+        self._look_for_end()
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Chunk and entry that come next."""
-        return self._chunks[self._at].number, self._entry
+    def place(self) -> tuple[int, int] | None:
+        """Chunk and entry that come next; None where that is not known yet."""
+        if not self._left or (self._bound is not None and self._left[0].number >= self._bound):
+            return None
+        entry = self._left[0].entry_start if self._entry is None else self._entry
+        return self._left[0].number, entry
+
+    def grow(self, chunks: Iterable[Chunk], bound: int | None) -> None:
+        """Go on with a book that has grown, by chunks at or above the bound that it had."""
+        new = list(chunks)
+        if new:
+            self._left = deque(sorted((*self._left, *new), key=lambda chunk: chunk.number))
+        self._bound = bound
+        self._look_for_end()
 
     def advance(self, row: Commit | ClosedInterval) -> bool:
         """Pass a finished interval; False if it does not begin at the frontier."""
-        if self.ended or (row.chunk, row.entry_start) != self.place:
+        if (row.chunk, row.entry_start) != self.place:
             return False
         if isinstance(row, Commit):
             for plan in self._plans:
                 plan.pass_range(row)
         self._entry = row.entry_stop
-        if self._entry == self._chunks[self._at].entry_stop:
-            self._next_chunk()
+        if self._entry == self._left[0].entry_stop:
+            passed = self._left.popleft()
+            self._entry = None
+            # All chunks of a file are given together.
+            if not self._left or self._left[0].lfn != passed.lfn:
+                for plan in self._plans:
+                    plan.pass_end_of_file()
+            self._look_for_end()
         return True
 
-    def _next_chunk(self) -> None:
-        lfn: Lfn = self._chunks[self._at].lfn
-        self.ended = self._at + 1 == len(self._chunks)
-        if self.ended:
+    def _look_for_end(self) -> None:
+        if not self._left and self._bound is None and not self.ended:
+            self.ended = True
             for plan in self._plans:
                 plan.end()
-            return
-        self._at += 1
-        self._entry = self._chunks[self._at].entry_start
-        if self._chunks[self._at].lfn != lfn:
-            for plan in self._plans:
-                plan.pass_end_of_file()
 
 
 def joined_spans(spans: Iterable[Span]) -> tuple[Span, ...]:

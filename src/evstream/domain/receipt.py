@@ -7,6 +7,7 @@ outputs, the third looks at run and event numbers (`evstream.client.verification
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evstream.domain.dataset import Dataset
+from evstream.domain.dataset import Dataset, SourceFile
 from evstream.domain.errors import LimitError, VerificationError
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
 from evstream.domain.ledger import ClosedInterval, Commit, Progress
@@ -25,7 +26,7 @@ from evstream.domain.secondary import Secondary
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
 from evstream.domain.states import RangeState, TaskState
 from evstream.domain.streams import OUTPUT_STREAM, OutputStream
-from evstream.domain.task import Task
+from evstream.domain.task import TakenOutputs, Task
 
 RECEIPT_VERSION = 1
 MERGED_STEM = "merged"
@@ -43,6 +44,22 @@ class BookOfTask:
     progress: Progress
 
 
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A task whose outputs another one took.
+
+    Attributes
+    ----------
+    receipt : dict or None
+        Its signed receipt; None if it had not ended.
+    """
+
+    taken: TakenOutputs
+    name: str
+    state: TaskState
+    receipt: dict[str, Any] | None
+
+
 def build_receipt(
     task: Task,
     dataset: Dataset,
@@ -50,6 +67,7 @@ def build_receipt(
     merges: Sequence[Merged],
     issued: str,
     secondary: Sequence[Dataset] = (),
+    parents: Sequence[Parent] = (),
 ) -> dict[str, Any]:
     """Return the unsigned receipt of a task.
 
@@ -61,8 +79,10 @@ def build_receipt(
         Time of day, ISO 8601, UTC.
     secondary : sequence of Dataset
         Of the task's secondary inputs, in their order.
+    parents : sequence of Parent
+        Of a chained task, in their order.
     """
-    lfns = [chunk.lfn for chunk in process.chunks]
+    lfns = {chunk.number: chunk.lfn for chunk in process.chunks}
     asked: dict[Lfn, list[Interval]] = defaultdict(list)
     for chunk in process.chunks:
         asked[chunk.lfn].append((chunk.entry_start, chunk.entry_stop))
@@ -90,6 +110,7 @@ def build_receipt(
                 for one, found in zip(task.spec.secondary, secondary, strict=True)
             ],
         },
+        "parents": [_parent(parent) for parent in parents],
         "files": _files(dataset, task.spec.tree, asked),
         "commits": commits,
         "set_aside": _closed(process.closed, lfns, RangeState.FATAL),
@@ -101,7 +122,7 @@ def build_receipt(
 
 
 def _commits_and_outputs(
-    process: BookOfTask, merges: Sequence[Merged], lfns: Sequence[str], names: ExportNames
+    process: BookOfTask, merges: Sequence[Merged], lfns: Mapping[int, str], names: ExportNames
 ) -> tuple[list[list[Any]], list[dict[str, Any]]]:
     outputs: list[dict[str, Any]] = []
     merged_at: dict[str, int] = {}
@@ -135,6 +156,18 @@ def _secondary(asked: Secondary, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _parent(parent: Parent) -> dict[str, Any]:
+    receipt = parent.receipt
+    return {
+        "task": parent.taken.task,
+        "stream": parent.taken.stream,
+        "name": parent.name,
+        "state": parent.state.value,
+        "receipt": None if receipt is None else receipt_digest(receipt),
+        "public_key": None if receipt is None else receipt["signature"]["public_key"],
+    }
+
+
 def _files(
     dataset: Dataset, tree: str, asked: Mapping[Lfn, Sequence[Interval]]
 ) -> list[dict[str, Any]]:
@@ -146,9 +179,17 @@ def _files(
             "fingerprint": file.fingerprint.canonical(),
             "entries": file.trees[tree],
             "asked": [list(interval) for interval in IntervalSet.of(asked.get(file.lfn, ()))],
+            **_origin(file),
         }
         for file in dataset.files
     ]
+
+
+def _origin(file: SourceFile) -> dict[str, Any]:
+    if file.origin is None:
+        return {}
+    made = file.origin
+    return {"output": {"task": made.task, "name": made.output, "sha256": made.sha256}}
 
 
 def _counts(progress: Progress, dataset: Dataset) -> dict[str, Any]:
@@ -228,7 +269,7 @@ def _output(output: OutputRecord, export: str, merged_into: int | None) -> dict[
 
 
 def _closed(
-    closed: Iterable[ClosedInterval], lfns: Sequence[str], state: RangeState
+    closed: Iterable[ClosedInterval], lfns: Mapping[int, str], state: RangeState
 ) -> list[list[Any]]:
     return [
         [lfns[item.chunk], item.entry_start, item.entry_stop, item.error]
@@ -241,6 +282,11 @@ def canonical_receipt(receipt: dict[str, Any]) -> bytes:
     """Return the bytes that are signed: sorted keys, no spaces, no signature."""
     body = {name: value for name, value in receipt.items() if name != "signature"}
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def receipt_digest(receipt: dict[str, Any]) -> str:
+    """Return what names a receipt: the SHA-256, hex, of the bytes that are signed."""
+    return hashlib.sha256(canonical_receipt(receipt)).hexdigest()
 
 
 def check_ledger(receipt: dict[str, Any]) -> str:
@@ -340,12 +386,20 @@ def _check_state(receipt: dict[str, Any], unmerged: int) -> None:
         counts[name] for name in ("committed", "set_aside", "cancelled")
     )
     withdrawn = counts.get("withdrawn", 0)
+    # A task may fail with a parent, and end before it is given all.
+    parents = receipt.get("parents", [])
+    fallen = any(parent["state"] in ("failed", "aborted") for parent in parents)
+    early = any(parent["receipt"] is None for parent in parents)
     stopped = set_aside > task.get("set_aside_max", 1.0) * counts["events"]
     fits = {
         TaskState.DONE: not (set_aside or cancelled or withdrawn or unmerged),
         TaskState.FINISHED: committed and (set_aside or withdrawn) and not (cancelled or unmerged),
-        TaskState.FAILED: stopped or not committed or (unmerged and not cancelled),
-        TaskState.ABORTED: cancelled or unmerged or withdrawn == counts["events"],
+        TaskState.FAILED: stopped
+        or not committed
+        or fallen
+        or early
+        or (unmerged and not cancelled),
+        TaskState.ABORTED: early or cancelled or unmerged or withdrawn == counts["events"],
     }
     if not fits.get(TaskState(task["state"])):
         raise VerificationError(

@@ -109,5 +109,5 @@ def _would_hold(groups: Sequence[MergeGroup], place: Place, merges: Merges) -> b
     if rule == "all":
         return True
     if rule == "file":
-        return merges.files[groups[0].segment[0]] == merges.files[place[0]]
+        return merges.files[groups[0].segment[0]] == merges.files.get(place[0])
     return bool(groups_around(groups, [place]))

@@ -19,6 +19,10 @@ from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream, check_streams
 from evstream.domain.words import counted
 
+TASK_SCOPE = "task"
+"""Of the datasets that chained tasks make of what they take."""
+PARENTS_MAX = 100
+"""Tasks whose outputs one takes, at most."""
 BISECTIONS_PER_RANGE = 10
 """Bisections that a task may make on average, unless it says otherwise."""
 BISECTIONS_MIN = 1000
@@ -67,20 +71,36 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     def _refused(self, name: str, hint: str) -> LimitError:
         return LimitError(f"{name} is {getattr(self, name)}", hint=hint, field=f"limits.{name}")
 
-    def stop(self, progress: Progress) -> str:
-        """Return why a task that has come so far stops; empty if it goes on."""
+    def stop(self, progress: Progress, *, growing: bool = False) -> str:
+        """Return why a task that has come so far stops; empty if it goes on.
+
+        While its input grows, nobody knows the fraction that is set aside.
+        """
         if progress.own_failures >= self.give_up_after and not progress.finished:
             return (
                 f"given up: {counted(progress.own_failures, 'attempt', 'attempts')} failed and"
                 " not one was committed"
                 f" (give_up_after is {self.give_up_after})"
             )
-        if progress.fatal > self.set_aside_max * progress.entries:
+        if not growing and progress.fatal > self.set_aside_max * progress.entries:
             return (
                 f"{progress.fatal} of {progress.entries} events were set aside, more than"
                 f" set_aside_max, {self.set_aside_max:g}"
             )
         return ""
+
+
+class TakenOutputs(Struct, frozen=True, forbid_unknown_fields=True):
+    """A task whose outputs another one takes as they are committed: its parent.
+
+    Attributes
+    ----------
+    stream : str
+        Which of its outputs; empty for those of its first stream.
+    """
+
+    task: int
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +118,9 @@ class TaskSpec:
         made of.
     secondary : tuple of Secondary
         Whose events each unit gets beside its own.
+    takes : tuple of TakenOutputs
+        Its parents, in the order of its input, if it is a chained task: it takes their
+        outputs as they are committed. Then it has no `dataset` but the one that these make.
     """
 
     name: str
@@ -110,6 +133,7 @@ class TaskSpec:
     outputs: tuple[OutputStream, ...] = (OutputStream(),)
     limits: Limits = Limits()
     secondary: tuple[Secondary, ...] = ()
+    takes: tuple[TakenOutputs, ...] = ()
 
     @property
     def merges(self) -> bool:
@@ -132,6 +156,11 @@ class TaskSpec:
             bisections_max = max(BISECTIONS_MIN, BISECTIONS_PER_RANGE * ranges)
         return BookRules(step, limits.failures_max, limits.losses_max, bisections_max)
 
+    @property
+    def bisections_per_range(self) -> int:
+        """Bisections that the task may make more for each range that comes to it."""
+        return BISECTIONS_PER_RANGE if self.limits.bisections_max is None else 0
+
     def merge_rules(self) -> BookRules:
         """Return how the book of the task's merges is worked off: a merge is never divided."""
         return BookRules(1, self.limits.failures_max, self.limits.losses_max)
@@ -149,6 +178,7 @@ class TaskSpec:
             )
         self.granularity.check()
         check_events_per_range(self.events_per_range)
+        self._check_takes()
         self.payload.check()
         if self.granularity.seconds is not None and self.payload.ranges_per_file > 1:
             raise RequestError(
@@ -163,6 +193,26 @@ class TaskSpec:
         command = self.payload.kind == "command"
         if command and not first.pattern and not first.optional:
             check_output_named(self.payload.command, first.name)
+
+    def _check_takes(self) -> None:
+        if len(self.takes) > PARENTS_MAX:
+            raise LimitError(
+                f"the task takes outputs of {len(self.takes)} tasks",
+                hint=f"give {PARENTS_MAX} at most",
+                field="takes",
+            )
+        if len(set(self.takes)) < len(self.takes):
+            raise RequestError(
+                "the task takes the same outputs twice",
+                hint="their events would be counted twice: give each once",
+                field="takes",
+            )
+        if self.takes and self.granularity.bytes is not None:
+            raise RequestError(
+                "ranges of a chained task cannot go by bytes: its files are not known yet",
+                hint="give events or seconds per range",
+                field="granularity.bytes",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +232,9 @@ class TakeBack:
         of others, and is gone.
     merges : tuple of int
         Chunks of the merges' book that are part of the result no more.
+    retracted : tuple of int
+        Numbers of files that leave the dataset of a chained task, with their chunks: they
+        are no part of their own task's result any more.
     """
 
     key: str
@@ -190,6 +243,7 @@ class TakeBack:
     discard: tuple[Place, ...] = ()
     merged_with: tuple[Place, ...] = ()
     merges: tuple[int, ...] = ()
+    retracted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +255,15 @@ class TakenBack:
     redone, withdrawn, merged_with : int
         Entries that go out again, that leave the task, and that go out again since they
         had been merged with these.
+    times : int
+        How often work of the task was taken back, this time included.
     """
 
     key: str
     redone: int
     withdrawn: int
     merged_with: int
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +286,21 @@ class Task:
     ended: datetime | None = None
     reason: str = ""
     taken_back: TakenBack | None = None
+
+    @property
+    def dataset(self) -> DatasetName:
+        """Name of the dataset that it works on; a chained task has one of its own."""
+        return self.spec.dataset or dataset_of(self.id)
+
+    @property
+    def times_taken_back(self) -> int:
+        """How often work of it was taken back: as long as that is the same, nothing was."""
+        return 0 if self.taken_back is None else self.taken_back.times
+
+
+def dataset_of(task: TaskId) -> DatasetName:
+    """Return the name of the dataset that a chained task makes of what it takes."""
+    return DatasetName(f"{TASK_SCOPE}:{task}")
 
 
 def ended(task: Task) -> ConflictError:

@@ -1,9 +1,11 @@
 """Decides: registers datasets, accepts tasks, leases their ranges, ends them."""
 
+from evstream.head.chains import Chains
 from evstream.head.claims import Claims
 from evstream.head.datasets import Datasets
 from evstream.head.finishing import Finishing
 from evstream.head.merging import Merging
+from evstream.head.nudges import Nudges
 from evstream.head.reopening import Reopening
 from evstream.head.reports import Reports
 from evstream.head.slices import Slices
@@ -12,10 +14,12 @@ from evstream.head.tasks import Tasks
 from evstream.head.turns import Turns
 
 __all__ = [
+    "Chains",
     "Claims",
     "Datasets",
     "Finishing",
     "Merging",
+    "Nudges",
     "Reopening",
     "Reports",
     "Slices",

@@ -45,9 +45,9 @@ class Claims:
         self._planner = planner
         self._merging = merging
         self._secondary = SecondaryPlans(catalogue, planner)
-        # What never changes once it is written, by task and by book.
+        # What never changes once it is written, by task and by book; chained tasks get more.
         self._files: dict[TaskId, dict[Lfn, SourceFile]] = {}
-        self._chunks: dict[int, list[Chunk]] = {}
+        self._chunks: dict[int, dict[int, Chunk]] = {}
 
     async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
         """Lease units of work; merges come first, since they end tasks."""
@@ -136,13 +136,11 @@ class Claims:
         if is_merge(row.book):
             merge = await self._merging.unit(task, row, now)
             return [] if merge is None else [merge]
-        chunks = await self._chunks_of(row.book)
-        chunk = chunks[row.chunk]
-        if task.id not in self._files:
-            dataset = await self._catalogue.dataset(task.spec.dataset)
-            self._files[task.id] = {file.lfn: file for file in dataset.files}
-        await self._secondary.load(task, chunks)
-        file = self._files[task.id][chunk.lfn]
+        chunk = await self._chunk(row)
+        file = None if chunk is None else await self._file(task, chunk.lfn)
+        if chunk is None or file is None:
+            return []  # Its output was taken back in the task that made it; so is the lease.
+        await self._secondary.load(task, list(self._chunks[row.book].values()))
         step = task.spec.events_per_range
         grid_start = row.entry_start if cells > 1 else chunk.entry_start
         units = list(units_of((row.entry_start, row.entry_stop), grid_start, cells * step))
@@ -173,10 +171,17 @@ class Claims:
             for each in run
         }
 
-    async def _chunks_of(self, book: int) -> list[Chunk]:
-        if book not in self._chunks:
-            self._chunks[book] = await self._ledger.chunks(book)
-        return self._chunks[book]
+    async def _chunk(self, row: LeasedInterval) -> Chunk | None:
+        if row.chunk not in self._chunks.get(row.book, {}):
+            chunks = await self._ledger.chunks(row.book)
+            self._chunks[row.book] = {chunk.number: chunk for chunk in chunks}
+        return self._chunks[row.book].get(row.chunk)
+
+    async def _file(self, task: Task, lfn: Lfn) -> SourceFile | None:
+        if lfn not in self._files.get(task.id, {}):
+            dataset = await self._catalogue.dataset(task.dataset)
+            self._files[task.id] = {file.lfn: file for file in dataset.files}
+        return self._files[task.id].get(lfn)
 
     def _range_unit(
         self,

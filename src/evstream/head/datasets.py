@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
@@ -17,6 +18,7 @@ from evstream.domain.errors import (
 )
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
 from evstream.domain.names import DatasetName, Guid, Lfn, Pfn, without_secrets
+from evstream.domain.task import TASK_SCOPE
 from evstream.ports import Catalogue, FileIndex, Format, Formats, Offload, SourceOpener
 from evstream.wire.messages import NewDataset, NewFile
 
@@ -73,6 +75,23 @@ class Datasets:
             dataset, {index.fingerprint: index.to_bytes() for _, index in inspected}
         )
         return dataset
+
+    async def describe(self, pfn: Pfn, lfn: Lfn) -> tuple[SourceFile, FileIndex]:
+        """Inspect a file that is an output of ours; it is registered nowhere.
+
+        Raises
+        ------
+        DataError, RequestError
+            It is of no format that we know, or damaged.
+        """
+        known, index = await self._offload(lambda: self._inspect(pfn))
+        return describe(NewFile(pfn), lfn, known.name, index), index
+
+    def check_branches(
+        self, file: SourceFile, index: FileIndex, tree: str, names: Sequence[str]
+    ) -> None:
+        """Refuse a file that lacks branches, with a `RequestError`."""
+        self._formats.named(file.format).select(index, tree, names)
 
     def _inspect(self, pfn: str) -> tuple[Format, FileIndex]:
         try:
@@ -205,5 +224,10 @@ def dataset_name(name: str, files: tuple[SourceFile, ...]) -> DatasetName:
         raise RequestError(
             f"{name!r} cannot name a dataset",
             hint="use scope:name without spaces, ?, # and %",
+        )
+    if name.startswith(f"{TASK_SCOPE}:"):
+        raise RequestError(
+            f"{name} cannot name a dataset: the scope {TASK_SCOPE} is for what chained tasks take",
+            hint="choose another scope",
         )
     return DatasetName(name if ":" in name else f"{DEFAULT_SCOPE}:{name}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
 
@@ -14,6 +15,7 @@ from evstream.domain.merging import Frontier, MergeGroup, StreamPlan
 from evstream.domain.names import Lfn, TaskId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.payload import Payload
+from evstream.domain.splitting import Chunk
 from evstream.domain.states import RangeState
 from evstream.domain.task import Task, merge_book, process_book
 from evstream.head.books import merge_progress
@@ -33,6 +35,7 @@ class _Plan:
     frontier: Frontier
     streams: list[StreamPlan]
     next_number: int
+    new_chunks: list[Chunk] = field(default_factory=list)
 
 
 class Merging:
@@ -47,8 +50,13 @@ class Merging:
         self._planner = planner
         self._plans: dict[TaskId, _Plan] = {}
 
-    async def plan(self, task: Task) -> bool:
+    async def plan(self, task: Task, bound: int | None = None) -> bool:
         """Make work of the groups that are whole by now; safe to call at any time.
+
+        Parameters
+        ----------
+        bound : int or None
+            Where the task still grows: the number of the next chunk.
 
         Returns
         -------
@@ -57,10 +65,17 @@ class Merging:
         """
         # Dropped for as long as it is being changed: what fails half-way is read anew.
         plan = self._plans.pop(task.id, None) or await self._read(task)
+        plan.frontier.grow(plan.new_chunks, bound)
+        plan.new_chunks = []
         await self._move(task, plan)
         await self._join_merged(task, plan)
         self._plans[task.id] = plan
         return plan.frontier.ended and all(stream.complete for stream in plan.streams)
+
+    def grow(self, task: TaskId, chunks: Iterable[Chunk]) -> None:
+        """Note that a task has got more to do."""
+        if task in self._plans:
+            self._plans[task].new_chunks += chunks
 
     def forget(self, task: TaskId) -> None:
         """Forget what was planned: the task has ended, or work of it was taken back."""
@@ -79,7 +94,8 @@ class Merging:
             if stream.merging
         ]
         chunks = await self._ledger.chunks(process_book(task.id))
-        return _Plan(Frontier(chunks, streams), streams, next_number)
+        # It stays at its first chunk until `plan` says how far it may go.
+        return _Plan(Frontier(chunks, streams, bound=0), streams, next_number)
 
     async def groups(self, task: Task) -> tuple[list[MergeGroup], int]:
         """Return the groups that count, and the next number: none is used again."""
@@ -93,8 +109,8 @@ class Merging:
 
     async def _move(self, task: Task, plan: _Plan) -> None:
         limit, moving = ROWS_AT_FIRST, True
-        while moving and not plan.frontier.ended:
-            rows = await self._ledger.finished(process_book(task.id), *plan.frontier.place, limit)
+        while moving and (place := plan.frontier.place) is not None:
+            rows = await self._ledger.finished(process_book(task.id), *place, limit)
             passed = sum(1 for _ in takewhile(plan.frontier.advance, rows))
             moving = passed == limit
             limit = min(4 * limit, ROWS_AT_ONCE)
@@ -130,7 +146,8 @@ class Merging:
             group = await self._catalogue.merge(task.id, row.chunk)
         except NotFoundError:
             return None
-        lfns = [each.lfn for each in await self._ledger.chunks(process_book(task.id))]
+        chunks = await self._ledger.chunks(process_book(task.id))
+        lfns = {chunk.number: chunk.lfn for chunk in chunks}
         stream = next(each for each in task.spec.outputs if each.name == group.stream)
         assert stream.merging is not None
         name = OutputName(
@@ -160,7 +177,7 @@ class Merging:
             sandbox_url=self._planner.fetch_sandbox(task.spec.payload.sandbox, now),
         )
 
-    def _input(self, record: OutputRecord, lfns: list[Lfn], now: datetime) -> m.MergeInput:
+    def _input(self, record: OutputRecord, lfns: Mapping[int, Lfn], now: datetime) -> m.MergeInput:
         url = self._planner.fetch_output(record.name, now)
         made = made_from(record.name, lfns)
         return m.MergeInput(record.name, url, record.size, record.sha256, made)
@@ -171,7 +188,7 @@ def _merge_payload(payload: Payload, command: str) -> Payload:
     return structs.replace(payload, command=command, kind="command", arrays=False)
 
 
-def made_from(output: str, lfns: list[Lfn]) -> str:
+def made_from(output: str, lfns: Mapping[int, Lfn]) -> str:
     """Return what left an output, as people call it."""
     made = OutputName.parse(output)
     if made.book == merge_book(made.task):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evstream.domain.dataset import Dataset, SourceFile
-from evstream.domain.granularity import CELLS_PER_CHUNK, Extent, Grid, choose_grid
+from evstream.domain.errors import RequestError
+from evstream.domain.granularity import CELLS_PER_CHUNK, Extent, Granularity, Grid, choose_grid
 from evstream.domain.intervals import Interval
-from evstream.domain.names import DatasetName, Lfn
+from evstream.domain.names import DatasetName, Lfn, TaskId
+from evstream.domain.outputs import OutputRecord
 from evstream.domain.splitting import RANGES_PER_CHUNK, Chunk, count_units, plan_chunks
 from evstream.domain.states import TaskState
-from evstream.domain.task import TaskSpec, process_book
+from evstream.domain.streams import MERGEABLE_SUFFIXES, OutputStream
+from evstream.domain.task import TASK_SCOPE, TakenOutputs, Task, TaskSpec, process_book
 from evstream.head.secondary import FoundSecondary, find_secondary, warn_of_secondary
 from evstream.head.slices import choose_branches, choose_tree
 from evstream.ports import Catalogue, FileIndex, Formats, Ledger
@@ -67,6 +70,14 @@ class TaskPlanner:
         RequestError
             Something in it cannot work; it names what, and what would.
         """
+        if new.takes:
+            return await self._plan_chained(new)
+        if not new.dataset or new.dataset.startswith(f"{TASK_SCOPE}:"):
+            raise RequestError(
+                f"{new.dataset} is what a task takes of others" if new.dataset else "no input",
+                hint="give a dataset, or the tasks whose outputs are to be taken",
+                field="dataset",
+            )
         dataset = await self._catalogue.dataset(DatasetName(new.dataset))
         tree = choose_tree(dataset, new.tree)
         branches = await choose_branches(
@@ -95,6 +106,87 @@ class TaskPlanner:
         per_chunk = RANGES_PER_CHUNK if new.granularity.seconds is None else CELLS_PER_CHUNK
         chunks = plan_chunks(wanted_of(dataset, tree), spec.events_per_range, per_chunk)
         return PlannedTask(spec, dataset, chunks, grid, tuple(beside))
+
+    async def _plan_chained(self, new: m.NewTask) -> PlannedTask:
+        if new.dataset:
+            raise RequestError(
+                "the task has a dataset, and takes outputs of tasks", hint="give one of them"
+            )
+        if new.secondary:
+            raise RequestError(
+                "a chained task has no secondary inputs: its events have no numbers yet",
+                hint="give them to the task whose outputs it takes, or to one over its results",
+                field="secondary",
+            )
+        new.granularity.check()
+        takes, tree = [], new.tree
+        for taken in new.takes:
+            parent = await self._catalogue.task(TaskId(taken.task))
+            takes.append(TakenOutputs(parent.id, stream_to_take(parent, taken.stream).name))
+            tree = tree or parent.spec.tree
+        if globs := [name for name in new.branches if set(name) & set("*?[")]:
+            raise RequestError(
+                f"{globs[0]} is no branch's name: what a chained task takes is not known yet",
+                hint="give branches by their whole names, or none for all",
+                field="branches",
+            )
+        by_bytes = new.granularity.bytes is not None
+        grid = choose_grid(Granularity() if by_bytes else new.granularity, [])
+        spec = TaskSpec(
+            name=new.name,
+            dataset=DatasetName(""),
+            tree=tree,
+            payload=new.payload,
+            branches=tuple(sorted(new.branches)) or None,
+            granularity=new.granularity,
+            events_per_range=grid.events_per_range,
+            outputs=new.outputs,
+            limits=new.limits,
+            takes=tuple(takes),
+        )
+        spec.check()
+        return PlannedTask(spec, Dataset(DatasetName(""), ()), [], grid)
+
+    async def preview_chained(
+        self, task: PlannedTask, outputs: Sequence[OutputRecord], going: Sequence[Task]
+    ) -> m.TaskPreview:
+        """Tell what a chained task would come to by what it could take now.
+
+        Parameters
+        ----------
+        going : sequence of Task
+            Parents that may still give more.
+        """
+        tree, source_bytes = task.spec.tree, sum(output.size for output in outputs)
+        chunks = [
+            Chunk(number, Lfn(output.name), 0, output.entries[tree])
+            for number, output in enumerate(outputs)
+            if output.entries.get(tree)
+        ]
+        task = replace(task, chunks=chunks)
+        seconds, output_bytes = await self._experience(task)
+        warnings = [
+            f"task {parent.id} is {parent.state.value}: more outputs of it may come"
+            for parent in going
+        ]
+        lacking = [
+            output.name for output in outputs if output.entries and tree not in output.entries
+        ]
+        warnings += [f"{name} has no tree {tree}: the task would fail" for name in lacking[:3]]
+        warnings += _warn_of_payload(task.spec)
+        if not going:
+            warnings += _warn_of_ranges(task, source_bytes, seconds)
+        return m.TaskPreview(
+            spec=task.spec,
+            files=len(outputs),
+            events=task.events,
+            ranges=None if task.spec.granularity.seconds is not None else task.ranges,
+            bytes_of_source=source_bytes,
+            bytes_to_read=source_bytes,
+            cpu_s=seconds,
+            bytes_of_output=output_bytes,
+            warnings=warnings,
+        )
 
     async def preview(self, new: m.NewTask) -> m.TaskPreview:
         """Tell what a request would come to.
@@ -181,6 +273,37 @@ class TaskPlanner:
         return None, None
 
 
+def stream_to_take(parent: Task, name: str) -> OutputStream:
+    """Return the stream of a task that another one is to take: the one named, or the first.
+
+    Raises
+    ------
+    RequestError
+        There is none, nobody can read it, or nothing will come of it.
+    """
+    streams = {stream.name: stream for stream in parent.spec.outputs}
+    stream = streams.get(name) if name else parent.spec.outputs[0]
+    if stream is None:
+        raise RequestError(
+            f"task {parent.id} has no output stream {name!r}",
+            hint=f"it has {', '.join(streams)}",
+            field="takes",
+        )
+    if stream.suffix not in MERGEABLE_SUFFIXES:
+        raise RequestError(
+            f"outputs of task {parent.id} in {stream.suffix} cannot be cut into ranges",
+            hint=f"take outputs in {', '.join(MERGEABLE_SUFFIXES)}",
+            field="takes",
+        )
+    if parent.state in (TaskState.FAILED, TaskState.ABORTED):
+        raise RequestError(
+            f"task {parent.id} is {parent.state.value}: what takes its outputs would fail with it",
+            hint=f"have it done first: evstream task retry {parent.id}",
+            field="takes",
+        )
+    return stream
+
+
 def wanted_of(dataset: Dataset, tree: str) -> Iterable[tuple[Lfn, Iterable[Interval]]]:
     """Yield the wanted intervals of each file, in the dataset's order."""
     for file in dataset.files:
@@ -249,9 +372,13 @@ def _warn_of_input(task: PlannedTask, indexes: dict[Lfn, FileIndex]) -> list[str
         for note in index.trees[spec.tree].notes
     )
     warnings += [f"of {count} files, cuts leave behind: {note}" for note, count in notes.items()]
-    if spec.payload.kind == "command" and "{input}" not in spec.payload.command:
-        warnings.append("the payload never names {input}: it may not look at its events")
-    return warnings
+    return warnings + _warn_of_payload(spec)
+
+
+def _warn_of_payload(spec: TaskSpec) -> list[str]:
+    if spec.payload.kind != "command" or "{input}" in spec.payload.command:
+        return []
+    return ["the payload never names {input}: it may not look at its events"]
 
 
 def _warn_of_ranges(task: PlannedTask, source_bytes: int, cpu_s: float | None) -> list[str]:

@@ -124,7 +124,7 @@ class Reopening:
             task = await self._catalogue.task(task_id)
             if task.taken_back is not None and task.taken_back.key == key:
                 return task  # The answer was lost, and this is its repeat.
-            wanted = await self._with_merges(task, await change(task))
+            wanted = await self.with_merges(task, await change(task))
             try:
                 task = await self._catalogue.take_back(task_id, wanted)
             finally:
@@ -133,8 +133,8 @@ class Reopening:
         self._on_change(task_id)
         return task
 
-    async def _with_merges(self, task: Task, change: TakeBack) -> TakeBack:
-        """Add what was merged with the ranges that are taken back, and hangs on them."""
+    async def with_merges(self, task: Task, change: TakeBack) -> TakeBack:
+        """Return a change with what was merged with the ranges in it, and hangs on them."""
         groups, _ = await self._merging.groups(task)
         if not groups:
             return change
@@ -155,7 +155,7 @@ class Reopening:
         return await self._ledger.closed(merge_book(task.id))
 
     async def _places_of(self, task: Task, file: str) -> tuple[Place, ...]:
-        dataset = await self._catalogue.dataset(task.spec.dataset)
+        dataset = await self._catalogue.dataset(task.dataset)
         lfn = _find(dataset, file)
         chunks = await self._ledger.chunks(process_book(task.id))
         return tuple((c.number, c.entry_start, c.entry_stop) for c in chunks if c.lfn == lfn)

@@ -13,6 +13,7 @@ from evstream.domain.payload import sandbox_name
 from evstream.domain.states import RangeState
 from evstream.domain.task import Task, is_merge, process_book, task_of
 from evstream.head.books import books_of, merge_progress, merges_of
+from evstream.head.chains import Chains
 from evstream.head.planning import TaskPlanner
 from evstream.head.plans import Planner
 from evstream.ports import Catalogue, Formats, Ledger, OutputStore
@@ -29,7 +30,9 @@ class Tasks:
         planner: Planner,
         formats: Formats,
         store: OutputStore,
+        chains: Chains,
     ) -> None:
+        self._chains = chains
         self._store = store
         self._task_planner = TaskPlanner(catalogue, ledger, formats)
         self._catalogue = catalogue
@@ -75,7 +78,11 @@ class Tasks:
         RequestError
             Something in it cannot work; it names what, and what would.
         """
-        return await self._task_planner.preview(new)
+        if not new.takes:
+            return await self._task_planner.preview(new)
+        planned = await self._task_planner.plan(new)
+        outputs, going = await self._chains.look(planned.spec)
+        return await self._task_planner.preview_chained(planned, outputs, going)
 
     async def view(self, task: Task) -> m.TaskView:
         """Return a task with its progress."""
@@ -83,6 +90,7 @@ class Tasks:
         return m.TaskView(
             id=task.id,
             request_id=task.request_id,
+            dataset=task.dataset,
             spec=task.spec,
             state=task.state,
             created=task.created,
@@ -92,6 +100,7 @@ class Tasks:
             taken_back=task.taken_back,
             merge=await merge_progress(self._ledger, task),
             workers=0 if task.state.final else await self._workers(task.id),
+            takers=await self._catalogue.takers(task.id),
         )
 
     async def _workers(self, task: TaskId) -> int:
@@ -120,7 +129,7 @@ class Tasks:
             if row.state is RangeState.FATAL:
                 told = (row.entry_start, row.entry_stop, row.error)
                 aside.setdefault(lfns[row.chunk], []).append(told)
-        dataset = await self._catalogue.dataset(task.spec.dataset)
+        dataset = await self._catalogue.dataset(task.dataset)
         return [
             m.FileEntries(
                 lfn=file.lfn,
@@ -138,7 +147,7 @@ class Tasks:
         task = await self._catalogue.task(task_id)
         views: list[m.FailureView] = []
         for book in await books_of(self._ledger, task):
-            lfns = [chunk.lfn for chunk in await self._ledger.chunks(book)]
+            lfns = await self._lfns(task, book)
             views += [
                 m.FailureView(
                     lfn=lfns[item.chunk],
@@ -156,12 +165,20 @@ class Tasks:
             ]
         return views
 
+    async def _lfns(self, task: Task, book: int) -> dict[int, Lfn]:
+        """Return the files of a book's chunks, those that have left it too."""
+        lfns = {chunk.number: chunk.lfn for chunk in await self._ledger.chunks(book)}
+        if task.spec.takes and not is_merge(book):
+            retracted = (await self._catalogue.dataset(task.dataset)).retracted
+            lfns |= {file.origin.number: file.lfn for file in retracted if file.origin}
+        return lfns
+
     async def outputs(self, task_id: TaskId) -> list[m.OutputView]:
         """Return committed outputs in entry order: merged ones if the task has them."""
         task = await self._catalogue.task(task_id)
         now = await self._catalogue.now()
         commits = await self._ledger.commits(process_book(task_id))
-        lfns = [chunk.lfn for chunk in await self._ledger.chunks(process_book(task_id))]
+        lfns = await self._lfns(task, process_book(task_id))
         merges = await merges_of(self._catalogue, self._ledger, task)
         replaced = {record.name for merged in merges for record in merged.group.inputs}
         found = [(merged.output, merged.group.covers, True) for merged in merges]

@@ -47,7 +47,7 @@ class Catalogue(Protocol):
         ...
 
     async def file(self, fingerprint: Fingerprint) -> SourceFile:
-        """Return a file with this content.
+        """Return a file with this content that is in a dataset.
 
         Raises
         ------
@@ -62,7 +62,35 @@ class Catalogue(Protocol):
     async def add_task(
         self, spec: TaskSpec, request_id: str, book: BookRules, chunks: Sequence[Chunk]
     ) -> Task:
-        """Create a task and open its book; a known request id gives its task."""
+        """Create a task and open its book; a known request id gives its task.
+
+        A chained task gets an empty dataset of its own.
+        """
+        ...
+
+    async def take_outputs(
+        self, task: TaskId, files: Sequence[SourceFile], indexes: dict[str, bytes]
+    ) -> None:
+        """Give a chained task more files: they are put into its dataset, and into its book.
+
+        A file whose number is known stays as it is.
+
+        Parameters
+        ----------
+        files : sequence of SourceFile
+            Each with its `Origin`.
+        indexes : dict of str to bytes
+            Source index of each file, by its fingerprint's digest.
+
+        Raises
+        ------
+        ConflictError
+            The task has ended.
+        """
+        ...
+
+    async def takers(self, task: TaskId) -> list[TaskId]:
+        """Return the tasks that take outputs of a task, by number."""
         ...
 
     async def task(self, task: TaskId) -> Task:
@@ -132,9 +160,10 @@ class Catalogue(Protocol):
         ...
 
     async def take_back(self, task: TaskId, change: TakeBack) -> Task:
-        """Send work of a task out again, or withdraw it, and open the task again.
+        """Send work of a task out again, withdraw or drop it, and open the task again.
 
-        An ended task runs again, and has no receipt any more; a paused one stays paused.
+        Files that are retracted leave the dataset with their chunks. An ended task runs
+        again, and has no receipt any more; a paused one stays paused.
         A change whose key was the last one changes nothing.
         """
         ...

@@ -34,12 +34,22 @@ class Ledger(Protocol):
         """Add a book of work; opening the same one again changes nothing."""
         ...
 
-    async def add_chunks(self, book: int, chunks: Sequence[Chunk]) -> None:
-        """Give a book more to do; a chunk whose number it has stays as it is.
+    async def add_chunks(self, book: int, chunks: Sequence[Chunk], bisections: int = 0) -> None:
+        """Give a book more to do, and so many bisections for each range of it.
+
+        A chunk whose number it has stays as it is.
 
         Raises
         ------
         NotFoundError
+        """
+        ...
+
+    async def drop_chunks(self, book: int, chunks: Sequence[int], reason: str) -> int:
+        """Take chunks out of a book, whatever became of them; return their entries.
+
+        What was committed there is no part of the result any more; leases end, and their
+        late reports are superseded. The numbers must not be used again.
         """
         ...
 

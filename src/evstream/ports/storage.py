@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from evstream.domain.names import Pfn
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -42,6 +44,10 @@ class OutputStore(Protocol):
         TransientError
             No space, or the store does not answer. Nothing is left behind.
         """
+        ...
+
+    def pfn(self, name: str) -> Pfn:
+        """Return the name under which a `SourceOpener` reads an object."""
         ...
 
     async def stat(self, name: str) -> Stored:

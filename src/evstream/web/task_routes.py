@@ -20,6 +20,8 @@ def task_routes(services: Services) -> list[Route]:
         new = await read(request, m.NewTask)
         request_id = request.headers.get("Idempotency-Key") or services.ids.new("req")
         task = await services.tasks.submit(new, request_id)
+        if task.spec.takes:
+            services.finishing.nudge(task.id)
         return reply(await services.tasks.view(task), 201)
 
     async def preview(request: Request) -> Response:

@@ -23,11 +23,12 @@ from evstream.domain.ledger import (
     RunningUnit,
     Success,
 )
+from evstream.domain.names import TaskId
 from evstream.domain.payload import Payload
 from evstream.domain.secondary import Secondary
 from evstream.domain.states import Answer, TaskState
 from evstream.domain.streams import Complete, OutputStream
-from evstream.domain.task import Limits, TakenBack, TaskSpec
+from evstream.domain.task import PARENTS_MAX, Limits, TakenBack, TakenOutputs, TaskSpec
 
 T = TypeVar("T")
 
@@ -111,12 +112,15 @@ class DatasetLine(Message, frozen=True):
 class NewTask(Message, frozen=True):
     """POST /v1/tasks.
 
-    An empty tree stands for the only one; branches are globs; an empty list means all.
+    Either a dataset or tasks whose outputs are taken. An empty tree stands for the only
+    one, or for that of the first task; branches are globs, or names where outputs are
+    taken; an empty list means all.
     """
 
     name: Name
-    dataset: Name
     payload: Payload
+    dataset: Annotated[str, Meta(max_length=300)] = ""
+    takes: Annotated[tuple[TakenOutputs, ...], Meta(max_length=PARENTS_MAX)] = ()
     tree: str = ""
     branches: list[str] = []
     granularity: Granularity = Granularity()
@@ -152,10 +156,21 @@ class TaskPreview(Message, frozen=True):
 
 
 class TaskView(Message, frozen=True):
-    """GET /v1/tasks/ID; ``request_id`` is the Idempotency-Key that made the task."""
+    """GET /v1/tasks/ID.
+
+    Attributes
+    ----------
+    request_id : str
+        The Idempotency-Key that made the task.
+    dataset : str
+        That it works on; a chained task has one of its own, which grows.
+    takers : list of int
+        Tasks that take its outputs.
+    """
 
     id: int
     request_id: str
+    dataset: str
     spec: TaskSpec
     state: TaskState
     created: datetime
@@ -165,6 +180,7 @@ class TaskView(Message, frozen=True):
     taken_back: TakenBack | None = None
     merge: Progress | None = None
     workers: int = 0
+    takers: list[TaskId] = []
 
 
 class RetryRequest(Message, frozen=True):

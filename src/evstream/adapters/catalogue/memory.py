@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from evstream.domain.chains import chunks_of
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.ledger import (
@@ -50,9 +51,13 @@ class MemoryLedger:
         """Add a book of work; opening the same one again changes nothing."""
         self._model.open_book(book, rules, chunks)
 
-    async def add_chunks(self, book: int, chunks: Sequence[Chunk]) -> None:
+    async def add_chunks(self, book: int, chunks: Sequence[Chunk], bisections: int = 0) -> None:
         """Give a book more to do; a chunk whose number it has stays as it is."""
-        self._model.add_chunks(book, chunks)
+        self._model.add_chunks(book, chunks, bisections)
+
+    async def drop_chunks(self, book: int, chunks: Sequence[int], reason: str) -> int:
+        """Take chunks out of a book, whatever became of them; return their entries."""
+        return self._model.drop_chunks(book, chunks, reason)
 
     async def claim_ranges(
         self,
@@ -204,7 +209,32 @@ class MemoryCatalogue:
         task = Task(number, spec, TaskState.RUNNING, request_id, self._clock.now())
         await self._ledger.open_book(process_book(number), book, chunks)
         self._tasks[number] = task
+        if spec.takes:
+            self._datasets[task.dataset] = Dataset(task.dataset, ())
         return task
+
+    async def take_outputs(
+        self, task: TaskId, files: Sequence[SourceFile], indexes: dict[str, bytes]
+    ) -> None:
+        """Give a chained task more files."""
+        known = await self._active(task)
+        dataset = self._datasets[known.dataset]
+        held = {_number(file): file for file in (*dataset.files, *dataset.retracted)}
+        fresh = [file for file in files if _number(file) not in held]
+        grown = tuple(sorted((*dataset.files, *fresh), key=_number))
+        self._datasets[known.dataset] = replace(dataset, files=grown)
+        self._indexes.update(indexes)
+        await self._ledger.add_chunks(
+            process_book(task), chunks_of(fresh, known.spec.tree), known.spec.bisections_per_range
+        )
+
+    async def takers(self, task: TaskId) -> list[TaskId]:
+        """Return the tasks that take outputs of a task, by number."""
+        return [
+            each.id
+            for each in self._tasks.values()
+            if any(taken.task == task for taken in each.spec.takes)
+        ]
 
     async def task(self, task: TaskId) -> Task:
         """Return a task."""
@@ -282,7 +312,11 @@ class MemoryCatalogue:
             await ledger.redo(book, change.redo, change.reason),
             await ledger.discard(book, change.discard, change.reason),
             await ledger.redo(book, change.merged_with, change.reason),
+            known.times_taken_back + 1,
         )
+        if change.retracted:
+            await ledger.drop_chunks(book, change.retracted, change.reason)
+            self._retract(known.dataset, change.retracted)
         if change.merges:
             places = [(number, 0, 1) for number in change.merges]
             await ledger.discard(merge_book(task), places, change.reason)
@@ -290,6 +324,13 @@ class MemoryCatalogue:
         state = TaskState.PAUSED if known.state is TaskState.PAUSED else TaskState.RUNNING
         self._tasks[task] = replace(known, state=state, reason="", ended=None, taken_back=taken)
         return self._tasks[task]
+
+    def _retract(self, name: DatasetName, numbers: Sequence[int]) -> None:
+        dataset = self._datasets[name]
+        stay = tuple(file for file in dataset.files if _number(file) not in numbers)
+        gone = [file for file in dataset.files if _number(file) in numbers]
+        retracted = tuple(sorted((*dataset.retracted, *gone), key=_number))
+        self._datasets[name] = Dataset(name, stay, retracted)
 
     async def end_task(
         self, task: TaskId, state: TaskState, reason: str, receipt: dict[str, Any] | None
@@ -319,6 +360,11 @@ class MemoryCatalogue:
     async def now(self) -> datetime:
         """Return the database's time, aware, in UTC."""
         return self._clock.now()
+
+
+def _number(file: SourceFile) -> int:
+    assert file.origin is not None
+    return file.origin.number
 
 
 class MemoryDatabase:

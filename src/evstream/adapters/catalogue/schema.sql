@@ -220,15 +220,16 @@ CREATE TABLE dataset (
 CREATE TABLE file (
     seq INTEGER PRIMARY KEY,    -- the latest registration of a content is the one to read
     dataset TEXT NOT NULL,
-    position INTEGER NOT NULL,
+    position INTEGER NOT NULL,  -- of a chained task's: the number of the chunk too
     digest TEXT NOT NULL,
     size INTEGER NOT NULL,
     uuid TEXT NOT NULL,
-    record TEXT NOT NULL        -- JSON of a SourceFile
+    record TEXT NOT NULL,       -- JSON of a SourceFile
+    retracted INTEGER NOT NULL DEFAULT 0    -- it has left its dataset; kept for its number
 ) STRICT;
 
 CREATE UNIQUE INDEX file_by_dataset ON file (dataset, position);
-CREATE INDEX file_by_content ON file (digest, size, uuid);
+CREATE INDEX file_by_content ON file (digest, size, uuid) WHERE NOT retracted;
 
 -- Source indexes can be made again from the files; the latest one is kept.
 CREATE TABLE source_index (
@@ -250,6 +251,13 @@ CREATE TABLE task (
     receipt TEXT,               -- JSON
     taken_back TEXT             -- JSON of the last TakenBack
 ) STRICT;
+
+-- Which tasks take the outputs of which.
+CREATE TABLE taker (
+    parent INTEGER NOT NULL,
+    task INTEGER NOT NULL,
+    PRIMARY KEY (parent, task)
+) STRICT, WITHOUT ROWID;
 
 -- What each chunk of a task's merge book joins.
 CREATE TABLE merge_group (

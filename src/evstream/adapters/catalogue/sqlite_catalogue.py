@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from evstream.adapters.catalogue.owner import Owner
-from evstream.adapters.catalogue.sqlite_reopening import discard, redo
+from evstream.adapters.catalogue.sqlite_reopening import discard, drop_chunks, redo
 from evstream.adapters.catalogue.sqlite_transitions import (
     add_chunks,
     from_microseconds,
     insert_book,
     to_microseconds,
 )
+from evstream.domain.chains import chunks_of
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.ledger import BookRules
@@ -29,6 +30,7 @@ from evstream.domain.task import (
     TakenBack,
     Task,
     TaskSpec,
+    dataset_of,
     ended,
     merge_book,
     process_book,
@@ -38,62 +40,92 @@ from evstream.ports.clock import Clock
 _TASK = "SELECT task, spec, state, request_id, created, ended, reason, taken_back FROM task"
 
 
+_INSERT_FILE = """
+    INSERT INTO file (dataset, position, digest, size, uuid, record) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (dataset, position) DO NOTHING"""
+
+
 def _to_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
 def _add_dataset(db: sqlite3.Connection, dataset: Dataset, indexes: dict[str, bytes]) -> None:
-    known = _files(db, dataset.name)
+    known, _ = _files(db, dataset.name)
     if known and known != dataset.files:
         raise ConflictError(
             f"dataset {dataset.name} exists with other content",
             hint="choose another name",
             dataset=dataset.name,
         )
+    _keep_indexes(db, indexes)
+    if known:
+        return
+    db.execute("INSERT INTO dataset (name, files, bytes) VALUES (?, 0, 0)", (dataset.name,))
+    _insert_files(db, dataset.name, enumerate(dataset.files))
+
+
+def _keep_indexes(db: sqlite3.Connection, indexes: dict[str, bytes]) -> None:
     db.executemany(
         "INSERT OR REPLACE INTO source_index (digest, content) VALUES (?, ?)", indexes.items()
     )
-    if known:
-        return
+
+
+def _insert_files(
+    db: sqlite3.Connection, name: DatasetName, files: Iterable[tuple[int, SourceFile]]
+) -> None:
+    """Put files into a dataset; one whose position is taken is left out."""
+    added = added_bytes = 0
+    for position, file in files:
+        mark = file.fingerprint
+        row = (name, position, mark.digest, mark.size, mark.uuid, _to_json(file))
+        if db.execute(_INSERT_FILE, row).rowcount:
+            added += 1
+            added_bytes += mark.size
     db.execute(
-        "INSERT INTO dataset (name, files, bytes) VALUES (?, ?, ?)",
-        (dataset.name, len(dataset.files), sum(f.fingerprint.size for f in dataset.files)),
-    )
-    db.executemany(
-        "INSERT INTO file (dataset, position, digest, size, uuid, record)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            (
-                dataset.name,
-                position,
-                file.fingerprint.digest,
-                file.fingerprint.size,
-                file.fingerprint.uuid,
-                _to_json(file),
-            )
-            for position, file in enumerate(dataset.files)
-        ),
+        "UPDATE dataset SET files = files + ?, bytes = bytes + ? WHERE name = ?",
+        (added, added_bytes, name),
     )
 
 
-def _files(db: sqlite3.Connection, name: DatasetName) -> tuple[SourceFile, ...]:
+def _retract_files(db: sqlite3.Connection, name: DatasetName, positions: Sequence[int]) -> None:
+    for position in positions:
+        sizes = db.execute(
+            "UPDATE file SET retracted = 1 WHERE dataset = ? AND position = ? AND NOT retracted"
+            " RETURNING size",
+            (name, position),
+        ).fetchall()
+        db.executemany(
+            "UPDATE dataset SET files = files - 1, bytes = bytes - ? WHERE name = ?",
+            ((size, name) for (size,) in sizes),
+        )
+
+
+def _files(
+    db: sqlite3.Connection, name: DatasetName
+) -> tuple[tuple[SourceFile, ...], tuple[SourceFile, ...]]:
+    """Return the files of a dataset, and those that have left it."""
     decoder = msgspec.json.Decoder(SourceFile)
-    rows = db.execute("SELECT record FROM file WHERE dataset = ? ORDER BY position", (name,))
-    return tuple(decoder.decode(record) for (record,) in rows)
+    rows = db.execute(
+        "SELECT record, retracted FROM file WHERE dataset = ? ORDER BY position", (name,)
+    )
+    files: tuple[list[SourceFile], list[SourceFile]] = [], []
+    for record, retracted in rows:
+        files[retracted].append(decoder.decode(record))
+    return tuple(files[0]), tuple(files[1])
 
 
 def _dataset(db: sqlite3.Connection, name: DatasetName) -> Dataset:
-    files = _files(db, name)
-    if not files:
+    if not db.execute("SELECT 1 FROM dataset WHERE name = ?", (name,)).fetchone():
         raise NotFoundError(
             f"there is no dataset {name}", hint="see 'evstream dataset list'", dataset=name
         )
-    return Dataset(name, files)
+    return Dataset(name, *_files(db, name))
 
 
 def _file(db: sqlite3.Connection, fingerprint: Fingerprint) -> SourceFile:
     row = db.execute(
         "SELECT record FROM file WHERE digest = ? AND size = ? AND uuid = ?"
+        " AND NOT retracted"
         " ORDER BY seq DESC LIMIT 1",
         (fingerprint.digest, fingerprint.size, fingerprint.uuid),
     ).fetchone()
@@ -154,7 +186,32 @@ def _add_task(
     ).fetchall()
     task = TaskId(rows[0][0])
     insert_book(db, process_book(task), rules, chunks)
+    if spec.takes:
+        made = dataset_of(task)
+        db.execute("INSERT INTO dataset (name, files, bytes) VALUES (?, 0, 0)", (made,))
+        db.executemany(
+            "INSERT OR IGNORE INTO taker (parent, task) VALUES (?, ?)",
+            ((taken.task, task) for taken in spec.takes),
+        )
     return _task(db, task)
+
+
+def _take_outputs(
+    db: sqlite3.Connection, number: TaskId, files: Sequence[SourceFile], indexes: dict[str, bytes]
+) -> None:
+    task = _task(db, number)
+    if task.state.final:
+        raise ended(task)
+    _keep_indexes(db, indexes)
+    numbered = ((file.origin.number, file) for file in files if file.origin is not None)
+    _insert_files(db, task.dataset, numbered)
+    chunks = chunks_of(files, task.spec.tree)
+    add_chunks(db, process_book(number), chunks, task.spec.bisections_per_range)
+
+
+def _takers(db: sqlite3.Connection, task: TaskId) -> list[TaskId]:
+    rows = db.execute("SELECT task FROM taker WHERE parent = ? ORDER BY task", (task,))
+    return [TaskId(number) for (number,) in rows]
 
 
 def _start_merging(
@@ -220,7 +277,11 @@ def _take_back(db: sqlite3.Connection, number: TaskId, change: TakeBack) -> Task
         redo(db, book, change.redo, change.reason),
         discard(db, book, change.discard, change.reason),
         redo(db, book, change.merged_with, change.reason),
+        task.times_taken_back + 1,
     )
+    if change.retracted:
+        drop_chunks(db, book, change.retracted, change.reason)
+        _retract_files(db, task.dataset, change.retracted)
     if change.merges:
         places = [(merge, 0, 1) for merge in change.merges]
         discard(db, merge_book(number), places, change.reason)
@@ -306,6 +367,16 @@ class SqliteCatalogue:
         return await self._owner.run(
             lambda db: _add_task(db, spec, request_id, book, chunks, self._clock.now())
         )
+
+    async def take_outputs(
+        self, task: TaskId, files: Sequence[SourceFile], indexes: dict[str, bytes]
+    ) -> None:
+        """Give a chained task more files."""
+        await self._owner.run(lambda db: _take_outputs(db, task, files, indexes))
+
+    async def takers(self, task: TaskId) -> list[TaskId]:
+        """Return the tasks that take outputs of a task, by number."""
+        return await self._owner.run(lambda db: _takers(db, task))
 
     async def task(self, task: TaskId) -> Task:
         """Return a task."""

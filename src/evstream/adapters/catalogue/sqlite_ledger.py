@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from evstream.adapters.catalogue.owner import Owner
-from evstream.adapters.catalogue.sqlite_reopening import discard, redo
+from evstream.adapters.catalogue.sqlite_reopening import discard, drop_chunks, redo
 from evstream.adapters.catalogue.sqlite_transitions import (
     add_chunks,
     cancel,
@@ -151,9 +151,13 @@ class SqliteLedger:
         """Add a book of work; opening the same one again changes nothing."""
         await self._owner.run(lambda db: insert_book(db, book, rules, chunks))
 
-    async def add_chunks(self, book: int, chunks: Sequence[Chunk]) -> None:
+    async def add_chunks(self, book: int, chunks: Sequence[Chunk], bisections: int = 0) -> None:
         """Give a book more to do; a chunk whose number it has stays as it is."""
-        await self._owner.run(lambda db: add_chunks(db, book, chunks))
+        await self._owner.run(lambda db: add_chunks(db, book, chunks, bisections))
+
+    async def drop_chunks(self, book: int, chunks: Sequence[int], reason: str) -> int:
+        """Take chunks out of a book, whatever became of them; return their entries."""
+        return await self._owner.run(lambda db: drop_chunks(db, book, chunks, reason))
 
     async def claim_ranges(
         self,

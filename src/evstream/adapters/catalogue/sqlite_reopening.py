@@ -17,6 +17,7 @@ from evstream.adapters.catalogue.sqlite_transitions import (
     require_book,
 )
 from evstream.domain.ledger import RETRACTED, Place, joined
+from evstream.domain.splitting import count_units
 from evstream.domain.states import RangeState
 
 _WITHIN = "WHERE book = :book AND chunk = :chunk AND entry_start >= :start AND entry_stop <= :stop"
@@ -62,6 +63,29 @@ def discard(db: sqlite3.Connection, book: int, places: Iterable[Place], reason: 
         ((book, *place, state, reason, attempt) for place, attempt in joined(pieces)),
     )
     return _withdrawn(db, book) - before
+
+
+def drop_chunks(db: sqlite3.Connection, book: int, numbers: Iterable[int], reason: str) -> int:
+    """Take chunks out of a book, whatever has become of them; return their entries."""
+    step = require_book(db, book).events_per_range
+    entries = ranges = 0
+    for number in sorted(set(numbers)):
+        values = (book, number)
+        found = db.execute(
+            "SELECT entry_start, entry_stop FROM chunk WHERE book = ? AND chunk = ?", values
+        ).fetchone()
+        if found is None:
+            continue
+        start, stop = found
+        _take_out(db, book, (number, start, stop), reason)
+        db.execute("DELETE FROM chunk WHERE book = ? AND chunk = ?", values)
+        entries += stop - start
+        ranges += count_units((start, stop), start, step)
+    db.execute(
+        "UPDATE book SET entries = entries - ?, ranges = ranges - ? WHERE book = ?",
+        (entries, ranges, book),
+    )
+    return entries
 
 
 def _withdrawn(db: sqlite3.Connection, book: int) -> int:

@@ -89,6 +89,9 @@ _READY_BOOKS = f"""
     FROM json_each(?)"""
 _HOLDS_SUSPECT = f"SELECT 1 FROM lease WHERE worker = ? AND {_IS_SUSPECT} LIMIT 1"
 INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_CHUNK = """
+    INSERT INTO chunk (book, chunk, lfn, entry_start, entry_stop, high_water)
+    VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (book, chunk) DO NOTHING"""
 _INSERT_DONE = """
     INSERT INTO done (book, chunk, entry_start, entry_stop, attempt, lease, worker,
         outputs, cpu_s, wall_s, bytes_in)
@@ -134,24 +137,25 @@ def insert_book(
         add_chunks(db, book, chunks)
 
 
-def add_chunks(db: sqlite3.Connection, book: int, chunks: Iterable[Chunk]) -> None:
-    """Give a book more to do; a chunk whose number it has stays as it is."""
+def add_chunks(
+    db: sqlite3.Connection, book: int, chunks: Iterable[Chunk], bisections: int = 0
+) -> None:
+    """Give a book more to do, and so many bisections for each range of it.
+
+    A chunk whose number it has stays as it is.
+    """
     step = require_book(db, book).events_per_range
-    known = {number for (number,) in db.execute("SELECT chunk FROM chunk WHERE book = ?", (book,))}
-    fresh: list[Chunk] = []
+    entries = ranges = 0
     for chunk in chunks:
-        if chunk.number not in known:
-            known.add(chunk.number)
-            fresh.append(chunk)
-    db.executemany(
-        "INSERT INTO chunk (book, chunk, lfn, entry_start, entry_stop, high_water)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        ((book, c.number, c.lfn, c.entry_start, c.entry_stop, c.entry_start) for c in fresh),
-    )
-    ranges = sum(count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in fresh)
+        start, stop = chunk.entry_start, chunk.entry_stop
+        row = (book, chunk.number, chunk.lfn, start, stop, start)
+        if db.execute(_INSERT_CHUNK, row).rowcount:
+            entries += chunk.entries
+            ranges += count_units((start, stop), start, step)
     db.execute(
-        "UPDATE book SET entries = entries + ?, ranges = ranges + ? WHERE book = ?",
-        (sum(c.entries for c in fresh), ranges, book),
+        "UPDATE book SET entries = entries + ?, ranges = ranges + ?,"
+        " bisections_max = bisections_max + ? WHERE book = ?",
+        (entries, ranges, bisections * ranges, book),
     )
 
 

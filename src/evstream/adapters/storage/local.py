@@ -29,6 +29,7 @@ from evstream.domain.errors import (
     RequestError,
     TransientError,
 )
+from evstream.domain.names import Pfn
 from evstream.ports.offload import Offload
 from evstream.ports.storage import Stored
 
@@ -285,6 +286,10 @@ class LocalStore:
         folder.mkdir(exist_ok=True)
         _flush_folder(folder.parent)
         self._durable_folders.add(folder)
+
+    def pfn(self, name: str) -> Pfn:
+        """Return the path of an object's file."""
+        return Pfn(str(self._path(name).absolute()))
 
     async def stat(self, name: str) -> Stored:
         """Describe an object."""
