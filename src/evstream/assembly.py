@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -361,9 +361,12 @@ def verify_receipt(
     trusted_key: str = "",
     sources: Path | None = None,
     names: tuple[str, ...] = (),
+    parents: Sequence[Path] = (),
 ) -> list[verification.Level]:
     """Verify a receipt offline, as `evstream.client.verification` says."""
-    return verification.verify_receipt(path, make_formats(), outputs, trusted_key, sources, names)
+    return verification.verify_receipt(
+        path, make_formats(), outputs, trusted_key, sources, names, parents
+    )
 
 
 def make_root_format(rules: Mapping[str, str]) -> Format:

@@ -28,6 +28,14 @@ def verify(
     sources: Annotated[
         Path | None, Parameter(help="Folder of the source files, if they have moved.")
     ] = None,
+    parents: Annotated[
+        tuple[Path, ...],
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Receipts of the tasks whose outputs it took, and of theirs.",
+        ),
+    ] = (),
     key: Annotated[
         str, Parameter(help="Public key, hex, that must have signed it (evstream doctor tells).")
     ] = "",
@@ -47,10 +55,11 @@ def verify(
     For example:
 
         evstream verify results/receipt.json --complete
+        evstream verify fits/receipt.json --parents skim/receipt.json
     """
     from evstream.assembly import verify_receipt
 
-    *levels, whole = verify_receipt(receipt, outputs, key, sources, numbers)
+    *levels, whole = verify_receipt(receipt, outputs, key, sources, numbers, parents)
     if json:
         print_json([*levels, whole])
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,12 +12,13 @@ from evstream.client.event_check import CannotCheckError, check_events
 from evstream.client.event_numbers import Names
 from evstream.client.results import digest_of
 from evstream.domain.errors import EvstreamError, VerificationError
-from evstream.domain.receipt import LEVELS, check_ledger
+from evstream.domain.lineage import check_lineage
+from evstream.domain.receipt import LEVELS, check_ledger, receipt_digest
 from evstream.ports import Formats
 from evstream.wire.receipt_file import read_receipt
 from evstream.wire.receipt_signature import check_key, check_signature
 
-COMPLETE = "complete"
+PARENTS, COMPLETE = "parents", "complete"
 ROOT_SUFFIX = ".root"
 
 
@@ -43,6 +44,7 @@ def verify_receipt(
     trusted_key: str = "",
     sources: Path | None = None,
     names: Names = (),
+    parents: Sequence[Path] = (),
 ) -> list[Level]:
     """Verify a receipt on its three levels, and say whether the task did all it was asked.
 
@@ -56,11 +58,14 @@ def verify_receipt(
         Folder of source files, besides the paths that the receipt names.
     names : tuple of str
         Branches that number events; by default, those that usually do.
+    parents : sequence of Path
+        Receipts of the tasks whose outputs the task took, and of their parents.
 
     Returns
     -------
     list of Level
-        Ledger, outputs, events: a level that fails leaves those after it unchecked. Then
+        Ledger, outputs, events: a level that fails leaves those after it unchecked. Then,
+        for a chained task, "parents": whether it took what its parents left. Then
         "complete", which does not depend on them but on the ledger's: whether every event
         asked for was committed.
 
@@ -89,13 +94,19 @@ def verify_receipt(
         files,
         lambda: check_events(receipt, found, sources, formats, names),
     ]
+    levels = _one_after_another(checks)
+    further = _lineage(receipt, levels[0], parents, key)
+    return [*levels, *further, _completeness(receipt, levels[0])]
+
+
+def _one_after_another(checks: Sequence[Callable[[], str]]) -> list[Level]:
     levels: list[Level] = []
     for name, check in zip(LEVELS, checks, strict=True):
         if levels and levels[-1].holds is not True:
             levels.append(Level(name, None, f"not checked, since {levels[-1].name} does not hold"))
         else:
             levels.append(_check(name, check))
-    return [*levels, _completeness(receipt, levels[0])]
+    return levels
 
 
 def _check(name: str, check: Callable[[], str]) -> Level:
@@ -108,6 +119,31 @@ def _check(name: str, check: Callable[[], str]) -> Level:
     except Exception as error:  # noqa: BLE001 - an odd file makes its reader raise anything
         # What cannot be read is not what was committed.
         return Level(name, False, f"cannot be checked: {type(error).__name__}: {error}")
+
+
+def _lineage(
+    receipt: dict[str, Any], ledger: Level, paths: Sequence[Path], trusted_key: str
+) -> list[Level]:
+    if not receipt.get("parents"):
+        return []
+    if not ledger.holds:
+        return [Level(PARENTS, None, "not checked, since ledger does not hold")]
+
+    def check() -> str:
+        given: dict[str, dict[str, Any]] = {}
+        for path in paths:
+            parent = _read(path)
+            check_signature(parent, trusted_key)
+            given[receipt_digest(parent)] = parent
+        found = check_lineage(receipt, given)
+        tasks = ", ".join(str(task) for task in found.tasks)
+        proved = f"each output of task {tasks} was taken once, as it was committed"
+        if found.unproved:
+            left = "; ".join(found.unproved)
+            raise CannotCheckError(f"{left}{f'; {proved}' if tasks else ''}")
+        return f"{proved}: {found.outputs} files"
+
+    return [_check(PARENTS, check)]
 
 
 def _completeness(receipt: dict[str, Any], ledger: Level) -> Level:

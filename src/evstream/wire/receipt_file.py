@@ -26,12 +26,27 @@ class _Fingerprint(TypedDict):
     digest: str
 
 
+class _Origin(TypedDict):
+    task: int
+    name: str
+    sha256: str
+
+
 class _File(TypedDict):
     lfn: str
     pfns: list[str]
     fingerprint: _Fingerprint
     entries: int
     asked: list[tuple[int, int]]
+    output: NotRequired[_Origin]
+
+
+class _Parent(TypedDict):
+    task: int
+    stream: str
+    state: str
+    receipt: str | None
+    public_key: str | None
 
 
 class _Secondary(TypedDict):
@@ -82,6 +97,7 @@ class _Receipt(TypedDict):
     """What verification looks at; a receipt may say more."""
 
     task: _Task
+    parents: NotRequired[list[_Parent]]
     files: list[_File]
     commits: list[Range]
     set_aside: list[Piece]
