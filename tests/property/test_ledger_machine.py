@@ -88,6 +88,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.memory = MemoryLedger(self.clock)
         self.database = self.open_database()
         self.issued: set[tuple[int, int, int, int]] = set()
+        self.dropped: set[tuple[int, int]] = set()
         self.last_attempt: Counter[tuple[int, int, int]] = Counter()
 
     def open_database(self) -> SqliteDatabase:
@@ -128,15 +129,25 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(
         book=st.sampled_from([*BOOKS, NO_BOOK]),
         sizes=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 40)), max_size=2),
+        bisections=st.integers(0, 2),
     )
-    def add_chunks(self, book: int, sizes: list[tuple[int, int]]) -> None:
+    def add_chunks(self, book: int, sizes: list[tuple[int, int]], bisections: int) -> None:
         chunks = [
             Chunk(number, Lfn(f"more-{number}"), 100 * number, 100 * number + size)
             for number, size in sizes
+            if (book, number) not in self.dropped
         ]
         self.ask(
-            lambda: self.oracle.add_chunks(book, chunks),
-            lambda ledger: ledger.add_chunks(book, chunks),
+            lambda: self.oracle.add_chunks(book, chunks, bisections),
+            lambda ledger: ledger.add_chunks(book, chunks, bisections),
+        )
+
+    @rule(book=st.sampled_from([*BOOKS, NO_BOOK]), numbers=st.lists(st.integers(0, 4), max_size=2))
+    def drop_chunks(self, book: int, numbers: list[int]) -> None:
+        self.dropped |= {(book, number) for number in numbers}
+        self.ask(
+            lambda: self.oracle.drop_chunks(book, numbers, "taken back"),
+            lambda ledger: ledger.drop_chunks(book, numbers, "taken back"),
         )
 
     @rule(

@@ -31,7 +31,7 @@ from evstream.client.inputs import expand_inputs, tree_of_inputs
 from evstream.client.registering import with_secondary
 from evstream.client.results import RECEIPT_NAME, fetch_results
 from evstream.client.sandbox import send_sandbox
-from evstream.client.task_file import SecondaryInputs
+from evstream.client.task_file import SecondaryInputs, TaskFile
 from evstream.domain.errors import (
     ConfigError,
     ConflictError,
@@ -103,11 +103,7 @@ def run(
         raise RequestError("--output is empty", hint="name a folder, or . for this one")
     folder = Path(output).absolute()
     described = options.describe(list(inputs), dataset)
-    if described.takes:
-        raise RequestError(
-            "the task takes outputs of other tasks, and here it is the only one",
-            hint="hand it to the service that has them: evstream submit",
-        )
+    _refuse_chain(described)
     if not described.sandbox:
         check_program(described.payload)
     files = NewDataset(expand_inputs(described.inputs, described.dataset, besides=folder))
@@ -143,6 +139,14 @@ def run(
     if view.state is not TaskState.DONE:
         _say_what_is_missing(view, reasons)
         sys.exit(EXIT_INCOMPLETE)
+
+
+def _refuse_chain(task: TaskFile) -> None:
+    if task.takes:
+        raise RequestError(
+            "the task takes outputs of other tasks, and here it is the only one",
+            hint="hand it to the service that has them: evstream submit",
+        )
 
 
 def _workers(asked: int | None) -> int:

@@ -69,6 +69,15 @@ class Finishing:
         await self._nudge_takers(task_id)
         return task
 
+    async def follow(self, task_id: TaskId) -> None:
+        """Have the tasks that take a task's outputs, and those behind them, follow it at once.
+
+        Work of it was taken back: whoever is told so shall not find them ended.
+        """
+        for taker in await self._catalogue.takers(task_id):
+            await self.advance(taker)
+            await self.follow(taker)
+
     async def cancel(self, task_id: TaskId) -> Task:
         """Close what is not done, and end the task; what is committed stays committed.
 

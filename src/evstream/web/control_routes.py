@@ -38,6 +38,7 @@ def control_routes(services: Services) -> list[Route]:
         task = await services.reopening.retry(
             task_id, key_of(request), failed_only=wanted.failed_only
         )
+        await services.finishing.follow(task_id)
         return reply(await services.tasks.view(task))
 
     def take_back_file(*, withdraw: bool) -> Callable[[Request], Awaitable[Response]]:
@@ -46,6 +47,7 @@ def control_routes(services: Services) -> list[Route]:
             task = await services.reopening.take_back_file(
                 task_id, wanted.file, key_of(request), withdraw=withdraw
             )
+            await services.finishing.follow(task_id)
             return reply(await services.tasks.view(task))
 
         return taken_back

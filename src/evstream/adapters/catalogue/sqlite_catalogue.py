@@ -72,19 +72,19 @@ def _keep_indexes(db: sqlite3.Connection, indexes: dict[str, bytes]) -> None:
 
 def _insert_files(
     db: sqlite3.Connection, name: DatasetName, files: Iterable[tuple[int, SourceFile]]
-) -> None:
-    """Put files into a dataset; one whose position is taken is left out."""
-    added = added_bytes = 0
+) -> list[SourceFile]:
+    """Put files into a dataset, but for those whose position is taken; return them."""
+    added: list[SourceFile] = []
     for position, file in files:
         mark = file.fingerprint
         row = (name, position, mark.digest, mark.size, mark.uuid, _to_json(file))
         if db.execute(_INSERT_FILE, row).rowcount:
-            added += 1
-            added_bytes += mark.size
+            added.append(file)
     db.execute(
         "UPDATE dataset SET files = files + ?, bytes = bytes + ? WHERE name = ?",
-        (added, added_bytes, name),
+        (len(added), sum(file.fingerprint.size for file in added), name),
     )
+    return added
 
 
 def _retract_files(db: sqlite3.Connection, name: DatasetName, positions: Sequence[int]) -> None:
@@ -204,8 +204,8 @@ def _take_outputs(
         raise ended(task)
     _keep_indexes(db, indexes)
     numbered = ((file.origin.number, file) for file in files if file.origin is not None)
-    _insert_files(db, task.dataset, numbered)
-    chunks = chunks_of(files, task.spec.tree)
+    added = _insert_files(db, task.dataset, numbered)
+    chunks = chunks_of(added, task.spec.tree)
     add_chunks(db, process_book(number), chunks, task.spec.bisections_per_range)
 
 

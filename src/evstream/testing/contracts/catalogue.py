@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import timedelta
 from typing import ClassVar
 
 import pytest
 
-from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
+from evstream.domain.dataset import Dataset, Fingerprint, Origin, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.ledger import BookRules
 from evstream.domain.merging import MergeGroup
@@ -19,7 +20,15 @@ from evstream.domain.payload import Payload
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream
-from evstream.domain.task import TakeBack, TakenBack, Task, TaskSpec, merge_book, process_book
+from evstream.domain.task import (
+    TakeBack,
+    TakenBack,
+    TakenOutputs,
+    Task,
+    TaskSpec,
+    merge_book,
+    process_book,
+)
 from evstream.ports.catalogue import Catalogue
 from evstream.ports.ledger import Ledger
 from evstream.testing.contracts.suite import Suite
@@ -59,6 +68,16 @@ def source_file(number: int, digest: str = "d") -> SourceFile:
         trees={"Events": 25, "dir/Runs": 0},
         asked={"Events": ((0, 10), (20, 25))},
     )
+
+
+CHAINED = replace(SPEC, dataset=DatasetName(""), takes=(TakenOutputs(1, "output"),))
+
+
+def taken_file(number: int, entries: int = 25) -> SourceFile:
+    """Return a file that is an output of task 1."""
+    made = source_file(number)
+    origin = Origin(TaskId(1), made.lfn, "0" * 64, number)
+    return replace(made, trees={"Events": entries}, asked={}, origin=origin)
 
 
 ZMUMU = Dataset(DatasetName("user:zmumu"), (source_file(0), source_file(1)))
@@ -289,6 +308,52 @@ class CatalogueContract(Suite):
         await catalogue.pause_task(task.id)
         opened = await catalogue.take_back(task.id, TakeBack("key-1", "again"))
         assert opened.state is TaskState.PAUSED
+
+    async def test_a_chained_task_is_fed(self, stores: Stores) -> None:
+        catalogue, ledger = stores
+        parent = await self.add_task(catalogue)
+        task = await catalogue.add_task(CHAINED, "chained", RULES, ())
+        assert task.dataset == DatasetName(f"task:{task.id}")
+        assert await catalogue.dataset(task.dataset) == Dataset(task.dataset, ())
+        assert (await catalogue.takers(parent.id), await catalogue.takers(task.id)) == (
+            [task.id],
+            [],
+        )
+        files = [taken_file(10_000_000), taken_file(0), taken_file(1, entries=0)]
+        for given in (files[:1], files):
+            await catalogue.take_outputs(task.id, given, {"d0": b"index"})
+        in_order = (files[1], files[2], files[0])
+        assert await catalogue.dataset(task.dataset) == Dataset(task.dataset, in_order)
+        size = sum(file.fingerprint.size for file in files)
+        assert (task.dataset, 3, size) in await catalogue.datasets()
+        assert await ledger.chunks(process_book(task.id)) == [
+            Chunk(0, files[1].lfn, 0, 25),
+            Chunk(10_000_000, files[0].lfn, 0, 25),
+        ]
+        assert await catalogue.file(files[1].fingerprint) == files[1]
+        assert await catalogue.source_index("d0") == b"index"
+
+    async def test_files_that_are_retracted_leave_the_task(self, stores: Stores) -> None:
+        catalogue, ledger = stores
+        await self.add_task(catalogue)
+        task = await catalogue.add_task(CHAINED, "chained", RULES, ())
+        files = [taken_file(0), taken_file(1)]
+        await catalogue.take_outputs(task.id, files, {})
+        await catalogue.end_task(task.id, TaskState.DONE, "", {"signed": True})
+        with pytest.raises(ConflictError):
+            await catalogue.take_outputs(task.id, [taken_file(2)], {})
+        opened = await catalogue.take_back(task.id, TakeBack("key", "again", retracted=(0,)))
+        assert (opened.state, opened.times_taken_back) == (TaskState.RUNNING, 1)
+        left = Dataset(task.dataset, (files[1],), (files[0],))
+        assert await catalogue.dataset(task.dataset) == left
+        assert (task.dataset, 1, files[1].fingerprint.size) in await catalogue.datasets()
+        assert [c.number for c in await ledger.chunks(process_book(task.id))] == [1]
+        with pytest.raises(NotFoundError):
+            await catalogue.file(files[0].fingerprint)
+        # Its number is not free again.
+        await catalogue.take_outputs(task.id, [replace(taken_file(0), lfn=Lfn("other"))], {})
+        assert await catalogue.dataset(task.dataset) == left
+        assert [c.number for c in await ledger.chunks(process_book(task.id))] == [1]
 
     async def test_no_receipt_before_the_end(self, catalogue: Catalogue) -> None:
         task = await self.add_task(catalogue)

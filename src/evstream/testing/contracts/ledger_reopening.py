@@ -6,6 +6,8 @@ import pytest
 
 from evstream.domain.errors import NotFoundError
 from evstream.domain.ledger import ClosedInterval, Place
+from evstream.domain.names import Lfn
+from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, RangeState
 from evstream.ports.ledger import Ledger
 from evstream.testing.contracts.ledger import (
@@ -110,6 +112,34 @@ class LedgerContract(LeasesContract):
         assert await ledger.report_ranges(late) == [Answer.SUPERSEDED] * 2
         assert await self.claim(ledger, 9, FIRST, BOB) == []
         assert await ledger.discard(BOOK, [FIRST_FILE], "withdrawn") == 0
+
+    async def test_a_chunk_that_is_dropped_was_never_there(self, ledger: Ledger) -> None:
+        await self.work(ledger)
+        first, second = await ledger.leases()
+        assert await ledger.drop_chunks(BOOK, [0, 7], "taken back") == 25
+        assert [chunk.number for chunk in await ledger.chunks(BOOK)] == [1]
+        progress = await ledger.progress(BOOK)
+        assert (progress.entries, progress.ranges, progress.sent) == (20, 2, 10)
+        assert (progress.finished, progress.fatal, progress.withdrawn) == (0, 0, 0)
+        assert (await ledger.commits(BOOK), await ledger.closed(BOOK)) == ([], [])
+        assert await ledger.leases() == [second]
+        assert await ledger.report_ranges([report_on(first)]) == [Answer.SUPERSEDED]
+        kinds = [(f.failure.kind, f.failure.error) for f in await ledger.failed_attempts(BOOK)]
+        assert kinds[2:] == [("retracted", "taken back"), ("lost", "taken back")]
+        assert await ledger.drop_chunks(BOOK, [0], "taken back") == 0
+        with pytest.raises(NotFoundError):
+            await ledger.drop_chunks(99, [0], "taken back")
+
+    async def test_a_book_that_grows_may_bisect_more(self, ledger: Ledger) -> None:
+        more = [Chunk(5, Lfn("more.root"), 0, 20), Chunk(0, Lfn("known"), 0, 9)]
+        await ledger.add_chunks(BOOK, more, 3)
+        await ledger.drop_chunks(BOOK, [0, 1], "away")
+        # Its rules have none; two ranges came with three each, and the known chunk gave none.
+        bisected = 0
+        while rows := await self.claim(ledger, 1):
+            await ledger.report_ranges([report_on(rows[0], CRASH)])
+            bisected = max(bisected, (await ledger.progress(BOOK)).bisections)
+        assert bisected == 6
 
     async def test_a_withdrawn_file_leaves_the_others_alone(self, ledger: Ledger) -> None:
         await self.work(ledger)
