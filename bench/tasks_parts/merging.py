@@ -8,6 +8,7 @@ service, and both write files that were not there before.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -72,6 +73,7 @@ def _outputs(folder: Path, count: int, events: int) -> list[Path]:
             tree.extend(columns)
     for number, path in enumerate(paths[DISTINCT:]):
         shutil.copyfile(paths[number % DISTINCT], path)
+    os.sync()  # Neither side shall wait for the disk to take these.
     return paths
 
 

@@ -156,7 +156,7 @@ class Cut:
         """Prepare it and write it to a file, which is not seen before it is whole."""
         self.prepare(source)
         buffer = memoryview(bytearray(min(CHUNK_BYTES, self.size)))
-        with spooled(Path(out_path)) as out:
+        with spooled(Path(out_path), self.size) as out:
             for offset in range(0, self.size, CHUNK_BYTES):
                 out.write(self.read_into(offset, buffer, source))
 

@@ -100,7 +100,7 @@ def join(
         known = _inspected(sources, named) if indices is None else list(indices)
         product, result = assemble(sources, known, identity, beside, named)
         buffer = memoryview(bytearray(CHUNK_BYTES))
-        with spooled(Path(out_path)) as out:
+        with spooled(Path(out_path), product.size) as out:
             for offset in range(0, product.size, CHUNK_BYTES):
                 out.write(product.read_into(offset, buffer, sources))
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -56,12 +57,20 @@ class Spool:
 
 
 @contextmanager
-def spooled(path: Path) -> Iterator[BinaryIO]:
-    """Write under a temporary name beside a path; rename at the end, remove on errors."""
+def spooled(path: Path, size: int = 0) -> Iterator[BinaryIO]:
+    """Write under a temporary name beside a path; rename at the end, remove on errors.
+
+    Parameters
+    ----------
+    size : int
+        Bytes that it will have, if that is known: a disk without the room refuses them
+        before any is written, and one that has it need not look for it again and again.
+    """
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(fd, "wb") as out:
+            _reserve(fd, size)
             yield out
         # mkstemp makes private files; products are as readable as any other file.
         umask = os.umask(0)
@@ -71,3 +80,13 @@ def spooled(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Take room for a file of a size, on systems and disks that can."""
+    if size > 0 and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError as problem:
+            if problem.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 from evstream import rootio
 from evstream.rootio import spool
-from evstream.rootio.spool import Spool
+from evstream.rootio.spool import Spool, spooled
 
 
 @pytest.mark.parametrize("memory_bytes", [1, 1 << 20])
@@ -46,3 +49,30 @@ def test_a_product_does_not_depend_on_where_its_baskets_wait(
     in_memory = product()
     monkeypatch.setattr(spool, "MEMORY_BYTES_MAX", 1)
     assert product() == in_memory
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system reserves no room")
+@pytest.mark.parametrize(
+    ("problem", "written"), [(errno.ENOSPC, False), (errno.EOPNOTSUPP, True), (errno.EINVAL, True)]
+)
+def test_a_file_for_which_there_is_no_room_is_not_begun(
+    problem: int, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def refuse(_fd: int, _offset: int, size: int) -> None:
+        asked.append(size)
+        raise OSError(problem, os.strerror(problem))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with nullcontext() if written else pytest.raises(OSError, match=os.strerror(problem)):
+        with spooled(tmp_path / "out", 5) as out:
+            out.write(b"bytes")
+    assert asked == [5]
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"bytes"] * written
+
+
+def test_room_that_was_taken_is_filled(tmp_path: Path) -> None:
+    with spooled(tmp_path / "out", 1 << 20) as out:
+        out.write(b"x" * (1 << 20))
+    assert (tmp_path / "out").read_bytes() == b"x" * (1 << 20)
