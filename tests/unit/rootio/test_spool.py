@@ -65,9 +65,9 @@ def test_a_file_for_which_there_is_no_room_is_not_begun(
         raise OSError(problem, os.strerror(problem))
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
-    with nullcontext() if written else pytest.raises(OSError, match=os.strerror(problem)):
-        with spooled(tmp_path / "out", 5) as out:
-            out.write(b"bytes")
+    refused = nullcontext() if written else pytest.raises(OSError, match=os.strerror(problem))
+    with refused, spooled(tmp_path / "out", 5) as out:
+        out.write(b"bytes")
     assert asked == [5]
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"bytes"] * written
 
