@@ -1,7 +1,8 @@
 """Many small outputs merged into one file, against reading and writing their bytes.
 
 What is timed is the joining, by `rootio.join`, of files that a pilot has at hand: in levels
-and with the limit of inputs that tasks have, up to the one file. The other side opens each
+with the limit of inputs that tasks have, up to the one file, so that each byte is copied once a
+level; and all at once, as where that limit is set higher. The other side opens each
 file, reads it, and writes it behind the ones before, once. Neither fetches anything from a
 service, and both write files that were not there before.
 """
@@ -29,33 +30,37 @@ COPY_BYTES = 4 << 20
 
 
 def measure_merging(bench: Bench) -> None:
-    """Merge as a task does; say also what outputs a tenth of the size cost."""
-    outputs = bench.choose("outputs merged", full=10_000, quick=500)
+    """Merge as a task does; say also what one level takes, and outputs a tenth of the size."""
+    outputs = bench.choose("outputs merged", full=10_000, quick=1_000)
     rounds = bench.choose("rounds of merges", full=3, quick=1)
     bench.input("inputs of one merge", Settings().merge_inputs_max)
-    ratio = _measure(bench, "", EVENTS, outputs, rounds)
-    bench.ask("merge against reading and writing the bytes", ratio, "<=", 2.0)
+    ratios = _measure(bench, "", EVENTS, outputs, rounds)
+    for way, ratio in ratios.items():
+        bench.ask(f"merge against reading and writing the bytes, {way}", ratio, "<=", 2.0)
     _measure(bench, ", each a tenth of that", EVENTS_OF_SMALLER, outputs, rounds)
 
 
-def _measure(bench: Bench, told: str, events: int, outputs: int, rounds: int) -> float:
-    """Return how many times as long as reading and writing their bytes a merge takes."""
+def _measure(bench: Bench, told: str, events: int, outputs: int, rounds: int) -> dict[str, float]:
+    """Return how many times as long as reading and writing their bytes merges take."""
+    ways = {"in levels": Settings().merge_inputs_max, "in one level": outputs}
     with tempfile.TemporaryDirectory(prefix="evstream-bench-") as name:
         folder = Path(name)
         paths = _outputs(folder, outputs, events)
         size = sum(path.stat().st_size for path in paths)
         bench.input(f"bytes of an output, on average{told}", round(size / outputs))
-        taken = bench.interleave(
-            {
-                "copy": lambda: _copy(paths, folder),
-                "merge": lambda: _merge(paths, folder, Settings().merge_inputs_max),
-            },
-            rounds,
-        )
+        merges = {
+            way: lambda inputs_max=inputs_max: _merge(paths, folder, inputs_max)
+            for way, inputs_max in ways.items()
+        }
+        taken = bench.interleave({"copy": lambda: _copy(paths, folder), **merges}, rounds)
     copy = bench.measure(f"bytes read and written{told}", taken["copy"], "s")
-    merge = bench.measure(f"outputs merged into one file{told}", taken["merge"], "s")
-    bench.measure(f"a merge, for each output{told}", 1e3 * merge / outputs, "ms")
-    return bench.measure(f"times as long as the bytes take{told}", merge / copy, "1")
+    ratios = {}
+    for way in ways:
+        merge = bench.measure(f"outputs merged {way}{told}", taken[way], "s")
+        bench.measure(f"a merge {way}, for each output{told}", 1e3 * merge / outputs, "ms")
+        ratios[way] = merge / copy
+        bench.measure(f"times as long as the bytes take, {way}{told}", ratios[way], "1")
+    return ratios
 
 
 def _outputs(folder: Path, count: int, events: int) -> list[Path]:
