@@ -60,10 +60,11 @@ def secondary_events(receipt: dict[str, Any], lfn: str, entry: int) -> list[tupl
 
 
 def check(receipt: dict[str, Any], got: dict[tuple[int, int], list[tuple[int, int]]]) -> None:
-    """Compare what events of a.root and b.root, runs 1 and 2, were given with the rule."""
+    """Compare what events of two files, runs 1 and 2, were given with the rule."""
     runs = {"m.root": 11, "n.root": 12}
+    a, b = (file["lfn"] for file in receipt["files"])
     for (run, event), beside in got.items():
-        told = secondary_events(receipt, "ab"[run - 1] + ".root", event)
+        told = secondary_events(receipt, a if run == 1 else b, event)
         assert beside == [(runs[lfn], entry) for lfn, entry in told]
     assert len(got) == 150
 
@@ -115,18 +116,23 @@ def test_each_event_gets_those_of_the_rule_also_when_done_again(
     command.run("verify", "out/receipt.json", "--complete")
 
 
-def test_functions_are_given_them_by_name(command: CommandLine, tmp_path: Path) -> None:
+def test_functions_are_given_them_by_name_also_in_a_chain(
+    command: CommandLine, tmp_path: Path
+) -> None:
     write_inputs(tmp_path)
     (tmp_path / "mix.py").write_text(CALLABLE)
     data = tmp_path / "data"
     command.serve(data)
     command.run("dataset", "add", "user:minbias", "minbias", "--data", data)
-    words = ["a.root", "b.root", "--payload", "mix.py:mix", "--payload-kind", "callable"]
-    words += ["--arrays", "--events-per-range", 40, "--merge", "--data", data]
-    tell = ["--secondary", "pileup=user:minbias,per_event=3,tree=Events,offset=190"]
-    said = command.run("submit", *words, *tell, "--dry-run")
+    inputs, copy = ["a.root", "b.root", "--data", data], "cp {input} {output}"
+    first = command.run("submit", *inputs, "--payload", copy, "--merge-files").stdout.strip()
+    words = ["--payload", "mix.py:mix", "--payload-kind", "callable", "--arrays"]
+    words += ["--events-per-range", 40, "--merge"]
+    words += ["--secondary", "pileup=user:minbias,per_event=3,tree=Events,offset=190"]
+    said = command.run("submit", *inputs, *words, "--dry-run")
     assert "each of its 200 events is used 2.2 times on average" in said.stderr
-    task = command.run("submit", *words, *tell).stdout.strip()
+    chained = ["--takes", first, "--data", data]
+    task = command.run("submit", *chained, *words).stdout.strip()
     command.run("pilot", "--data", data, "--cores", 2, env={"EVSTREAM_PILOT_IDLE_S_MAX": "0"})
     command.run("task", "outputs", task, "out", "--data", data)
     receipt = json.loads((tmp_path / "out" / "receipt.json").read_bytes())

@@ -1,11 +1,13 @@
 """Secondary inputs: events of another dataset beside each unit's own, such as pile-up.
 
 Which ones is a rule without chance: the wanted entries of the secondary dataset stand in
-a row, those of its first file first, and event number ``n`` of the task takes positions
+a row, those of its first file first, and event number ``n`` takes positions
 ``offset + floor(n * per_event)`` to ``offset + floor((n + 1) * per_event)``, over the end
-of the row to its beginning. So an event has the same ones in whatever unit and attempt it
-is processed, none is used twice before all have been used once, and what a unit needs
-lies side by side.
+of the row to its beginning. Events of a task with a dataset are counted through its files,
+so that none is used twice before all have been used once; those of a chained task, whose
+files come and go, through each file from the number that the file's digest is. So an event
+has the same ones in whatever unit and attempt it is processed, and what a unit needs lies
+side by side.
 """
 
 from __future__ import annotations

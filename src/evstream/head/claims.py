@@ -167,7 +167,9 @@ class Claims:
         plan = self._planner.deliver(product, now)
         shared = span if len(run) > 1 else None
         return {
-            each: m.RangePart(*each, plan, shared, self._secondary.plan(task, chunk, each, now))
+            each: m.RangePart(
+                *each, plan, shared, self._secondary.plan(task, chunk, file, each, now)
+            )
             for each in run
         }
 

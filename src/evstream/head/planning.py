@@ -84,9 +84,7 @@ class TaskPlanner:
             self._catalogue, self._formats, dataset.files[0], tree, new.branches
         )
         new.granularity.check()
-        beside = [
-            await find_secondary(self._catalogue, self._formats, one) for one in new.secondary
-        ]
+        beside = await self._find_secondary(new)
         grid = choose_grid(new.granularity, await self._extents(new, dataset, tree))
         spec = TaskSpec(
             name=new.name,
@@ -105,18 +103,12 @@ class TaskPlanner:
             await choose_branches(self._catalogue, self._formats, file, tree, new.branches)
         per_chunk = RANGES_PER_CHUNK if new.granularity.seconds is None else CELLS_PER_CHUNK
         chunks = plan_chunks(wanted_of(dataset, tree), spec.events_per_range, per_chunk)
-        return PlannedTask(spec, dataset, chunks, grid, tuple(beside))
+        return PlannedTask(spec, dataset, chunks, grid, beside)
 
     async def _plan_chained(self, new: m.NewTask) -> PlannedTask:
         if new.dataset:
             raise RequestError(
                 "the task has a dataset, and takes outputs of tasks", hint="give one of them"
-            )
-        if new.secondary:
-            raise RequestError(
-                "a chained task has no secondary inputs: its events have no numbers yet",
-                hint="give them to the task whose outputs it takes, or to one over its results",
-                field="secondary",
             )
         new.granularity.check()
         takes, tree = [], new.tree
@@ -130,6 +122,7 @@ class TaskPlanner:
                 hint="give branches by their whole names, or none for all",
                 field="branches",
             )
+        beside = await self._find_secondary(new)
         by_bytes = new.granularity.bytes is not None
         grid = choose_grid(Granularity() if by_bytes else new.granularity, [])
         spec = TaskSpec(
@@ -142,10 +135,15 @@ class TaskPlanner:
             events_per_range=grid.events_per_range,
             outputs=new.outputs,
             limits=new.limits,
+            secondary=tuple(found.asked for found in beside),
             takes=tuple(takes),
         )
         spec.check()
-        return PlannedTask(spec, Dataset(DatasetName(""), ()), [], grid)
+        return PlannedTask(spec, Dataset(DatasetName(""), ()), [], grid, beside)
+
+    async def _find_secondary(self, new: m.NewTask) -> tuple[FoundSecondary, ...]:
+        found = [await find_secondary(self._catalogue, self._formats, one) for one in new.secondary]
+        return tuple(found)
 
     async def preview_chained(
         self, task: PlannedTask, outputs: Sequence[OutputRecord], going: Sequence[Task]
@@ -174,6 +172,7 @@ class TaskPlanner:
         ]
         warnings += [f"{name} has no tree {tree}: the task would fail" for name in lacking[:3]]
         warnings += _warn_of_payload(task.spec)
+        warnings += _warn_of_secondary(task)
         if not going:
             warnings += _warn_of_ranges(task, source_bytes, seconds)
         return m.TaskPreview(
@@ -182,7 +181,7 @@ class TaskPlanner:
             events=task.events,
             ranges=None if task.spec.granularity.seconds is not None else task.ranges,
             bytes_of_source=source_bytes,
-            bytes_to_read=source_bytes,
+            bytes_to_read=source_bytes + await self._bytes_beside(task),
             cpu_s=seconds,
             bytes_of_output=output_bytes,
             warnings=warnings,
@@ -217,11 +216,7 @@ class TaskPlanner:
             warnings=[
                 *_warn_of_input(task, indexes),
                 *_warn_of_ranges(task, source_bytes, seconds),
-                *(
-                    warning
-                    for found in task.secondary
-                    for warning in warn_of_secondary(found, task.events, task.spec.payload)
-                ),
+                *_warn_of_secondary(task),
             ],
         )
 
@@ -379,6 +374,14 @@ def _warn_of_payload(spec: TaskSpec) -> list[str]:
     if spec.payload.kind != "command" or "{input}" in spec.payload.command:
         return []
     return ["the payload never names {input}: it may not look at its events"]
+
+
+def _warn_of_secondary(task: PlannedTask) -> list[str]:
+    return [
+        warning
+        for found in task.secondary
+        for warning in warn_of_secondary(found, task.events, task.spec.payload)
+    ]
 
 
 def _warn_of_ranges(task: PlannedTask, source_bytes: int, cpu_s: float | None) -> list[str]:

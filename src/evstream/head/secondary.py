@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 
 from msgspec import structs
 
-from evstream.domain.dataset import Dataset
+from evstream.domain.dataset import Dataset, SourceFile
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import RequestError
 from evstream.domain.intervals import Interval
@@ -87,7 +88,7 @@ class SecondaryPlans:
         self._catalogue = catalogue
         self._planner = planner
         # What never changes once it is written: rows by task and name, and how many
-        # events of the task come before each of its chunks.
+        # events of the task come before each of its chunks; not of chained tasks.
         self._rows: dict[TaskId, dict[str, Row]] = {}
         self._before: dict[TaskId, list[int]] = {}
 
@@ -100,12 +101,12 @@ class SecondaryPlans:
                 one.name: Row.of(await self._catalogue.dataset(DatasetName(one.dataset)), one.tree)
                 for one in task.spec.secondary
             }
-        before = self._before.setdefault(task.id, [0])
-        for chunk in chunks[len(before) - 1 :]:
-            before.append(before[-1] + chunk.entries)
+        if task.id not in self._before and not task.spec.takes:
+            entries = accumulate((chunk.entries for chunk in chunks), initial=0)
+            self._before[task.id] = list(entries)
 
     def plan(
-        self, task: Task, chunk: Chunk, interval: Interval, now: datetime
+        self, task: Task, chunk: Chunk, source: SourceFile, interval: Interval, now: datetime
     ) -> list[m.SecondaryInput]:
         """Return what a unit gets, by the rule of `evstream.domain.secondary`."""
         return [
@@ -120,22 +121,29 @@ class SecondaryPlans:
                         now,
                     )
                     for file, piece in self._rows[task.id][one.name].take(
-                        *one.positions(self._numbers(task, chunk, interval))
+                        *one.positions(self._numbers(task, chunk, source, interval))
                     )
                 ],
             )
             for one in task.spec.secondary
         ]
 
-    def _numbers(self, task: Task, chunk: Chunk, interval: Interval) -> Interval:
-        """Return which of the task's events, counted through its chunks, a unit holds."""
-        first = self._before[task.id][chunk.number] - chunk.entry_start
+    def _numbers(
+        self, task: Task, chunk: Chunk, source: SourceFile, interval: Interval
+    ) -> Interval:
+        """Return the numbers of a unit's events among those of the task."""
+        if task.spec.takes:
+            # Its files come while it runs, and go: no count through them would stay.
+            first = int(source.fingerprint.digest, 16)
+        else:
+            first = self._before[task.id][chunk.number] - chunk.entry_start
         return first + interval[0], first + interval[1]
 
     def forget_ended(self, active: set[TaskId]) -> None:
         """Forget tasks that are not among the active ones."""
         for task in [task for task in self._rows if task not in active]:
-            del self._rows[task], self._before[task]
+            del self._rows[task]
+            self._before.pop(task, None)
 
 
 def warn_of_secondary(found: FoundSecondary, events: int, payload: Payload) -> list[str]:
