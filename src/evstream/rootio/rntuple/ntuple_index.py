@@ -167,12 +167,10 @@ def read_ntuple(
     groups = footer.records(_group)
     notes = _notes(footer)
     lists_stored = yield from _read([link for _, link in groups], anchor, source_size)
-    lists: list[PageList] = []
-    for (count, link), data in zip(groups, lists_stored, strict=True):
-        body = envelope.open_envelope(decompress(data, link.length), envelope.PAGE_LIST)
-        lists.append(parse_page_list(body, header_checksum))
-        if len(lists[-1].entries) != count:
-            raise CorruptFileError("a cluster group has other clusters than the footer says")
+    lists = [
+        _page_list(data, link, count, header_checksum)
+        for (count, link), data in zip(groups, lists_stored, strict=True)
+    ]
     tables = build_tables(schema, lists)
     pieces = yield from _pieces(tables.pages, anchor.key_bytes_max, source_size)
     index = NTupleIndex(
@@ -189,6 +187,14 @@ def read_ntuple(
         notes=notes,
     )
     return index, [bytes(data) for data in [*stored, *lists_stored]]
+
+
+def _page_list(data: Data, link: Link, clusters: int, header_checksum: bytes) -> PageList:
+    body = envelope.open_envelope(decompress(data, link.length), envelope.PAGE_LIST)
+    found = parse_page_list(body, header_checksum)
+    if len(found.entries) != clusters:
+        raise CorruptFileError("a cluster group has other clusters than the footer says")
+    return found
 
 
 def _read(links: Sequence[Link], anchor: Anchor, source_size: int) -> Steps[list[memoryview]]:
