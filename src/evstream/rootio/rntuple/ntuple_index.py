@@ -167,10 +167,8 @@ def read_ntuple(
     groups = footer.records(_group)
     notes = _notes(footer)
     lists_stored = yield from _read([link for _, link in groups], anchor, source_size)
-    lists = [
-        _page_list(data, link, count, header_checksum)
-        for (count, link), data in zip(groups, lists_stored, strict=True)
-    ]
+    pairs = zip(groups, lists_stored, strict=True)
+    lists = [_page_list(data, *group, header_checksum) for group, data in pairs]
     tables = build_tables(schema, lists)
     pieces = yield from _pieces(tables.pages, anchor.key_bytes_max, source_size)
     index = NTupleIndex(
@@ -189,7 +187,7 @@ def read_ntuple(
     return index, [bytes(data) for data in [*stored, *lists_stored]]
 
 
-def _page_list(data: Data, link: Link, clusters: int, header_checksum: bytes) -> PageList:
+def _page_list(data: Data, clusters: int, link: Link, header_checksum: bytes) -> PageList:
     body = envelope.open_envelope(decompress(data, link.length), envelope.PAGE_LIST)
     found = parse_page_list(body, header_checksum)
     if len(found.entries) != clusters:
