@@ -14,8 +14,10 @@ import io
 import random
 import shutil
 import tempfile
+from collections import ChainMap
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,15 @@ from evstream.adapters.source.memory import MemoryOpener
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
 from evstream.client import Connection, Service
-from evstream.domain.errors import ConflictError, EvstreamError, PayloadError
+from evstream.domain.errors import ConflictError, EvstreamError, NotFoundError, PayloadError
 from evstream.domain.granularity import Granularity
+from evstream.domain.lineage import check_lineage
 from evstream.domain.names import TaskId, WorkerId
 from evstream.domain.payload import Payload
-from evstream.domain.receipt import check_ledger
+from evstream.domain.receipt import check_ledger, receipt_digest
 from evstream.domain.states import TaskState
 from evstream.domain.streams import Merge, OutputStream
-from evstream.domain.task import Limits, process_book
+from evstream.domain.task import Limits, TakenOutputs, process_book
 from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import PayloadCall, PayloadResult
 from evstream.settings import Settings
@@ -59,6 +62,8 @@ class Scenario:
 
     Attributes
     ----------
+    chained : int
+        So many further tasks, each of which takes the outputs of the one before.
     crashes : int
         How many times something dies: the head or a pilot, by chance.
     poisoned : float
@@ -68,7 +73,7 @@ class Scenario:
     killers : frozenset of (int, int)
         Events that kill their worker.
     interventions : int
-        How often somebody pauses the task for a while, cancels it, retries what was set
+        How often somebody pauses a task for a while, cancels it, retries what was set
         aside or cancelled, has a file reprocessed or withdraws it, while the task runs and
         after its end.
     ranges_per_file : int
@@ -78,6 +83,7 @@ class Scenario:
         those that fail have done their work.
     """
 
+    chained: int = 0
     events_per_range: int = 25
     crashes: int = 6
     poisoned: float = 0.05
@@ -95,7 +101,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a simulation came to."""
+    """What a simulation came to; of a chain, its first task, and the states of the others."""
 
     seed: int
     state: TaskState
@@ -113,6 +119,7 @@ class Outcome:
     withdrawn: int = 0
     cancelled: int = 0
     interventions: tuple[str, ...] = ()
+    chained: tuple[TaskState, ...] = ()
 
 
 class _Payload:
@@ -187,6 +194,7 @@ class Simulation:
         self._wire = Wire(random.Random(self._rng.getrandbits(64)), self._clock, scenario.rates)
         self._faults = faults or self._faults_by_chance()
         self._store = MemoryStore()
+        self._readable = ChainMap(files, self._store.contents)
         self._settings = Settings(
             expire_every_s=1.0, sweep_every_s=30.0, merge_inputs_max=scenario.merge_inputs_max
         )
@@ -215,28 +223,50 @@ class Simulation:
         """
         self._start_head()
         service = self._connect()
-        task = await self._submit(service)
-        database = self._open_database()
-        watcher = Watcher(database.ledger, self._store, process_book(TaskId(task.id)))
-        self._wire.after_step = watcher.look
+        views = [await self._submit(service)]
+        for _ in range(self._scenario.chained):
+            views.append(await self._submit(service, takes=views[-1].id))
+        ledger = self._open_database().ledger
+        watchers = [Watcher(ledger, self._store, process_book(TaskId(view.id))) for view in views]
+
+        async def look() -> None:
+            for watcher in watchers:
+                await watcher.look()
+
+        self._wire.after_step = look
         for _ in range(PILOTS):
             self._start_pilot()
         crashes = self._plan_crashes()
         plans = self._plan_interventions()
-        view = task
-        while plans or not view.state.final:
-            assert self._clock.monotonic() < VIRTUAL_S_MAX, f"not done: {view}"
+        while plans or not await self._is_settled(service, views):
+            assert self._clock.monotonic() < VIRTUAL_S_MAX, f"not done: {views}"
             await self._clock.sleep(1.0)
             while crashes and crashes[0] <= self._clock.monotonic():
                 crashes.pop(0)
                 await self._crash()
-                watcher.follow(self._open_database().ledger)
+                for watcher in watchers:
+                    watcher.follow(self._open_database().ledger)
             self._replace_pilots()
             while plans and plans[0][0] <= self._clock.monotonic():
-                await self._intervene(service, task.id, plans.pop(0)[1])
+                _, what, number = plans.pop(0)
+                await self._intervene(service, views[number], what)
             with contextlib.suppress(EvstreamError):
-                view = await service.task(task.id)
-        return await self._check(service, view, watcher)
+                views = [await service.task(view.id) for view in views]
+        return await self._check(service, views, watchers[0])
+
+    async def _is_settled(self, service: Service, views: list[TaskView]) -> bool:
+        """Whether all tasks have ended, and those that follow others have followed them."""
+        if not all(view.state.final for view in views):
+            return False
+        try:
+            receipts = [await service.receipt(view.id) for view in views]
+        except EvstreamError:
+            return False  # It was opened again since it was looked at, or cannot be asked.
+        return all(
+            receipt["task"]["state"] == TaskState.ABORTED.value
+            or receipt["parents"][0]["receipt"] in (None, receipt_digest(parent))
+            for parent, receipt in pairwise(receipts)
+        )
 
     def _open_database(self) -> SqliteDatabase:
         assert self._database is not None
@@ -251,7 +281,7 @@ class Simulation:
             ledger=self._faults.wrap("ledger", self._database.ledger),
             catalogue=self._faults.wrap("catalogue", self._database.catalogue),
             store=self._faults.wrap("store", self._store),
-            opener=self._faults.wrap("source", MemoryOpener(self._files)),
+            opener=self._faults.wrap("source", MemoryOpener(self._readable)),
             formats=KnownFormats(),
         )
         application = Application(parts, Keys(b"u" * 32, b"r" * 32), self._settings)
@@ -271,12 +301,15 @@ class Simulation:
             Connection(FaultyTransport(self._wire), self._clock, self._ids, patience_s=300.0)
         )
 
-    async def _submit(self, service: Service) -> TaskView:
-        files = [NewFile(pfn) for pfn in sorted(self._files)]
-        dataset = await service.add_dataset(NewDataset(files, "sim:events"))
+    async def _submit(self, service: Service, takes: int = 0) -> TaskView:
+        dataset = ""
+        if not takes:
+            files = [NewFile(pfn) for pfn in sorted(self._files)]
+            dataset = (await service.add_dataset(NewDataset(files, "sim:events"))).name
         new = NewTask(
             name="simulated",
-            dataset=dataset.name,
+            dataset=dataset,
+            takes=(TakenOutputs(takes),) if takes else (),
             payload=Payload(
                 "copy", kind="long-lived", ranges_per_file=self._scenario.ranges_per_file
             ),
@@ -284,7 +317,7 @@ class Simulation:
             outputs=(OutputStream(merge=self._scenario.merge),),
             limits=self._scenario.limits,
         )
-        return await service.submit(new, "the-one-task")
+        return await service.submit(new, f"task-behind-{takes}")
 
     def _start_pilot(self) -> None:
         self._born += 1
@@ -304,7 +337,7 @@ class Simulation:
         runner = _Payload(rng, self._clock, self._scenario, die)
         folder = self._folder / worker
         folder.mkdir()
-        tools = Tools(runner, KnownFormats(), InPlace(), MemoryOpener(self._files))
+        tools = Tools(runner, KnownFormats(), InPlace(), MemoryOpener(self._readable))
         pilot = Pilot(service, tools, self._clock, self._ids, settings, folder, worker)
         running = asyncio.get_running_loop().create_task(pilot.run())
         self._pilots[worker] = (running, transport)
@@ -331,19 +364,24 @@ class Simulation:
         now = self._clock.monotonic()
         return sorted(now + self._rng.random() * 120.0 for _ in range(self._scenario.crashes))
 
-    def _plan_interventions(self) -> list[tuple[float, str]]:
-        """Return when somebody does what; what is paused is resumed."""
+    def _plan_interventions(self) -> list[tuple[float, str, int]]:
+        """Return when somebody does what with which task; what is paused is resumed."""
         now, rng = self._clock.monotonic(), self._rng
-        plans: list[tuple[float, str]] = []
+        plans: list[tuple[float, str, int]] = []
+        tasks = 1 + self._scenario.chained
         for _ in range(self._scenario.interventions):
             at, what = now + rng.random() * 300.0, rng.choice(INTERVENTIONS)
-            plans.append((at, what))
+            task = rng.randrange(tasks) if tasks > 1 else 0
+            plans.append((at, what, task))
             if what == "pause":
-                plans.append((at + rng.random() * 60.0, "resume"))
+                plans.append((at + rng.random() * 60.0, "resume", task))
         return sorted(plans)
 
-    async def _intervene(self, service: Service, task: int, what: str) -> None:
-        file = self._rng.choice(sorted(self._files))
+    async def _intervene(self, service: Service, view: TaskView, what: str) -> None:
+        task, file = view.id, self._rng.choice(sorted(self._files))
+        if view.spec.takes:
+            files = (await service.dataset(view.dataset)).files
+            file = self._rng.choice([each.lfn for each in files] or [file])
         calls = {
             "pause": lambda: service.pause(task),
             "resume": lambda: service.resume(task),
@@ -353,7 +391,7 @@ class Simulation:
             "withdraw": lambda: service.withdraw(task, file),
         }
         # It has ended, or nothing was set aside: that is for the ledger to say.
-        with contextlib.suppress(ConflictError):
+        with contextlib.suppress(ConflictError, NotFoundError):
             await calls[what]()
             self._done.append(what)
 
@@ -366,23 +404,21 @@ class Simulation:
         elif self._pilots:
             await self._kill_pilot(self._rng.choice(sorted(self._pilots)))
 
-    async def _check(self, service: Service, view: TaskView, watcher: Watcher) -> Outcome:
+    async def _check(self, service: Service, views: list[TaskView], watcher: Watcher) -> Outcome:
         self._wire.calm = True
-        receipt = await service.receipt(view.id)
-        check_signature(receipt)
-        check_ledger(receipt)
-        for output in receipt["outputs"]:
-            if output["merged_into"] is None:
-                stored = await self._store.stat(output["name"])
-                assert stored.sha256 == output["sha256"], output
-        merged = [o for o in receipt["outputs"] if o["merged_into"] is None]
-        kept = sum(sum(o["entries"].values()) for o in merged)
-        counts = receipt["counts"]
-        assert kept == counts["committed"], (kept, counts)
-        await self._check_events(receipt, [o["name"] for o in merged])
+        receipts = [await service.receipt(view.id) for view in views]
+        for receipt in receipts:
+            await self._check_receipt(receipt)
+        for number, receipt in enumerate(receipts[1:]):
+            parents = {receipt_digest(parent): parent for parent in receipts[: number + 1]}
+            lineage = check_lineage(receipt, parents)
+            whole = receipt["task"]["state"] in ("done", "finished")
+            assert not (whole and lineage.unproved), lineage
         for worker in list(self._pilots):
             await self._kill_pilot(worker)
         await self._kill_head()
+        view, receipt = views[0], receipts[0]
+        counts = receipt["counts"]
         return Outcome(
             seed=self._seed,
             state=view.state,
@@ -404,11 +440,27 @@ class Simulation:
             withdrawn=counts["withdrawn"],
             cancelled=counts["cancelled"],
             interventions=tuple(self._done),
+            chained=tuple(view.state for view in views[1:]),
         )
+
+    async def _check_receipt(self, receipt: dict[str, Any]) -> None:
+        check_signature(receipt)
+        check_ledger(receipt)
+        outputs = [o for o in receipt["outputs"] if o["merged_into"] is None]
+        for output in outputs:
+            stored = await self._store.stat(output["name"])
+            assert stored.sha256 == output["sha256"], output
+        kept = sum(sum(o["entries"].values()) for o in outputs)
+        assert kept == receipt["counts"]["committed"], (kept, receipt["counts"])
+        await self._check_events(receipt, [o["name"] for o in outputs])
 
     async def _check_events(self, receipt: dict[str, Any], outputs: list[str]) -> None:
         """Compare the events in the outputs with those that are committed."""
-        numbers = {lfn: _event_numbers(content) for lfn, content in self._files.items()}
+        lfns = [file["lfn"] for file in receipt["files"]]
+        fallen = receipt["task"]["state"] in ("failed", "aborted")
+        if fallen and not all(lfn in self._readable for lfn in lfns):
+            return  # What it was made from has been taken back since.
+        numbers = {lfn: _event_numbers(self._readable[lfn]) for lfn in lfns}
         expected = [
             number
             for lfn, start, stop, *_ in receipt["commits"]
