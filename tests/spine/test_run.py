@@ -132,6 +132,27 @@ def test_urls_are_input_as_files_are(
     assert "secret" not in (tmp_path / "out/receipt.json").read_text()
 
 
+@pytest.mark.slow
+def test_a_source_that_refuses_for_ever_ends_the_job_until_it_is_given_again(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    refused, once = tmp_path / "refused", tmp_path / "once"
+    (tmp_path / "skim.sh").write_text(f'mkdir {once} && touch {refused}\ncp "$1" "$2"\n')
+    with serving(tmp_path, refused) as url:
+        words = ["run", *(f"{url}/{path.name}" for path in events), "--workers", 1, "--merge"]
+        words += ["--payload", "sh skim.sh {input} {output}", "--events-per-range", 100]
+        words += ["--node-failures-max", 1, "--output", "out"]
+        stopped = command.run(*words, status=None)
+        assert stopped.returncode != 0
+        assert "task paused: 1 attempt on entries" in stopped.stderr
+        assert "the same command again" in stopped.stderr
+        refused.unlink()
+        command.run(*words)
+    with uproot.open(tmp_path / "out/merged.root") as file:
+        numbers = file["Events"]["event"].array(library="np")
+    assert numbers.tolist() == [*range(600), *range(400)]
+
+
 def test_a_coffea_fileset_with_steps(
     command: CommandLine, tmp_path: Path, events: list[Path]
 ) -> None:

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Serve a folder on the loopback interface; yields its URL."""
-    app = Starlette(routes=[Mount("/", StaticFiles(directory=folder))])
+def serving(folder: Path, refused: Path = Path("/nowhere")) -> Iterator[str]:
+    """Serve a folder on the loopback interface; yields its URL.
+
+    Parameters
+    ----------
+    refused : Path
+        As long as this is there, nobody may read anything.
+    """
+    files = StaticFiles(directory=folder)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        reply = PlainTextResponse("", 403) if os.path.lexists(refused) else files  # noqa: ASYNC240
+        await reply(scope, receive, send)
+
+    app = Starlette(routes=[Mount("/", answer)])
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     started = threading.Event()
     startup = server.startup

@@ -38,6 +38,7 @@ from evstream.domain.errors import (
     EvstreamError,
     LimitError,
     RequestError,
+    TransientError,
 )
 from evstream.domain.receipt import ExportNames
 from evstream.domain.states import TaskState
@@ -210,12 +211,19 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
             _warn_of_unfinished(job, [view for view in known if view.request_id != request_id])
         task = await service.submit(new, request_id)
         job.begun = True
+        if task.state is TaskState.PAUSED:
+            await service.resume(task.id)
         # More workers than ranges would only start and leave.
         job.workers = min(job.workers, max(1, task.process.ranges))
         door, address = assembly.unix_door(state)
         started = time.monotonic()
         async with assembly.listen(application, door, address, state):
             view = await _work(job, service, address.url, state, task.id)
+        if not view.state.final:
+            raise TransientError(
+                f"task paused: {view.reason}",
+                hint="mend the cause, then give the same command again: it goes on where it was",
+            )
         wall_s = time.monotonic() - started
         await fetch_results(service, view.id, job.output)
         await application.sweep()

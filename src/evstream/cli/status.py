@@ -12,6 +12,7 @@ from evstream.cli.printing import print_json, print_table
 from evstream.cli.progress import ProgressDisplay
 from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.client import Service
+from evstream.domain.states import TaskState
 from evstream.wire.messages import TaskView
 
 WATCH_EVERY_S = 0.5
@@ -22,7 +23,7 @@ def status(
     task: Annotated[int | None, Parameter(help="Number of the task; default all.")] = None,
     *,
     watch: Annotated[
-        bool, Parameter(negative="", help="Go on showing until the task has ended.")
+        bool, Parameter(negative="", help="Go on showing until the task has ended or paused.")
     ] = False,
     door: Door = DEFAULT_DOOR,
 ) -> None:
@@ -75,13 +76,19 @@ def status(
 
 
 async def watch_task(service: Service, task: int) -> TaskView:
-    """Show a task live until it has ended, with why attempts fail; return its last state."""
+    """Show a task live, with why attempts fail, until it has ended or has paused by itself.
+
+    Returns
+    -------
+    TaskView
+        Its last state.
+    """
     failed, looked = 0, -WHY_EVERY_S
     with ProgressDisplay() as display:
         while True:
             view = await service.task(task)
             display.show(view)
-            if view.state.final:
+            if view.state.final or (view.state is TaskState.PAUSED and view.reason):
                 return view
             now = time.monotonic()
             if view.process.failed_attempts > failed and now - looked >= WHY_EVERY_S:

@@ -148,6 +148,12 @@ class TaskOptions:
         int | None,
         Parameter(help="Failures without one commit after which the task fails; default 100."),
     ] = None
+    node_failures_max: Annotated[
+        int | None,
+        Parameter(
+            help="Attempts on a range that fail by their nodes until the task pauses; default 100."
+        ),
+    ] = None
     set_aside_max: Annotated[
         float | None,
         Parameter(help="Fraction of events set aside above which the task fails; default 1."),
@@ -209,6 +215,7 @@ class TaskOptions:
                 losses_max=self.losses_max,
                 bisections_max=self.bisections_max,
                 give_up_after=self.give_up_after,
+                node_failures_max=self.node_failures_max,
                 set_aside_max=self.set_aside_max,
             ),
             **given,

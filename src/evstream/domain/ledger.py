@@ -23,9 +23,11 @@ from evstream.domain.words import counted
 
 COUNTED_KINDS = frozenset({"payload", "input", "output", "internal"})
 """Kinds of failure that are the range's own; ``node`` costs it nothing, ``lost`` is apart."""
+NODE = "node"
+"""Kind of a failure that is its worker's: another may do it."""
 FINAL_KINDS = frozenset({"merge"})
 """Joining the same files once more would be refused once more: the first failure counts."""
-FAILURE_KINDS = COUNTED_KINDS | FINAL_KINDS | {"node", "lost"}
+FAILURE_KINDS = COUNTED_KINDS | FINAL_KINDS | {NODE, "lost"}
 RETRACTED = "retracted"
 """Kind of an attempt that was committed and is no part of the result any more; ours alone."""
 NOT_REPORTED = frozenset({"lost", RETRACTED})

@@ -14,6 +14,7 @@ from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
     CANCELLED,
     COUNTED_KINDS,
+    NODE,
     NOT_REPORTED,
     RETRACTED,
     SUSPECT_LOSSES,
@@ -519,6 +520,18 @@ class LedgerModel:
     def failed_attempts(self, number: int) -> list[FailedAttempt]:
         """Return attempts that came to nothing, in the order they ended."""
         return list(self._book(number).failed)
+
+    def failed_by_nodes(
+        self, number: int, chunk: int, entry_start: int, attempt: int
+    ) -> list[WorkerId]:
+        """Return whose nodes failed the attempts on an interval, up to one of them, in order."""
+        book = self._books.get(number)
+        return [
+            item.worker
+            for item in (book.failed if book is not None else ())
+            if (item.chunk, item.entry_start, item.failure.kind) == (chunk, entry_start, NODE)
+            and item.attempt <= attempt
+        ]
 
     def chunks(self, number: int) -> list[Chunk]:
         """Return a book's chunks by number."""

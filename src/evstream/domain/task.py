@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 from evstream.domain.errors import ConflictError, LimitError, RequestError
 from evstream.domain.granularity import Granularity
 from evstream.domain.ledger import BookRules, Place, Progress
-from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.names import DatasetName, TaskId, WorkerId
 from evstream.domain.payload import Payload, check_output_named
 from evstream.domain.secondary import Secondary, check_secondary
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
@@ -43,6 +43,9 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         None: ten for each of its ranges, and 1000 at least.
     give_up_after : int
         So many failures of ranges by themselves without one commit, and the task fails.
+    node_failures_max : int
+        After so many attempts on one range that failed by faults of their nodes, the task
+        pauses: on two workers at least, unless there is one only.
     set_aside_max : float
         If more than this fraction of the events is set aside, the task fails.
     """
@@ -51,6 +54,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     losses_max: int = 30
     bisections_max: int | None = None
     give_up_after: int = 100
+    node_failures_max: int = 100
     set_aside_max: float = 1.0
 
     def check(self) -> None:
@@ -60,7 +64,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         ------
         LimitError
         """
-        for name in ("failures_max", "losses_max", "give_up_after"):
+        for name in ("failures_max", "losses_max", "give_up_after", "node_failures_max"):
             if getattr(self, name) <= 0:
                 raise self._refused(name, "give a number above 0")
         if self.bisections_max is not None and self.bisections_max < 0:
@@ -70,6 +74,21 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
     def _refused(self, name: str, hint: str) -> LimitError:
         return LimitError(f"{name} is {getattr(self, name)}", hint=hint, field=f"limits.{name}")
+
+    def pauses(self, failed: Sequence[WorkerId], others: bool) -> bool:
+        """Whether a task pauses after an attempt that failed by a fault of its node.
+
+        Parameters
+        ----------
+        failed : sequence of WorkerId
+            On whose nodes attempts on the range have failed so, this one included. After a
+            pause that was resumed, it takes as many again.
+        others : bool
+            Whether other workers than the last one have work of the task: one bad node
+            among many does not stop it.
+        """
+        enough = len(failed) > 0 and len(failed) % self.node_failures_max == 0
+        return enough and (len(set(failed)) > 1 or not others)
 
     def stop(self, progress: Progress, *, growing: bool = False) -> str:
         """Return why a task that has come so far stops; empty if it goes on.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from evstream.domain.errors import (
+    ConflictError,
     EvstreamError,
     NotFoundError,
     RequestError,
@@ -16,6 +18,7 @@ from evstream.domain.errors import (
 from evstream.domain.ledger import (
     ERROR_CHARS_MAX,
     FAILURE_KINDS,
+    NODE,
     NUMBER_MAX,
     Failure,
     RangeReport,
@@ -25,7 +28,8 @@ from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.states import Answer
 from evstream.domain.streams import FILES_PER_STREAM_MAX
-from evstream.domain.task import TaskSpec, is_merge, task_of
+from evstream.domain.task import Limits, TaskSpec, is_merge, task_of
+from evstream.domain.words import counted
 from evstream.head.reopening import Reopening
 from evstream.ports import Catalogue, Ledger, OutputStore
 from evstream.wire.messages import UnitRef, UnitReport
@@ -65,11 +69,39 @@ class Reports:
             *(self._check(report, specs[task_of(report.ref.book)]) for report in reports)
         )
         try:
-            return await self._ledger.report_ranges(checked)
+            answers = await self._ledger.report_ranges(checked)
+            for report, answer in zip(checked, answers, strict=True):
+                spec = specs[task_of(report.book)]
+                if spec is not None and answer is not Answer.SUPERSEDED:
+                    await self._pause_if_hopeless(report, spec.limits)
+            return answers
         finally:
             # Told even if the ledger's answer was lost: the reports may have counted.
             for task in {task_of(report.ref.book) for report in reports}:
                 self._on_change(task)
+
+    async def _pause_if_hopeless(self, report: RangeReport, limits: Limits) -> None:
+        """Pause a task one of whose ranges no node can do: somebody has to look."""
+        outcome = report.outcome
+        if not isinstance(outcome, Failure) or outcome.kind != NODE:
+            return
+        place = (report.book, report.chunk, report.entry_start)
+        failed = await self._ledger.failed_by_nodes(*place, report.attempt)
+        if len(failed) < limits.node_failures_max:
+            return
+        task = task_of(report.book)
+        leases = await self._ledger.leases()
+        others = any(
+            task_of(lease.book) == task and lease.worker != report.worker for lease in leases
+        )
+        if limits.pauses(failed, others):
+            lfn = (await self._ledger.chunks(report.book))[report.chunk].lfn
+            entries = f"entries {report.entry_start}:{report.entry_stop} of {lfn}"
+            what = f"a merge of {lfn}" if is_merge(report.book) else entries
+            attempts = counted(len(failed), "attempt", "attempts")
+            reason = f"{attempts} on {what} failed by their nodes: {outcome.error}"
+            with contextlib.suppress(ConflictError):  # It has ended meanwhile.
+                await self._catalogue.pause_task(task, reason)
 
     async def _spec(self, task: TaskId) -> TaskSpec | None:
         try:

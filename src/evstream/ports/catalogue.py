@@ -139,8 +139,8 @@ class Catalogue(Protocol):
         """
         ...
 
-    async def pause_task(self, task: TaskId) -> Task:
-        """Move an active task to paused; again is no error.
+    async def pause_task(self, task: TaskId, reason: str = "") -> Task:
+        """Move an active task to paused; again is no error, and leaves the first reason.
 
         Raises
         ------

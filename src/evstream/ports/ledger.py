@@ -156,6 +156,12 @@ class Ledger(Protocol):
         """Return attempts that came to nothing, in the order they ended."""
         ...
 
+    async def failed_by_nodes(
+        self, book: int, chunk: int, entry_start: int, attempt: int
+    ) -> list[WorkerId]:
+        """Return whose nodes failed the attempts on an interval, up to one of them, in order."""
+        ...
+
     async def leases(self) -> list[LeasedInterval]:
         """Return every leased interval."""
         ...

@@ -165,3 +165,42 @@ def test_a_task_is_cancelled_at_once_whatever_is_reported_meanwhile(
         await _post(client, "tasks/1/retry", {})
 
     _with_api(work, settings=Settings(merge_inputs_max=2))
+
+
+async def _refuse(client: httpx2.AsyncClient, worker: str) -> str:
+    """Have a node fail a unit; return the task's state and why."""
+    claim = await _post(client, "claims", {"worker": worker, "units": 1})
+    report = {"lease": claim["lease"], "worker": worker, "ref": claim["units"][0]["ref"]}
+    failure = {"kind": "node", "error": "access denied"}
+    answer = await _post(client, "reports", {"reports": [{**report, "failure": failure}]})
+    assert answer == {"answers": ["accepted"]}
+    view = await _task(client)
+    return " ".join([view["state"], view.get("reason", "")]).strip()
+
+
+def test_a_task_that_no_node_can_go_on_with_pauses_and_says_why() -> None:
+    why = f"3 attempts on entries 0:50 of {PFN} failed by their nodes: access denied"
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        await _submit(client, {"node_failures_max": 3})
+        told = [await _refuse(client, "only") for _ in range(3)]
+        assert told == ["running", "running", f"paused {why}"]
+        assert (await _claim(client)).get("units", []) == []
+        view = await _post(client, "tasks/1/resume")
+        assert (view["state"], view.get("reason", "")) == ("running", "")
+        told = [await _refuse(client, "only") for _ in range(3)]
+        assert told[:2] == ["running", "running"], "it is tried as often again"
+        assert told[2].startswith("paused 6 attempts")
+        assert (await _task(client))["process"].get("fatal", 0) == 0
+
+    _with_api(work)
+
+
+def test_one_bad_node_among_good_ones_pauses_no_task() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await _submit(client, {"node_failures_max": 2})
+        await _post(client, "claims", {"worker": "good", "units": 1})
+        assert [await _refuse(client, "bad") for _ in range(3)] == ["running"] * 3
+        assert (await _refuse(client, "other")).startswith("paused 4 attempts")
+
+    _with_api(work)

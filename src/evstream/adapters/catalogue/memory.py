@@ -138,6 +138,12 @@ class MemoryLedger:
         """Return attempts that came to nothing, in the order they ended."""
         return self._model.failed_attempts(book)
 
+    async def failed_by_nodes(
+        self, book: int, chunk: int, entry_start: int, attempt: int
+    ) -> list[WorkerId]:
+        """Return whose nodes failed the attempts on an interval, up to one of them, in order."""
+        return self._model.failed_by_nodes(book, chunk, entry_start, attempt)
+
     async def leases(self) -> list[LeasedInterval]:
         """Return every leased interval."""
         return self._model.leases()
@@ -283,16 +289,18 @@ class MemoryCatalogue:
         except KeyError:
             raise NotFoundError(f"task {task} has no merge {number}", task=task) from None
 
-    async def pause_task(self, task: TaskId) -> Task:
+    async def pause_task(self, task: TaskId, reason: str = "") -> Task:
         """Move an active task to paused; again is no error."""
-        self._tasks[task] = replace(await self._active(task), state=TaskState.PAUSED)
+        known = await self._active(task)
+        reason = known.reason or reason
+        self._tasks[task] = replace(known, state=TaskState.PAUSED, reason=reason)
         return self._tasks[task]
 
     async def resume_task(self, task: TaskId) -> Task:
         """Move a paused task to running; one that is not paused stays as it is."""
         known = await self._active(task)
         if known.state is TaskState.PAUSED:
-            self._tasks[task] = replace(known, state=TaskState.RUNNING)
+            self._tasks[task] = replace(known, state=TaskState.RUNNING, reason="")
         return self._tasks[task]
 
     async def _active(self, task: TaskId) -> Task:

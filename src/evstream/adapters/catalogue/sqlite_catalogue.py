@@ -258,14 +258,25 @@ def _merge(db: sqlite3.Connection, task: TaskId, number: int) -> MergeGroup:
     return msgspec.json.decode(row[0], type=MergeGroup)
 
 
-def _pause(db: sqlite3.Connection, number: TaskId, *, pause: bool) -> Task:
+def _pause(db: sqlite3.Connection, number: TaskId, reason: str) -> Task:
+    task = _active(db, number)
+    row = (TaskState.PAUSED.value, task.reason or reason, number)
+    db.execute("UPDATE task SET state = ?, reason = ? WHERE task = ?", row)
+    return _task(db, number)
+
+
+def _resume(db: sqlite3.Connection, number: TaskId) -> Task:
+    if _active(db, number).state is TaskState.PAUSED:
+        row = (TaskState.RUNNING.value, number)
+        db.execute("UPDATE task SET state = ?, reason = '' WHERE task = ?", row)
+    return _task(db, number)
+
+
+def _active(db: sqlite3.Connection, number: TaskId) -> Task:
     task = _task(db, number)
     if task.state.final:
         raise ended(task)
-    if pause or task.state is TaskState.PAUSED:
-        state = TaskState.PAUSED if pause else TaskState.RUNNING
-        db.execute("UPDATE task SET state = ? WHERE task = ?", (state.value, number))
-    return _task(db, number)
+    return task
 
 
 def _take_back(db: sqlite3.Connection, number: TaskId, change: TakeBack) -> Task:
@@ -423,13 +434,13 @@ class SqliteCatalogue:
         """Return one merge group."""
         return await self._owner.run(lambda db: _merge(db, task, number))
 
-    async def pause_task(self, task: TaskId) -> Task:
+    async def pause_task(self, task: TaskId, reason: str = "") -> Task:
         """Move an active task to paused; again is no error."""
-        return await self._owner.run(lambda db: _pause(db, task, pause=True))
+        return await self._owner.run(lambda db: _pause(db, task, reason))
 
     async def resume_task(self, task: TaskId) -> Task:
         """Move a paused task to running; one that is not paused stays as it is."""
-        return await self._owner.run(lambda db: _pause(db, task, pause=False))
+        return await self._owner.run(lambda db: _resume(db, task))
 
     async def take_back(self, task: TaskId, change: TakeBack) -> Task:
         """Send work of a task out again, or withdraw it, and open the task again."""

@@ -27,6 +27,7 @@ from evstream.adapters.catalogue.sqlite_transitions import (
 from evstream.domain.errors import NotFoundError
 from evstream.domain.ledger import (
     CANCELLED,
+    NODE,
     BookRules,
     ClosedInterval,
     Commit,
@@ -132,6 +133,15 @@ def _failed(db: sqlite3.Connection, book: int) -> list[FailedAttempt]:
         )
         for chunk, start, stop, attempt, lease, worker, running, *failure in rows
     ]
+
+
+def _failed_by_nodes(db: sqlite3.Connection, place: tuple[int, int, int, int]) -> list[WorkerId]:
+    rows = db.execute(
+        "SELECT worker FROM failed WHERE book = ? AND chunk = ? AND entry_start = ?"
+        " AND attempt <= ? AND kind = ? ORDER BY attempt",
+        (*place, NODE),
+    )
+    return [WorkerId(worker) for (worker,) in rows]
 
 
 class SqliteLedger:
@@ -249,6 +259,13 @@ class SqliteLedger:
     async def failed_attempts(self, book: int) -> list[FailedAttempt]:
         """Return attempts that came to nothing, in the order they ended."""
         return await self._list(book, _failed)
+
+    async def failed_by_nodes(
+        self, book: int, chunk: int, entry_start: int, attempt: int
+    ) -> list[WorkerId]:
+        """Return whose nodes failed the attempts on an interval, up to one of them, in order."""
+        place = (book, chunk, entry_start, attempt)
+        return await self._owner.run(lambda db: _failed_by_nodes(db, place))
 
     async def leases(self) -> list[LeasedInterval]:
         """Return every leased interval."""

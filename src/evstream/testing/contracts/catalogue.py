@@ -261,6 +261,9 @@ class CatalogueContract(Suite):
         assert await catalogue.pause_task(task.id) == paused
         assert await catalogue.tasks([TaskState.PAUSED]) == [paused]
         assert await catalogue.resume_task(task.id) == task
+        assert (await catalogue.pause_task(task.id, "no disk")).reason == "no disk"
+        assert (await catalogue.pause_task(task.id)).reason == "no disk", "why it was, stays"
+        assert await catalogue.resume_task(task.id) == task
         await catalogue.end_task(task.id, TaskState.DONE, "", None)
         for call in (catalogue.pause_task, catalogue.resume_task):
             with pytest.raises(ConflictError):

@@ -358,6 +358,18 @@ class LeasesContract(Suite):
             await ledger.report_ranges([report_on(held, Failure("node", "disk full"))])
         assert await ledger.closed(BOOK) == []
 
+    async def test_it_is_known_whose_nodes_failed_a_range(self, ledger: Ledger) -> None:
+        kinds = ["node", "payload", "node", "node"]
+        for number, kind in enumerate(kinds):
+            worker = ANNE if number < 3 else BOB
+            (held,) = await self.claim(ledger, 1, LeaseId(f"try-{number}"), worker)
+            await ledger.report_ranges([report_on(held, Failure(kind, "no disk"))])
+        place = (held.book, held.chunk, held.entry_start)
+        told = [await ledger.failed_by_nodes(*place, attempt) for attempt in range(5)]
+        assert told == [[], [ANNE], [ANNE], [ANNE, ANNE], [ANNE, ANNE, BOB]]
+        assert await ledger.failed_by_nodes(BOOK, held.chunk, held.entry_stop, 4) == []
+        assert await ledger.failed_by_nodes(99, 0, 0, 4) == []
+
     async def test_a_join_that_is_refused_is_not_tried_again(self, ledger: Ledger) -> None:
         (held,) = await self.claim(ledger)
         await ledger.report_ranges([report_on(held, Failure("merge", "other branches"))])
