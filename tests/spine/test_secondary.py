@@ -23,7 +23,7 @@ source, output, start, *beside = sys.argv[1:]
 assert os.environ["EVSTREAM_SECONDARY_PILEUP"].split("\\n") == beside
 with uproot.open(source) as file:
     events = file["Events"].arrays(["run", "event"], library="np")
-if "attempts" in os.environ and int(start) == 40 and not os.path.exists(os.environ["attempts"]):
+if "attempts" in os.environ and int(start) == 50 and not os.path.exists(os.environ["attempts"]):
     open(os.environ["attempts"], "w").close()
     sys.exit(1)
 tags = [[], []]
@@ -90,7 +90,7 @@ def test_each_event_gets_those_of_the_rule_also_when_done_again(
             "{secondary:pileup}",
             "environment": {"attempts": str(tmp_path / "failed-once")},
         },
-        "granularity": {"events": 20},
+        "granularity": {"events": 50},
         "outputs": [{"merge": True, "entries": "as input"}],
         "secondary": [
             {

@@ -105,6 +105,10 @@ async def for_each(
 ) -> None:
     """Do something for every item, begun in order; the first error stops the rest."""
     work = list(items)
+    if len(work) == 1:
+        # As most units have one input: no group of tasks for one.
+        await do(work[0])
+        return
     queue = iter(work)
 
     async def take() -> None:
