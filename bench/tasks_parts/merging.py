@@ -30,14 +30,14 @@ COPY_BYTES = 4 << 20
 
 
 def measure_merging(bench: Bench) -> None:
-    """Merge as a task does; say also what one level takes, and outputs a tenth of the size."""
+    """Merge as a task does; say also what one level takes, and outputs with fewer events."""
     outputs = bench.choose("outputs merged", full=10_000, quick=1_000)
     rounds = bench.choose("rounds of merges", full=3, quick=1)
     bench.input("inputs of one merge", Settings().merge_inputs_max)
     ratios = _measure(bench, "", EVENTS, outputs, rounds)
     for way, ratio in ratios.items():
         bench.ask(f"merge against reading and writing the bytes, {way}", ratio, "<=", 2.0)
-    _measure(bench, ", each a tenth of that", EVENTS_OF_SMALLER, outputs, rounds)
+    _measure(bench, ", with a tenth of the events", EVENTS_OF_SMALLER, outputs, rounds)
 
 
 def _measure(bench: Bench, told: str, events: int, outputs: int, rounds: int) -> dict[str, float]:
