@@ -75,7 +75,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     def _refused(self, name: str, hint: str) -> LimitError:
         return LimitError(f"{name} is {getattr(self, name)}", hint=hint, field=f"limits.{name}")
 
-    def pauses(self, failed: Sequence[WorkerId], others: bool) -> bool:
+    def pauses(self, failed: Sequence[WorkerId], *, others: bool) -> bool:
         """Whether a task pauses after an attempt that failed by a fault of its node.
 
         Parameters

@@ -94,7 +94,7 @@ class Reports:
         others = any(
             task_of(lease.book) == task and lease.worker != report.worker for lease in leases
         )
-        if limits.pauses(failed, others):
+        if limits.pauses(failed, others=others):
             lfn = (await self._ledger.chunks(report.book))[report.chunk].lfn
             entries = f"entries {report.entry_start}:{report.entry_stop} of {lfn}"
             what = f"a merge of {lfn}" if is_merge(report.book) else entries

@@ -10,7 +10,7 @@ import pytest
 
 from evstream.domain.errors import LimitError, RequestError
 from evstream.domain.ledger import BookRules, Progress
-from evstream.domain.names import DatasetName, Lfn, TaskId
+from evstream.domain.names import DatasetName, Lfn, TaskId, WorkerId
 from evstream.domain.payload import Payload, fill_command, split_command
 from evstream.domain.splitting import Chunk
 from evstream.domain.streams import OutputStream
@@ -44,6 +44,16 @@ def test_a_task_stops_where_its_limits_say() -> None:
     assert Limits().stop(Progress(entries=100, fatal=100)) == ""
 
 
+def test_a_task_pauses_where_no_node_can_do_a_range() -> None:
+    ann, bob, limits = WorkerId("ann"), WorkerId("bob"), Limits(node_failures_max=2)
+    assert limits.pauses([ann, ann], others=False)
+    assert limits.pauses([ann, bob], others=True)
+    assert not limits.pauses([ann, ann], others=True), "the others may be able to"
+    assert not limits.pauses([ann, bob, ann], others=False), "two more, since it was resumed"
+    assert limits.pauses([ann, bob, ann, ann], others=True)
+    assert not limits.pauses([], others=False)
+
+
 def test_a_good_task_passes() -> None:
     SPEC.check()
     replace(SPEC, outputs=(OutputStream(merge=True),)).check()
@@ -59,6 +69,7 @@ def test_a_good_task_passes() -> None:
         ({"payload": Payload(COPY, wall_s_max=1e9)}, LimitError, "wall_s_max"),
         ({"limits": Limits(failures_max=0)}, LimitError, "failures_max"),
         ({"limits": Limits(losses_max=-3)}, LimitError, "losses_max"),
+        ({"limits": Limits(node_failures_max=0)}, LimitError, "node_failures_max"),
         ({"limits": Limits(bisections_max=-1)}, LimitError, "bisections_max"),
         ({"limits": Limits(give_up_after=0)}, LimitError, "give_up_after"),
         ({"limits": Limits(set_aside_max=1.5)}, LimitError, "set_aside_max"),

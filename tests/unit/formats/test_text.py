@@ -221,6 +221,14 @@ def test_runs_with_other_cross_sections_are_not_joined(tmp_path: Path) -> None:
         lhe_format.join([one, other], tmp_path / "joined.lhe")
 
 
+@pytest.mark.parametrize("number", [b"", b"x", b"1" * 19, b"1.5"])
+def test_an_event_line_without_a_number_is_told(tmp_path: Path, number: bytes) -> None:
+    path = tmp_path / "odd.hepmc"
+    path.write_bytes(HEPMC.replace(b"\nE ", b"\nE " + number + b" z", 1))
+    with pytest.raises(CorruptFileError, match="without a number"):
+        FORMATS.named("hepmc").read_numbers(path, "events", ["event_number"])
+
+
 def test_hepmc_of_other_weights_is_not_joined(tmp_path: Path) -> None:
     one, other = tmp_path / "one.hepmc", tmp_path / "other.hepmc"
     one.write_bytes(HEPMC)
