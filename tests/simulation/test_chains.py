@@ -33,7 +33,11 @@ def chain(rule: Merge | bool, interventions: int = 0) -> Scenario:
     )
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize(
+    "rule",
+    [*RULES[:2], *(pytest.param(rule, marks=pytest.mark.slow) for rule in RULES[2:])],
+    ids=str,
+)
 def test_a_chain_keeps_every_rule(rule: Merge | bool, files: dict[str, bytes]) -> None:
     outcome = simulate(1 + RULES.index(rule), files, chain(rule))
     assert {outcome.state, *outcome.chained} == {TaskState.DONE}, outcome
