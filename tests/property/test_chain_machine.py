@@ -21,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -290,6 +291,29 @@ def _quickly(machine: Callable[[], ChainMachine]) -> Any:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     return case
+
+
+@pytest.mark.parametrize("machine", [InMemory, OnSqlite])
+@pytest.mark.parametrize("merge", [False, True])
+def test_what_is_taken_back_after_the_end_is_followed(
+    machine: type[ChainMachine], merge: bool
+) -> None:
+    chain = machine()
+    try:
+        chain.submit((False, merge, merge, False))
+        chain.finish()
+        for call in (chain.service.reprocess, chain.service.withdraw, chain.service.withdraw):
+            # The second withdrawal finds nothing to do, but the receipt is another one.
+            chain.clock.advance(1)
+            chain.do(call(FIRST, "a.parquet"))
+            states = [chain.do(chain.service.task(task)).state for task in (FIRST, BOTH, LAST)]
+            assert not any(state.final for state in states), states
+            chain.start()
+            chain.finish()
+        left = Counter(chain.events_of(chain.do(chain.service.receipt(LAST))))
+        assert set(left) == {e for e in (*range(1000, 1006), *range(2000, 2008)) if e % 7}
+    finally:
+        chain.teardown()
 
 
 TestInMemory = _quickly(InMemory)
