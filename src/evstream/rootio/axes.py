@@ -110,11 +110,10 @@ def _by_label(mine: Axis, other: Axis, my_filled: Bins, other_filled: Bins) -> M
         if name not in places:
             places[name] = behind
             behind += 1
-    bins, high = mine.bins, mine.high
-    while bins < behind - 1:
-        if mine.edges or bins > _BINS_MAX:
-            raise AxisMismatch("has more labels than bins")
-        bins, high = 2 * bins, mine.low + 2 * (high - mine.low)
+    if behind - 1 > _BINS_MAX:
+        raise AxisMismatch("has too many labels")
+    grown = _with_bins(mine, behind - 1, other.width)
+    bins = grown.bins
     my_map = np.append(np.arange(mine.bins + 1), bins + 1)
     other_map = np.zeros(other.bins + 2, np.int64)
     other_map[-1] = bins + 1
@@ -122,7 +121,29 @@ def _by_label(mine: Axis, other: Axis, my_filled: Bins, other_filled: Bins) -> M
         if 0 < bin_ <= other.bins:
             other_map[bin_] = places[name]
     labels = tuple(sorted(places.items(), key=lambda label: label[1]))
-    return Merged(replace(mine, bins=bins, high=high, labels=labels), my_map, other_map)
+    return Merged(replace(grown, labels=labels), my_map, other_map)
+
+
+def _with_bins(axis: Axis, bins: int, width: float) -> Axis:
+    """Return a labelled axis with bins enough; one without any gets bins of a given width."""
+    if bins <= axis.bins:
+        return axis
+    if axis.bins > 0 and not axis.edges:
+        # As ROOT makes room.
+        grown = axis
+        while grown.bins < bins:
+            grown = replace(grown, bins=2 * grown.bins, high=2 * grown.high - grown.low)
+        return grown
+    # Such as uproot writes of categories: readers take each of its bins for a label, so that
+    # it gets no more of them than labels.
+    edges = np.frombuffer(axis.edges, np.float64) if axis.edges else np.array([axis.low])
+    if len(edges) != axis.bins + 1:
+        raise AxisMismatch("has another number of edges than bins")
+    if not np.allclose(np.diff(edges), axis.width, rtol=_TOLERANCE, atol=0):
+        raise AxisMismatch("has more labels than bins, which differ in width")
+    further = edges[-1] + (axis.width or width or 1.0) * np.arange(1, bins - axis.bins + 1)
+    edges = np.append(edges, further)
+    return replace(axis, bins=bins, high=float(edges[-1]), edges=edges.tobytes())
 
 
 def _by_position(mine: Axis, other: Axis, my_filled: Bins, other_filled: Bins) -> Merged:

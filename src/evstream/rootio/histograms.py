@@ -247,6 +247,7 @@ class HistogramSum:
                 writing.number(node, f"{name}.fNbins", new.bins)
                 writing.number(node, f"{name}.fXmin", new.low)
                 writing.number(node, f"{name}.fXmax", new.high)
+                writing.array(node, f"{name}.fXbins", np.frombuffer(new.edges, np.float64))
                 writing.number(node, f"{name}.fFirst", 0)
                 writing.number(node, f"{name}.fLast", 0)
             known_labels = dict(old.labels)

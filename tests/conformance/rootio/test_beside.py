@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import uproot
 
@@ -205,3 +206,41 @@ def test_what_was_fitted_or_drawn_adds_as_hadd_adds_it(root_bin: Path, tmp_path:
     assert any("TPaveStats of its own 1" in line for line in functions), functions
     with uproot.open(joined) as file, uproot.open(inputs[0]) as one:
         assert file["gaus"].values().sum() == 2 * one["gaus"].values().sum()
+
+
+@pytest.mark.slow
+def test_growing_categories_of_hist_add_label_by_label(root_bin: Path, tmp_path: Path) -> None:
+    hist = pytest.importorskip("hist", reason="needs hist: pip install 'evstream[examples]'")
+    channels = [[], ["ee", "mumu"], ["mumu", "tautau", "x", "x"], ["ee"]]
+    inputs = []
+    for number, part in enumerate(channels):
+        category = hist.axis.StrCategory([], growth=True)
+        counts = hist.Hist(category, storage=hist.storage.Weight())
+        counts.fill(part, weight=2.0)
+        lengths = hist.axis.IntCategory([], growth=True)
+        plane = hist.Hist(hist.axis.Regular(2, 0, 1), lengths)
+        plane.fill(np.full(len(part), 0.75), np.array([len(name) for name in part], np.int64))
+        inputs.append(tmp_path / f"{number}.root")
+        with uproot.recreate(inputs[-1]) as file:
+            file["counts"], file["plane"] = counts, plane
+    joined = tmp_path / "joined.root"
+    assert set(rootio.join(inputs, joined).objects["added"]) == {"counts", "plane"}
+    with uproot.open(joined) as file:
+        found, plane = file["counts"].to_hist(), file["plane"].to_hist()
+    assert list(found.axes[0]) == ["ee", "mumu", "tautau", "x"]
+    assert found.values().tolist() == [4.0, 4.0, 2.0, 4.0]
+    assert found.variances().tolist() == [8.0, 8.0, 4.0, 8.0]
+    assert [str(length) for length in plane.axes[1]] == ["2", "4", "6", "1"]
+    assert plane.values().tolist() == [[0.0] * 4, [2.0, 2.0, 1.0, 2.0]]
+    macro = tmp_path / "read.C"
+    macro.write_text("""void read(const char* name) {
+      TFile file(name);
+      auto counts = file.Get<TH1>("counts"); auto plane = file.Get<TH2>("plane");
+      printf("SAID %d", counts->GetNbinsX());
+      for (auto label : {"ee", "mumu", "tautau", "x"})
+        printf(" %g", counts->GetBinContent(counts->GetXaxis()->FindFixBin(label)));
+      for (auto label : {"2", "4", "6", "1"})
+        printf(" %g", plane->GetBinContent(2, plane->GetYaxis()->FindFixBin(label)));
+      printf("\\n"); }""")
+    said = _root(root_bin, f'{macro}("{joined}")')
+    assert "SAID 4 4 4 2 4 2 2 1 2" in said, said

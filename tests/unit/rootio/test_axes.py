@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,31 @@ def test_labels_that_do_not_contradict_each_other_are_united_in_place() -> None:
     merged = merge_axes(one, other, _filled(1, 2), _filled(2, 3))
     assert merged.axis.labels == (("a", 1), ("c", 3))
     assert merged.other.tolist() == [0, 1, 2, 3, 4]
+
+
+def _category(*labels: str, edges: list[float] | None = None) -> Axis:
+    edges = edges or [float(k) for k in range(len(labels) + 1)]
+    stored = np.array(edges).tobytes()
+    return replace(_labelled(*labels), high=edges[-1], edges=stored)
+
+
+def test_categories_get_as_many_bins_as_labels() -> None:
+    one, other = _category("ee", "mumu"), _category("mumu", "tautau", "x")
+    merged = merge_axes(one, other, _filled(1, 2), _filled(1, 2, 3))
+    assert merged.axis == _category("ee", "mumu", "tautau", "x")
+    assert merged.mine.tolist() == [0, 1, 2, 5]
+    assert merged.other.tolist() == [0, 2, 3, 4, 5]
+
+
+def test_categories_that_nothing_was_filled_into_grow_and_add_nothing() -> None:
+    empty, other = _category(), _category("ee", "mumu")
+    for one, two in ((empty, other), (other, empty)):
+        merged = merge_axes(one, two, _filled(), _filled())
+        assert merged.axis == other
+        assert (merged.mine[0], merged.mine[-1]) == (merged.other[0], merged.other[-1]) == (0, 3)
+
+
+def test_labels_of_bins_that_differ_in_width_have_no_room_for_more() -> None:
+    uneven = _category("a", "b", edges=[0.0, 1.0, 3.0])
+    with pytest.raises(AxisMismatch, match="differ in width"):
+        merge_axes(uneven, _category("c"), _filled(1), _filled(1))
