@@ -99,6 +99,35 @@ def test_a_command_of_ones_own_merges(command: CommandLine, tmp_path: Path) -> N
     assert [level.holds for level in levels] == [True] * 4
 
 
+COUNT_EVENTS = """
+import sys, uproot, numpy as np
+output, *inputs = sys.argv[1:]
+parts = [uproot.open(path) for path in inputs]
+branches = ["run", "event"]
+events = [part["Events"].arrays(branches, library="np") for part in parts]
+events = {name: np.concatenate([one[name] for one in events]) for name in branches}
+books = [part["Book"]["events"].array(library="np") for part in parts if "Book" in part]
+seen = sum(book.sum() for book in books) if books else len(events["event"])
+with uproot.recreate(output) as file:
+    file.mktree("Events", events)
+    file.mktree("Book", {"events": np.array([seen])})
+"""
+
+
+def test_a_command_of_ones_own_sums_the_books(command: CommandLine, tmp_path: Path) -> None:
+    source = write_events(tmp_path / "events.root", 300)
+    (tmp_path / "count.py").write_text(COUNT_EVENTS)
+    counting = f"{sys.executable} {tmp_path}/count.py"
+    words = ["--payload", f"{counting} {{output}} {{input}}", "--events-per-range", 100]
+    words += ["--merge-command", f"{counting} {{output}} {{inputs}}"]
+    command.run("run", source, *words, "--output", "out", "--workers", 2)
+    with uproot.open(tmp_path / "out/merged.root") as file:
+        np.testing.assert_array_equal(file["Events"]["event"].array(), np.arange(300))
+        assert file["Book"]["events"].array().tolist() == [300]
+    levels = verify_receipt(tmp_path / "out/receipt.json")
+    assert [level.holds for level in levels] == [True] * 4
+
+
 def test_a_merge_that_fails_for_good_fails_the_task_and_keeps_what_it_was_given(
     command: CommandLine, tmp_path: Path
 ) -> None:

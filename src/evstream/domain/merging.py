@@ -337,6 +337,28 @@ class Frontier:
                 plan.end()
 
 
+def miscounted_tree(
+    parts: Mapping[str, int], merged: Mapping[str, int], tree: str, *, by_command: bool
+) -> str | None:
+    """Return a tree of which a merge has other entries than its parts, if there is one.
+
+    Parameters
+    ----------
+    parts : mapping of str to int
+        Entries of each tree in all parts together.
+    tree : str
+        Of the task, or of its first input.
+    by_command : bool
+        A command of the user's own merges, which may put its other trees together as they
+        must be, such as one entry of sums: only the events are counted, in the task's tree
+        or else in the only one.
+    """
+    counted = sorted({*parts, *merged})
+    if by_command:
+        counted = [one for one in parts if one == tree or len(parts) == 1]
+    return next((one for one in counted if parts.get(one, 0) != merged.get(one, 0)), None)
+
+
 def joined_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Return spans in their order, those that adjoin as one."""
     joined: list[Span] = []

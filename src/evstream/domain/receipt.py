@@ -19,7 +19,7 @@ from evstream.domain.dataset import Dataset, SourceFile
 from evstream.domain.errors import LimitError, VerificationError
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
 from evstream.domain.ledger import ClosedInterval, Commit, Progress
-from evstream.domain.merging import Merged, MergeGroup
+from evstream.domain.merging import Merged, MergeGroup, miscounted_tree
 from evstream.domain.names import Lfn, without_secrets
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.secondary import Secondary
@@ -101,7 +101,12 @@ def build_receipt(
             "events_per_range": task.spec.events_per_range,
             "merge": task.spec.merges,
             "streams": [
-                {"name": s.name, "optional": s.optional, "merge": s.merging and s.merging.by}
+                {
+                    "name": s.name,
+                    "optional": s.optional,
+                    "merge": s.merging and s.merging.by,
+                    "merge_command": (s.merging and s.merging.command) or None,
+                }
                 for s in task.spec.outputs
             ],
             "set_aside_max": task.spec.limits.set_aside_max,
@@ -453,10 +458,10 @@ def _check_outputs(receipt: dict[str, Any]) -> None:
             raise VerificationError(f"{output['file']} is merged into what is no merge")
         parts[target].append(output)
     for index, given in parts.items():
-        _check_merge(outputs[index], given)
+        _check_merge(outputs[index], given, receipt["task"])
 
 
-def _check_merge(merged: dict[str, Any], parts: list[dict[str, Any]]) -> None:
+def _check_merge(merged: dict[str, Any], parts: list[dict[str, Any]], task: dict[str, Any]) -> None:
     """Refuse a merge that has other entries than its parts."""
     if not parts:
         raise VerificationError(f"{merged['file']} is no range's output, and no merge")
@@ -465,12 +470,15 @@ def _check_merge(merged: dict[str, Any], parts: list[dict[str, Any]]) -> None:
     given = Counter[str]()
     for part in parts:
         given.update(part["entries"])
-    for tree in {*given, *merged["entries"]}:
+    # Receipts did not always name the streams, nor the commands that merge them.
+    commands = {s["name"] for s in task.get("streams", []) if s.get("merge_command")}
+    by_command = merged["stream"] in commands
+    tree = miscounted_tree(given, merged["entries"], task["tree"], by_command=by_command)
+    if tree is not None:
         held = merged["entries"].get(tree, 0)
-        if given[tree] != held:
-            raise VerificationError(
-                f"{merged['file']} has {held} entries in {tree}, its parts have {given[tree]}"
-            )
+        raise VerificationError(
+            f"{merged['file']} has {held} entries in {tree}, its parts have {given[tree]}"
+        )
 
 
 def _unmerged(receipt: dict[str, Any]) -> int:

@@ -24,6 +24,7 @@ from evstream.domain.ledger import (
     RangeReport,
     Success,
 )
+from evstream.domain.merging import miscounted_tree
 from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.states import Answer
@@ -175,18 +176,22 @@ class Reports:
 
     async def _check_merged(self, report: UnitReport, output: OutputRecord) -> None:
         """Refuse a merge that does not hold as many entries as its parts."""
-        group = await self._catalogue.merge(task_of(report.ref.book), report.ref.chunk)
+        task = task_of(report.ref.book)
+        group = await self._catalogue.merge(task, report.ref.chunk)
         if output.stream != group.stream:
             raise RequestError(f"the merge is one of {group.stream!r}, not of {output.stream!r}")
         given = Counter[str]()
         for part in group.inputs:
             given.update(part.entries)
-        for tree in {*given, *output.entries}:
-            if given[tree] != output.entries.get(tree, 0):
-                raise RequestError(
-                    f"the merge has {output.entries.get(tree, 0)} entries in {tree},"
-                    f" its parts have {given[tree]}"
-                )
+        spec = (await self._catalogue.task(task)).spec
+        merging = next((s.merging for s in spec.outputs if s.name == group.stream), None)
+        by_command = merging is not None and bool(merging.command)
+        tree = miscounted_tree(given, output.entries, spec.tree, by_command=by_command)
+        if tree is not None:
+            raise RequestError(
+                f"the merge has {output.entries.get(tree, 0)} entries in {tree},"
+                f" its parts have {given[tree]}"
+            )
 
 
 def _check_streams(ref: UnitRef, outputs: Sequence[OutputRecord], spec: TaskSpec) -> None:

@@ -193,6 +193,34 @@ def test_a_receipt_that_does_not_say_whether_a_merge_was_asked_for_holds() -> No
         check_ledger(receipt)
 
 
+@pytest.mark.parametrize(
+    ("parts", "merged", "command", "message"),
+    [
+        ({"Events": 20, "Book": 2}, {"Events": 20, "Book": 1}, "join", None),
+        ({"Events": 20, "Book": 2}, {"Events": 20}, "join", None),
+        ({"Events": 20}, {"Events": 20, "Sums": 1}, "join", None),
+        ({"Events": 20, "Book": 2}, {"Events": 20, "Book": 1}, None, "1 entries in Book"),
+        ({"Events": 20}, {"Events": 20, "Sums": 1}, None, "1 entries in Sums"),
+        ({"Events": 20, "Book": 2}, {"Events": 19, "Book": 2}, "join", "19 entries in Events"),
+        ({"Selected": 7}, {"Selected": 7}, "join", None),
+        ({"Selected": 7}, {"Selected": 6}, "join", "6 entries in Selected"),
+        ({"Selected": 7}, {}, "join", "0 entries in Selected"),
+        ({}, {"Selected": 6}, "join", None),
+    ],
+)
+def test_of_merges_by_a_command_the_events_are_counted(
+    parts: dict[str, int], merged: dict[str, int], command: str | None, message: str | None
+) -> None:
+    receipt = whole_receipt(merge=True, merged=True)
+    receipt["task"]["streams"][0]["merge_command"] = command
+    receipt["outputs"][0]["entries"], receipt["outputs"][1]["entries"] = merged, parts
+    if message is None:
+        check_ledger(receipt)
+        return
+    with pytest.raises(VerificationError, match=message):
+        check_ledger(receipt)
+
+
 def test_what_is_signed_does_not_depend_on_order_or_signature() -> None:
     receipt = make_receipt()
     signed = {"signature": "x", **dict(reversed(receipt.items()))}
