@@ -19,7 +19,7 @@ from evstream.adapters.offload import Threads
 from evstream.adapters.payload import starting
 from evstream.adapters.payload.callable import CallableRunner
 from evstream.adapters.payload.command import CommandRunner
-from evstream.domain.errors import EvstreamError, PayloadError, TransientError
+from evstream.domain.errors import ConfigError, EvstreamError, PayloadError, TransientError
 from evstream.domain.payload import Payload
 from evstream.ports.payload import PayloadRunner
 from evstream.testing.contracts import PayloadRunnerContract
@@ -155,11 +155,34 @@ async def test_no_shell_looks_at_the_command(tmp_path: Path) -> None:
     assert log == f"$HOME `id` ; > {tmp_path}/out put.root\n"
 
 
-@pytest.mark.parametrize("program", ["no-such-program-here", "/no/such/program", "./none"])
-async def test_a_program_that_is_not_there(tmp_path: Path, program: str) -> None:
-    told = await failure_of(tmp_path, f"{program} {{output}}")
-    assert program in told
-    assert "PATH" in told
+@pytest.mark.parametrize("program", ["no-such-program-here", "/no/such/program"])
+async def test_a_program_that_is_not_there_may_be_on_another_node(
+    tmp_path: Path, program: str
+) -> None:
+    with pytest.raises(ConfigError, match="not there on this node") as caught:
+        await run(tmp_path, f"{program} {{output}}")
+    assert program in str(caught.value)
+    assert "PATH" in str(caught.value)
+
+
+async def test_a_program_that_is_on_no_node(tmp_path: Path) -> None:
+    told = await failure_of(tmp_path, "./none {output}")
+    assert "./none is not there" in told
+    sandbox = tmp_path / "sandbox"
+    sandbox.mkdir()
+    call = PayloadRunnerContract.call(tmp_path, Payload("{sandbox}/none {output}"))
+    call.values["sandbox"] = str(sandbox)
+    with pytest.raises(PayloadError, match="not there"):
+        await CommandRunner().run(call, lambda cpu_s: None)
+
+
+async def test_a_node_without_containers_is_at_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    call = PayloadRunnerContract.call(tmp_path, Payload("true {output}", container="a.sif"))
+    with pytest.raises(ConfigError, match="no Apptainer"):
+        await CommandRunner().run(call, lambda cpu_s: None)
 
 
 async def test_a_program_that_is_not_executable(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ LEASE_S = 15
 PATIENCE_S = 20
 """A worker whose service has vanished leaves after this; a restarted one may reuse it."""
 DEATHS_MAX = 5
-"""So many workers in a row that died before they began anything: something else is wrong.
+"""So many workers in a row that died, not over a unit of work: something else is wrong.
 
 One that dies over a range is the ledger's to count: such a range is set aside in time.
 """
@@ -57,7 +57,7 @@ class Workers:
         Raises
         ------
         ConfigError
-            Workers die one after another before they begin anything.
+            Workers end one after another, be it that their node lacks something.
         """
         (self._folder / "logs").mkdir(parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as group:
@@ -105,10 +105,19 @@ class Workers:
         self._deaths += 1
         if self._deaths >= DEATHS_MAX:
             cause = f"signal {-status}" if status < 0 else f"exit {status}"
+            log = self._folder / "logs" / f"{name}.log"
+            last = last_words(log)
             raise ConfigError(
-                f"{DEATHS_MAX} workers died before they began anything, the last by {cause}",
-                hint=f"see {self._folder / 'logs' / (name + '.log')}",
+                f"{DEATHS_MAX} workers ended one after another, the last by {cause}"
+                + (f": {last}" if last else ""),
+                hint=f"see {log}; when that is mended, give the same command again",
             )
+
+
+def last_words(log: Path) -> str:
+    """Return what a pilot said last of why it left; empty if it said nothing."""
+    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return said[-1].removeprefix("evstream: error: ") if said else ""
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -66,15 +66,15 @@ class Pilot:
         self._tally = Tally()
         self._stopping = asyncio.Event()
         self._group = asyncio.TaskGroup()
-        self._disk_failures = 0
+        self._node_failures = 0
         self._broken: ConfigError | None = None
         self._runner = tools.runner
         self._prefetcher = Prefetcher(service, clock, ids, tools, settings)
         self._bench = Workbench(
             self._prefetcher,
             OutputStage(service, clock, ids, tools, settings),
-            tools.runner,
             Merger(clock, tools),
+            tools,
             settings,
             self._directory,
             hand,
@@ -102,7 +102,7 @@ class Pilot:
         EvstreamError
             The service refused to give work, or was away for longer than `away_s_max`.
         ConfigError
-            This node's disk fails every unit.
+            This node fails every unit: its disk is full, or something is missing on it.
         """
         began = self._clock.monotonic()
         self._make_directory()
@@ -156,7 +156,7 @@ class Pilot:
         if isinstance(processed.outcome, Success):
             # Failing is fast; it must not look like a reason to claim more.
             self._claimer.pace.computed(self._clock.monotonic())
-        self._watch_disk(processed)
+        self._watch_node(processed)
         self._reporter.add(unit, processed.outcome)
 
     async def _announce(self, unit: Unit) -> None:
@@ -165,16 +165,16 @@ class Pilot:
         await self._hand.until(lambda: not any(map(self._hand.holds, computed)))
         await self._heartbeat.renew(unit.lease)
 
-    def _watch_disk(self, processed: Processed) -> None:
-        if not processed.disk_failed:
-            self._disk_failures = 0
+    def _watch_node(self, processed: Processed) -> None:
+        if not processed.node_failed:
+            self._node_failures = 0
             return
-        self._disk_failures += 1
+        self._node_failures += 1
         assert isinstance(processed.outcome, Failure)
-        if self._disk_failures >= self._settings.node_failures_max and not self._broken:
+        if self._node_failures >= self._settings.node_failures_max and not self._broken:
             self._broken = ConfigError(
-                f"{self._disk_failures} units in a row failed by {processed.outcome.error}",
-                hint=f"mend {self._directory} or give another directory",
+                f"{self._node_failures} units in a row failed by {processed.outcome.error}",
+                hint=f"mend this node, or give another directory than {self._directory}",
             )
             self._stopping.set()
 

@@ -6,12 +6,14 @@ import asyncio
 import shutil
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from evstream.client import Service
-from evstream.domain.errors import AccessError, DataError, NotFoundError
+from evstream.domain.errors import AccessError, ConfigError, DataError, NotFoundError
+from evstream.domain.payload import Payload
 from evstream.pilot.concurrency import DEFINITE, for_each, patiently
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
@@ -140,12 +142,15 @@ class Inputs:
         return size
 
     def remove(self) -> None:
-        """Delete the files and give their room to the next units."""
-        try:
-            for path in self.paths:
-                path.unlink(missing_ok=True)
-        finally:
-            self._space.free()
+        """Delete the files and give their room to the next units.
+
+        A payload may have done anything to them: what cannot be deleted goes with the
+        unit's directory.
+        """
+        for path in self.paths:
+            with suppress(OSError):
+                path.unlink()
+        self._space.free()
 
 
 class Prefetcher:
@@ -176,6 +181,8 @@ class Prefetcher:
         ------
         DataError
             An input of a merge is not what was committed.
+        ConfigError
+            Something that the payload needs beside it cannot be had here.
         EvstreamError
             It cannot be fetched, or not as long as patience lasted.
         OSError
@@ -185,9 +192,7 @@ class Prefetcher:
         try:
             inputs.make_directory(directory)
             if work.payload is not None:
-                inputs.staged = await self._staging.stage(
-                    work.payload, work.sandbox_url, directory.parent
-                )
+                inputs.staged = await self._stage(work, work.payload, directory.parent)
             if isinstance(work, MergeUnit):
                 await self._fetch_outputs(work, directory, inputs)
                 inputs.measure()
@@ -197,6 +202,22 @@ class Prefetcher:
             inputs.remove()
             raise
         return inputs
+
+    async def _stage(self, work: Work, payload: Payload, directory: Path) -> dict[str, str]:
+        """Have there what a payload needs beside its input, which no range is to blame for.
+
+        Raises
+        ------
+        ConfigError
+            It cannot be had here.
+        """
+        try:
+            return await self._patiently(
+                lambda: self._staging.stage(payload, work.sandbox_url, directory)
+            )
+        except DEFINITE as error:
+            what = f"what the payload needs cannot be had on this node: {error.message}"
+            raise ConfigError(what, hint=error.hint, **error.fields) from error
 
     def _expect(self, work: Work) -> int:
         if isinstance(work, MergeUnit):

@@ -42,8 +42,8 @@ class PilotSettings:
     drain_s : float
         How long running payloads may go on after `Pilot.stop`.
     node_failures_max : int
-        Leave when so many units in a row fail for the node's own fault: a full or
-        broken disk would otherwise use up the attempts of everyone's work.
+        Leave when so many units in a row fail for the node's own fault: with a full or
+        broken disk, or without a program that payloads need, it would go on failing.
     task : int or None
         Work for this task alone.
     """

@@ -104,9 +104,11 @@ def find_files(
     Raises
     ------
     DataError
-        Nothing matches a stream's pattern, or too much.
+        Nothing matches a stream's pattern, or too much; or the payload removed its directory.
     """
     others = {LOG_NAME, *besides, *(file_of(slot) for slot in slots if not slot.pattern)}
+    if not directory.is_dir() and directory.parent.is_dir():
+        raise DataError("the payload removed its directory", hint="it must leave its outputs there")
     names = sorted({path.name for path in directory.iterdir()} - others)
     found: list[OutputFile] = []
     for slot in slots:

@@ -14,27 +14,29 @@ from msgspec import structs
 
 from evstream.domain.errors import (
     AccessError,
+    ConfigError,
     ConflictError,
     DataError,
     EvstreamError,
     PayloadError,
     RequestError,
 )
-from evstream.domain.ledger import ERROR_CHARS_MAX, Failure, Success
+from evstream.domain.ledger import ERROR_CHARS_MAX, NODE, Failure, Success
 from evstream.domain.outputs import OutputName
 from evstream.pilot.concurrency import beside
+from evstream.pilot.disk import NO_ROOM
 from evstream.pilot.in_hand import InHand, Stage, Unit, Work
 from evstream.pilot.merging import Merger
 from evstream.pilot.outputs import OutputStage, SentEarly
 from evstream.pilot.prefetch import Inputs, Prefetcher
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.spotting import is_spotted
+from evstream.pilot.tools import Tools
 from evstream.pilot.unit_files import LOG_NAME, file_of, files_of, output_values
 from evstream.ports import (
     PayloadCall,
     PayloadRange,
     PayloadResult,
-    PayloadRunner,
     SecondaryFiles,
 )
 from evstream.wire.messages import MergeUnit, OutputSlot, RangePart, RangeUnit
@@ -48,27 +50,39 @@ class UnitError(EvstreamError):
 
     Parameters
     ----------
-    disk : bool
-        This node's disk is at fault, so that other units will fail here as well.
+    stays : bool
+        This node is at fault and stays so: other units will fail here as well.
     """
 
     def __init__(
-        self, kind: str, reason: str, *, cpu_s: float = 0.0, wall_s: float = 0.0, disk: bool = False
+        self,
+        kind: str,
+        reason: str,
+        *,
+        cpu_s: float = 0.0,
+        wall_s: float = 0.0,
+        stays: bool = False,
     ) -> None:
         super().__init__(reason)
         self.kind = kind
         self.cpu_s = cpu_s
         self.wall_s = wall_s
-        self.disk = disk
+        self.stays = stays
 
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """What became of a unit."""
+    """What became of a unit.
+
+    Attributes
+    ----------
+    node_failed : bool
+        It failed by this node, and so will others.
+    """
 
     outcome: Success | Failure
     received: int = 0
-    disk_failed: bool = False
+    node_failed: bool = False
 
 
 class Workbench:
@@ -87,8 +101,8 @@ class Workbench:
         self,
         prefetcher: Prefetcher,
         outputs: OutputStage,
-        runner: PayloadRunner,
         merger: Merger,
+        tools: Tools,
         settings: PilotSettings,
         directory: Path,
         hand: InHand,
@@ -97,10 +111,11 @@ class Workbench:
         self._announce = announce
         self._prefetcher = prefetcher
         self._outputs = outputs
-        self._runner = runner
+        self._runner = tools.runner
         self._merger = merger
         self._directory = directory
         self._hand = hand
+        self._disk_is_full = tools.disk_is_full
         self._cores = asyncio.Semaphore(settings.cores)
         self._uploads = asyncio.Semaphore(settings.uploads_max)
 
@@ -121,14 +136,32 @@ class Workbench:
             finally:
                 inputs.remove()
         except UnitError as error:
+            # Looked at before anything is removed: what fills the disk may be this unit's.
+            error = self._blame_full_disk(error)
             log = await self._outputs.store_log(unit.work, directory)
-            return Processed(_failure(error, log), received, error.disk)
+            return Processed(_failure(error, log), received, error.stays)
         except Exception as error:  # noqa: BLE001 - the pilot must outlive any one unit
             _LOG.exception("%s failed unexpectedly", unit.work.range_id)
             reason = f"unexpected {type(error).__name__}: {error}"
             return Processed(_failure(UnitError("internal", reason), ""), received)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    def _blame_full_disk(self, error: UnitError) -> UnitError:
+        """Return the node's error for one that the range gets while this node's disk is full.
+
+        A payload sees a full disk first, and tells of it as it likes; some make room again as
+        they end, so that nothing but their words is left.
+        """
+        if error.kind == NODE:
+            return error
+        if self._disk_is_full(self._directory):
+            reason = f"this node's disk: {NO_ROOM[0]} in {self._directory}: {error.message}"
+        elif error.kind == "payload" and any(words in error.message for words in NO_ROOM):
+            reason = f"this node's disk: {error.message}"
+        else:
+            return error
+        return UnitError(NODE, reason, cpu_s=error.cpu_s, wall_s=error.wall_s, stays=True)
 
     async def _compute_and_store(self, unit: Unit, directory: Path, inputs: Inputs) -> Processed:
         work = unit.work
@@ -153,8 +186,7 @@ class Workbench:
                 unit.work = _shortened(work, result.ranges)
                 # What was sent early has the name of all ranges.
                 slots, sent = output_slots(unit.work), SentEarly()
-            with blamed("input"):
-                inputs.remove()
+            inputs.remove()
             await self._uploads.acquire()
         try:
             self._hand.move(unit, Stage.LEAVING)
@@ -224,14 +256,17 @@ def blamed(kind: str, spent: PayloadResult | None = None) -> Iterator[None]:
         raise UnitError("payload", str(error), cpu_s=cpu_s, wall_s=wall_s) from error
     except OSError as error:
         reason = f"this node's disk: {error}"
-        raise UnitError("node", reason, cpu_s=cpu_s, wall_s=wall_s, disk=True) from error
+        raise UnitError(NODE, reason, cpu_s=cpu_s, wall_s=wall_s, stays=True) from error
     except AccessError as error:
         # Credentials that ran out are mended by people; the range is as good as before.
-        raise UnitError("node", str(error), cpu_s=cpu_s, wall_s=wall_s) from error
+        raise UnitError(NODE, str(error), cpu_s=cpu_s, wall_s=wall_s) from error
+    except ConfigError as error:
+        # Something is missing on this node, and is not made here while the pilot lives.
+        raise UnitError(NODE, str(error), cpu_s=cpu_s, wall_s=wall_s, stays=True) from error
     except (DataError, RequestError, ConflictError) as error:
         raise UnitError(kind, str(error), cpu_s=cpu_s, wall_s=wall_s) from error
     except EvstreamError as error:
-        raise UnitError("node", str(error), cpu_s=cpu_s, wall_s=wall_s) from error
+        raise UnitError(NODE, str(error), cpu_s=cpu_s, wall_s=wall_s) from error
 
 
 def _failure(error: UnitError, log: str) -> Failure:

@@ -109,6 +109,8 @@ class PayloadRunner(Protocol):
         PayloadError
             It could not be started, failed, was killed, or hung; ``cpu_s`` and
             ``wall_s`` are among its fields.
+        ConfigError
+            This node lacks what it takes to start it; another may have it.
         """
         ...
 

@@ -279,11 +279,17 @@ class FakeRunner:
         pass
 
 
-def make_pilot(service: FakeService, runner: FakeRunner, directory: Path, **settings: Any) -> Pilot:
+def make_pilot(
+    service: FakeService,
+    runner: FakeRunner,
+    directory: Path,
+    disk_is_full: Callable[[Path], bool] = lambda _: False,
+    **settings: Any,
+) -> Pilot:
     """Make a pilot that leaves when there is no task."""
     return Pilot(
         cast("Service", service),
-        Tools(runner, KnownFormats(), InPlace(), FsspecOpener()),
+        Tools(runner, KnownFormats(), InPlace(), FsspecOpener(), disk_is_full),
         VirtualClock(),
         SeededIds(1),
         PilotSettings(**{"idle_s_max": 0.0, **settings}),

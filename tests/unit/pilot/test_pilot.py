@@ -7,9 +7,11 @@ import hashlib
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from evstream.domain.errors import AccessError, ConfigError, TransientError
+from evstream.domain.errors import AccessError, ConfigError, PayloadError, TransientError
+from evstream.domain.payload import Payload, StagedFile
 from evstream.pilot.claims import Pace
 from evstream.ports import PayloadCall
 from evstream.testing.virtual_time import VirtualClock, run_virtual
@@ -195,3 +197,96 @@ def test_broken_disk_does_not_use_up_everybodys_attempts(tmp_path: Path) -> None
     failures = [report.failure for report in service.reports]
     assert {failure.kind for failure in failures if failure} == {"node"}
     assert 8 <= len(failures) < 30
+
+
+def test_payloads_that_fail_on_a_full_disk_cost_their_ranges_nothing(tmp_path: Path) -> None:
+    full = False
+
+    def fill(call: PayloadCall) -> None:
+        nonlocal full
+        full = True
+        raise PayloadError("payload exited with status 1: cannot write", cpu_s=1.0, wall_s=2.0)
+
+    service = FakeService(range_units(500))
+    runner = FakeRunner(function=fill)
+    with pytest.raises(ConfigError, match=r"No space left on device in .*cannot write"):
+        run_virtual(lambda: run_pilot(service, runner, tmp_path, disk_is_full=lambda _: full))
+    failures = [report.failure for report in service.reports if report.failure]
+    assert {(failure.kind, failure.cpu_s) for failure in failures} == {("node", 1.0)}
+    assert 8 <= len(failures) < 30
+
+
+def test_the_node_is_at_fault_for_what_is_cut_short_by_its_full_disk(tmp_path: Path) -> None:
+    def cut_short(call: PayloadCall) -> None:
+        Path(call.values["output"]).touch()
+
+    service, runner = FakeService(range_units(500)), FakeRunner(function=cut_short)
+    with pytest.raises(ConfigError, match="the output is empty"):
+        run_virtual(lambda: run_pilot(service, runner, tmp_path, disk_is_full=lambda _: True))
+    assert {report.failure.kind for report in service.reports if report.failure} == {"node"}
+
+
+def test_a_payload_that_made_room_again_has_still_said_that_there_was_none(tmp_path: Path) -> None:
+    def fail(call: PayloadCall) -> None:
+        raise PayloadError("payload exited with status 1: OSError: No space left on device")
+
+    service, runner = FakeService(range_units(500)), FakeRunner(function=fail)
+    with pytest.raises(ConfigError, match="No space left"):
+        run_virtual(lambda: run_pilot(service, runner, tmp_path))
+    assert {report.failure.kind for report in service.reports if report.failure} == {"node"}
+
+
+def test_payloads_that_fail_by_themselves_do_not_send_the_pilot_away(tmp_path: Path) -> None:
+    def fail(call: PayloadCall) -> None:
+        raise PayloadError("payload exited with status 1")
+
+    service, runner = FakeService(range_units(50)), FakeRunner(function=fail)
+    assert run_virtual(lambda: run_pilot(service, runner, tmp_path)).units_failed == 50
+    assert {report.failure.kind for report in service.reports if report.failure} == {"payload"}
+
+
+def test_a_node_that_lacks_what_payloads_need_leaves_the_work_to_others(tmp_path: Path) -> None:
+    def lack(call: PayloadCall) -> None:
+        raise ConfigError("this node has no Apptainer")
+
+    service, runner = FakeService(range_units(500)), FakeRunner(function=lack)
+    with pytest.raises(ConfigError, match="units in a row failed by this node has no Apptainer"):
+        run_virtual(lambda: run_pilot(service, runner, tmp_path))
+    failures = [report.failure for report in service.reports if report.failure]
+    assert {failure.kind for failure in failures} == {"node"}
+    assert 8 <= len(failures) < 30
+
+
+@pytest.mark.parametrize("content", [None, b"other bytes"])
+def test_a_file_beside_the_input_that_is_not_here_is_the_nodes_fault(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "table.txt").write_bytes(content)
+    file = StagedFile("table.txt", str(tmp_path / "table.txt"), "0" * 64)
+    payload = Payload("run {files} {output}", files=(file,))
+    units = [msgspec.structs.replace(unit, payload=payload) for unit in range_units(30)]
+    service = FakeService(units)
+    with pytest.raises(ConfigError, match="what the payload needs cannot be had on this node"):
+        run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path, lease_s=10.0))
+    assert {report.failure.kind for report in service.reports if report.failure} == {"node"}
+
+
+def test_a_file_beside_the_input_that_comes_late_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "table.txt"
+    file = StagedFile("table.txt", str(path), hashlib.sha256(b"words").hexdigest())
+    payload = Payload("run {files} {output}", files=(file,))
+    service = FakeService([msgspec.structs.replace(range_units(1)[0], payload=payload)])
+
+    async def main() -> None:
+        running = asyncio.create_task(run_pilot_leaving_files(service, tmp_path))
+        await VirtualClock().sleep(3.0)
+        path.write_bytes(b"words")
+        assert await running == 1
+
+    run_virtual(main)
+
+
+async def run_pilot_leaving_files(service: FakeService, directory: Path) -> int:
+    """Run a pilot whose scratch keeps what was staged; return how many units it did."""
+    return (await make_pilot(service, FakeRunner(), directory).run()).units_done

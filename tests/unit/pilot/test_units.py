@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,15 @@ def leave_directory(call: PayloadCall) -> None:
     Path(call.values["output"]).mkdir()
 
 
+def remove_directory(call: PayloadCall) -> None:
+    """Clean up too much."""
+    shutil.rmtree(call.directory)
+
+
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
+        (remove_directory, "removed its directory"),
         (leave_nothing, "left no output"),
         (leave_empty, "empty"),
         (leave_link, "not a regular file"),
@@ -125,6 +132,18 @@ def test_output_that_is_none(tmp_path: Path, payload: Any, reason: str) -> None:
     assert reason in failure.error
     assert failure.cpu_s == 0.5
     assert "/store/out-0" not in service.store
+
+
+def test_what_became_of_the_input_does_not_matter(tmp_path: Path) -> None:
+    def replace_input(call: PayloadCall) -> None:
+        copying(call)
+        path = Path(call.values["input"])
+        path.unlink()
+        path.mkdir()
+
+    service = FakeService(range_units(2))
+    summary = run_virtual(lambda: run_pilot(service, first_only(replace_input), tmp_path))
+    assert (summary.units_done, summary.units_failed) == (2, 0)
 
 
 def root_file(path: Path, entries: int) -> bytes:

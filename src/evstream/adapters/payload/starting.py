@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from evstream.adapters.payload.child import Child, Ended
-from evstream.domain.errors import EvstreamError, PayloadError, TransientError
+from evstream.domain.errors import ConfigError, EvstreamError, PayloadError, TransientError
 from evstream.domain.payload import Payload
 from evstream.domain.streams import variable_of
 
@@ -59,6 +59,8 @@ def start(
     ------
     PayloadError
         It cannot be started.
+    ConfigError
+        This node has no such program, or nothing that runs containers.
     TransientError
         Nothing can be started here at the moment.
     """
@@ -70,7 +72,7 @@ def start(
             for name in CONTAINER_PATHS:
                 surroundings[name] = _first(values["sandbox"], surroundings, name)
         surroundings["PYTHONPATH"] = _first(_helper_package(directory), surroundings, "PYTHONPATH")
-    program = _find_program(words[0], directory, surroundings)
+    program = _find_program(words[0], directory, surroundings, values.get("sandbox"))
     try:
         return Child((*dies_with_us(), program, *words[1:]), directory, surroundings, log, keeps)
     except (OSError, ValueError) as error:
@@ -98,18 +100,16 @@ def _in_container(image: str, words: list[str], directory: Path) -> list[str]:
 
     Raises
     ------
-    PayloadError
+    ConfigError
         This node has nothing that runs containers.
     """
     for name in CONTAINER_PROGRAMS:
         if program := shutil.which(name):
             bind = ["--bind", os.fspath(directory.parent), "--pwd", os.fspath(directory)]
             return [program, "exec", *bind, image, *words]
-    raise PayloadError(
+    raise ConfigError(
         f"this node has no Apptainer to run {image} with",
         hint="see 'evstream doctor', or run pilots on nodes that have it",
-        cpu_s=0.0,
-        wall_s=0.0,
     )
 
 
@@ -133,25 +133,36 @@ def _helper_package(directory: Path) -> str:
     return os.fspath(library)
 
 
-def _find_program(program: str, directory: Path, environment: dict[str, str]) -> str:
+def _find_program(
+    program: str, directory: Path, environment: dict[str, str], sandbox: str | None
+) -> str:
     """Return the path of a program, found as a shell would find it.
 
     Raises
     ------
+    ConfigError
+        This node has none; another may.
     PayloadError
-        There is none, or it may not be executed.
+        It may not be executed, or the sandbox lacks it, which is the same on every node.
     """
     if "/" in program:
         found: str | None = os.fspath(directory / program)
     else:
         found = shutil.which(program, path=environment.get("PATH", os.defpath))
     if found is None or not Path(found).is_file():
-        raise PayloadError(
-            f"payload {program} is not there",
+        folders = [directory, *([sandbox] if sandbox else [])]
+        if any(Path(found or "/").is_relative_to(folder) for folder in folders):
+            raise PayloadError(
+                f"payload {program} is not there",
+                hint="give a program on the PATH or an absolute path",
+                program=program,
+                cpu_s=0.0,
+                wall_s=0.0,
+            )
+        raise ConfigError(
+            f"payload {program} is not there on this node",
             hint="give a program on the PATH or an absolute path",
             program=program,
-            cpu_s=0.0,
-            wall_s=0.0,
         )
     if not os.access(found, os.X_OK):
         raise PayloadError(
