@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,29 @@ def test_a_task_is_mended_after_its_end(
         "no file c.root"
         in command.run("task", "withdraw", task, "c.root", "--data", data, status=2).stderr
     )
+
+
+def test_a_run_goes_on_after_work_was_taken_back(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    out, data = tmp_path / "out", tmp_path / "out/.evstream"
+    words = ["--payload", "cp {input} {output}", "--events-per-range", 200, "--merge-files"]
+    run = ["run", *events, *words, "--output", out, "--workers", 1]
+    command.run(*run)
+    whole, first = numbers_of(out), (out / "merged.00000.root").read_bytes()
+    service = command.serve(data)
+    assert command.json("task", "withdraw", 1, "a.root", "--data", data)["taken_back"]
+    command.end(service, signal.SIGTERM)
+    (out / "merged.00000.root").write_bytes(first + b"mine")
+    done = command.run(*run, status=1)
+    assert "merged.00000.root is there and is not" in done.stderr
+    (out / "merged.00000.root").write_bytes(first)
+    done = command.run(*run, status=3)
+    assert "is not of this job" not in done.stderr
+    assert numbers_of(out) == whole[600:]
+    receipt = json.loads((out / "receipt.json").read_text())
+    assert receipt["counts"]["withdrawn"] == 600
+    assert all(level["holds"] for level in command.json("verify", out / "receipt.json")[:3])
 
 
 def test_lumi_blocks_that_are_done_whole_are_listed(command: CommandLine, tmp_path: Path) -> None:

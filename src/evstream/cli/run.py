@@ -29,7 +29,7 @@ from evstream.cli.workers import Workers
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
 from evstream.client.registering import with_secondary
-from evstream.client.results import RECEIPT_NAME, fetch_results
+from evstream.client.results import RECEIPT_NAME, fetch_results, replaceable
 from evstream.client.sandbox import send_sandbox
 from evstream.client.task_file import SecondaryInputs, TaskFile
 from evstream.domain.errors import (
@@ -205,9 +205,11 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
         new = NewTask(**{**_fields(job.task), "dataset": registered.name})
         request_id = job.request_id(registered.name)
         known = await service.tasks()
-        job.done_before = request_id in {view.request_id for view in known if view.state.final}
+        mine = next((view for view in known if view.request_id == request_id), None)
+        job.done_before = mine is not None and mine.state.final
         if not job.done_before:
-            _refuse_results_of_others(job)
+            own = await replaceable(service, mine.id, folder=job.output) if mine else set[Path]()
+            _refuse_results_of_others(job, own)
             _warn_of_unfinished(job, [view for view in known if view.request_id != request_id])
         task = await service.submit(new, request_id)
         job.begun = True
@@ -234,13 +236,22 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
     return view, summarize(receipt, took, job.workers, task.process.cpu_s), reasons
 
 
-def _refuse_results_of_others(job: _Job) -> None:
-    """Refuse a folder with results that would be replaced, before anything is computed."""
+def _refuse_results_of_others(job: _Job, own: set[Path]) -> None:
+    """Refuse a folder with results that would be replaced, before anything is computed.
+
+    Parameters
+    ----------
+    own : set of Path
+        Earlier results of this job, whose task was opened again since.
+    """
+    if own:
+        remedy = "what it left in the folder is replaced when it has ended"
+        _say([f"the task was opened again since {RECEIPT_NAME} was written; {remedy}"])
     names = ExportNames(job.task.outputs)
     merged = [names.merged(stream.name) for stream in job.task.outputs if stream.merge]
     for name in (RECEIPT_NAME, *merged):
         path = job.output / name
-        if os.path.lexists(path):
+        if os.path.lexists(path) and path not in own:
             raise ConflictError(
                 f"{path} is there and is not of this job (its input, payload or flags differ)",
                 hint="choose another --output, or move it away",

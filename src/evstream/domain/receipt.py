@@ -100,15 +100,7 @@ def build_receipt(
             "payload": task.spec.payload.command,
             "events_per_range": task.spec.events_per_range,
             "merge": task.spec.merges,
-            "streams": [
-                {
-                    "name": s.name,
-                    "optional": s.optional,
-                    "merge": s.merging and s.merging.by,
-                    "merge_command": (s.merging and s.merging.command) or None,
-                }
-                for s in task.spec.outputs
-            ],
+            "streams": [_stream(stream) for stream in task.spec.outputs],
             "set_aside_max": task.spec.limits.set_aside_max,
             "secondary": [
                 _secondary(one, found)
@@ -258,6 +250,16 @@ class ExportNames:
     def _end(self, stream: str, number: str = "") -> str:
         name = f".{stream}" if len(self._streams) > 1 else ""
         return f"{name}{number}{self._streams[stream].suffix}"
+
+
+def _stream(stream: OutputStream) -> dict[str, Any]:
+    merging = stream.merging
+    return {
+        "name": stream.name,
+        "optional": stream.optional,
+        "merge": merging and merging.by,
+        "merge_command": (merging and merging.command) or None,
+    }
 
 
 def _output(output: OutputRecord, export: str, merged_into: int | None) -> dict[str, Any]:
