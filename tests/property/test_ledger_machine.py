@@ -60,7 +60,7 @@ OUTPUT = OutputRecord("output", "tasks/1/output/é.root", 9, "0" * 64, "0" * 8, 
 SUCCESSES = st.builds(Success, st.sampled_from([(), (OUTPUT,)]), SECONDS, SECONDS, st.just(7))
 FAILURES = st.builds(
     Failure,
-    st.sampled_from(["payload", "input", "output", "internal", "node", "lost"]),
+    st.sampled_from(["payload", "input", "source", "output", "internal", "node", "lost"]),
     st.sampled_from(["exit 1", "disk full", ""]),
     st.sampled_from(["", "log"]),
     SECONDS,

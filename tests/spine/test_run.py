@@ -478,7 +478,19 @@ def test_a_file_that_changed_is_refused_and_named(
     shown = command.json("task", "show", task["id"], "--data", data)
     assert shown["task"]["state"] == "failed"
     assert "is not the file that was registered" in shown["failures"][0]["error"]
-    assert shown["failures"][0]["kind"] == "input"
+    assert shown["failures"][0]["kind"] == "source"
+
+
+def test_a_job_whose_input_is_gone_says_how_to_go_on(
+    command: CommandLine, events: list[Path]
+) -> None:
+    words = ["run", *events, "--payload", COPY, "--workers", 1, "--output", "out"]
+    command.run(*words)
+    events[1].unlink()
+    told = command.run(*words, status=2).stderr
+    assert f"there is no file {events[1]}" in told
+    assert "bring it back, and the same command goes on" in told
+    assert "evstream task withdraw" in told
 
 
 def test_a_second_job_in_the_same_folder_is_refused_and_harms_nothing(

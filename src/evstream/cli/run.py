@@ -37,6 +37,7 @@ from evstream.domain.errors import (
     ConflictError,
     EvstreamError,
     LimitError,
+    NotFoundError,
     RequestError,
     TransientError,
 )
@@ -107,11 +108,14 @@ def run(
     _refuse_chain(described)
     if not described.sandbox:
         check_program(described.payload)
-    files = NewDataset(expand_inputs(described.inputs, described.dataset, besides=folder))
+    state = folder / STATE_FOLDER
+    try:
+        files = NewDataset(expand_inputs(described.inputs, described.dataset, besides=folder))
+    except NotFoundError as error:
+        raise _told_how_to_go_on(error, state) from error
     tree = tree_of_inputs(described.inputs, described.dataset)
     task = described.request("", tree)
     warn_of_shell_words(described.payload)
-    state = folder / STATE_FOLDER
     new_output, new_state = not folder.exists(), not state.exists()
     _make_folder(Path(output))
     job = _Job(files, task, folder, count, described.sandbox, described.secondary)
@@ -140,6 +144,18 @@ def run(
     if view.state is not TaskState.DONE:
         _say_what_is_missing(view, reasons)
         sys.exit(EXIT_INCOMPLETE)
+
+
+def _told_how_to_go_on(error: NotFoundError, state: Path) -> NotFoundError:
+    """Return the error of an input that is not there; a job that had it may go on here."""
+    if not state.exists():
+        return error
+    return NotFoundError(
+        error.message,
+        hint="check its name; if it is gone, bring it back, and the same command goes on, or "
+        f"take it out of the task: 'evstream serve --data {state}', 'evstream task withdraw'",
+        **error.fields,
+    )
 
 
 def _refuse_chain(task: TaskFile) -> None:

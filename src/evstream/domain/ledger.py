@@ -21,7 +21,9 @@ from evstream.domain.outputs import OutputRecord
 from evstream.domain.states import RangeState
 from evstream.domain.words import counted
 
-COUNTED_KINDS = frozenset({"payload", "input", "output", "internal"})
+SOURCE = "source"
+"""Kind of a failure that a whole source file has: halves of a range would fail alike."""
+COUNTED_KINDS = frozenset({"payload", "input", SOURCE, "output", "internal"})
 """Kinds of failure that are the range's own; ``node`` costs it nothing, ``lost`` is apart."""
 NODE = "node"
 """Kind of a failure that is its worker's: another may do it."""
@@ -139,8 +141,9 @@ class Failure:
     ----------
     kind : str
         ``payload``, ``input``, ``output`` or ``internal`` (a fault of evstream's): the
-        range's own; ``merge``: outputs that cannot be joined; ``node``: this worker could
-        not do it, another may; ``lost``: the worker is gone.
+        range's own; ``source``: its whole file's, which is gone or another; ``merge``:
+        outputs that cannot be joined; ``node``: this worker could not do it, another may;
+        ``lost``: the worker is gone.
     log : str
         Name of the attempt's log in the output store; empty if there is none.
     """
@@ -195,7 +198,8 @@ def aftermath(
     """
     failures = row.failures + (failure.kind in COUNTED_KINDS)
     losses = row.losses + (failure.kind == "lost" and row.running)
-    divisible = row.entries > 1 and bisections < rules.bisections_max
+    whole = failure.kind == SOURCE
+    divisible = row.entries > 1 and bisections < rules.bisections_max and not whole
     failures_max, losses_max = rules.failures_max, rules.losses_max
     if row.bisected:
         # The range has failed often enough; only which half it is has to be found out.
@@ -213,7 +217,7 @@ def aftermath(
         middle = (row.entry_start + row.entry_stop) // 2
         # Whoever is suspected of killing workers stays so, and is not set aside unheard.
         return Aftermath(0, min(losses, SUSPECT_LOSSES, rules.losses_max - 1), True, middle)
-    if row.entries > 1 and 0 < rules.bisections_max <= bisections:
+    if row.entries > 1 and 0 < rules.bisections_max <= bisections and not whole:
         error += f" (set aside whole: the task has made its {bisections} bisections)"
     return Aftermath(failures, losses, row.bisected, error=error)
 
@@ -299,6 +303,8 @@ class Progress:
     ----------
     ranges_finished : int
         Commits; each part of a bisected range has its own.
+    attempts, failed_attempts : int
+        Of those that began; what was committed and taken back is neither.
     own_failures : int
         Failed attempts that counted against their ranges; since the task was opened
         again, if it was. So do `bisections`.

@@ -480,7 +480,7 @@ class LedgerModel:
         for item in book.closed:
             closed[item.state] += item.entry_stop - item.entry_start
         chunks = [state.chunk for state in book.chunks.values()]
-        begun = [item for item in book.failed if item.running]
+        begun = [i for i in book.failed if i.running and i.failure.kind != RETRACTED]
         return Progress(
             entries=sum(chunk.entries for chunk in chunks),
             sent=sum(row.entries for row in leased if not row.running),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.errors import (
+    DataError,
     EvstreamError,
     NotFoundError,
     SourceChangedError,
@@ -134,7 +135,8 @@ class Sources:
         with ExitStack() as stack:
             signature = self._opener.signature(pfn)
             source = stack.enter_context(self._opener.open(pfn))
-            index = file_format.inspect(source)
+            with _readable_once(pfn):
+                index = file_format.inspect(source)
             found = Fingerprint(index.size, index.uuid, index.fingerprint)
             if found != file.fingerprint:
                 raise SourceChangedError(
@@ -173,4 +175,18 @@ def _called_as_registered(file: SourceFile) -> Iterator[None]:
             hint=f"it was registered as {file.lfn} with {trees}: bring it back, "
             "or register what is left under a new name",
             **error.fields,
+        ) from error
+
+
+@contextmanager
+def _readable_once(pfn: str) -> Iterator[None]:
+    """Say of a file whose own metadata are not to be read that it has changed: once they were."""
+    try:
+        yield
+    except DataError as error:
+        name = without_secrets(pfn)
+        raise SourceChangedError(
+            f"{name} is not the file that was registered: {error.message}",
+            hint="restore it, or register the dataset again under a new name",
+            pfn=name,
         ) from error

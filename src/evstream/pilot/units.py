@@ -18,10 +18,12 @@ from evstream.domain.errors import (
     ConflictError,
     DataError,
     EvstreamError,
+    NotFoundError,
     PayloadError,
     RequestError,
+    SourceChangedError,
 )
-from evstream.domain.ledger import ERROR_CHARS_MAX, NODE, Failure, Success
+from evstream.domain.ledger import ERROR_CHARS_MAX, NODE, SOURCE, Failure, Success
 from evstream.domain.outputs import OutputName
 from evstream.pilot.concurrency import beside
 from evstream.pilot.disk import NO_ROOM
@@ -129,7 +131,7 @@ class Workbench:
         try:
             with blamed("input"):
                 _check_plain(unit.work)
-                inputs = await self._prefetcher.fetch(unit.work, directory)
+                inputs = await self._fetch(unit.work, directory)
             received = inputs.received
             try:
                 return await self._compute_and_store(unit, directory, inputs)
@@ -146,6 +148,14 @@ class Workbench:
             return Processed(_failure(UnitError("internal", reason), ""), received)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    async def _fetch(self, work: Work, directory: Path) -> Inputs:
+        try:
+            return await self._prefetcher.fetch(work, directory)
+        except (SourceChangedError, NotFoundError) as error:
+            if isinstance(work, MergeUnit):
+                raise
+            raise UnitError(SOURCE, str(error)) from error
 
     def _blame_full_disk(self, error: UnitError) -> UnitError:
         """Return the node's error for one that the range gets while this node's disk is full.
@@ -251,6 +261,8 @@ def blamed(kind: str, spent: PayloadResult | None = None) -> Iterator[None]:
     cpu_s, wall_s = (spent.cpu_s, spent.wall_s) if spent else (0.0, 0.0)
     try:
         yield
+    except UnitError:
+        raise
     except PayloadError as error:
         cpu_s, wall_s = (float(str(error.fields.get(name, 0.0))) for name in ("cpu_s", "wall_s"))
         raise UnitError("payload", str(error), cpu_s=cpu_s, wall_s=wall_s) from error

@@ -62,3 +62,9 @@ def test_the_first_replica_that_can_be_read_is_taken() -> None:
     files = {"down": CONTENT, "good": CONTENT}
     sources = Sources(Opener(files), KnownFormats())
     assert sources.acquire(registered("down", "gone", "good")).pfn == "good"
+
+
+def test_a_file_whose_metadata_cannot_be_read_any_more_is_another() -> None:
+    sources = Sources(Opener({"a": CONTENT[: len(CONTENT) // 2]}), KnownFormats())
+    with pytest.raises(SourceChangedError, match="not the file that was registered: "):
+        sources.acquire(registered("a"))

@@ -18,6 +18,7 @@ from evstream.domain.errors import (
     EvstreamError,
     NotFoundError,
     PayloadError,
+    SourceChangedError,
     TransientError,
 )
 from evstream.domain.ledger import Failure
@@ -178,7 +179,8 @@ def test_entries_of_root_outputs_are_counted(tmp_path: Path) -> None:
     ("error", "kind"),
     [
         (DataError("corrupt"), "input"),
-        (NotFoundError("gone"), "input"),
+        (NotFoundError("gone"), "source"),
+        (SourceChangedError("another file"), "source"),
         (AccessError("no"), "node"),
         (ConflictError("changed"), "input"),
         (TransientError("down"), "node"),

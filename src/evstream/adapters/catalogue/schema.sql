@@ -184,13 +184,14 @@ CREATE TRIGGER done_counts_out AFTER DELETE ON done BEGIN
     WHERE book = old.book;
 END;
 
--- An attempt that never began is history too, but no attempt at the range.
+-- An attempt that never began is history too, but no attempt at the range; one that was
+-- committed and taken back has not failed.
 CREATE TRIGGER failed_counts AFTER INSERT ON failed BEGIN
     UPDATE book SET
-        attempts = attempts + new.running,
-        failed_attempts = failed_attempts + new.running,
+        attempts = attempts + iif(new.kind = 'retracted', 0, new.running),
+        failed_attempts = failed_attempts + iif(new.kind = 'retracted', 0, new.running),
         own_failures = own_failures
-            + (new.kind IN ('payload', 'input', 'output', 'internal')),
+            + (new.kind IN ('payload', 'input', 'source', 'output', 'internal')),
         lost_cpu_s = lost_cpu_s + new.cpu_s
     WHERE book = new.book;
 END;

@@ -15,7 +15,7 @@ from evstream.adapters.catalogue.sqlite_ledger import SqliteLedger
 from evstream.domain.errors import ConfigError
 from evstream.ports.clock import Clock
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 DATABASE_NAME = "ledger.sqlite"
 BUSY_S_MAX = 5.0
 """How long a person's own sqlite3 may hold the file before callers are told."""

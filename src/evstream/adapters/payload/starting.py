@@ -150,7 +150,7 @@ def _find_program(
     else:
         found = shutil.which(program, path=environment.get("PATH", os.defpath))
     if found is None or not Path(found).is_file():
-        folders = [directory, *([sandbox] if sandbox else [])]
+        folders = [directory, *([Path(sandbox)] if sandbox else [])]
         if any(Path(found or "/").is_relative_to(folder) for folder in folders):
             raise PayloadError(
                 f"payload {program} is not there",

@@ -345,6 +345,16 @@ class LeasesContract(Suite):
         assert closed.error.startswith("4 workers were lost while they ran it")
         assert (await ledger.progress(4)).finished == 3
 
+    async def test_what_is_true_of_the_whole_file_is_not_searched_for(self, ledger: Ledger) -> None:
+        await ledger.open_book(4, BISECTING, [Chunk(0, Lfn("c.root"), 0, 10)])
+        for number in range(BISECTING.failures_max):
+            (held,) = await ledger.claim_ranges(LeaseId(f"t{number}"), ANNE, 1, DURATION, [4])
+            await ledger.report_ranges([report_on(held, Failure("source", "file is gone"))])
+        (closed,) = await ledger.closed(4)
+        assert (closed.entry_start, closed.entry_stop, closed.error) == (0, 10, "file is gone")
+        progress = await ledger.progress(4)
+        assert (progress.own_failures, progress.bisections) == (2, 0)
+
     async def test_a_join_is_never_bisected(self, ledger: Ledger) -> None:
         await ledger.open_book(4, BISECTING, [Chunk(0, Lfn("c.root"), 0, 10)])
         (held,) = await ledger.claim_ranges(FIRST, ANNE, 1, DURATION, [4])
