@@ -28,6 +28,8 @@ BEGINNING = """
 import os, shutil, signal, sys, threading, time
 from pathlib import Path
 from evstream.payload import serve, units
+from evstream.payload.channel import Channel
+from evstream.payload.units import Unit
 
 def initialise():
     with Path(os.environ.get("STARTS", os.devnull)).open("a") as file:
@@ -181,18 +183,72 @@ async def test_a_unit_that_hangs_costs_its_worker_and_no_other_unit(
     await until(lambda: is_gone(int((tmp_path / "hang1" / "pid").read_text())))
 
 
-async def test_a_process_killed_fails_the_units_it_was_on_and_is_started_anew(
+CROWD = """
+channel, sending = Channel.from_environment(), threading.Lock()
+starts = Path(os.environ["STARTS"])
+first = not starts.exists()
+initialise()
+together = threading.Barrier(4)
+
+class Locked:
+    def send(self, message):
+        with sending:
+            channel.send(message)
+
+def work(unit):
+    left = Path(unit.directory, "left.partial")
+    left.touch(exist_ok=False)
+    if first:
+        together.wait()
+    if unit.directory.name.startswith("kill"):
+        os.abort()
+    if first:
+        time.sleep(1000)
+    copy(unit)
+    unit.done()
+
+channel.send({"type": "ready", "units_max": 4})
+for message in channel.messages():
+    if message["type"] == "unit":
+        unit = Unit(message, Locked())
+        threading.Thread(target=work, args=(unit,), daemon=True).start()
+"""
+
+
+async def test_of_several_units_in_a_process_that_dies_only_the_guilty_fail(
     runner: PayloadRunner, tmp_path: Path
 ) -> None:
-    payload = by_name(tmp_path)
-    hanging = units_of(tmp_path, ["hang1", "hang2"], payload)
-    waiting = units_of(tmp_path, ["copy3", "copy4"], payload)
+    payload = python(CROWD, environment={"STARTS": str(tmp_path / "starts")})
+    names = ["copy1", "kill2", "copy3", "kill4", "copy5"]
+    results = await run_all(runner, units_of(tmp_path, names, payload))
+    for name, result in zip(names, results, strict=True):
+        assert isinstance(result, PayloadResult) == name.startswith("copy"), (name, result)
+    assert "SIGABRT" in str(results[1])
+    assert "SIGABRT" in str(results[3])
+    # The first, and one after each of the guilty, which died by themselves.
+    assert len(started(tmp_path)) == 4
+
+
+async def test_units_of_a_process_that_is_killed_are_done_by_another(
+    runner: PayloadRunner, tmp_path: Path
+) -> None:
+    code = """
+def once(unit):
+    if "hang" in unit.directory.name and len(Path(os.environ["STARTS"]).read_text().split()) == 1:
+        hang(unit)
+    copy(unit)
+
+serve(once, initialise)
+"""
+    payload = python(code, environment={"STARTS": str(tmp_path / "starts")})
+    calls = units_of(tmp_path, ["hang1", "hang2", "copy3", "copy4"], payload)
+    hanging = calls[:2]
     told: dict[Path, float] = {}
     running = asyncio.ensure_future(
         asyncio.gather(
             *(
                 runner.run(call, lambda cpu_s, call=call: told.update({call.log: cpu_s}))  # type: ignore[misc]
-                for call in hanging + waiting
+                for call in calls
             ),
             return_exceptions=True,
         )
@@ -203,8 +259,7 @@ async def test_a_process_killed_fails_the_units_it_was_on_and_is_started_anew(
     workers = [int((call.directory / "pid").read_text()) for call in hanging]
     os.kill(started(tmp_path)[0], signal.SIGKILL)
     results = await running
-    assert all("SIGKILL" in str(result) for result in results[:2]), results
-    assert all(isinstance(result, PayloadResult) for result in results[2:]), results
+    assert all(isinstance(result, PayloadResult) for result in results), results
     assert len(started(tmp_path)) == 2
     for pid in workers:
         await until(lambda pid=pid: is_gone(pid))  # type: ignore[misc]

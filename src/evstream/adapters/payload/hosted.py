@@ -64,6 +64,9 @@ class Job:
         Seconds that the ranges before took.
     refused : EvstreamError or None
         Why the process was told to give it up.
+    alone : bool
+        It was one of several when a process died, so that it is given to the next one by
+        itself: if that dies as well, it is known whose fault it is.
     """
 
     id: str
@@ -82,6 +85,8 @@ class Job:
     cpu_s: float = 0.0
     refused: PayloadError | None = None
     refused_at: float = 0.0
+    alone: bool = False
+    given: frozenset[str] = frozenset()
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -95,8 +100,13 @@ class Job:
         return f"{self.id}.{self.number}" if self.number else self.id
 
     def begin(self) -> None:
-        """Be at the first range; what another process did of it is lost."""
+        """Be at the first range; what another process did of it is lost, and goes."""
         self.number, self.cpu_before, self.wall_before = 0, 0.0, 0.0
+        directory, log = self.call.directory, self.call.log.name
+        with contextlib.suppress(OSError):
+            self.given = self.given or frozenset([log, *os.listdir(directory)])
+            for left in [each for each in directory.iterdir() if each.name not in self.given]:
+                _remove(left)
 
     def go_on(self, wall_s: float) -> None:
         """Be at the next range."""
@@ -185,10 +195,11 @@ class HostedProcess:
         self.gone = False
         self.life = asyncio.get_running_loop().create_task(self._live())
 
-    @property
-    def free(self) -> int:
-        """Units that it would take now."""
-        return 0 if self.leaving or self.gone else self.places - len(self._jobs)
+    def takes(self, job: Job) -> bool:
+        """Whether it would take a unit now."""
+        if self.leaving or self.gone or len(self._jobs) >= self.places:
+            return False
+        return not self._jobs or not any(each.alone for each in (job, *self._jobs.values()))
 
     @property
     def idle(self) -> bool:
@@ -201,7 +212,7 @@ class HostedProcess:
         return not (self.places or self.gone or self.leaving)
 
     def give(self, job: Job) -> None:
-        """Give it a unit; it must have a free place."""
+        """Give it a unit that it takes."""
         job.begin()
         if not self._jobs:
             self._cut_log()
@@ -211,8 +222,8 @@ class HostedProcess:
     def _tell(self, job: Job) -> None:
         """Give it the range that a unit is at."""
         job.given_at = self._heard_at = time.monotonic()
-        # Where one is taken at a time, it begins when it is given; others are to say so.
-        job.begun, job.pid, job.cpu_begun = self.places == 1, 0, 0.0
+        # A unit by itself begins when it is given; others are to say so.
+        job.begun, job.pid, job.cpu_begun = self.places == 1 or job.alone, 0, 0.0
         self._jobs[job.name] = job
         each, call = job.ranges[job.number], job.call
         job.close = job.number + 1 == len(job.ranges) or call.closing()
@@ -429,7 +440,7 @@ class HostedProcess:
         """Say of each unit what the process's end means for it."""
         jobs, self._jobs = list(self._jobs.values()), {}
         how, hint = how_it_ended(ended)
-        begun = [job for job in jobs if job.begun] or jobs[:1]
+        begun = [job for job in jobs if job.begun] or jobs
         for job in jobs:
             self._keep_log(job)
             if job.refused is not None:
@@ -437,6 +448,10 @@ class HostedProcess:
             elif job.ended.done():
                 job.answered.set()
             elif self._killed_for is not None or job not in begun:
+                self._owner.again(job)
+            elif len(begun) > 1:
+                # Any of them may have been its end: the others are innocent.
+                job.alone = True
                 self._owner.again(job)
             elif nonsense:
                 job.fail(job.error(nonsense))
@@ -480,6 +495,13 @@ def _places(call: PayloadCall) -> dict[str, str]:
     """Return the file to write for each stream that has one, in the streams' order."""
     pairs = [(name.partition(":"), path) for name, path in call.values.items()]
     return {stream: path for (kind, _, stream), path in pairs if kind == "output" and stream}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def copy_tail(source: Path, target: Path, offset: int = 0) -> None:

@@ -142,7 +142,7 @@ class _Pool:
         self._processes = [process for process in self._processes if not process.gone]
         for process in self._processes:
             self._places = process.places or self._places
-            while self._waiting and process.free > 0:
+            while self._waiting and process.takes(self._waiting[0]):
                 job = self._waiting.popleft()
                 self._given[job] = process
                 process.give(job)
