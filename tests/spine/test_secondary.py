@@ -116,6 +116,22 @@ def test_each_event_gets_those_of_the_rule_also_when_done_again(
     command.run("verify", "out/receipt.json", "--complete")
 
 
+def test_ranges_without_any_still_know_the_branches(command: CommandLine, tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    (tmp_path / "some.py").write_text(
+        "import uproot\n"
+        "def some(events, unit, pileup):\n"
+        "    run = pileup.run.to_numpy()\n"
+        "    with uproot.recreate(unit.output) as file:\n"
+        "        file.mktree('Beside', {'run': run, 'event': pileup.event.to_numpy()})\n"
+    )
+    words = ["--payload", "some.py:some", "--payload-kind", "callable", "--arrays", "--merge"]
+    words += ["--secondary", "pileup=minbias,per_event=0.03", "--events-per-range", 10]
+    command.run("run", "a.root", *words, "--output", "out")
+    with uproot.open(tmp_path / "out" / "merged.root") as file:
+        assert file["Beside"]["event"].array().to_list() == [0, 1, 2]
+
+
 def test_functions_are_given_them_by_name_also_in_a_chain(
     command: CommandLine, tmp_path: Path
 ) -> None:

@@ -131,10 +131,11 @@ class Row:
     def take(self, start: int, stop: int) -> list[tuple[SourceFile, Interval]]:
         """Return the entries at positions ``[start, stop)``, in order, file by file.
 
-        A position beyond the end counts from the beginning again.
+        A position beyond the end counts from the beginning again. No positions are no
+        entries of one file: it tells what branches there would be.
         """
         taken: list[tuple[SourceFile, Interval]] = []
-        while start < stop:
+        while start < stop or not taken:
             position = start % self.entries
             number = bisect_right(self.ends, position)
             file, (_, piece_stop) = self.pieces[number]

@@ -96,7 +96,7 @@ def read_arrays(files: Sequence[Path], tree: str) -> Any:
         return arrays[0]
     import awkward
 
-    return awkward.concatenate(arrays) if arrays else awkward.Array([])
+    return awkward.concatenate(arrays)
 
 
 def _read_array(path: Path, tree: str) -> Any:

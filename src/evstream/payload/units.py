@@ -19,7 +19,7 @@ class Secondary:
     Attributes
     ----------
     files : list of Path
-        Files with them, in order; none if the unit gets no event.
+        Files with them, in order; one without entries if the unit gets no event.
     tree : str
         The tree in them.
     """

@@ -17,7 +17,7 @@ class SecondaryFiles:
     Attributes
     ----------
     paths : tuple of str
-        Files with its events, in order; none if it gets no event.
+        Files with its events, in order; one without entries if it gets no event.
     tree : str
         The tree in them.
     """

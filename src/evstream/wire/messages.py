@@ -336,7 +336,7 @@ class SecondaryInput(Message, frozen=True):
     Attributes
     ----------
     plans : list of DeliveryPlan
-        Of the files that hold them, in order; none where a unit gets no event.
+        Of the files that hold them, in order; one without entries where a unit gets no event.
     """
 
     name: str

@@ -48,7 +48,15 @@ def test_events_are_taken_in_order_over_files_and_from_the_beginning_again() -> 
     assert entries(row, PILEUP, 5, 7) == [("c", 3), ("c", 4), ("a", 0), ("a", 1)]
     later = structs.replace(PILEUP, offset=12 * 1000 + 11)
     assert entries(row, later, 0, 1) == [("c", 4), ("a", 0)]
-    assert [len(row.take(0, n)) for n in (0, 1, 12, 13, 36)] == [0, 1, 2, 3, 6]
+    assert [len(row.take(0, n)) for n in (1, 12, 13, 36)] == [1, 2, 3, 6]
+
+
+def test_no_events_are_no_entries_of_a_file() -> None:
+    row = row_of(FILES)
+    none = structs.replace(PILEUP, per_event=0.1)
+    for start in (0, 3, 8, 123):
+        ((_, (first, last)),) = row.take(*none.positions((start, start + 1)))
+        assert first == last
 
 
 def test_only_wanted_entries_stand_in_the_row() -> None:

@@ -169,6 +169,8 @@ class _Writer:
     def __init__(self, model: pq.ParquetFile, out: BinaryIO) -> None:
         self._out = out
         self._writer: pq.ParquetWriter | None = None
+        # None once there are rows.
+        self._schema: pa.Schema | None = None
 
     def begin(self, model: pq.ParquetFile, columns: list[str] | None) -> None:
         """Write the head, with the model's schema or some of its columns."""
@@ -179,6 +181,7 @@ class _Writer:
             if columns is not None:
                 schema = model.read_row_groups([], columns=columns).schema
             self._writer = pq.ParquetWriter(self._out, schema, **_settings(model))
+            self._schema = schema
 
     def copy(
         self, file: pq.ParquetFile, columns: list[str] | None, runs: Sequence[Interval]
@@ -206,6 +209,7 @@ class _Writer:
                         raise CorruptFileError(f"row group {group} has {table.num_rows} rows")
                     chosen = pa.concat_tables([table.slice(*piece) for piece in pieces])
                     self._writer.write_table(chosen, row_group_size=max(1, chosen.num_rows))
+                    self._schema = None
             begin = end
 
     def __enter__(self) -> _Writer:
@@ -214,6 +218,9 @@ class _Writer:
     def __exit__(self, *exc: object) -> None:
         if self._writer is not None:
             with _translated():
+                if self._schema is not None:
+                    # Some readers need a row group, though there are no rows.
+                    self._writer.write_table(self._schema.empty_table())
                 self._writer.close()
 
 

@@ -104,8 +104,9 @@ class Job:
         self.number, self.cpu_before, self.wall_before = 0, 0.0, 0.0
         directory, log = self.call.directory, self.call.log.name
         with contextlib.suppress(OSError):
-            self.given = self.given or frozenset([log, *os.listdir(directory)])
-            for left in [each for each in directory.iterdir() if each.name not in self.given]:
+            there = list(directory.iterdir())
+            self.given = self.given or frozenset([log, *(path.name for path in there)])
+            for left in [path for path in there if path.name not in self.given]:
                 _remove(left)
 
     def go_on(self, wall_s: float) -> None:

@@ -70,6 +70,8 @@ class FormatContract(Suite):
                 start, stop = sorted(rng.sample(range(len(expected) + 1), 2))
                 if number == 0:
                     start, stop = 0, len(expected)
+                elif number == 1:
+                    stop = start
                 out = tmp_path / f"cut{number}{file_format.suffixes[0]}"
                 out.write_bytes(product(file_format, index, tree, (start, stop), source, rng))
                 assert self.events(out) == expected[start:stop], (start, stop)
