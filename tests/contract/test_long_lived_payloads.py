@@ -171,6 +171,28 @@ async def test_a_worker_that_dies_fails_its_unit_alone(
     assert len(started(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("child", ["os.fork() == 0", "fork_in_c() == 0"])
+async def test_a_worker_that_dies_is_noticed_while_a_child_of_its_lives(
+    runner: PayloadRunner, tmp_path: Path, child: str
+) -> None:
+    code = f"""
+import ctypes
+fork_in_c = ctypes.CDLL(None).fork
+
+def leave_a_child(unit):
+    if unit.directory.name != "copy2" and {child}:
+        time.sleep(1000)
+    by_name(unit)
+
+serve(leave_a_child, initialise)
+"""
+    payload = python(code, environment={"STARTS": str(tmp_path / "starts")})
+    results = await run_all(runner, units_of(tmp_path, ["kill1", "copy2"], payload))
+    assert "its worker was killed by SIGSEGV" in str(results[0])
+    assert isinstance(results[1], PayloadResult), results
+    assert len(started(tmp_path)) == 1
+
+
 async def test_a_unit_that_hangs_costs_its_worker_and_no_other_unit(
     runner: PayloadRunner, tmp_path: Path
 ) -> None:

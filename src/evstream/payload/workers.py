@@ -7,6 +7,7 @@ import ctypes
 import multiprocessing
 import os
 import pickle
+import select
 import selectors
 import signal
 import socket
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from evstream.payload.channel import CORES_VARIABLE, Channel, Message
@@ -109,6 +111,8 @@ class Worker:
         The message of the unit that it was given last.
     busy : bool
         It has not answered for that unit.
+    life : int or None
+        A descriptor that becomes readable when it ends; None where the system has none.
     file : str
         The growing file that it has open; empty if there is none. Whatever else is to be
         done, this worker waits for the next unit of that file.
@@ -118,10 +122,18 @@ class Worker:
         self.pid = pid
         self.ready = ready
         self.channel = Channel(end)
+        self.life = _watched(pid)
         self.unit: Message | None = None
         self.busy = False
         self.file = ""
         self.wait = wait
+
+    def close(self) -> None:
+        """Close what is open of it in this process."""
+        self.channel.close()
+        if self.life is not None:
+            os.close(self.life)
+            self.life = None
 
     def was_given(self, unit: str) -> bool:
         """Whether it was given a unit, and no other since."""
@@ -181,7 +193,7 @@ class Scatterer:
             clean = ended
         finally:
             for worker in self.workers:
-                worker.channel.close()
+                worker.close()
                 if not clean:
                     _kill(worker.pid)
             for worker in self.workers:
@@ -191,7 +203,7 @@ class Scatterer:
         """Handle what has come; returns how it ended, if it has: by the pilot's word or not."""
         for key, _ in self._selector.select():
             if key.data is not None:
-                self._from_worker(key.data)
+                key.data()
                 continue
             messages = self.channel.receive()
             if messages is None:
@@ -217,7 +229,17 @@ class Scatterer:
                     # It has answered meanwhile; its file is not to be gone on with.
                     worker.file = ""
 
+    def _has_ended(self, worker: Worker) -> None:
+        """Pass on what it said last, and replace it."""
+        # Not by the end of its channel alone: children that it leaves have that open too.
+        while worker in self.workers and _is_readable(worker.channel):
+            self._from_worker(worker)
+        if worker in self.workers:
+            self._replace(worker)
+
     def _from_worker(self, worker: Worker) -> None:
+        if worker not in self.workers:
+            return
         messages = worker.channel.receive()
         if messages is None:
             self._replace(worker)
@@ -234,8 +256,10 @@ class Scatterer:
 
     def _replace(self, worker: Worker) -> None:
         self._selector.unregister(worker.channel)
+        if worker.life is not None:
+            self._selector.unregister(worker.life)
         self.workers.remove(worker)
-        worker.channel.close()
+        worker.close()
         status = worker.wait()
         if worker.busy and worker.unit is not None:
             self._say_failed(worker.unit["id"], f"its worker {_how_it_ended(status)}")
@@ -259,7 +283,10 @@ class Scatterer:
     def _add_worker(self) -> None:
         worker = self._start(self)
         self.workers.append(worker)
-        self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+        read = selectors.EVENT_READ
+        self._selector.register(worker.channel, read, partial(self._from_worker, worker))
+        if worker.life is not None:
+            self._selector.register(worker.life, read, partial(self._has_ended, worker))
 
     def _hand_out(self) -> None:
         for unit in list(self._waiting):
@@ -288,7 +315,7 @@ def _fork(scatterer: Scatterer) -> Worker:
             ours.close()
             scatterer.channel.close()
             for other in scatterer.workers:
-                other.channel.close()
+                other.close()
             work(Channel(theirs), scatterer.process, parent)
             status = 0
         except BaseException:  # noqa: BLE001 - whatever it is ends in this process
@@ -369,6 +396,20 @@ def _die_with(parent: int) -> None:
     if os.getppid() != parent:
         # It has gone before it was asked for.
         os._exit(1)
+
+
+def _watched(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        # Older kernels and other systems: the end of its channel must do.
+        return None
+
+
+def _is_readable(channel: Channel) -> bool:
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _kill(pid: int) -> None:
