@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evstream.adapters.payload import hosted
+from evstream.adapters.payload import hosted, logs
 from evstream.adapters.payload.long_lived import LongLivedRunner
 from evstream.domain.errors import PayloadError, TransientError
 from evstream.domain.payload import Payload
@@ -315,6 +315,35 @@ async def test_a_loop_that_is_deaf_is_ended_when_its_unit_is_not_wanted(
     await until(lambda: is_gone(int((call.directory / "pid").read_text())))
 
 
+@pytest.mark.parametrize(
+    "serving", ["serve(talk)", "for unit in units():\n  with unit: talk(unit)"]
+)
+async def test_logs_that_grow_without_end_keep_their_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving: str
+) -> None:
+    monkeypatch.setattr(logs, "CUT_BYTES", 400)
+    monkeypatch.setattr(logs, "LOG_BYTES_MAX", 100)
+    code = """
+def talk(unit):
+    number, seen = 0, 0
+    while (size := os.fstat(1).st_size) >= seen:
+        seen = size
+        print(f"line {number}", flush=True)
+        number += 1
+        time.sleep(0.001)
+    unit.failed("was cut")
+
+"""
+    runner = LongLivedRunner(watch_every_s=0.01)
+    payload = python(code + serving, wall_s_max=WAIT_S_MAX)
+    call = PayloadRunnerContract.call(tmp_path / "unit", payload)
+    with pytest.raises(PayloadError, match="was cut"):
+        await runner.run(call, lambda cpu_s: None)
+    await runner.close()
+    assert "line 0\n" not in call.log.read_text()
+    assert "line" in call.log.read_text()
+
+
 async def test_a_loop_that_hangs_is_ended(tmp_path: Path) -> None:
     runner = LongLivedRunner(grace_s=0.05, watch_every_s=0.01)
     call = PayloadRunnerContract.call(tmp_path / "hang1", looped("hang", wall_s_max=0.5))
@@ -346,6 +375,10 @@ for unit in units():
         ("time.sleep(1000)", "was not ready after 0.5 s"),
         ("next(units()).failed('bad'); sys.exit(4)", "bad"),
         ("for unit in units(): sys.exit('gave up')", "status 1 before it had answered: gave up"),
+        (
+            "def leave(unit): sys.exit(0)\nserve(leave)",
+            "SystemExit: 0 (it called sys.exit; return instead, or raise what is wrong); see",
+        ),
         ("for unit in units(): pass", "without an answer"),
         ("for unit in units(): unit._channel.send({'type': 'what'})", "on its channel"),
         ("for unit in units(): unit._id = 'x'; unit.done()", "'x' that it was not given"),

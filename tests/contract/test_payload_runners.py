@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from evstream.adapters.offload import Threads
-from evstream.adapters.payload import starting
+from evstream.adapters.payload import logs, starting
 from evstream.adapters.payload.callable import CallableRunner
 from evstream.adapters.payload.command import CommandRunner
 from evstream.domain.errors import ConfigError, EvstreamError, PayloadError, TransientError
@@ -223,6 +223,34 @@ async def test_the_last_line_of_its_log_is_told(tmp_path: Path) -> None:
     assert "status 7" in told
     assert "[31mtwo\ufffd" in told
     assert "\033" not in told
+
+
+TALKER = """
+import os, sys, time
+number, seen = 0, 0
+while (size := os.fstat(1).st_size) >= seen:
+    seen = size
+    print(f"line {number}", flush=True)
+    number += 1
+    time.sleep(0.001)
+sys.exit("was cut")
+"""
+
+
+async def test_a_log_that_grows_without_end_keeps_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "CUT_BYTES", 400)
+    monkeypatch.setattr(logs, "LOG_BYTES_MAX", 100)
+    call = PayloadRunnerContract.call(tmp_path, Payload(python(TALKER)), wall_s_max=WAIT_S_MAX)
+    with pytest.raises(PayloadError, match="was cut"):
+        await CommandRunner(watch_every_s=0.01).run(call, lambda cpu_s: None)
+    *lines, last = call.log.read_text().splitlines()[1:]
+    assert last == "was cut"
+    numbers = [int(line.removeprefix("line ")) for line in lines]
+    assert numbers[0] > 0
+    assert numbers == sorted(numbers)
+    assert len(call.log.read_bytes()) < 1000
 
 
 async def test_a_signal_is_named(tmp_path: Path) -> None:

@@ -123,13 +123,23 @@ def write_histograms(returned: Any, path: Path) -> None:
     Raises
     ------
     TypeError
-        There are others than histograms, or the file is not to be a ROOT file.
+        There are others than histograms, two of one name, or the file is not to be a ROOT
+        file.
     """
     import uproot
 
     if path.suffix != ".root":
         raise TypeError(f"histograms are written to .root, and the output is {path.name}")
-    named = dict(_named(returned))
+    named: dict[str, Any] = {}
+    for given, histogram in _named(returned):
+        name = "/".join(part for part in given.split("/") if part) or HISTOGRAM_NAME
+        if name in named:
+            raise TypeError(f"two histograms are called {name}; a dict in a dict is a folder")
+        named[name] = histogram
+    folders = {each.rpartition("/")[0] for each in named}
+    for name in named:
+        if any(f"{folder}/".startswith(f"{name}/") for folder in folders):
+            raise TypeError(f"a histogram and a folder of others are both called {name}")
     if not named:
         raise TypeError("an empty mapping of histograms was returned")
     for name, histogram in named.items():
@@ -148,4 +158,4 @@ def _named(returned: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for name, value in returned.items():
             yield from _named(value, f"{prefix}/{name}" if prefix else str(name))
     else:
-        yield prefix or getattr(returned, "name", None) or HISTOGRAM_NAME, returned
+        yield prefix or getattr(returned, "name", None) or "", returned

@@ -143,7 +143,7 @@ class Unit:
         traceback.print_exception(error)
         sys.stderr.flush()
         if not self.answered:
-            self.failed(f"{type(error).__name__}: {error}")
+            self.failed(_reason(error))
         return True
 
 
@@ -171,6 +171,13 @@ def received(channel: Channel) -> Iterator[Unit]:
             yield unit
             if not unit.answered:
                 unit.failed("the payload went on without an answer for the unit")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        said = f"SystemExit: {error}".rstrip(": ")
+        return f"{said} (it called sys.exit; return instead, or raise what is wrong)"
+    return f"{type(error).__name__}: {error}"
 
 
 def _cpu_s() -> float:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 from evstream.adapters.payload.child import Child, Ended
-from evstream.adapters.payload.starting import how_it_ended, last_line, start
+from evstream.adapters.payload.logs import cut_log, last_line
+from evstream.adapters.payload.starting import how_it_ended, start
 from evstream.adapters.payload.usage import beyond_limits
 from evstream.domain.errors import PayloadError
 from evstream.domain.payload import fill_command, split_command
@@ -51,6 +52,7 @@ class CommandRunner:
             nonlocal seen, beyond
             seen = max(seen, child.cpu_s())
             on_cpu(seen)
+            cut_log(call.log)
             beyond = beyond_limits(call.payload, child.pid, call.directory)
             return bool(beyond)
 

@@ -16,7 +16,8 @@ from typing import Protocol
 
 from evstream.adapters.payload.child import Child, Ended
 from evstream.adapters.payload.command import WATCHING_SHARE
-from evstream.adapters.payload.starting import how_it_ended, last_line, start
+from evstream.adapters.payload.logs import copy_tail, cut_log, last_line
+from evstream.adapters.payload.starting import how_it_ended, start
 from evstream.adapters.payload.usage import beyond_limits, cpu_s_of
 from evstream.domain.errors import EvstreamError, PayloadError
 from evstream.domain.payload import Payload
@@ -40,10 +41,6 @@ from evstream.wire.payload_channel import (
 CANCEL_S_MAX = 1.0
 """How long a unit that nobody wants any more is waited for before its process is ended."""
 LOG_NAME = "log.txt"
-LOG_BYTES_MAX = 1 << 20
-"""Of a process's own log, what one unit is given at most."""
-LOG_KEPT_BYTES = 64 << 20
-"""A process's own log is cut off when it is longer, and nobody misses the beginning."""
 
 
 @dataclass(eq=False, slots=True)
@@ -216,7 +213,9 @@ class HostedProcess:
         """Give it a unit that it takes."""
         job.begin()
         if not self._jobs:
-            self._cut_log()
+            # Nobody needs it any more; the process appends, wherever the end is.
+            with contextlib.suppress(OSError):
+                os.truncate(self._log, 0)
         job.log_offset = self._log_size()
         self._tell(job)
 
@@ -412,9 +411,11 @@ class HostedProcess:
         if not self.places and now > self._started_at + self._payload.start_s_max:
             self.kill(f"was not ready after {self._payload.start_s_max:g} s")
         jobs = list(self._jobs.values())
-        if self._log_size() > LOG_KEPT_BYTES:
-            self._cut_log()
+        if cut_log(self._log):
+            for job in jobs:
+                job.log_offset = 0
         for number, job in enumerate(jobs):
+            cut_log(job.call.log)
             if job.refused is not None:
                 if now > job.refused_at + self._grace_s:
                     self.kill("")
@@ -480,13 +481,6 @@ class HostedProcess:
         except OSError:
             return 0
 
-    def _cut_log(self) -> None:
-        """Forget what the process has written so far: it appends, wherever the end is."""
-        with contextlib.suppress(OSError):
-            os.truncate(self._log, 0)
-        for job in self._jobs.values():
-            job.log_offset = 0
-
     def _keep_log(self, job: Job) -> None:
         """Add to a unit's log what the process wrote while it had the unit."""
         copy_tail(self._log, job.call.log, job.log_offset)
@@ -503,17 +497,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def copy_tail(source: Path, target: Path, offset: int = 0) -> None:
-    """Append the end of a log, from an offset on, to another; a log is help, not truth."""
-    try:
-        with source.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(offset, size - LOG_BYTES_MAX))
-            content = file.read(LOG_BYTES_MAX)
-        if content:
-            with target.open("ab") as log:
-                log.write(content)
-    except OSError:
-        return

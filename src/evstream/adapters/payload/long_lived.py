@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from evstream.adapters.payload.hosted import HostedProcess, Job, copy_tail
+from evstream.adapters.payload.hosted import HostedProcess, Job
+from evstream.adapters.payload.logs import copy_tail
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.domain.payload import Payload, fill_command, split_payload
 from evstream.ports.payload import PayloadCall, PayloadResult

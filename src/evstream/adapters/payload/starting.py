@@ -22,8 +22,6 @@ ENVIRONMENT_PREFIX = "EVSTREAM_"
 CONTAINER_PROGRAMS = ("apptainer", "singularity")
 CONTAINER_PATHS = ("APPTAINERENV_PREPEND_PATH", "SINGULARITYENV_PREPEND_PATH")
 """Variables that say what is searched for programs in a container before its own PATH."""
-_LAST_LINE_CHARS_MAX = 200
-_LOG_TAIL_BYTES = 4096
 _NODE_AT_FAULT = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
 
 
@@ -212,18 +210,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def last_line(log: Path) -> str:
-    """Return the last line of a log that says anything, made fit for a message."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-            tail = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    if not lines:
-        return ""
-    printable = "".join(c if c.isprintable() else " " for c in lines[-1])
-    return printable[:_LAST_LINE_CHARS_MAX]
