@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 from cyclopts import Parameter
 
 from evstream.cli.commands import EXIT_INCOMPLETE
-from evstream.cli.payload_checks import check_program, warn_of_shell_words
+from evstream.cli.payload_checks import look_at_payload
 from evstream.cli.printing import print_json, print_pairs
 from evstream.cli.progress import describe
 from evstream.cli.service import Json, run_async, settings_of
@@ -106,8 +106,7 @@ def run(
     folder = Path(output).absolute()
     described = options.describe(list(inputs), dataset)
     _refuse_chain(described)
-    if not described.sandbox:
-        check_program(described.payload)
+    look_at_payload(described, here=True)
     state = folder / STATE_FOLDER
     try:
         files = NewDataset(expand_inputs(described.inputs, described.dataset, besides=folder))
@@ -115,7 +114,6 @@ def run(
         raise _told_how_to_go_on(error, state) from error
     tree = tree_of_inputs(described.inputs, described.dataset)
     task = described.request("", tree)
-    warn_of_shell_words(described.payload)
     new_output, new_state = not folder.exists(), not state.exists()
     _make_folder(Path(output))
     job = _Job(files, task, folder, count, described.sandbox, described.secondary)

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from msgspec.structs import replace
 
-from evstream.cli.payload_checks import warn_of_shell_words
+from evstream.cli.payload_checks import look_at_payload
 from evstream.cli.printing import print_json, print_pairs, size_text
 from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.cli.task_options import DEFAULT_OPTIONS, TaskOptions
@@ -50,7 +50,7 @@ def submit(
         evstream submit --takes 1 --payload 'python fit.py {input} {output}'
     """
     task = _taking(options.describe(list(inputs), dataset), takes)
-    warn_of_shell_words(task.payload)
+    look_at_payload(task, here=False)
     if dry_run:
         _preview(task, door)
         return

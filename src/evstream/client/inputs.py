@@ -75,16 +75,16 @@ def _expand(text: str, dataset: str, besides: Path | None) -> list[NewFile]:
             raise NotFoundError(
                 f"{text} holds no file of events", hint=hint or "give another folder"
             )
-        return [NewFile(_absolute(file)) for file in files]
+        return [NewFile(absolute_path(file)) for file in files]
     if _is_fileset(text):
         return _fileset(path, dataset)
     if path.exists():
-        return [NewFile(_absolute(path))]
+        return [NewFile(absolute_path(path))]
     if _GLOB_CHARACTERS & set(text):
         # Path.glob takes no absolute patterns.
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
         if matches:
-            return [NewFile(_absolute(Path(match))) for match in matches]
+            return [NewFile(absolute_path(Path(match))) for match in matches]
         raise NotFoundError(f"nothing matches {text}", hint="check the pattern")
     raise NotFoundError(f"there is no file {text}", hint="check the path")
 
@@ -120,8 +120,11 @@ def _refuse_folder(error: OSError) -> None:
     ) from error
 
 
-def _absolute(path: Path) -> str:
-    # Not resolved: a link is the name that its owner chose.
+def absolute_path(path: Path) -> str:
+    """Return a path as it is found from anywhere.
+
+    Not resolved: a link is the name that its owner chose.
+    """
     text = os.path.abspath(path)  # noqa: PTH100 - the way that leaves links alone
     if ".." in path.parts and path.exists() and not path.samefile(text):
         # After a link, ".." is not the folder that the link is in.
@@ -197,7 +200,7 @@ def _entry(value: Any) -> int:
 
 def _fileset_file(path: Path, pfn: str, about: dict[str, Any]) -> NewFile:
     if "://" not in pfn:
-        pfn = _absolute(path.parent / pfn)
+        pfn = absolute_path(path.parent / pfn)
     tree, steps, entries = about["object_path"], about.get("steps"), about.get("num_entries")
     return NewFile(
         pfn=pfn,
@@ -235,12 +238,12 @@ def absolute_payload(payload: Payload, folder: Path = Path()) -> Payload:
     """
     if payload.kind == "callable":
         place, function = split_callable(payload.command)
-        found = _absolute(folder / place) if (folder / place).is_file() else place
+        found = absolute_path(folder / place) if (folder / place).is_file() else place
         return msgspec.structs.replace(payload, command=f"{found}:{function}")
     words = split_payload(payload)
     placed = [
         # A bare program is looked for on the PATH, whatever lies here.
-        _absolute(folder / word)
+        absolute_path(folder / word)
         if "{" not in word and (place or "/" in word) and (folder / word).is_file()
         else word
         for place, word in enumerate(words)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from evstream.client.inputs import absolute_payload
+from evstream.client.inputs import absolute_path, absolute_payload
 from evstream.domain.errors import AccessError, LimitError, NotFoundError, RequestError
 from evstream.domain.granularity import Granularity
 from evstream.domain.payload import Payload, split_payload
@@ -87,7 +87,7 @@ class TaskFile(Message, frozen=True):
                 )
                 for one in self.secondary
             ],
-            payload=absolute_payload(self.payload, folder),
+            payload=_placed_payload(self.payload, folder),
             outputs=tuple(_placed_stream(stream, folder) for stream in self.outputs),
             sandbox=str(folder / Path(self.sandbox).expanduser()) if self.sandbox else "",
         )
@@ -126,6 +126,16 @@ def _placed_input(text: str, folder: Path) -> str:
     path = folder / Path(text).expanduser()
     there = "://" not in text and (path.exists() or glob.has_magic(text))
     return str(path) if there else text
+
+
+def _placed_payload(payload: Payload, folder: Path) -> Payload:
+    staged = tuple(
+        file
+        if "://" in file.pfn or not file.pfn
+        else msgspec.structs.replace(file, pfn=absolute_path(folder / Path(file.pfn).expanduser()))
+        for file in payload.files
+    )
+    return msgspec.structs.replace(absolute_payload(payload, folder), files=staged)
 
 
 def _placed_stream(stream: OutputStream, folder: Path) -> OutputStream:

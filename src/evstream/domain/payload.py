@@ -64,6 +64,12 @@ class StagedFile(Struct, frozen=True, forbid_unknown_fields=True):
         """
         if "/" in self.name or self.name in ("", ".", "..") or not self.name.isprintable():
             raise RequestError(f"{self.name!r} cannot name a file", hint="give one without slashes")
+        if not (self.pfn.startswith("/") or "://" in self.pfn):
+            raise RequestError(
+                f"{self.pfn[:80]!r} is not found from where pilots work",
+                hint="give an absolute path or a URL; in a task file, a path from its folder",
+                field="payload.files.pfn",
+            )
         if not re.fullmatch(SHA256, self.sha256):
             raise RequestError(
                 f"{self.sha256[:80]!r} is no sha256 of {self.name}",

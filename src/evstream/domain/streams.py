@@ -10,7 +10,13 @@ from msgspec import Struct
 
 from evstream.domain.errors import LimitError, RequestError
 from evstream.domain.outputs import check_stream_name
-from evstream.domain.payload import check_merge_command
+from evstream.domain.payload import (
+    PLACEHOLDERS,
+    Payload,
+    check_merge_command,
+    placeholders_in,
+    split_payload,
+)
 
 MERGEABLE_SUFFIXES = (
     ".root",
@@ -29,6 +35,8 @@ MERGEABLE_SUFFIXES = (
 )
 """Of formats that can be joined; a test compares them with the formats' own."""
 OUTPUT_STREAM = "output"
+OUTPUT_VARIABLE = "EVSTREAM_OUTPUT_"
+"""Of the environment: with the stream's name behind it, where its file is to be."""
 SUFFIX_CHARS_MAX = 32
 """With the rest of an output's name it must fit into a file's, 255 bytes."""
 PATTERN_CHARS_MAX = 200
@@ -193,6 +201,48 @@ def check_streams(streams: Sequence[OutputStream]) -> None:
                 field="outputs.name",
             )
         names.add(folded)
+
+
+def check_outputs_named(streams: Sequence[OutputStream], payload: Payload) -> None:
+    """Refuse a command that names outputs which the task does not have.
+
+    Raises
+    ------
+    RequestError
+    """
+    if payload.kind != "command":
+        return
+    known = {stream.name for stream in streams if not stream.pattern}
+    for found in (found for word in split_payload(payload) for found in placeholders_in(word)):
+        kind, colon, name = found.partition(":")
+        if kind == "output" and colon and name not in known:
+            raise RequestError(
+                f"the payload names {{{found}}}, and the task has no such output file",
+                hint=f"it has {', '.join(sorted(known)) or 'none'}; --stream NAME=SUFFIX adds one",
+                field="payload.command",
+            )
+        if colon and kind in PLACEHOLDERS and kind not in ("output", "secondary"):
+            raise RequestError(
+                f"the payload names {{{found}}}, and {{{kind}}} is one",
+                hint=f"write {{{kind}}}",
+                field="payload.command",
+            )
+
+
+def unnamed_outputs(streams: Sequence[OutputStream], payload: Payload) -> list[str]:
+    """Return the further streams that a command line must leave and says nothing of.
+
+    The program may still know them from its environment.
+    """
+    if payload.kind != "command":
+        return []
+    return [
+        stream.name
+        for stream in streams[1:]
+        if not (stream.pattern or stream.optional)
+        and f"{{output:{stream.name}}}" not in payload.command
+        and f"{OUTPUT_VARIABLE}{variable_of(stream.name)}" not in payload.command
+    ]
 
 
 def variable_of(stream: str) -> str:

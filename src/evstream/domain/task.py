@@ -16,7 +16,7 @@ from evstream.domain.payload import Payload, check_output_named
 from evstream.domain.secondary import Secondary, check_secondary
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
 from evstream.domain.states import TaskState
-from evstream.domain.streams import OutputStream, check_streams
+from evstream.domain.streams import OutputStream, check_outputs_named, check_streams
 from evstream.domain.words import counted
 
 TASK_SCOPE = "task"
@@ -208,6 +208,7 @@ class TaskSpec:
         self.limits.check()
         check_streams(self.outputs)
         check_secondary(self.secondary, self.payload)
+        check_outputs_named(self.outputs, self.payload)
         first = self.outputs[0]
         command = self.payload.kind == "command"
         if command and not first.pattern and not first.optional:

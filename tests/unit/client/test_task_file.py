@@ -58,6 +58,16 @@ def test_a_file_is_read_whole_and_its_paths_count_from_its_folder(tmp_path: Path
     assert request.limits.failures_max == 5
 
 
+def test_staged_files_count_from_the_folder_too(tmp_path: Path) -> None:
+    text = "payload:\n  command: cp {input} {output}\n  files:\n"
+    for name, pfn in (("a", "data/a.db"), ("b", "/cvmfs/b.db"), ("c", "root://host//c.db")):
+        text += f"    - {{name: {name}, pfn: '{pfn}', sha256: {'a' * 64}}}\n"
+    task = read_task_file(write(tmp_path, text))
+    places = [str(tmp_path / "data/a.db"), "/cvmfs/b.db", "root://host//c.db"]
+    assert [file.pfn for file in task.payload.files] == places
+    task.request("user:x", "")
+
+
 def test_files_in_merge_commands_count_from_the_folder_too(tmp_path: Path) -> None:
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools/join").write_text("")

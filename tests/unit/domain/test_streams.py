@@ -6,8 +6,14 @@ import pytest
 
 from evstream.cli.stream_options import further_streams
 from evstream.domain.errors import EvstreamError, LimitError, RequestError
-from evstream.domain.payload import check_output_named
-from evstream.domain.streams import STREAMS_MAX, OutputStream, check_streams, variable_of
+from evstream.domain.payload import Payload, check_output_named
+from evstream.domain.streams import (
+    STREAMS_MAX,
+    OutputStream,
+    check_outputs_named,
+    check_streams,
+    variable_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +79,27 @@ def test_flags_say_streams() -> None:
 def test_a_flag_that_says_no_stream_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="--stream"):
         further_streams([text], merge=False)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("{output:report}", None),
+        ("{output:output}", None),
+        ("{secondary:mixed}", None),
+        ("{print}", None),
+        ("{a:b}", None),
+        ("{output:reprot}", "no such output"),
+        ("{output:plots}", "no such output"),
+        ("{entry_start:report}", "write {entry_start}"),
+    ],
+)
+def test_a_command_names_outputs_that_the_task_has(word: str, said: str | None) -> None:
+    streams = [OutputStream(), OutputStream("report", ".txt")]
+    streams.append(OutputStream("plots", pattern="p*.root"))
+    payload = Payload(f"a {{input}} {{output}} --x={word}")
+    if said is None:
+        check_outputs_named(streams, payload)
+        return
+    with pytest.raises(RequestError, match=said):
+        check_outputs_named(streams, payload)

@@ -137,6 +137,7 @@ def test_files_are_copied_and_their_digest_is_checked(tmp_path: Path) -> None:
         ((StagedFile("../x", "/x", "0" * 64),), "cannot name"),
         ((StagedFile("", "/x", "0" * 64),), "cannot name"),
         ((StagedFile("x", "/x", "abc"),), "no sha256"),
+        ((StagedFile("x", "x", "0" * 64),), "absolute path"),
         ((StagedFile("x", "/x", "0" * 64), StagedFile("x", "/y", "0" * 64)), "one name"),
     ],
 )
