@@ -108,10 +108,7 @@ def run(
     _refuse_chain(described)
     look_at_payload(described, here=True)
     state = folder / STATE_FOLDER
-    try:
-        files = NewDataset(expand_inputs(described.inputs, described.dataset, besides=folder))
-    except NotFoundError as error:
-        raise _told_how_to_go_on(error, state) from error
+    files = _files_of(described, folder)
     tree = tree_of_inputs(described.inputs, described.dataset)
     task = described.request("", tree)
     new_output, new_state = not folder.exists(), not state.exists()
@@ -142,6 +139,13 @@ def run(
     if view.state is not TaskState.DONE:
         _say_what_is_missing(view, reasons)
         sys.exit(EXIT_INCOMPLETE)
+
+
+def _files_of(described: TaskFile, folder: Path) -> NewDataset:
+    try:
+        return NewDataset(expand_inputs(described.inputs, described.dataset, besides=folder))
+    except NotFoundError as error:
+        raise _told_how_to_go_on(error, folder / STATE_FOLDER) from error
 
 
 def _told_how_to_go_on(error: NotFoundError, state: Path) -> NotFoundError:
