@@ -10,7 +10,6 @@ from evstream.client.inputs import expand_inputs
 from evstream.client.service import Service
 from evstream.client.task_file import SecondaryInputs
 from evstream.domain.errors import NotFoundError
-from evstream.domain.secondary import Secondary
 from evstream.wire.messages import NewDataset, NewTask
 
 
@@ -44,15 +43,5 @@ async def with_secondary(
     ------
     NotFoundError, RequestError
     """
-    secondary = [
-        Secondary(
-            name=one.name,
-            dataset=await register(service, one.inputs, one.dataset),
-            per_event=one.per_event,
-            tree=one.tree,
-            branches=tuple(one.branches),
-            offset=one.offset,
-        )
-        for one in described
-    ]
+    secondary = [one.of(await register(service, one.inputs, one.dataset)) for one in described]
     return structs.replace(task, secondary=tuple(secondary))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from inspect import cleandoc
 from pathlib import Path
@@ -15,6 +16,7 @@ from evstream.client.inputs import absolute_path, absolute_payload
 from evstream.domain.errors import AccessError, LimitError, NotFoundError, RequestError
 from evstream.domain.granularity import Granularity
 from evstream.domain.payload import Payload, split_payload
+from evstream.domain.secondary import Secondary
 from evstream.domain.streams import OutputStream
 from evstream.domain.task import Limits, TakenOutputs
 from evstream.wire.messages import Message, NewTask
@@ -45,6 +47,17 @@ class SecondaryInputs(Message, frozen=True):
     tree: str = ""
     branches: list[str] = []
     offset: int = 0
+
+    def of(self, dataset: str) -> Secondary:
+        """Return what a task says of it, its inputs being a registered dataset."""
+        return Secondary(
+            name=self.name,
+            dataset=dataset,
+            per_event=self.per_event,
+            tree=self.tree,
+            branches=tuple(self.branches),
+            offset=self.offset,
+        )
 
 
 class TaskFile(Message, frozen=True):
@@ -92,6 +105,18 @@ class TaskFile(Message, frozen=True):
             sandbox=str(folder / Path(self.sandbox).expanduser()) if self.sandbox else "",
         )
 
+    def checks(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Yield what refuses parts that cannot work, whatever the dataset, and where these are."""
+        yield "granularity", self.granularity.check
+        for index, file in enumerate(self.payload.files):
+            yield f"payload.files[{index}]", file.check
+        yield "payload", self.payload.check
+        yield "limits", self.limits.check
+        for index, stream in enumerate(self.outputs):
+            yield f"outputs[{index}]", stream.check
+        for index, one in enumerate(self.secondary):
+            yield f"secondary[{index}]", one.of("").check
+
     def request(self, dataset: str, tree: str) -> NewTask:
         """Return the request for a task on a registered dataset, or on what it takes.
 
@@ -105,8 +130,9 @@ class TaskFile(Message, frozen=True):
         RequestError, LimitError
             Something cannot work, whatever the dataset.
         """
-        self.granularity.check()
-        self.payload.check()
+        # A number that is none would not even get to the service: JSON has no word for it.
+        for _, check in self.checks():
+            check()
         words = split_payload(self.payload)
         return NewTask(
             name=self.name or words[0].rsplit("/", 1)[-1],
@@ -184,7 +210,7 @@ def read_task_file(path: Path) -> TaskFile:
     except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: {error}", hint="see 'evstream task init'") from error
     try:
-        return msgspec.convert(plain, TaskFile).placed(path.absolute().parent)
+        task = msgspec.convert(plain, TaskFile).placed(path.absolute().parent)
     except (msgspec.ValidationError, RecursionError) as error:
         what, _, at = str(error).partition(" - at ")
         line, column = _place(placed, at.strip("`"), what)
@@ -193,6 +219,25 @@ def read_task_file(path: Path) -> TaskFile:
             f"{path}:{line}:{column}: {f'{field}: ' if field else ''}{what[:1].lower()}{what[1:]}",
             hint="see 'evstream task init', which writes a file with every field",
         ) from error
+    _check_parts(task, placed, path)
+    return task
+
+
+def _check_parts(task: TaskFile, placed: Any, path: Path) -> None:
+    """Refuse parts that cannot work, with the place where they are written."""
+    if "kind" not in placed["payload"]:
+        # A flag may say it, and so that this fits.
+        payload = msgspec.structs.replace(task.payload, arrays=False, ranges_per_file=1)
+        task = msgspec.structs.replace(task, payload=payload)
+    for part, check in task.checks():
+        try:
+            check()
+        except RequestError as error:
+            # The error names a field without the numbers of lists, such as outputs.merge.by.
+            names = str(error.fields.get("field", "")).split(".")[part.count(".") + 1 :]
+            line, column = _place(placed, ".".join(["$", part, *names]), error.message)
+            message = f"{path}:{line}:{column}: {error.message}"
+            raise type(error)(message, hint=error.hint, **error.fields) from error
 
 
 def template() -> str:

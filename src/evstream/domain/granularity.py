@@ -55,16 +55,23 @@ class Granularity(Struct, frozen=True, forbid_unknown_fields=True):
         given = [name for name in self.__struct_fields__ if getattr(self, name) is not None]
         if len(given) > 1:
             raise RequestError(
-                f"the granularity is given by {' and '.join(given)}", hint="give one of them"
+                f"the granularity is given by {' and '.join(given)}",
+                hint="give one of them",
+                field="granularity",
             )
         if self.events is not None:
             check_events_per_range(self.events)
         if self.bytes is not None and self.bytes < 1:
-            raise LimitError(f"bytes per range is {self.bytes}", hint="give a number above 0")
+            raise LimitError(
+                f"bytes per range is {self.bytes}",
+                hint="give a number above 0",
+                field="granularity.bytes",
+            )
         if self.seconds is not None and not 0 < self.seconds <= SECONDS_MAX:
             raise LimitError(
                 f"seconds per range is {self.seconds}",
                 hint=f"give seconds above 0 and up to {SECONDS_MAX:.0f}",
+                field="granularity.seconds",
             )
 
 

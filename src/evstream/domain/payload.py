@@ -63,7 +63,11 @@ class StagedFile(Struct, frozen=True, forbid_unknown_fields=True):
         RequestError
         """
         if "/" in self.name or self.name in ("", ".", "..") or not self.name.isprintable():
-            raise RequestError(f"{self.name!r} cannot name a file", hint="give one without slashes")
+            raise RequestError(
+                f"{self.name!r} cannot name a file",
+                hint="give one without slashes",
+                field="payload.files.name",
+            )
         if not (self.pfn.startswith("/") or "://" in self.pfn):
             raise RequestError(
                 f"{self.pfn[:80]!r} is not found from where pilots work",
@@ -74,6 +78,7 @@ class StagedFile(Struct, frozen=True, forbid_unknown_fields=True):
             raise RequestError(
                 f"{self.sha256[:80]!r} is no sha256 of {self.name}",
                 hint="give the 64 hexadecimal digits that sha256sum prints",
+                field="payload.files.sha256",
             )
 
 
@@ -151,14 +156,19 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
             raise RequestError(
                 f"{self.sandbox[:80]!r} is no sha256 of a sandbox",
                 hint="send the archive to /v1/sandboxes first, and give its digest",
+                field="payload.sandbox",
             )
         for file in self.files:
             file.check()
         if len({file.name for file in self.files}) != len(self.files):
-            raise RequestError("two files of the payload have one name", hint="rename one")
+            raise RequestError(
+                "two files of the payload have one name", hint="rename one", field="payload.files"
+            )
         if self.container.startswith("-") or not self.container.isprintable():
             raise RequestError(
-                f"{self.container!r} names no image", hint="give a path, or a URL for Apptainer"
+                f"{self.container!r} names no image",
+                hint="give a path, or a URL for Apptainer",
+                field="payload.container",
             )
         if not 1 <= self.ranges_per_file <= RANGES_PER_FILE_MAX:
             raise LimitError(
@@ -176,12 +186,14 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
             raise RequestError(
                 f"a payload of kind {self.kind} cannot be given arrays",
                 hint="name a Python function, or leave the arrays out",
+                field="payload.arrays",
             )
         for name in self.environment:
             if not _VARIABLE.fullmatch(name) or name.startswith(_RESERVED):
                 raise RequestError(
                     f"{name!r} cannot be a variable of the payload's environment",
                     hint=f"use letters, digits and _, and not {_RESERVED} in front",
+                    field="payload.environment",
                 )
 
 

@@ -91,6 +91,7 @@ class Merge(Struct, frozen=True, forbid_unknown_fields=True):
                 f"outputs in {suffix} cannot be merged",
                 hint="leave --merge out, give a --merge-command, or write "
                 f"{', '.join(MERGEABLE_SUFFIXES)}",
+                field="outputs.merge",
             )
 
 
@@ -166,6 +167,7 @@ class OutputStream(Struct, frozen=True, forbid_unknown_fields=True):
             raise RequestError(
                 f"output suffix {self.suffix!r} is not one",
                 hint="give one such as .root or .txt",
+                field="outputs.suffix",
             )
         if "/" in self.pattern or (self.pattern and not self.pattern.endswith(self.suffix)):
             raise RequestError(

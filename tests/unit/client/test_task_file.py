@@ -11,10 +11,12 @@ import msgspec
 import pytest
 
 from evstream.cli.task_file import init
-from evstream.client.task_file import TaskFile, read_task_file, schema, template
+from evstream.client.task_file import SecondaryInputs, TaskFile, read_task_file, schema, template
 from evstream.domain.errors import ConflictError, LimitError, NotFoundError, RequestError
 from evstream.domain.granularity import Granularity
+from evstream.domain.payload import Payload
 from evstream.domain.streams import Merge
+from evstream.domain.task import Limits
 
 SCHEMA = Path(__file__).parents[3] / "docs/reference/task-file.schema.json"
 WHOLE = """
@@ -99,6 +101,33 @@ outputs:
         ("", "1:1", "expected `object`, got `null`"),
         ("payload: {command: x}\npayload: {command: y}\n", "2:1", "found duplicate key"),
         ("payload: [\n", "2:1", "expected the node content"),
+        ("payload: {command: x}\nlimits:\n  set_aside_max: 1.5\n", "3:18", "set_aside_max is 1.5"),
+        ("payload: {command: x}\nlimits:\n  set_aside_max: .nan\n", "3:18", "set_aside_max is nan"),
+        ("payload: {command: x}\ngranularity: {events: 5, bytes: 7}\n", "2:14", "events and bytes"),
+        ("payload: {command: x}\ngranularity:\n  seconds: -3\n", "3:12", "range is -3"),
+        ("payload: {command: x}\ngranularity: {events: 0}\n", "2:14", "events per range is 0"),
+        ("payload:\n  command: x\n  sandbox: abc\n", "3:12", "no sha256 of a sandbox"),
+        ("payload:\n  command: x\n  wall_s_max: .inf\n", "3:15", "wall_s_max is inf"),
+        (
+            "payload:\n  command: x\n  files:\n  - {name: a, pfn: /a, sha256: abc}\n",
+            "4:32",
+            "'abc' is no sha256",
+        ),
+        (
+            "payload: {command: x}\noutputs:\n- {}\n- name: b\n  suffix: txt\n",
+            "5:11",
+            "'txt' is not one",
+        ),
+        (
+            "payload: {command: x}\noutputs:\n- name: a\n  merge:\n    by: bytes\n    target: 0\n",
+            "6:13",
+            "merges by bytes is 0",
+        ),
+        (
+            "payload: {command: x}\nsecondary:\n- {name: a, inputs: [b], per_event: .nan}\n",
+            "3:37",
+            "is nan",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(
@@ -155,3 +184,22 @@ def test_a_template_replaces_nothing(tmp_path: Path) -> None:
     init(tmp_path / "new.yaml")
     with pytest.raises(ConflictError, match="is there"):
         init(tmp_path / "new.yaml")
+
+
+def test_what_a_flag_may_still_say_is_not_refused_in_a_file(tmp_path: Path) -> None:
+    task = read_task_file(write(tmp_path, "payload: {command: x, ranges_per_file: 4}\n"))
+    with pytest.raises(RequestError, match="several ranges"):
+        task.request("user:x", "")
+
+
+def test_numbers_that_are_none_are_refused_before_anything_is_sent() -> None:
+    nan = float("nan")
+    payload = Payload("cp {input} {output}")
+    for task in (
+        TaskFile(payload, limits=Limits(set_aside_max=nan)),
+        TaskFile(payload, secondary=[SecondaryInputs("a", ["b"], per_event=nan)]),
+        TaskFile(payload, granularity=Granularity(seconds=nan)),
+        TaskFile(Payload("cp {input} {output}", wall_s_max=nan)),
+    ):
+        with pytest.raises(LimitError, match=" is nan"):
+            task.request("user:x", "")
