@@ -29,6 +29,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+MESSAGE_CHARS_MAX = 2000
+"""A name that somebody gave may have any length; a message that quotes it has not."""
+
+
+def _shortened(message: str) -> str:
+    """Return a message without the middle of what is too long for one line."""
+    if len(message) <= MESSAGE_CHARS_MAX:
+        return message
+    half = MESSAGE_CHARS_MAX // 2 - 10
+    return f"{message[:half]} [...] {message[-half:]}"
+
 
 class EvstreamError(Exception):
     """What every error of evstream has in common.
@@ -47,7 +58,7 @@ class EvstreamError(Exception):
 
     def __init__(self, message: str, *, hint: str = "", **fields: object) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = _shortened(message)
         self.hint = hint
         self.fields = fields
 

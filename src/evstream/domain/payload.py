@@ -188,6 +188,9 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True):
                 hint="name a Python function, or leave the arrays out",
                 field="payload.arrays",
             )
+        self._check_environment()
+
+    def _check_environment(self) -> None:
         for name in self.environment:
             if not _VARIABLE.fullmatch(name) or name.startswith(_RESERVED):
                 raise RequestError(

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from evstream.domain import errors
-from evstream.domain.errors import EvstreamError, LimitError, error_class, first_error
+from evstream.domain.errors import (
+    MESSAGE_CHARS_MAX,
+    EvstreamError,
+    LimitError,
+    RequestError,
+    error_class,
+    first_error,
+)
 
 
 def classes(kind: type[EvstreamError]) -> Iterator[type[EvstreamError]]:
@@ -63,3 +70,11 @@ def test_of_foreign_errors_the_first_comes_out_bare() -> None:
         raise ExceptionGroup(
             "outer", [ExceptionGroup("inner", [ValueError("foreign")]), KeyError()]
         )
+
+
+def test_a_message_that_quotes_a_long_name_is_short() -> None:
+    error = RequestError(f"{'x' * 100_000} cannot name a task", hint="another")
+    assert len(error.message) <= MESSAGE_CHARS_MAX
+    assert error.message.startswith("xxx")
+    assert str(error).endswith("xxx cannot name a task; another")
+    assert RequestError("y" * MESSAGE_CHARS_MAX).message == "y" * MESSAGE_CHARS_MAX
