@@ -154,8 +154,9 @@ def test_files_are_there_before_the_first_unit(command: CommandLine, tmp_path: P
     command.run(*words, "--output", "out")
     _check(tmp_path, 60)
     (tmp_path / "words.txt").write_text("something else\n")
-    done = command.run(*words, "--output", "other", status=1)
-    assert "w.txt has the sha256" in done.stderr
+    done = command.run(*words, "--output", "other", status=2)
+    assert "words.txt has the sha256" in done.stderr
+    assert not (tmp_path / "other" / "merged.root").exists()
 
 
 def test_a_merge_command_is_in_the_sandbox(
