@@ -58,10 +58,12 @@ def evstream_work(words: Sequence[str]) -> Work:
 
 def write_cut(index: object, source: str, tree: str, entries: tuple[int, int], out: str) -> int:
     """Cut with the index at hand, as a service does."""
+    import numpy as np
+
     from evstream import rootio
 
     assert isinstance(index, rootio.SourceIndex)
-    buffer = memoryview(bytearray(4 << 20))
+    buffer = np.empty(4 << 20, np.uint8).data
     with rootio.FileSource(source) as opened, Path(out).open("wb") as file:
         cut = rootio.plan_cut(index, tree=tree, entry_start=entries[0], entry_stop=entries[1])
         cut.prepare(opened)

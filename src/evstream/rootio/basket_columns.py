@@ -18,6 +18,7 @@ import numpy.typing as npt
 from evstream.rootio.baskets import Basket, BasketKey
 from evstream.rootio.compression import algorithm_of, decompress
 from evstream.rootio.keys import BIG_KEY_VERSION, PDIR_MASK, SEEKS_AT
+from evstream.rootio.scattered import take
 from evstream.rootio.source import GAP_BYTES_MAX, Steps, fetch
 
 Int64 = npt.NDArray[np.int64]
@@ -155,7 +156,7 @@ def read_heads(buffer: Bytes, at: Int64, nbytes: Int64) -> Heads:
     plain = nbytes >= _HEAD_BYTES_LEAST
     if not plain.any():
         buffer = np.zeros(_HEAD_BYTES_LEAST, np.uint8)  # none is read
-    key = _records(buffer, np.where(plain, at, 0), _KEY_HEAD)
+    key = take(buffer, np.where(plain, at, 0), _KEY_HEAD)
     key_bytes, object_bytes = _numbers(key, "key_bytes"), _numbers(key, "object_bytes")
     big = key["version"] > BIG_KEY_VERSION
     strings = at + np.where(big, SEEKS_AT + 16, SEEKS_AT + 8)
@@ -167,7 +168,7 @@ def read_heads(buffer: Bytes, at: Int64, nbytes: Int64) -> Heads:
         behind = behind + 1 + length
     plain &= behind + _COUNTERS.itemsize <= at + key_bytes
     plain &= (at + key_bytes <= limit) & (object_bytes >= 0) & (key["nbytes"] == nbytes)
-    counters = _records(buffer, np.where(plain, behind, 0), _COUNTERS)
+    counters = take(buffer, np.where(plain, behind, 0), _COUNTERS)
     entries, border = _numbers(counters, "entries"), _numbers(counters, "last") - key_bytes
     # A negative size per entry announces features.
     plain &= (counters["entry_bytes"] >= 0) & (counters["flag"] < _GENERATED)
@@ -175,18 +176,12 @@ def read_heads(buffer: Bytes, at: Int64, nbytes: Int64) -> Heads:
     pids = np.zeros(len(at), np.int64)
     far = plain & big
     if far.any():
-        pids[far] = _records(buffer, at[far] + SEEKS_AT + 8, _DIRECTORY) & ~PDIR_MASK
+        pids[far] = take(buffer, at[far] + SEEKS_AT + 8, _DIRECTORY) & ~PDIR_MASK
     return Heads(
         buffer, plain, at, nbytes, key_bytes, object_bytes, _numbers(key, "date"),
         _numbers(key, "cycle"), big, pids, strings, behind, _numbers(counters, "buffer_bytes"),
         _numbers(counters, "entry_bytes"), entries, border,
     )  # fmt: skip
-
-
-def _records(buffer: Bytes, at: Int64, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    where = at[:, None] + np.arange(dtype.itemsize)
-    records: npt.NDArray[Any] = buffer[where].view(dtype)[:, 0]
-    return records
 
 
 def _numbers(records: npt.NDArray[Any], name: str) -> Int64:

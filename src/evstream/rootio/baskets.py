@@ -377,12 +377,14 @@ def encode_basket(basket: Basket, setting: Setting, *, big: bool) -> bytes:
     )
 
 
-def put_position(into: bytearray, at: int, seek: int, directory: int, pid_shift: int = 0) -> None:
+def put_position(
+    into: bytearray | memoryview, at: int, seek: int, directory: int, pid_shift: int = 0
+) -> None:
     """Write a basket's position and its directory's into its key.
 
     Parameters
     ----------
-    into : bytearray
+    into : bytearray or writable memoryview
     at : int
         Where the basket, as `encode_basket` made it, begins there.
     pid_shift : int

@@ -22,7 +22,7 @@ from evstream.rootio.rntuple.ntuple_pages import NTuplePages
 from evstream.rootio.rntuple.ntuple_writing import add_entries
 from evstream.rootio.rntuple.subset import kept_fields
 from evstream.rootio.selection import chosen_entries, kept_branches, select_branches
-from evstream.rootio.source import ByteSource, FileSource, Steps, drive
+from evstream.rootio.source import ByteSource, FileSource, Steps, drive, fresh
 from evstream.rootio.splice import Baskets, Piece, Splice
 from evstream.rootio.spool import spooled
 from evstream.rootio.tree_index import TreeIndex
@@ -155,7 +155,7 @@ class Cut:
     def write(self, source: ByteSource, out_path: str | os.PathLike[str]) -> None:
         """Prepare it and write it to a file, which is not seen before it is whole."""
         self.prepare(source)
-        buffer = memoryview(bytearray(min(CHUNK_BYTES, self.size)))
+        buffer = fresh(min(CHUNK_BYTES, self.size))
         with spooled(Path(out_path), self.size) as out:
             for offset in range(0, self.size, CHUNK_BYTES):
                 out.write(self.read_into(offset, buffer, source))

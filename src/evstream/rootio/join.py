@@ -27,7 +27,7 @@ from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.rntuple.ntuple_join import joined_pages
 from evstream.rootio.rntuple.ntuple_pages import NTuplePages
 from evstream.rootio.rntuple.ntuple_writing import add_entries
-from evstream.rootio.source import ByteSource, FewOpen, drive
+from evstream.rootio.source import ByteSource, FewOpen, drive, fresh
 from evstream.rootio.splice import Piece, Splice
 from evstream.rootio.spool import spooled
 from evstream.rootio.streamer_info import StreamerInfos
@@ -99,7 +99,7 @@ def join(
         named = list(names) if names is not None else _paths(inputs)
         known = _inspected(sources, named) if indices is None else list(indices)
         product, result = assemble(sources, known, identity, beside, named)
-        buffer = memoryview(bytearray(CHUNK_BYTES))
+        buffer = fresh(CHUNK_BYTES)
         with spooled(Path(out_path), product.size) as out:
             for offset in range(0, product.size, CHUNK_BYTES):
                 out.write(product.read_into(offset, buffer, sources))

@@ -28,7 +28,8 @@ from evstream.rootio.keys import (
     with_pids,
     write_key,
 )
-from evstream.rootio.source import ByteSource, Data, Range, Steps, direct, drive, fetch
+from evstream.rootio.scattered import put, take
+from evstream.rootio.source import ByteSource, Data, Range, Steps, direct, drive, fetch, fresh
 from evstream.rootio.spool import Spool
 
 Int64 = npt.NDArray[np.int64]
@@ -49,7 +50,6 @@ _HEAD = np.dtype(
         "itemsize": HEAD_BYTES,
     }
 )  # fmt: skip
-_WITHIN_HEAD = np.arange(HEAD_BYTES)
 _NONE = np.zeros(0, np.int64)
 
 
@@ -136,7 +136,7 @@ class Product:
             Shorter than ``size`` at the product's end.
         """
         size = max(0, min(size, self.size - offset))
-        out = memoryview(bytearray(size)) if into is None else into
+        out = fresh(size) if into is None else into
         copies = self._put_memory(offset, out).get(source)
         if copies:
             heads = _cut_by_edges(copies)
@@ -286,9 +286,7 @@ def _patch(copies: Sequence[_Copy], buffer: npt.NDArray[np.uint8], offset: int) 
 
     heads = np.concatenate([heads for _, heads, _ in held])
     seeks = heads + of_copies([copy.start for copy, _, _ in held])
-    where = (seeks - offset)[:, None] + _WITHIN_HEAD
-    rows = buffer[where]
-    head = rows.view(_HEAD)[:, 0]
+    head = take(buffer, seeks - offset, _HEAD)
     if (head["nbytes"] != np.concatenate([nbytes for _, _, nbytes in held])).any():
         raise CorruptFileError(
             "a basket is not where its branch says",
@@ -310,7 +308,7 @@ def _patch(copies: Sequence[_Copy], buffer: npt.NDArray[np.uint8], offset: int) 
     if small.any():
         head["small_seek"][small] = seeks[small]
         head["small_directory"][small] = directory[small]
-    buffer[where] = rows
+    put(buffer, seeks - offset, head)
     late = np.flatnonzero(~big & ~small)
     of_late = np.repeat(np.arange(len(held)), counts)[late].tolist()
     return [

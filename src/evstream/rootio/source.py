@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Generator, Sequence
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias, TypeVar, cast
 
+import numpy as np
+
 from evstream.rootio.errors import CorruptFileError
 
 Range: TypeAlias = tuple[int, int]
@@ -26,6 +28,17 @@ Steps: TypeAlias = Generator[Sequence[Range], Sequence[Data], _T]
 RANGES_MAX = 1024
 # Reading a gap of this many bytes costs less than asking twice.
 GAP_BYTES_MAX = 4096
+# Of reads that are smaller, a call that makes their bytes itself is the cheapest.
+_SMALL_READ = 1 << 20
+
+
+def fresh(size: int) -> memoryview:
+    """Return memory to fill, whatever it holds.
+
+    numpy asks the system for huge pages where there are some: megabytes that come in pages of
+    four kilobytes take several times as long to get as to fill.
+    """
+    return np.empty(size, np.uint8).data
 
 
 class ByteSource(Protocol):
@@ -125,27 +138,28 @@ class FileSource:
         """Read each range; a file that became shorter gives short answers."""
         return [self._read(offset, size) for offset, size in ranges]
 
-    def _read(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._fd, size, offset)
-        if len(data) == size or not data:
-            return data
-        # The kernel returns at most 2 GiB a call.
-        parts = [data]
-        got = len(data)
-        while got < size and data:
-            data = os.pread(self._fd, size - got, offset + got)
-            parts.append(data)
-            got += len(data)
-        return b"".join(parts)
+    def _read(self, offset: int, size: int) -> Data:
+        if size < _SMALL_READ:
+            return os.pread(self._fd, size, offset)
+        buffer = fresh(size)
+        return buffer[: self._fill(offset, buffer)]
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill a buffer."""
+        done = self._fill(offset, buffer)
+        if done < len(buffer):
+            raise _too_short(offset, len(buffer), done)
+
+    def _fill(self, offset: int, buffer: memoryview) -> int:
+        """Fill a buffer as far as the file goes; return how far that is."""
         done = 0
         while done < len(buffer):
+            # The kernel returns at most 2 GiB a call.
             got = os.preadv(self._fd, [buffer[done:]], offset + done)
             if not got:
-                raise _too_short(offset, len(buffer), done)
+                break
             done += got
+        return done
 
     def close(self) -> None:
         """Give the descriptor back."""

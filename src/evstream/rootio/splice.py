@@ -33,7 +33,7 @@ from evstream.rootio.errors import (
     corrupt_steps_if_broken,
 )
 from evstream.rootio.product import Segment, in_memory
-from evstream.rootio.source import Steps, fetch
+from evstream.rootio.source import Steps, fetch, fresh
 from evstream.rootio.threads import map_in_threads
 from evstream.rootio.tree_index import BranchTable, TreeIndex
 from evstream.rootio.tree_record import TreeNumbers
@@ -402,14 +402,23 @@ def _kinds(pieces: Sequence[Piece]) -> list[list[int]]:
     return list(groups.values())
 
 
+def _near(piece: Piece) -> Int64 | slice:
+    """Choose the baskets with some of a piece's entries, so that no others are looked at."""
+    if (piece.start, piece.stop) == (0, piece.index.entries):
+        return slice(None)
+    table = piece.index.baskets
+    return np.flatnonzero((table.stop > piece.start) & (table.start < piece.stop))
+
+
 @corrupt_if_broken
 def _plan(pieces: Sequence[Piece], kinds: Sequence[Sequence[int]]) -> _Plan:
+    chosen = [_near(p) for p in pieces]
     tables = [p.index.baskets for p in pieces]
-    counts = np.array([len(table.seek) for table in tables], np.int64)
-    piece = np.repeat(np.arange(len(pieces)), counts)
-    basket = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts)
+    numbers = [np.arange(len(table.seek))[rows] for table, rows in zip(tables, chosen, strict=True)]
+    piece = np.repeat(np.arange(len(pieces)), list(map(len, numbers)))
+    basket = _joined(numbers)
     branch, start, stop, seek, nbytes = (
-        _joined([getattr(table, name) for table in tables])
+        _joined([getattr(t, name)[rows] for t, rows in zip(tables, chosen, strict=True)])
         for name in ("branch", "start", "stop", "seek", "nbytes")
     )
     # For each kind and branch: its position among those kept, and whether it makes offsets.
@@ -546,12 +555,13 @@ def _counter_values(
 
 def positioned(records: Sequence[bytes], at: int, directory: int, pid_shift: int = 0) -> Segment:
     """Put baskets made anew behind each other, and each one's position into it."""
-    blob = bytearray(b"".join(records))
+    blob = fresh(sum(map(len, records)))
     begin = 0
     for record in records:
+        blob[begin : begin + len(record)] = record
         put_position(blob, begin, at + begin, directory, pid_shift)
         begin += len(record)
-    return in_memory(memoryview(blob))
+    return in_memory(blob)
 
 
 def runs(

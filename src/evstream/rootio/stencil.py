@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evstream.rootio.clusters import Int64
+from evstream.rootio.scattered import take
 from evstream.rootio.source import Data
 from evstream.rootio.tree_template import as_integers
 
@@ -77,11 +78,8 @@ class Gathered:
         self._groups: dict[np.dtype[Any], list[Int64]] = {}
 
     def positions(self) -> list[tuple[Int64, np.dtype[Any]]]:
-        """Return the positions of all bytes of each type, and the type."""
-        return [
-            ((np.concatenate(at)[:, None] + np.arange(dtype.itemsize)).reshape(-1), dtype)
-            for dtype, at in self._groups.items()
-        ]
+        """Return the positions of all numbers of each type, and the type."""
+        return [(np.concatenate(at), dtype) for dtype, at in self._groups.items()]
 
     def numbers(self, size: int, groups: Sequence[tuple[Int64, Int64, np.dtype[Any]]]) -> Column:
         """Add a column.
@@ -124,7 +122,7 @@ class Places:
 
     Attributes
     ----------
-    gathered : positions of all bytes of each type, and the type; columns choose from those
+    gathered : positions of all numbers of each type, and the type; columns choose from those
     own : positions of single bytes
     """
 
@@ -183,7 +181,7 @@ class Stencil:
         if not self._mask.fits(raw):
             return None
         places = self._places
-        taken = [as_integers(raw[at].view(dtype)) for at, dtype in places.gathered]
+        taken = [as_integers(take(raw, at, dtype)) for at, dtype in places.gathered]
         nbytes, start, seek = (table.get(taken) for table in places.tables)
         return Found(
             {name: column.get(taken) for name, column in places.columns.items()},

@@ -65,6 +65,7 @@ class TreeTemplate:
         self._index = index
         self.kept = kept
         table = index.table
+        self._top_level = sum(table.parents[i] < 0 and not table.hidden[i] for i in kept)
         nodes = {table.nodes[i] for i in kept}
         dropped = {
             table.nodes[i] for i in range(len(table)) if table.hidden[i] and i not in set(kept)
@@ -170,9 +171,8 @@ class TreeTemplate:
             "fZipBytes": zipped,
             "fSavedBytes": tot,
             "fFlushedBytes": zipped,
-            "fNvar": sum(index.table.parents[i] < 0 and not index.table.hidden[i]
-                         for i in self.kept),
-        }  # fmt: skip
+            "fNvar": self._top_level,
+        }
         none = np.zeros(0, np.int64)
         clusters = dict.fromkeys(CLUSTER_ARRAYS, none)
         stated = numbers.clusters is not None and "fNClusterRange" in index.fields

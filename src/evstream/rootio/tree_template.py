@@ -27,6 +27,7 @@ from evstream.rootio.object_graph import (
     Op,
     Tokens,
 )
+from evstream.rootio.scattered import put, take
 from evstream.rootio.source import Data
 from evstream.rootio.streamer_info import BYTE_COUNT, CLASS_MASK, MAP_OFFSET, NEW_CLASS
 
@@ -83,17 +84,11 @@ class Spots:
 
     def get(self, base: npt.NDArray[np.uint8]) -> Int64:
         """Read the value at each spot, as an integer."""
-        dtype = np.dtype(BASIC_DTYPES[self.type])
-        raw = np.ascontiguousarray(base[self.at[:, None] + np.arange(dtype.itemsize)])
-        return as_integers(raw.view(dtype).reshape(-1))
+        return as_integers(take(base, self.at, np.dtype(BASIC_DTYPES[self.type])))
 
     def put(self, into: npt.NDArray[np.uint8], values: npt.ArrayLike) -> None:
         """Write one value at each spot."""
-        dtype = np.dtype(BASIC_DTYPES[self.type])
-        raw = np.ascontiguousarray(np.asarray(values).astype(dtype))
-        width = dtype.itemsize
-        where = self.at[:, None] + np.arange(width)
-        into[where] = raw.view(np.uint8).reshape(-1, width)
+        put(into, self.at, np.asarray(values).astype(np.dtype(BASIC_DTYPES[self.type])))
 
 
 class Template:
@@ -273,9 +268,10 @@ class Template:
             return landed
 
         begin, end = moved(self._from_places), moved(self._to_places)
-        _put_u4(base, self._from_places[0], (end - begin - 4) | BYTE_COUNT)
+        put(base, self._from_places[0], ((end - begin - 4) | BYTE_COUNT).astype(">u4"))
         at, mask = self._refs
-        _put_u4(base, at, (moved(self._ref_places) + (key_bytes + MAP_OFFSET)) | mask)
+        targets = moved(self._ref_places) + (key_bytes + MAP_OFFSET)
+        put(base, at, (targets | mask).astype(">u4"))
         out: list[Data] = []
         done = 0
         view = memoryview(base.tobytes())
@@ -286,11 +282,6 @@ class Template:
             out.append(array)
         out.append(view[done:])
         return b"".join(out)
-
-
-def _put_u4(base: npt.NDArray[np.uint8], at: Int64, values: Int64) -> None:
-    raw = np.ascontiguousarray(values.astype(">u4")).view(np.uint8).reshape(-1, 4)
-    base[at[:, None] + np.arange(4)] = raw
 
 
 def as_integers(values: npt.NDArray[Any]) -> Int64:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
 from evstream.rootio.rntuple import envelope
 from evstream.rootio.rntuple.envelope import CHECKSUM_BYTES, I4, I8, LIST_HEAD, U4, U8, Cursor
+from evstream.rootio.scattered import put, take
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
@@ -196,8 +197,7 @@ class _Rows:
         self.settings[kept] = self._numbers(behind, np.dtype("<u4"))
 
     def _numbers(self, at: Int64, dtype: np.dtype[Any]) -> Int64:
-        raw = self._raw[at[:, None] + np.arange(dtype.itemsize)]
-        numbers: Int64 = raw.reshape(-1).view(dtype).astype(np.int64)
+        numbers: Int64 = take(self._raw, at, dtype).astype(np.int64)
         return numbers
 
     def pages(self) -> Pages:
@@ -208,7 +208,7 @@ class _Rows:
         at = np.repeat(self._starts - before * _ITEM.itemsize, self.counts)
         at += np.arange(total) * _ITEM.itemsize
         at[np.repeat(~self._plain, self.counts)] = 0
-        items = self._raw[at[:, None] + np.arange(_ITEM.itemsize)].reshape(-1).view(_ITEM)
+        items = take(self._raw, at, _ITEM)
         table = np.stack([items[name].astype(np.int64) for name in ("elements", "seek", "size")])
         for number, odd in self._odd.items():
             first = int(before[number])
@@ -263,17 +263,17 @@ def write_page_list(group: Group, header_checksum: bytes) -> bytes:
     total = int(outer.sum())
     out = np.zeros(total, np.uint8)
     outer_at = np.cumsum(outer) - outer
-    _put(out, outer_at, -outer, "<i8")
-    _put(out, outer_at + 8, np.full(clusters, columns), "<u4")
+    put(out, outer_at, (-outer).astype("<i8"))
+    put(out, outer_at + 8, np.full(clusters, columns).astype("<u4"))
     # Columns follow each other; each cluster's first comes behind the cluster's own head.
     heads = np.repeat(np.arange(1, clusters + 1) * LIST_HEAD.size, columns)
     at = np.cumsum(sizes) - sizes + heads
-    _put(out, at, -sizes, "<i8")
-    _put(out, at + 8, group.counts, "<u4")
+    put(out, at, (-sizes).astype("<i8"))
+    put(out, at + 8, group.counts.astype("<u4"))
     behind = at + LIST_HEAD.size + _ITEM.itemsize * group.counts
-    _put(out, behind, np.where(suppressed, SUPPRESSED, group.offsets), "<i8")
+    put(out, behind, np.where(suppressed, SUPPRESSED, group.offsets).astype("<i8"))
     kept = ~suppressed
-    _put(out, behind[kept] + _OFFSET_BYTES, group.settings[kept], "<u4")
+    put(out, behind[kept] + _OFFSET_BYTES, group.settings[kept].astype("<u4"))
     pages = group.pages
     items = np.zeros(len(pages), _ITEM)
     items["elements"] = np.where(pages.checked, -pages.elements, pages.elements)
@@ -281,16 +281,8 @@ def write_page_list(group: Group, header_checksum: bytes) -> bytes:
     before = np.cumsum(group.counts) - group.counts
     where = np.repeat(at + LIST_HEAD.size - before * _ITEM.itemsize, group.counts)
     where += np.arange(len(pages)) * _ITEM.itemsize
-    out[where[:, None] + np.arange(_ITEM.itemsize)] = items.view(np.uint8).reshape(
-        -1, _ITEM.itemsize
-    )
+    put(out, where, items)
     nested = I8.pack(-(total + LIST_HEAD.size)) + U4.pack(clusters) + out.tobytes()
     return envelope.make_envelope(
         envelope.PAGE_LIST, header_checksum + envelope.list_frame(summaries) + nested
     )
-
-
-def _put(out: npt.NDArray[np.uint8], at: Int64, values: npt.NDArray[np.int64], dtype: str) -> None:
-    width = np.dtype(dtype).itemsize
-    raw = np.ascontiguousarray(values.astype(dtype)).view(np.uint8).reshape(-1, width)
-    out[at[:, None] + np.arange(width)] = raw
