@@ -53,8 +53,9 @@ class Settings:
     expire_every_s: float = _setting(1.0, "How often expired leases are taken back", 0.05, 3600.0)
     sweep_every_s: float = _setting(60.0, "How often uncommitted outputs are swept", 1.0, 86_400.0)
     url_life_s: float = _setting(86_400.0, "Life of a signed URL", 60.0, 31_536_000.0)
+    # Never less than what comes with a report.
     output_bytes_max: int = _setting(
-        128 << 30, "Size of one output that a service stores", 1 << 10, 1 << 50
+        128 << 30, "Size of one output that a service stores", 16 << 10, 1 << 50
     )
     merge_inputs_max: int = _setting(500, "Outputs that one merge joins", 2, 100_000)
     # They wait for disks more than they compute, and the disk commits in groups.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from evstream.domain.errors import (
@@ -32,8 +32,8 @@ from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.domain.task import Limits, TaskSpec, is_merge, task_of
 from evstream.domain.words import counted
 from evstream.head.reopening import Reopening
-from evstream.ports import Catalogue, Ledger, OutputStore
-from evstream.wire.messages import UnitRef, UnitReport
+from evstream.ports import Catalogue, Ledger, OutputStore, Stored
+from evstream.wire.messages import INLINE_BYTES_MAX, UnitRef, UnitReport
 
 
 class Reports:
@@ -62,8 +62,9 @@ class Reports:
     async def report(self, reports: list[UnitReport]) -> list[Answer]:
         """Check outputs against the store and enter the reports into the ledger.
 
-        A success whose outputs are not in the store is entered as a failure, so that
-        the range runs again: a hole can never be committed.
+        What comes with a report is stored first: it is there for good before it counts. A
+        success whose outputs are not in the store is entered as a failure, so that the
+        range runs again: a hole can never be committed.
         """
         specs = {task: await self._spec(task) for task in {task_of(r.ref.book) for r in reports}}
         checked = await asyncio.gather(
@@ -114,6 +115,7 @@ class Reports:
         if (report.success is None) == (report.failure is None):
             raise RequestError("a report holds either a success or a failure", lease=report.lease)
         _check_numbers(report)
+        _check_contents(report)
         outcome: Success | Failure | None = report.success
         if report.success is not None:
             try:
@@ -170,9 +172,15 @@ class Reports:
         _check_made_by(report, output.name, output.stream)
         if is_merge(report.ref.book):
             await self._check_merged(report, output)
-        stored = await self._store.stat(output.name)
+        stored = await self._stored(report, output)
         if (stored.size, stored.sha256) != (output.size, output.sha256):
             raise RequestError(f"{output.name} in the store has other content than was reported")
+
+    async def _stored(self, report: UnitReport, output: OutputRecord) -> Stored:
+        content = report.contents.get(output.name)
+        if content is None:
+            return await self._store.stat(output.name)
+        return await self._store.put(output.name, _in_one_piece(content))
 
     async def _check_merged(self, report: UnitReport, output: OutputRecord) -> None:
         """Refuse a merge that does not hold as many entries as its parts."""
@@ -192,6 +200,24 @@ class Reports:
                 f"the merge has {output.entries.get(tree, 0)} entries in {tree},"
                 f" its parts have {given[tree]}"
             )
+
+
+async def _in_one_piece(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def _check_contents(report: UnitReport) -> None:
+    """Refuse what comes with a report and is none of its outputs, or not small."""
+    named = {output.name for output in report.success.outputs} if report.success else set()
+    if not report.contents.keys() <= named:
+        raise RequestError("contents come with a success that names them", lease=report.lease)
+    size = sum(map(len, report.contents.values()))
+    if size > INLINE_BYTES_MAX:
+        raise RequestError(
+            f"the contents of a report have {size} bytes",
+            hint=f"store what has more than {INLINE_BYTES_MAX} bytes before it is reported",
+            lease=report.lease,
+        )
 
 
 def _check_streams(ref: UnitRef, outputs: Sequence[OutputRecord], spec: TaskSpec) -> None:

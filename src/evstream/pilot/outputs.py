@@ -1,13 +1,18 @@
-"""Outputs: checked where they were made, stored under their attempt's own name."""
+"""Outputs: checked where they were made, stored under their attempt's own name.
+
+Small ones are left to the report: the service stores them as it reads it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+import zlib
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evstream import rootio
@@ -27,6 +32,22 @@ from evstream.wire.messages import OutputSlot
 LOG_BYTES_MAX = 256 * 1024
 LOG_S_MAX = 30.0
 SPOT_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a unit left.
+
+    Attributes
+    ----------
+    records : list of OutputRecord
+        To be committed: stream by stream, those of one stream in the order of their names.
+    contents : dict of str to bytes
+        What is to go with the report, by name; all else is stored.
+    """
+
+    records: list[OutputRecord]
+    contents: dict[str, bytes] = field(default_factory=dict)
 
 
 class OutputStage:
@@ -71,10 +92,8 @@ class OutputStage:
 
     async def store(
         self, slots: Sequence[OutputSlot], directory: Path, sent: SentEarly | None = None
-    ) -> list[OutputRecord]:
-        """Check what a unit left, store it, and return what is to be committed.
-
-        The files come stream by stream, those of one stream in the order of their names.
+    ) -> Left:
+        """Check what a unit left, and store what is not small.
 
         Parameters
         ----------
@@ -94,9 +113,17 @@ class OutputStage:
         # All are looked at before any is sent: a unit with a bad one has failed.
         fresh = [file for file in found if known[file.path] is None]
         entries = {file.path: await self._entries(file) for file in fresh}
+        contents: dict[str, bytes] = {}
+        small = sum(file.path.stat().st_size for file in fresh) <= self._settings.inline_bytes_max
         for file in fresh:
-            known[file.path] = await self._send(sent.number(file), entries[file.path])
-        return [record for record in known.values() if record is not None]
+            numbered = sent.number(file)
+            if small:
+                contents[numbered.name] = content = file.path.read_bytes()
+                record = _describe(numbered, content, entries[file.path])
+            else:
+                record = await self._send(numbered, entries[file.path])
+            known[file.path] = record
+        return Left([record for record in known.values() if record is not None], contents)
 
     async def _entries(self, file: OutputFile) -> dict[str, int]:
         check_file(file.path, file.slot.stream)
@@ -159,6 +186,11 @@ class SentEarly:
         """Return what was stored of a file, if it is still the same."""
         state, record = self.records.get(path, (None, None))
         return record if state is not None and state == FileState.of(path) else None
+
+
+def _describe(file: OutputFile, content: bytes, entries: dict[str, int]) -> OutputRecord:
+    digests = hashlib.sha256(content).hexdigest(), f"{zlib.adler32(content):08x}"
+    return OutputRecord(file.slot.stream, file.name, len(content), *digests, entries)
 
 
 def check_file(path: Path, stream: str = OUTPUT_STREAM) -> None:

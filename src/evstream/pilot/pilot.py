@@ -157,7 +157,7 @@ class Pilot:
             # Failing is fast; it must not look like a reason to claim more.
             self._claimer.pace.computed(self._clock.monotonic())
         self._watch_node(processed)
-        self._reporter.add(unit, processed.outcome)
+        self._reporter.add(unit, processed)
 
     async def _announce(self, unit: Unit) -> None:
         """Have the service know what runs now: this unit may be what kills its workers."""

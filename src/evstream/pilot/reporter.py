@@ -14,6 +14,7 @@ from evstream.domain.states import Answer
 from evstream.pilot.concurrency import DEFINITE, patiently
 from evstream.pilot.in_hand import InHand, Stage, Unit
 from evstream.pilot.settings import PilotSettings
+from evstream.pilot.units import Processed
 from evstream.ports import Clock, Ids
 from evstream.wire.messages import UnitReport
 
@@ -50,15 +51,15 @@ class Reporter:
         self._worker = worker
         self._hand = hand
         self._answered = answered
-        self._waiting: deque[tuple[Unit, Outcome]] = deque()
+        self._waiting: deque[tuple[Unit, Processed]] = deque()
         self._something = asyncio.Event()
 
-    def add(self, unit: Unit, outcome: Outcome) -> None:
-        """Take an outcome to report; of a unit that was given up there is none."""
+    def add(self, unit: Unit, processed: Processed) -> None:
+        """Take what is to be reported; of a unit that was given up there is nothing."""
         if not self._hand.holds(unit):
             return
         self._hand.move(unit, Stage.REPORTED)
-        self._waiting.append((unit, outcome))
+        self._waiting.append((unit, processed))
         self._something.set()
 
     async def run(self) -> None:
@@ -77,8 +78,8 @@ class Reporter:
                 await self._send([self._waiting.popleft() for _ in range(size)])
             self._something.clear()
 
-    async def _send(self, batch: list[tuple[Unit, Outcome]]) -> None:
-        reports = [self._report(unit, outcome) for unit, outcome in batch]
+    async def _send(self, batch: list[tuple[Unit, Processed]]) -> None:
+        reports = [self._report(unit, processed) for unit, processed in batch]
         try:
             answers = await patiently(
                 self._clock,
@@ -89,19 +90,19 @@ class Reporter:
         except DEFINITE as error:
             await self._send_apart(batch, error)
             return
-        for (unit, outcome), answer in zip(batch, answers, strict=True):
-            self._close(unit, outcome, answer)
+        for (unit, processed), answer in zip(batch, answers, strict=True):
+            self._close(unit, processed.outcome, answer)
 
-    async def _send_apart(self, batch: list[tuple[Unit, Outcome]], error: Exception) -> None:
+    async def _send_apart(self, batch: list[tuple[Unit, Processed]], error: Exception) -> None:
         """One report that is refused must not take the others of its batch with it."""
         if len(batch) > 1:
             for item in batch:
                 await self._send([item])
             return
-        unit, outcome = batch[0]
+        unit, processed = batch[0]
         _LOG.error("the report on %s was refused: %s", unit.work.range_id, error)
         # Its lease runs out, and the unit goes to somebody whose word is taken.
-        self._close(unit, outcome, Answer.SUPERSEDED)
+        self._close(unit, processed.outcome, Answer.SUPERSEDED)
 
     def _close(self, unit: Unit, outcome: Outcome, answer: Answer) -> None:
         if answer is Answer.SUPERSEDED:
@@ -110,11 +111,13 @@ class Reporter:
             self._answered(outcome, answer)
             self._hand.drop(unit)
 
-    def _report(self, unit: Unit, outcome: Outcome) -> UnitReport:
+    def _report(self, unit: Unit, processed: Processed) -> UnitReport:
+        outcome = processed.outcome
         return UnitReport(
             lease=unit.lease,
             worker=self._worker,
             ref=unit.work.ref,
             success=outcome if isinstance(outcome, Success) else None,
             failure=outcome if isinstance(outcome, Failure) else None,
+            contents=processed.contents,
         )

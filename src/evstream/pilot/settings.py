@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evstream.domain.errors import LimitError
-from evstream.wire.messages import CLAIM_UNITS_MAX, LEASE_S_MAX, REPORTS_MAX
+from evstream.wire.messages import CLAIM_UNITS_MAX, INLINE_BYTES_MAX, LEASE_S_MAX, REPORTS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,9 @@ class PilotSettings:
         Units in one report.
     report_s : float
         How long a report waits for company, at most.
+    inline_bytes_max : int
+        Outputs of a unit that have no more together go with its report, and need no
+        request of their own.
     drain_s : float
         How long running payloads may go on after `Pilot.stop`.
     node_failures_max : int
@@ -60,6 +63,7 @@ class PilotSettings:
     away_s_max: float = 600.0
     report_batch_max: int = 100
     report_s: float = 0.05
+    inline_bytes_max: int = INLINE_BYTES_MAX
     drain_s: float = 30.0
     node_failures_max: int = 8
     task: int | None = None
@@ -71,6 +75,7 @@ class PilotSettings:
         self._check("prefetch_bytes_max", 1, 1 << 60)
         self._check("units_ahead_max", 1, CLAIM_UNITS_MAX)
         self._check("report_batch_max", 1, REPORTS_MAX)
+        self._check("inline_bytes_max", 0, INLINE_BYTES_MAX)
         self._check("lease_s", 0.001, LEASE_S_MAX)
         self._check("beat_s", 0.0001, self.lease_s)
         for name in ("ahead_s", "idle_s_max", "away_s_max", "report_s", "drain_s"):

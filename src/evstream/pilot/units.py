@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from msgspec import structs
@@ -80,11 +80,14 @@ class Processed:
     ----------
     node_failed : bool
         It failed by this node, and so will others.
+    contents : dict of str to bytes
+        Outputs that are to go with the report, by name.
     """
 
     outcome: Success | Failure
     received: int = 0
     node_failed: bool = False
+    contents: dict[str, bytes] = field(default_factory=dict)
 
 
 class Workbench:
@@ -201,12 +204,11 @@ class Workbench:
         try:
             self._hand.move(unit, Stage.LEAVING)
             with blamed("output", result):
-                records = await self._outputs.store(slots, directory, sent)
+                left = await self._outputs.store(slots, directory, sent)
         finally:
             self._uploads.release()
-        return Processed(
-            Success(tuple(records), result.cpu_s, result.wall_s, inputs.received), inputs.received
-        )
+        success = Success(tuple(left.records), result.cpu_s, result.wall_s, inputs.received)
+        return Processed(success, inputs.received, contents=left.contents)
 
     async def _run_payload(
         self, unit: Unit, work: RangeUnit, inputs: Inputs, directory: Path

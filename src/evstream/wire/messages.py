@@ -35,6 +35,8 @@ T = TypeVar("T")
 CLAIM_UNITS_MAX = 10_000
 LEASE_S_MAX = 24 * 3600.0
 REPORTS_MAX = 10_000
+INLINE_BYTES_MAX = 16 << 10
+"""Outputs of a unit that have no more together may come with its report."""
 FILES_MAX = 100_000
 CUTS_MAX = 100
 
@@ -487,13 +489,21 @@ class ReleaseRequest(Message, frozen=True):
 
 
 class UnitReport(Message, frozen=True):
-    """A worker's word on one unit: either a success or a failure."""
+    """A worker's word on one unit: either a success or a failure.
+
+    Attributes
+    ----------
+    contents : dict of str to bytes
+        Outputs that were not stored before, by their names: small ones cost more as
+        requests of their own than as part of this one.
+    """
 
     lease: str
     worker: Worker
     ref: UnitRef
     success: Success | None = None
     failure: Failure | None = None
+    contents: dict[str, bytes] = {}
 
 
 class ReportRequest(Message, frozen=True):

@@ -286,13 +286,13 @@ def make_pilot(
     disk_is_full: Callable[[Path], bool] = lambda _: False,
     **settings: Any,
 ) -> Pilot:
-    """Make a pilot that leaves when there is no task."""
+    """Make a pilot that leaves when there is no task, and stores outputs before it reports."""
     return Pilot(
         cast("Service", service),
         Tools(runner, KnownFormats(), InPlace(), FsspecOpener(), disk_is_full),
         VirtualClock(),
         SeededIds(1),
-        PilotSettings(**{"idle_s_max": 0.0, **settings}),
+        PilotSettings(**{"idle_s_max": 0.0, "inline_bytes_max": 0, **settings}),
         directory / "scratch",
         WORKER,
     )

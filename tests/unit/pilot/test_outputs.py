@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import subprocess
+import zlib
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -103,6 +105,33 @@ def test_all_streams_of_a_unit_are_reported_together(tmp_path: Path) -> None:
         ("h", "2-0-0-10-1.a1.lease.txt"),
     ]
     assert service.store["/store/h?e=1&n=1"] == b"h2.txt"
+
+
+def test_small_outputs_go_with_the_report(tmp_path: Path) -> None:
+    def payload(call: PayloadCall) -> None:
+        Path(call.values["output"]).write_text("main")
+        Path(call.values["output:b"]).write_text("b")
+
+    service = FakeService(with_streams(slot("output"), slot("b")))
+    run_virtual(lambda: run_pilot(service, FakeRunner(payload), tmp_path, inline_bytes_max=5))
+    report = service.outcome(0)
+    assert report.success is not None
+    main, b = report.success.outputs
+    assert (main.size, main.sha256) == (4, hashlib.sha256(b"main").hexdigest())
+    assert main.adler32 == f"{zlib.adler32(b'main'):08x}"
+    assert report.contents == {main.name: b"main", b.name: b"b"}
+    assert service.store == {}
+
+
+def test_outputs_that_are_not_small_together_are_stored_each(tmp_path: Path) -> None:
+    def payload(call: PayloadCall) -> None:
+        Path(call.values["output"]).write_text("main")
+        Path(call.values["output:b"]).write_text("bb")
+
+    service = FakeService(with_streams(slot("output"), slot("b")))
+    run_virtual(lambda: run_pilot(service, FakeRunner(payload), tmp_path, inline_bytes_max=5))
+    assert service.outcome(0).contents == {}
+    assert service.store == {"/store/output?e=1": b"main", "/store/b?e=1": b"bb"}
 
 
 def test_nothing_is_sent_of_a_unit_with_a_bad_output(tmp_path: Path) -> None:

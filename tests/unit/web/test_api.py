@@ -271,9 +271,9 @@ PRODUCT = b'{"descriptor":{"a":"' + b"x" * (1 << 20) + b'"}}'
 TOO_LARGE: list[tuple[str, str, Any, dict[str, str]]] = [
     ("POST", "/v1/tasks", b"{}", {"Content-Length": "99999999999999"}),
     ("POST", "/v1/products", PRODUCT, {}),
-    ("PUT", f"/v1/outputs/{OUTPUT}", b"x" * 1025, {}),
-    ("PUT", f"/v1/outputs/{OUTPUT}", b"x", {"Content-Length": "1025"}),
-    ("PUT", f"/v1/outputs/{OUTPUT}", [b"x" * 1000, b"x" * 25], {}),
+    ("PUT", f"/v1/outputs/{OUTPUT}", b"x" * 16385, {}),
+    ("PUT", f"/v1/outputs/{OUTPUT}", b"x", {"Content-Length": "16385"}),
+    ("PUT", f"/v1/outputs/{OUTPUT}", [b"x" * 16000, b"x" * 385], {}),
 ]
 
 
@@ -289,10 +289,10 @@ def test_a_body_has_a_limit(method: str, path: str, body: Any, more: dict[str, s
         assert answer.status_code == 413
         assert answer.json()["code"] == "too_large"
         assert (await client.get(f"/v1/outputs/{OUTPUT}", headers=DOOR)).status_code == 404
-        fits = await client.put(f"/v1/outputs/{OUTPUT}", content=b"x" * 1024, headers=DOOR)
+        fits = await client.put(f"/v1/outputs/{OUTPUT}", content=b"x" * 16384, headers=DOOR)
         assert fits.status_code == 200
 
-    _with_api(work, settings=Settings(output_bytes_max=1024))
+    _with_api(work, settings=Settings(output_bytes_max=16384))
 
 
 def test_remembered_descriptors_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
 from evstream.adapters.storage.memory import MemoryStore
+from evstream.domain.errors import TransientError
 from evstream.domain.ledger import ERROR_CHARS_MAX
+from evstream.ports import Stored
 from evstream.testing.virtual_time import VirtualClock
+from evstream.wire.messages import INLINE_BYTES_MAX
 from tests.unit.web.test_api import DOOR, TASK, _with_api
 
 
@@ -48,6 +55,97 @@ def test_a_false_success_is_a_failed_attempt(lie: Any) -> None:
         assert progress["failed_attempts"] == 1
 
     _with_api(work)
+
+
+async def _claim_and_keep(client: httpx2.AsyncClient, content: bytes) -> dict[str, Any]:
+    """Return a report on a unit whose output comes with it."""
+    await client.post("/v1/tasks", json={**TASK, "granularity": {"events": 50}}, headers=DOOR)
+    body = {"worker": "w", "units": 1}
+    claim = (await client.post("/v1/claims", json=body, headers=DOOR)).json()
+    unit = claim["units"][0]
+    output = {
+        "stream": "output",
+        "name": unit["outputs"][0]["name"],
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "adler32": f"{zlib.adler32(content):08x}",
+    }
+    contents = {output["name"]: base64.b64encode(content).decode()}
+    report = {"lease": claim["lease"], "worker": "w", "ref": unit["ref"], "contents": contents}
+    return {**report, "success": {"outputs": [output]}}
+
+
+def test_an_output_that_comes_with_its_report_is_stored_and_counts_once() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        content = bytes(range(256)) * (INLINE_BYTES_MAX // 256)
+        report = await _claim_and_keep(client, content)
+        (name,) = report["contents"]
+        body = {"reports": [report]}
+        for word in ("accepted", "already_accepted"):
+            answer = await client.post("/v1/reports", json=body, headers=DOOR)
+            assert answer.json() == {"answers": [word]}
+        assert (await client.get(f"/v1/outputs/{name}", headers=DOOR)).content == content
+        (told,) = (await client.get("/v1/tasks/1/outputs", headers=DOOR)).json()
+        assert told["name"] == name
+        assert (await client.get("/v1/tasks/1", headers=DOOR)).json()["process"]["finished"] == 50
+
+    _with_api(work)
+
+
+def test_a_content_that_is_not_what_was_reported_is_a_failed_attempt() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        report = await _claim_and_keep(client, b"result")
+        (name,) = report["contents"]
+        report["contents"] = {name: base64.b64encode(b"another").decode()}
+        answer = await client.post("/v1/reports", json={"reports": [report]}, headers=DOOR)
+        assert answer.json() == {"answers": ["accepted"]}
+        (failure,) = (await client.get("/v1/tasks/1/failures", headers=DOOR)).json()
+        assert (failure["kind"], "other content" in failure["error"]) == ("output", True)
+
+    _with_api(work)
+
+
+def test_contents_without_an_output_or_too_large_are_refused_and_not_stored() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        report = await _claim_and_keep(client, b"x" * (INLINE_BYTES_MAX + 1))
+        (name,) = report["contents"]
+        other = name.replace(".a1.", ".a2.")
+        failure = {"success": None, "failure": {"kind": "payload", "error": "e"}}
+        small = {"contents": {name: ""}}
+        for bad in (report, {**report, "contents": {other: ""}}, {**report, **small, **failure}):
+            answer = await client.post("/v1/reports", json={"reports": [bad]}, headers=DOOR)
+            assert answer.status_code == 400, bad
+            assert "contents" in answer.json()["detail"]
+        for one in (name, other):
+            assert (await client.get(f"/v1/outputs/{one}", headers=DOOR)).status_code == 404
+
+    _with_api(work)
+
+
+class FullStore(MemoryStore):
+    """A store without room, until there is some."""
+
+    full = True
+
+    async def put(self, name: str, content: AsyncIterator[bytes]) -> Stored:
+        if self.full:
+            raise TransientError("no space")
+        return await super().put(name, content)
+
+
+def test_a_store_without_room_for_contents_costs_the_range_nothing() -> None:
+    store = FullStore()
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        report = await _claim_and_keep(client, b"result")
+        answer = await client.post("/v1/reports", json={"reports": [report]}, headers=DOOR)
+        assert answer.status_code == 503
+        store.full = False
+        answer = await client.post("/v1/reports", json={"reports": [report]}, headers=DOOR)
+        assert answer.json() == {"answers": ["accepted"]}
+        assert (await client.get("/v1/tasks/1/failures", headers=DOOR)).json() == []
+
+    _with_api(work, store=store)
 
 
 BAD_NUMBERS: list[dict[str, Any]] = [
