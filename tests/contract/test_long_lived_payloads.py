@@ -21,6 +21,7 @@ from evstream.domain.errors import PayloadError, TransientError
 from evstream.domain.payload import Payload
 from evstream.ports.payload import PayloadCall, PayloadResult, PayloadRunner, SecondaryFiles
 from evstream.testing.contracts import PayloadRunnerContract
+from tests.contract.test_payload_runners import TALKER
 
 WAIT_S_MAX = 30.0
 
@@ -323,14 +324,9 @@ async def test_logs_that_grow_without_end_keep_their_ends(
 ) -> None:
     monkeypatch.setattr(logs, "CUT_BYTES", 400)
     monkeypatch.setattr(logs, "LOG_BYTES_MAX", 100)
-    code = """
+    code = f"""
 def talk(unit):
-    number, seen = 0, 0
-    while (size := os.fstat(1).st_size) >= seen:
-        seen = size
-        print(f"line {number}", flush=True)
-        number += 1
-        time.sleep(0.001)
+    exec({TALKER!r})
     unit.failed("was cut")
 
 """

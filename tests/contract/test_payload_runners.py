@@ -32,6 +32,18 @@ def python(code: str) -> str:
     return f"{shlex.quote(sys.executable)} -IS -c {shlex.quote(code)} {{input}} {{output}}"
 
 
+TALKER = """
+import os, sys, time
+number, seen = 0, 0
+while (size := os.fstat(1).st_size) >= seen:
+    seen = size
+    print(f"line {number}", flush=True)
+    number += 1
+    time.sleep(0.001)
+"""
+"""Python that says one line after another, until its log is cut."""
+
+
 def spend(seconds: float) -> None:
     while time.thread_time() < seconds:
         pass
@@ -225,24 +237,14 @@ async def test_the_last_line_of_its_log_is_told(tmp_path: Path) -> None:
     assert "\033" not in told
 
 
-TALKER = """
-import os, sys, time
-number, seen = 0, 0
-while (size := os.fstat(1).st_size) >= seen:
-    seen = size
-    print(f"line {number}", flush=True)
-    number += 1
-    time.sleep(0.001)
-sys.exit("was cut")
-"""
-
-
 async def test_a_log_that_grows_without_end_keeps_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs, "CUT_BYTES", 400)
     monkeypatch.setattr(logs, "LOG_BYTES_MAX", 100)
-    call = PayloadRunnerContract.call(tmp_path, Payload(python(TALKER)), wall_s_max=WAIT_S_MAX)
+    call = PayloadRunnerContract.call(
+        tmp_path, Payload(python(TALKER + 'sys.exit("was cut")')), wall_s_max=WAIT_S_MAX
+    )
     with pytest.raises(PayloadError, match="was cut"):
         await CommandRunner(watch_every_s=0.01).run(call, lambda cpu_s: None)
     *lines, last = call.log.read_text().splitlines()[1:]

@@ -142,7 +142,8 @@ def test_a_source_that_refuses_for_ever_ends_the_job_until_it_is_given_again(
         words = ["run", *(f"{url}/{path.name}" for path in events), "--workers", 1, "--merge"]
         words += ["--payload", "sh skim.sh {input} {output}", "--events-per-range", 100]
         words += ["--node-failures-max", 1, "--output", "out"]
-        stopped = command.run(*words, status=None)
+        # Fetches are tried for as long as a lease lives.
+        stopped = command.run(*words, status=None, env={"EVSTREAM_LEASE_S": "2"})
         assert stopped.returncode != 0
         assert "task paused: 1 attempt on entries" in stopped.stderr
         assert "the same command again" in stopped.stderr

@@ -82,10 +82,11 @@ class Workers:
                 self._count_death(name, status)
 
     async def _start(self, name: WorkerId) -> asyncio.subprocess.Process:
+        # Who sets them knows better.
         environment = {
-            **os.environ,
             "EVSTREAM_LEASE_S": str(LEASE_S),
             "EVSTREAM_PILOT_PATIENCE_S": str(PATIENCE_S),
+            **os.environ,
         }
         command = [sys.executable, "-m", "evstream", "pilot", "--url", self._url]
         command += ["--cores", str(self._cores), "--task", str(self._task), "--worker", name]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import takewhile
 
 from msgspec import structs
 
@@ -19,13 +18,11 @@ from evstream.domain.splitting import Chunk
 from evstream.domain.states import RangeState
 from evstream.domain.task import Task, merge_book, process_book
 from evstream.head.books import merge_progress
+from evstream.head.passing import move
 from evstream.head.plans import Planner
 from evstream.ports import Catalogue, Ledger
 from evstream.wire import messages as m
 from evstream.wire.range_id import range_id
-
-ROWS_AT_FIRST, ROWS_AT_ONCE = 16, 4096
-"""Where the frontier waits for one range, little is read; where it moves, much."""
 
 
 @dataclass(slots=True)
@@ -67,7 +64,8 @@ class Merging:
         plan = self._plans.pop(task.id, None) or await self._read(task)
         plan.frontier.grow(plan.new_chunks, bound)
         plan.new_chunks = []
-        await self._move(task, plan)
+        async for _ in move(self._ledger, process_book(task.id), plan.frontier):
+            await self._store(task, plan)
         await self._join_merged(task, plan)
         self._plans[task.id] = plan
         return plan.frontier.ended and all(stream.complete for stream in plan.streams)
@@ -106,15 +104,6 @@ class Merging:
         gone = {row.chunk for row in closed if row.state is RangeState.DISCARDED}
         groups = [g for g in await self._catalogue.merges(task.id) if g.number not in gone]
         return groups, len(await self._ledger.chunks(book))
-
-    async def _move(self, task: Task, plan: _Plan) -> None:
-        limit, moving = ROWS_AT_FIRST, True
-        while moving and (place := plan.frontier.place) is not None:
-            rows = await self._ledger.finished(process_book(task.id), *place, limit)
-            passed = sum(1 for _ in takewhile(plan.frontier.advance, rows))
-            moving = passed == limit
-            limit = min(4 * limit, ROWS_AT_ONCE)
-            await self._store(task, plan)
 
     async def _join_merged(self, task: Task, plan: _Plan) -> None:
         while not all(stream.complete for stream in plan.streams):

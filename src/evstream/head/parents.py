@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import takewhile
 
 from evstream.domain.chains import Passed, Taking, merged_outputs, stream_outputs
 from evstream.domain.ledger import Progress
@@ -12,7 +11,8 @@ from evstream.domain.names import TaskId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.task import TakenOutputs, Task, merge_book, process_book
 from evstream.head.books import merge_progress, merges_of
-from evstream.head.merging import ROWS_AT_FIRST, ROWS_AT_ONCE, Merging
+from evstream.head.merging import Merging
+from evstream.head.passing import move
 from evstream.ports import Catalogue, Ledger
 
 
@@ -104,12 +104,8 @@ class Parents:
             link.chunks |= {chunk.number for chunk in chunks}
             link.frontier.grow(chunks, bound)
         link.bound = bound
-        frontier = link.frontier
-        limit, moving = ROWS_AT_FIRST, True
-        while moving and (place := frontier.place) is not None:
-            rows = await self._ledger.finished(book, *place, limit)
-            moving = sum(1 for _ in takewhile(frontier.advance, rows)) == limit
-            limit = min(4 * limit, ROWS_AT_ONCE)
+        async for _ in move(self._ledger, book, link.frontier):
+            pass  # It has told `link.passed`.
         outputs, link.passed.outputs = link.passed.outputs, []
         return outputs
 
