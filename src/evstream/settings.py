@@ -57,7 +57,7 @@ class Settings:
     output_bytes_max: int = _setting(
         128 << 30, "Size of one output that a service stores", 16 << 10, 1 << 50
     )
-    merge_inputs_max: int = _setting(500, "Outputs that one merge joins", 2, 100_000)
+    merge_inputs_max: int = _setting(2000, "Outputs that one merge joins", 2, 100_000)
     # They wait for disks more than they compute, and the disk commits in groups.
     threads: int = _setting(
         max(16, 2 * (os.cpu_count() or 1)), "Threads for cutting and file work", 1, 1024

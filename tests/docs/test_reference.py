@@ -138,6 +138,7 @@ def test_each_limit_is_the_codes() -> None:
         EVENTS_PER_RANGE_MAX,
         messages.CLAIM_UNITS_MAX,
         messages.REPORTS_MAX,
+        messages.INLINE_BYTES_MAX,
         int(messages.LEASE_S_MAX),
         LEASE_ID_MAX,
         DESCRIPTORS_MAX,

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -197,3 +198,23 @@ def test_what_was_merged_is_merged_again_without_touching_other_files(
 
 def holds(group: MergeGroup, span: Span) -> bool:
     return any(chunk == span[0] and start <= span[1] < stop for chunk, start, stop in group.covers)
+
+
+@pytest.mark.parametrize(
+    ("stream", "sizes"),
+    [
+        (OutputStream(merge=Merge()), [1200]),
+        (OutputStream(suffix=".parquet", merge=Merge()), [1200]),
+        (OutputStream(suffix=".h5", merge=Merge()), [500, 500, 200]),
+        (OutputStream(merge=Merge(command="hadd {output} {inputs}")), [500, 500, 200]),
+    ],
+)
+def test_what_keeps_its_inputs_open_is_given_fewer(stream: OutputStream, sizes: list[int]) -> None:
+    plan = StreamPlan(stream, "Events", 2000, [])
+    for number in range(1200):
+        output = record(process_book(TASK), 0, number * STEP, 1)
+        success = Success((output,), 0.0, 0.0, 0)
+        place = (process_book(TASK), 0, number * STEP, (number + 1) * STEP)
+        plan.pass_range(Commit(*place, 1, LeaseId("l"), WorkerId("w"), success))
+    plan.end()
+    assert [len(group.inputs) for group in plan.new] == sizes

@@ -26,6 +26,9 @@ from evstream.domain.outputs import OutputName, OutputRecord
 from evstream.domain.splitting import Chunk
 from evstream.domain.streams import Merge, OutputStream
 
+KEPT_OPEN_MAX = 500
+"""Inputs of what keeps them all open: systems allow a process a thousand."""
+
 Place = tuple[int, int]
 """Chunk of the task's ranges, and entry."""
 Span = tuple[int, int, int]
@@ -124,7 +127,7 @@ class StreamPlan:
     tree : str
         The task's.
     inputs_max : int
-        Of a group.
+        Of a group, at most `KEPT_OPEN_MAX` where whatever joins keeps its inputs open.
     known : iterable of MergeGroup
         Groups of the stream that were made before; what they cover is passed over.
 
@@ -137,8 +140,10 @@ class StreamPlan:
     def __init__(
         self, stream: OutputStream, tree: str, inputs_max: int, known: Iterable[MergeGroup]
     ) -> None:
-        self._inputs_max = inputs_max
         assert stream.merging is not None
+        # Of commands nobody knows better; of HDF5 the library keeps them open.
+        keeps_open = stream.merging.command or stream.suffix in (".h5", ".hdf5")
+        self._inputs_max = min(inputs_max, KEPT_OPEN_MAX) if keeps_open else inputs_max
         self._name = stream.name
         self._rule: Merge = stream.merging
         self._tree = tree

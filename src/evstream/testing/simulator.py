@@ -93,7 +93,7 @@ class Scenario:
     interventions: int = 0
     lease_s: float = 30.0
     merge: Merge | bool = True
-    merge_inputs_max: int = 500
+    merge_inputs_max: int = 2000
     ranges_per_file: int = 1
     port_faults: float = 0.005
     rates: FaultRates = field(default_factory=FaultRates)
