@@ -203,6 +203,8 @@ class Workbench:
             await self._uploads.acquire()
         try:
             self._hand.move(unit, Stage.LEAVING)
+            # The next payload begins before the output of this one is looked at.
+            await asyncio.sleep(0)
             with blamed("output", result):
                 left = await self._outputs.store(slots, directory, sent)
         finally:

@@ -15,6 +15,7 @@ from evstream.domain.payload import Payload, StagedFile
 from evstream.pilot.claims import Pace
 from evstream.ports import PayloadCall
 from evstream.testing.virtual_time import VirtualClock, run_virtual
+from evstream.wire import messages as m
 from tests.unit.pilot.fakes import (
     FakeRunner,
     FakeService,
@@ -290,3 +291,16 @@ def test_a_file_beside_the_input_that_comes_late_is_waited_for(tmp_path: Path) -
 async def run_pilot_leaving_files(service: FakeService, directory: Path) -> int:
     """Run a pilot whose scratch keeps what was staged; return how many units it did."""
     return (await make_pilot(service, FakeRunner(), directory).run()).units_done
+
+
+def test_the_next_payload_begins_before_an_output_is_looked_at(tmp_path: Path) -> None:
+    service, runner, begun = FakeService(range_units(3)), FakeRunner(wall_s=1.0), []
+    upload = service.upload
+
+    async def noting(url: str, path: Path) -> m.StoredAnswer:
+        begun.append(len(runner.calls))
+        return await upload(url, path)
+
+    service.upload = noting  # type: ignore[method-assign]
+    run_virtual(lambda: run_pilot(service, runner, tmp_path, cores=1))
+    assert begun == [2, 3, 3]

@@ -79,4 +79,24 @@ def _tree(pid: int) -> Iterator[psutil.Process]:
     with contextlib.suppress(psutil.Error):
         leader = psutil.Process(pid)
         yield leader
-        yield from leader.children(recursive=True)
+        below = _below(pid)
+        if below is None:
+            # Another system than Linux: psutil looks at every process that there is.
+            yield from leader.children(recursive=True)
+            return
+        for each in below:
+            with contextlib.suppress(psutil.Error):
+                yield psutil.Process(each)
+
+
+def _below(pid: int) -> list[int] | None:
+    """Return the processes below one, or None where the system does not list children."""
+    tasks = Path(f"/proc/{pid}/task")
+    if not (tasks / str(pid) / "children").exists():
+        return None
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in tasks.iterdir():
+            for child in map(int, (task / "children").read_bytes().split()):
+                found += [child, *(_below(child) or ())]
+    return found
