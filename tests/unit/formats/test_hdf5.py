@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -194,6 +195,88 @@ def test_joins_refuse_what_is_not_entries_for_sure(tmp_path: Path) -> None:
     with h5py.File(joined) as file:
         assert file["x"][()].tolist() == [*range(5), *range(5)]
         assert file["c"][()] == 1.0
+
+
+def _codes(**codes: int) -> np.dtype[Any]:
+    return h5py.enum_dtype(codes, basetype="i4")
+
+
+def _record(member: Any) -> np.dtype[Any]:
+    return np.dtype([("a", "i4"), ("v", member)])
+
+
+LISTS = h5py.vlen_dtype
+TEXT = h5py.string_dtype()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        (LISTS("i4"), LISTS("f8"), r"x \(var \* float64, not var \* int32\)"),
+        (LISTS("f4"), LISTS("f8"), "var"),
+        (LISTS("f4"), TEXT, "utf-8 string, not var"),
+        (LISTS("u1"), TEXT, "utf-8 string, not var"),
+        (TEXT, h5py.string_dtype("ascii"), "ascii string, not utf-8 string"),
+        (h5py.string_dtype("utf-8", 4), h5py.string_dtype("ascii", 4), r"ascii string\[4\]"),
+        (_codes(A=0, B=1), _codes(A=1, B=0), "enum of int32: B=0, A=1"),
+        (_codes(A=0, B=1), "i4", "int32, not enum of int32: A=0, B=1"),
+        ("i4", _codes(A=0, B=1), "enum"),
+        (LISTS(_codes(A=0)), LISTS("i4"), "var"),
+        (_record(LISTS("i4")), _record(LISTS("f8")), r"\{a: int32, v: var \* float64\}"),
+        (_record(_codes(A=0, B=1)), _record(_codes(A=1, B=0)), "enum"),
+        (_codes(A=0, B=1, C=2, D=3, E=4, F=5), _codes(A=0, B=1, C=2, D=3, E=4, F=6), "one name"),
+        ("?", "i1", "int8, not bool"),
+        ("V4", "V5", "V5"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_other_types_are_not_joined(one: Any, other: Any, words: str, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("one.h5", "other.h5")]
+    for path, kind in zip(paths, (one, other), strict=True):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", shape=(3,), dtype=kind)
+            file["i"] = range(3)
+    with pytest.raises(SchemaMismatchError, match=words):
+        HDF5.join(paths, tmp_path / "joined.h5")
+    assert HDF5.join([paths[0]] * 2, tmp_path / "joined.h5").entries == {"/": 6}
+
+
+def test_types_are_the_same_however_they_were_written(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("one.h5", "other.h5")]
+    kinds = {
+        "list": LISTS("f4"), "text": TEXT, "record": _record(LISTS("i4")), "flag": np.dtype("?"),
+    }  # fmt: skip
+    for path, codes in zip(paths, (_codes(A=0, B=1), _codes(B=1, A=0)), strict=True):
+        with h5py.File(path, "w", libver="latest" if path == paths[1] else "earliest") as file:
+            file["named"] = codes
+            for name, kind in kinds.items():
+                file.create_dataset(name, shape=(2,), dtype=kind)
+            file.create_dataset("code", data=[0, 1], dtype=codes)
+            file.create_dataset("kept", (2,), file["named"] if path == paths[1] else codes)
+    assert HDF5.join(paths, tmp_path / "joined.h5").entries == {"/": 4}
+    with h5py.File(tmp_path / "joined.h5") as file:
+        assert file["code"][()].tolist() == [0, 1, 0, 1]
+
+
+def test_values_without_entries_are_compared_by_what_they_are(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.h5", tmp_path / "other.h5"
+    record = np.dtype([("a", "f8", (2,)), ("v", LISTS("f8")), ("t", TEXT)])
+
+    def write(path: Path, last: float) -> None:
+        with h5py.File(path, "w") as file:
+            file["x"], file["scale"], file["word"] = range(3), float("nan"), "word"
+            file["void"] = h5py.Empty("f4")
+            value = np.zeros(1, record)
+            value["a"], value["t"] = [np.nan, 1.0], "text"
+            value["v"][0] = np.array([np.nan, last])
+            file.create_dataset("record", (), record)[()] = value[0]
+
+    write(one, 2.0)
+    write(other, 2.0)
+    assert HDF5.join([one, other], tmp_path / "joined.h5").entries == {"/": 6}
+    write(other, 3.0)
+    with pytest.raises(SchemaMismatchError, match=r"record \(other values\)"):
+        HDF5.join([one, other], tmp_path / "joined.h5")
 
 
 def test_offsets_that_would_not_fit_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ attributes, and datasets without dimensions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evstream.adapters.formats.hdf5_layout import Layout, Member, holds_references, layout_of
+from evstream.adapters.formats.hdf5_types import are_equal, are_of_one_type
 from evstream.adapters.formats.library import Backend
 from evstream.adapters.formats.source_file import SourceFile
 from evstream.adapters.formats.tables import Int64, LeftObject, Tree, rows_of
@@ -27,6 +28,7 @@ from evstream.rootio import (
     FileSource,
     SchemaMismatchError,
     UnsupportedFeatureError,
+    listed,
 )
 
 if TYPE_CHECKING:
@@ -155,39 +157,52 @@ def _whole(
 
 def _joinable(names: Sequence[str], files: list[h5py.File], layouts: list[Layout]) -> list[Member]:
     """Return the datasets of a join, the same in all files."""
-    shapes = []
-    for name, file, layout in zip(names, files, layouts, strict=True):
+    found = []
+    for name, layout in zip(names, layouts, strict=True):
         if layout.mixed or layout.objects:
             where = layout.mixed[0] if layout.mixed else layout.objects[0].path
             raise UnsupportedFeatureError(
                 f"{name}: which datasets of {where} have entries is not known",
                 hint="keep datasets of other lengths in groups of their own",
             )
-        found = [m for table in layout.tables.values() for m in table.members]
-        shapes.append({m.path: (m.type, m.offsets != "", _constant(file, m)) for m in found})
-    for name, shape in zip(names, shapes, strict=True):
-        differing = sorted(
-            path
-            for path in {**shape, **shapes[0]}
-            if not _same(shape.get(path), shapes[0].get(path))
-        )
+        found.append({m.path: m for table in layout.tables.values() for m in table.members})
+    for name, file, members in zip(names, files, found, strict=True):
+        differing = {
+            path: why
+            for path in sorted({**members, **found[0]})
+            if (why := _difference(path, file, members, files[0], found[0])) is not None
+        }
         if differing:
+            shown = [f"{path}{why}" for path, why in differing.items()]
             raise SchemaMismatchError(
-                f"{name} and {names[0]} differ in {', '.join(differing[:5])}",
-                hint="join files with the same datasets",
-                names=differing,
+                f"{name} and {names[0]} differ in {listed(shown)}",
+                hint="join files with the same datasets, types and values without entries",
+                names=list(differing),
             )
-    return [m for table in layouts[0].tables.values() for m in table.members]
+    return list(found[0].values())
 
 
-def _constant(file: h5py.File, member: Member) -> Any:
-    return file[member.path][()] if member.entries < 0 and file[member.path].shape == () else None
-
-
-def _same(one: Any, other: Any) -> bool:
-    if one is None or other is None:
-        return one is other
-    return bool(one[:2] == other[:2] and np.array_equal(one[2], other[2]))
+def _difference(
+    path: str,
+    file: h5py.File,
+    members: Mapping[str, Member],
+    model: h5py.File,
+    model_members: Mapping[str, Member],
+) -> str | None:
+    """Say, if that needs words, what keeps a dataset from going behind another one's rows."""
+    member, wanted = members.get(path), model_members.get(path)
+    if member is None or wanted is None:
+        return ""
+    if (member.type, bool(member.offsets)) != (wanted.type, bool(wanted.offsets)):
+        return f" ({member.type}, not {wanted.type})"
+    one, other = file[path], model[path]
+    if not are_of_one_type(one, other):
+        return " (other types of one name)"
+    if (member.entries < 0) != (wanted.entries < 0):
+        return " (only one has entries)"
+    if member.entries < 0 and not (one.shape == other.shape and are_equal(one[()], other[()])):
+        return " (other values)"
+    return None
 
 
 def _copy_member(

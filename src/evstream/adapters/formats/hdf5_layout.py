@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evstream.adapters.formats.hdf5_types import type_name
 from evstream.adapters.formats.tables import LeftObject, Tree
 from evstream.rootio import UnsupportedFeatureError
 
@@ -198,7 +199,7 @@ def _members(found: _Found, tree: str) -> list[Member]:
         ragged = name + OFFSETS in helpers
         shape = dataset.shape
         entries = -1 if not shape else shape[0]
-        kind = str(dataset.dtype) + "".join(f"[{n}]" for n in (shape or ())[1:])
+        kind = type_name(dataset.dtype) + "".join(f"[{n}]" for n in (shape or ())[1:])
         if ragged:
             entries = found.datasets[name + OFFSETS].shape[0] - 1
             kind = f"var * {kind}"
