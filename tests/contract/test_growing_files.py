@@ -157,7 +157,7 @@ async def test_a_worker_that_dies_between_two_ranges_loses_its_file(
 ) -> None:
     code = """
 def die_after(unit):
-    if unit.entry_start == 0:
+    if unit.entry_start == 0 and not unit.close:
         unit.done()
         os.kill(os.getpid(), signal.SIGKILL)
     copy(unit)
@@ -169,6 +169,28 @@ serve(die_after, workers=1)
     good = PayloadRunnerContract.call(tmp_path / "good", call.payload)
     await runner.run(good, lambda cpu_s: None)
     assert (tmp_path / "good" / "out put.root").read_bytes() == b"events"
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["serve(copy)", "for unit in units():\n    with unit:\n        copy(unit)"],
+    ids=["workers", "loop"],
+)
+async def test_who_knows_nothing_of_growing_files_is_told(
+    runner: PayloadRunner, tmp_path: Path, how: str
+) -> None:
+    source = tmp_path / "input-0"
+    source.write_bytes(b"events")
+    call = call_of(tmp_path / "unit", python(how), 0, 1)
+    for each in call.ranges:
+        each.values["input"] = str(source)
+    with pytest.raises(PayloadError, match="does not keep its file open for the next range"):
+        await runner.run(call, lambda cpu_s: None)
+    # One range in a file needs no such knowledge, and the process goes on.
+    for number in range(3):
+        folder = tmp_path / f"single{number}"
+        await runner.run(PayloadRunnerContract.call(folder, call.payload), lambda cpu_s: None)
+        assert (folder / "out put.root").read_bytes() == b"events"
 
 
 async def test_a_unit_that_nobody_wants_between_two_ranges_frees_its_worker(

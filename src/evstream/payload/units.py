@@ -56,12 +56,6 @@ class Unit:
         The attempt's log; what is written there is kept if the unit fails.
     wall_s_max : float
         Seconds after which the unit counts as hung.
-    file : str
-        Units with the same are written into the same outputs, one after the other; see
-        `GrowingFile`.
-    close : bool
-        Whether the outputs are to be complete after this unit. Always, unless the task
-        asks for several ranges in one file.
     secondary : dict of str to Secondary
         By name, events of other datasets that come with this unit.
     """
@@ -79,8 +73,10 @@ class Unit:
         self.directory = Path(message["directory"])
         self.log = Path(message["log"])
         self.wall_s_max: float = message["wall_s_max"]
-        self.file: str = message["file"]
-        self.close: bool = message["close"]
+        self._file: str = message["file"]
+        self._close: bool = message["close"]
+        # Whoever looks at neither writes a file for each range, whatever the task says.
+        self._knows_of_files = False
         beside = message.get("secondary", {})
         self.secondary = {name: Secondary(each) for name, each in beside.items()}
         self.answered = False
@@ -89,6 +85,21 @@ class Unit:
         channel.send(
             {"type": "running", "id": self._id, "pid": os.getpid(), "cpu_s": self._cpu_begun}
         )
+
+    @property
+    def file(self) -> str:
+        """Units with the same are written into the same outputs; see `GrowingFile`."""
+        self._knows_of_files = True
+        return self._file
+
+    @property
+    def close(self) -> bool:
+        """Whether the outputs are to be complete after this unit.
+
+        Always, unless the task asks for several ranges in one file.
+        """
+        self._knows_of_files = True
+        return self._close
 
     @property
     def output(self) -> Path:
@@ -105,7 +116,8 @@ class Unit:
             the closed part of a growing file. They are taken away.
         """
         written = {name: os.fspath(path) for name, path in outputs.items()}
-        self._answer({"type": "done", "outputs": written})
+        left_open = self._knows_of_files and not self._close
+        self._answer({"type": "done", "outputs": written, "open": left_open})
 
     def failed(self, reason: str) -> None:
         """Say that the unit came to nothing, and why."""

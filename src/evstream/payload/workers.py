@@ -149,7 +149,7 @@ class Worker:
     def answered(self, message: Message) -> None:
         """Note its answer: it is free, or waits for the next unit of its file."""
         assert self.unit is not None
-        goes_on = message["type"] == "done" and not self.unit["close"]
+        goes_on = message["type"] == "done" and message["open"]
         self.busy, self.file = False, self.unit["file"] if goes_on else ""
 
     def takes(self, unit: Message) -> bool:

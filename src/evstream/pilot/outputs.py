@@ -32,6 +32,8 @@ from evstream.wire.messages import OutputSlot
 LOG_BYTES_MAX = 256 * 1024
 LOG_S_MAX = 30.0
 SPOT_EVERY_S = 1.0
+SENT_EARLY_MAX = 3
+"""So often a file is sent while its payload runs, should it change after all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class OutputStage:
             await self._clock.sleep(SPOT_EVERY_S)
             for file in spotted.complete(slots, directory, self._clock.monotonic(), besides):
                 # Whatever is wrong with it shows again at the end, and is told then.
+                if not sent.worth(file):
+                    continue
                 with suppress(EvstreamError, OSError):
                     state = FileState.of(file.path)
                     numbered = sent.number(file)
@@ -170,6 +174,17 @@ class SentEarly:
     def __init__(self) -> None:
         self.records: dict[Path, tuple[FileState, OutputRecord]] = {}
         self._given = Counter[str]()
+        self._times = Counter[Path]()
+
+    def worth(self, file: OutputFile) -> bool:
+        """Whether to send a file while the payload runs.
+
+        One that changes whenever it was sent is better sent at the end; and enough numbers
+        are left for what is there then.
+        """
+        self._times[file.path] += 1
+        few = self._given[file.slot.stream] < FILES_PER_STREAM_MAX // 2
+        return few and self._times[file.path] <= SENT_EARLY_MAX
 
     def number(self, file: OutputFile) -> OutputFile:
         """Give a file the next number of its stream; none is given twice."""
@@ -185,7 +200,10 @@ class SentEarly:
     def record(self, path: Path) -> OutputRecord | None:
         """Return what was stored of a file, if it is still the same."""
         state, record = self.records.get(path, (None, None))
-        return record if state is not None and state == FileState.of(path) else None
+        with suppress(FileNotFoundError):
+            if state is not None and state == FileState.of(path):
+                return record
+        return None
 
 
 def _describe(file: OutputFile, content: bytes, entries: dict[str, int]) -> OutputRecord:

@@ -97,12 +97,16 @@ class Done(FromPayload, frozen=True, tag="done"):
     outputs : dict of str to str
         By stream, what was written elsewhere than the unit said; for ranges after which
         the file was not to be closed, nothing.
+    open : bool
+        The file was left open, as it was asked for: a payload that does not know of ranges
+        that share a file would write each over the one before.
     """
 
     id: str
     cpu_s: float = 0.0
     wall_s: float = 0.0
     outputs: dict[str, str] = {}
+    open: bool = False
 
 
 class Error(FromPayload, frozen=True, tag="error"):

@@ -155,6 +155,16 @@ def run_slowly(
 
     Returns the service, what was reported as (stream, name) and what was sent before the end.
     """
+    service, early = run_steps(tmp_path, steps, *slots)
+    success = service.outcome(0).success
+    assert success is not None, service.outcome(0).failure
+    return service, [(o.stream, o.name.split("/")[-1]) for o in success.outputs], early
+
+
+def run_steps(
+    tmp_path: Path, steps: dict[float, Any], *slots: m.OutputSlot
+) -> tuple[FakeService, list[str]]:
+    """Do the same, however it ends: return the service and what was sent before the end."""
     service = FakeService(with_streams(*(slots or [slot("h", "h*.txt")])))
     folder: list[Path] = []
     early: list[str] = []
@@ -171,9 +181,7 @@ def run_slowly(
 
     runner = FakeRunner(lambda call: None, before=work)
     run_virtual(lambda: run_pilot(service, runner, tmp_path, lease_s=1000.0))
-    success = service.outcome(0).success
-    assert success is not None, service.outcome(0).failure
-    return service, [(o.stream, o.name.split("/")[-1]) for o in success.outputs], early
+    return service, early
 
 
 def test_a_file_that_nobody_touches_is_sent_while_the_payload_runs(tmp_path: Path) -> None:
@@ -268,6 +276,35 @@ def test_a_file_that_is_opened_again_is_sent_again(tmp_path: Path) -> None:
     assert early == ["/store/h?e=1"]
     assert reported == [("h", "2-0-0-10-1.a1.lease.txt")]
     assert service.store["/store/h?e=1&n=1"] == b"some more"
+
+
+def test_a_file_that_is_opened_again_and_again_waits_for_the_end(tmp_path: Path) -> None:
+    lines = FILES_PER_STREAM_MAX + 10
+    steps: dict[float, Any] = {
+        float(4 * n): lambda d: write(d, "output-h.txt", "line\n").close()
+        for n in range(1, lines + 1)
+    }
+    service, reported, early = run_slowly(tmp_path, steps, slot("h", complete="closed"))
+    assert early == ["/store/h?e=1", "/store/h?e=1&n=1", "/store/h?e=1&n=2"]
+    assert reported == [("h", "2-0-0-10-3.a1.lease.txt")]
+    assert service.store["/store/h?e=1&n=3"] == b"line\n" * lines
+
+
+def test_a_file_that_was_sent_and_then_removed_is_a_missing_output(tmp_path: Path) -> None:
+    service, early = run_steps(
+        tmp_path,
+        {
+            1.0: lambda d: write(d, "output-h.txt", "some").close(),
+            10.0: lambda d: (d / "output-h.txt").unlink(),
+            10.5: lambda d: None,
+        },
+        slot("h", complete="closed"),
+    )
+    assert early == ["/store/h?e=1"]
+    failure = service.outcome(0).failure
+    assert failure is not None
+    assert failure.kind == "output"
+    assert "the payload left no output" in failure.error
 
 
 def test_only_of_its_own_stream_a_closing_is_enough(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from evstream.wire.payload_channel import (
 CANCEL_S_MAX = 1.0
 """How long a unit that nobody wants any more is waited for before its process is ended."""
 LOG_NAME = "log.txt"
+_GROWING = "use evstream.payload.GrowingFile, or leave out ranges_per_file"
 
 
 @dataclass(eq=False, slots=True)
@@ -364,7 +365,7 @@ class HostedProcess:
             return
         del self._jobs[said.id]
         job.spent(said.cpu_s)
-        if isinstance(said, Done) and not (job.close or said.outputs or job.refused):
+        if isinstance(said, Done) and said.open and not (job.close or said.outputs or job.refused):
             job.go_on(said.wall_s or time.monotonic() - job.given_at)
             self._tell(job)
             return
@@ -381,8 +382,10 @@ class HostedProcess:
         """End a job whose outputs are complete, wherever they were written."""
         places = _places(job.call)
         try:
-            if not job.close:
+            if not job.close and said.outputs:
                 raise job.error("payload named outputs before it was told to close them")
+            if not job.close:
+                raise job.error("payload does not keep its file open for the next range", _GROWING)
             for stream, written in said.outputs.items():
                 if stream not in places:
                     raise job.error(f"payload wrote for a stream {stream!r} that it was not given")
