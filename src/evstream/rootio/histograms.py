@@ -17,20 +17,19 @@ import numpy.typing as npt
 
 from evstream.rootio.axes import Axis, AxisMismatch, Bins, merge_axes
 from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
+from evstream.rootio.moments import STATISTICS, moments_of_bins
 from evstream.rootio.object_graph import NULL, ObjectGraph
 from evstream.rootio.primitives import I4
 from evstream.rootio.rewriting import Rewriting, array_of, number_of, object_bits
 
 Numbers = npt.NDArray[Any]
 _HISTOGRAM = re.compile(r"TH[123][CSIFDL]|TProfile([23]D)?")
-_STATISTICS = (
-    "fTsumw", "fTsumw2", "fTsumwx", "fTsumwx2", "fTsumwy", "fTsumwy2", "fTsumwxy", "fTsumwz",
-    "fTsumwz2", "fTsumwxz", "fTsumwyz", "fTsumwt", "fTsumwt2",
-)  # fmt: skip
 _AXES = ("fXaxis", "fYaxis", "fZaxis")
 _CONTENTS = ("TArrayC", "TArrayS", "TArrayI", "TArrayL64", "TArrayF", "TArrayD")
 # TH1::kAutoBinPTwo: limits are powers of two, found from the first entries.
 _AUTO_LIMITS = 1 << 20
+# TH1::fStatOverflows, if what lies outside the limits counts in statistics.
+_CONSIDER = 1
 _CELLS_MAX = 1 << 26
 
 
@@ -114,9 +113,25 @@ class _Histogram:
         own = self.array("fBinSumw2")
         return own if len(own) else self.array("fBinEntries")
 
-    @property
-    def has_statistics(self) -> bool:
-        return self.number("fTsumw") != 0 or not self.array(self.content_name).any()
+    def statistics(self) -> dict[str, float]:
+        """Return the sums beside the bins; like ROOT take them from the bins without any."""
+        stored = {name: self.number(name) for name in STATISTICS}
+        if stored["fTsumw"] != 0:
+            return stored
+        content = self.array(self.content_name)
+        entries = self.array("fBinEntries")
+        profile = len(entries) > 0
+        weights = entries if profile else content
+        axes = self.axes()
+        if math.prod(axis.bins + 2 for axis in axes) != len(weights) or not weights.any():
+            return dict.fromkeys(STATISTICS, 0.0)
+        found = moments_of_bins(
+            axes, weights,
+            self.profile_weights() if profile else self.weights(),
+            (content, self.array("fSumw2")) if profile else None,
+            outside=self.number("fStatOverflows") == _CONSIDER,
+        )  # fmt: skip
+        return dict.fromkeys(STATISTICS, 0.0) | found
 
     @property
     def is_empty(self) -> bool:
@@ -140,8 +155,7 @@ class HistogramSum:
         self._sumw2 = first.array("fSumw2")
         self._bin_entries = first.array("fBinEntries")
         self._bin_sumw2 = first.array("fBinSumw2")
-        self._numbers = {n: first.number(n) for n in (*_STATISTICS, "fEntries")}
-        self._statistics = first.has_statistics
+        self._numbers = first.statistics() | {"fEntries": first.number("fEntries")}
         self._axes = first.axes()
 
     def add(self, graph: ObjectGraph, number: int) -> None:
@@ -168,9 +182,8 @@ class HistogramSum:
         if len(self._bin_entries):
             self._bin_entries = self._bin_entries + there(other.array("fBinEntries"))
         self._content = _added(self._content, there(content))
-        self._statistics = self._statistics and other.has_statistics
-        for name in self._numbers:
-            self._numbers[name] += other.number(name)
+        for name, value in (other.statistics() | {"fEntries": other.number("fEntries")}).items():
+            self._numbers[name] += value
 
     def _common_axes(self, other: _Histogram, content: Numbers) -> list[Bins] | None:
         """Move what is held to axes that both have; return where the other's bins go."""
@@ -238,9 +251,7 @@ class HistogramSum:
         """Put the sums into a record that is being written."""
         node = self._first.node
         for name, value in self._numbers.items():
-            # Without statistics in every file ROOT must take them from the bins.
-            known = self._statistics or name == "fEntries"
-            writing.number(node, name, value if known else 0.0)
+            writing.number(node, name, value)
         writing.number(node, "fNcells", len(self._content))
         for name, old, new in zip(_AXES, self._first.axes(), self._axes, strict=False):
             if old.limits != new.limits:

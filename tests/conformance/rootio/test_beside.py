@@ -82,6 +82,23 @@ def test_objects_add_as_hadd_adds_them(root_bin: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_statistics_add_as_hadd_adds_them_where_one_file_has_none(
+    root_bin: Path, tmp_path: Path
+) -> None:
+    inputs = []
+    for number in range(3):
+        inputs.append(tmp_path / f"{number}.root")
+        _root(root_bin, f'{HERE / "make_statistics.C"}("{inputs[-1]}", {number})')
+    for order in ([0, 1, 2], [1, 0], [1, 1]):
+        joined, expected = tmp_path / "joined.root", tmp_path / "hadd.root"
+        files = [inputs[k] for k in order]
+        rootio.join(files, joined)
+        _hadd(root_bin, expected, files)
+        said = _compare_objects(root_bin, expected, joined)
+        assert "EQUAL 10" in said, said
+
+
+@pytest.mark.slow
 def test_what_is_not_added_is_refused_or_kept_by_rule(root_bin: Path, tmp_path: Path) -> None:
     inputs = []
     for number in range(2):
