@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import product as product_of
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evstream import rootio
-from evstream.rootio.rntuple.elements import PLANEWISE_ELEMENTS_MIN, encode, open_page
+from evstream.rootio.rntuple.elements import (
+    PLANEWISE_ELEMENTS_MIN,
+    REAL32_QUANT,
+    REAL32_TRUNC,
+    encode,
+    open_page,
+)
 from evstream.rootio.rntuple.envelope import Cursor, list_frame, locator
+from evstream.rootio.rntuple.ntuple_join import joined_pages
 from evstream.rootio.rntuple.runs import Runs
 from evstream.rootio.rntuple.schema import Column
 from tests.unit.rootio.ntuples import ENTRIES, make_ntuple
@@ -163,6 +173,38 @@ def test_joins(ntuple: Path, tmp_path: Path) -> None:
     rootio.cut(ntuple, parts[0], tree="events", branches=["text"])
     with pytest.raises(rootio.SchemaMismatchError, match="other fields: flag"):
         rootio.join([ntuple, parts[0]], out)
+
+
+def _packed(index: rootio.NTupleIndex, kind: int, bits: int, low: float) -> rootio.NTupleIndex:
+    """Let the members of points be stored in another way."""
+    limits = struct.pack("<dd", low, 2.0) if kind == REAL32_QUANT else b""
+    columns = tuple(
+        replace(one, type=kind, bits=bits, flags=2 if limits else 0, limits=limits)
+        if index.schema.names[one.field].startswith("point.")
+        else one
+        for one in index.schema.columns
+    )
+    return replace(index, schema=replace(index.schema, columns=columns))
+
+
+def test_fields_that_are_packed_otherwise_are_refused(ntuple: Path) -> None:
+    with rootio.FileSource(ntuple) as source:
+        plain = rootio.inspect(source).ntuples["events"]
+    ways = [
+        plain, _packed(plain, REAL32_TRUNC, 20, 0), _packed(plain, REAL32_QUANT, 12, 0),
+        _packed(plain, REAL32_QUANT, 12, 1), _packed(plain, REAL32_QUANT, 13, 0),
+    ]  # fmt: skip
+    for one, other in product_of(range(len(ways)), repeat=2):
+        held = [(0, ways[one]), (1, ways[other])]
+        if one == other:
+            assert joined_pages(held, ["a", "b"]).entries == 2 * ENTRIES
+            continue
+        with pytest.raises(rootio.SchemaMismatchError, match="otherwise in b") as caught:
+            joined_pages(held, ["a", "b"])
+        assert sorted(caught.value.fields["names"]) == ["point.x", "point.y"]
+    # Halves and whole numbers, in whatever order of bytes, stand beside each other.
+    half = _packed(plain, 0x06, 16, 0)
+    assert joined_pages([(0, half), (1, plain)], ["a", "b"]).entries == 2 * ENTRIES
 
 
 WIDTHS = {

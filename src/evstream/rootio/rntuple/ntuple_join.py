@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
-from evstream.rootio.rntuple.elements import open_page
+from evstream.rootio.rntuple.elements import REAL32_QUANT, REAL32_TRUNC, open_page
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.rntuple.ntuple_pages import Cluster, NTuplePages, Origin
 from evstream.rootio.rntuple.schema import Alias, Column, Field, Flag, Schema, TypeInfo
@@ -31,6 +31,7 @@ _LIST_CLASS = _U4.pack(NEW_CLASS) + b"TList\0"
 # Byte count and class in front of the list of class descriptions.
 _LIST_HEAD_BYTES = 4 + len(_LIST_CLASS)
 _SHOWN = 10
+_PACKED = frozenset({REAL32_TRUNC, REAL32_QUANT})
 Int64 = npt.NDArray[np.int64]
 Kinds = tuple[tuple[int, int, bytes], ...]
 
@@ -118,6 +119,21 @@ def _compare(model: _Side, other: _Side, file: str) -> None:
             f"{', '.join(changed[:_SHOWN])}",
             hint="join files of one kind only",
             names=changed,
+        )
+    # ROOT decodes what is packed by the bits and the range of one representation, even where
+    # a cluster says that another is its own.
+    packed = [
+        name
+        for name, kinds in model.kinds.items()
+        if kinds != other.kinds[name]
+        and any(type_ in _PACKED for one in kinds + other.kinds[name] for type_, _, _ in one)
+    ]
+    if packed:
+        raise SchemaMismatchError(
+            f"fields of RNTuple {model.path!r} are truncated or quantized otherwise in {file}:"
+            f" {', '.join(packed[:_SHOWN])}; ROOT would read wrong values of a join",
+            hint="join files whose fields have the same number of bits and the same range",
+            names=packed,
         )
 
 
