@@ -299,11 +299,16 @@ class Splice:
 
     def _refuse_holes(self, branch: Int64, starts: Int64, stops: Int64) -> None:
         holes = (branch[1:] == branch[:-1]) & (starts[1:] != stops[:-1])
-        if holes.any():
+        lacking = set(branch[1:][holes].tolist())
+        if len(self.pieces) > 1:
+            # A single file's branch may begin late or end early, and still does in its cuts.
+            edges = np.flatnonzero(np.diff(branch, prepend=-1, append=-1))
+            late = branch[edges[:-1]][starts[edges[:-1]] != 0]
+            early = branch[edges[:-1]][stops[edges[1:] - 1] != self.entries]
+            lacking |= {*late.tolist(), *early.tolist()}
+        if lacking:
             piece = self.pieces[0]
-            names = sorted(
-                {piece.index.branches[piece.kept[int(k)]].name for k in branch[1:][holes]}
-            )
+            names = sorted(piece.index.branches[piece.kept[k]].name for k in lacking)
             raise SchemaMismatchError(
                 f"branches without entries in some of the files: {', '.join(names[:10])}",
                 hint="leave them out, or join the files that have them",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from evstream import rootio
 from evstream.domain.errors import DataError
 from evstream.rootio.object_graph import ObjectGraph
 from evstream.rootio.source import FewOpen
+from evstream.rootio.tree_index import BasketTable
 
 
 def test_slices_join_in_the_order_given(small_file: Path, tmp_path: Path) -> None:
@@ -92,6 +94,46 @@ def test_weights_of_trees_are_kept_and_where_they_differ_it_is_told(tmp_path: Pa
     assert joined.notes == (
         "the weight of Events is 0.25 in a, and another in c (3): all its entries have 0.25 now",
     )
+
+
+def bared(index: rootio.SourceIndex, name: str, first: int, last: int) -> rootio.SourceIndex:
+    """Leave a branch only the baskets from a first to before a last one."""
+    tree = index.trees["Events"]
+    assert isinstance(tree, rootio.TreeIndex)
+    number = [b.name for b in tree.branches].index(name)
+    held = tree.baskets
+    rows = np.arange(len(held.branch))
+    place = rows - held.first[held.branch]
+    kept = (held.branch != number) | ((place >= first) & (place < last))
+    counts = np.bincount(held.branch[kept], minlength=len(held.first) - 1)
+    columns = [
+        getattr(held, column)[kept] for column in ("branch", "start", "stop", "seek", "nbytes")
+    ]
+    baskets = BasketTable(np.concatenate([[0], np.cumsum(counts)]), *columns)
+    return replace(index, trees={"Events": replace(tree, baskets=baskets)})
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_branches_without_entries_at_an_end_are_refused(
+    small_file: Path, tmp_path: Path, late: bool
+) -> None:
+    with rootio.FileSource(small_file) as source:
+        whole = rootio.inspect(source)
+    whole = replace(whole, trees={"Events": whole.trees["Events"]})
+    out = tmp_path / "joined.root"
+    for first, last in ((0, 0), (1, 5) if late else (0, 4)):
+        part = bared(whole, "x", first, last)
+        pair = [part, whole] if late else [whole, part]
+        with pytest.raises(rootio.SchemaMismatchError, match="some of the files: x") as caught:
+            rootio.join([small_file] * 2, out, indices=pair)
+        assert caught.value.fields["names"] == ["x"]
+        # A file by itself is as it was.
+        assert rootio.join([small_file], out, indices=[part]).entries == {"Events": 500}
+    # As long as no file has any, a branch is as empty as it was.
+    bare = bared(whole, "x", 0, 0)
+    rootio.join([small_file] * 2, out, indices=[bare, bare])
+    with uproot.open(out) as file:
+        assert file["Events/i"].array().tolist() == [*range(500), *range(500)]
 
 
 def test_histograms_with_other_bins_are_refused(tmp_path: Path) -> None:
