@@ -88,7 +88,16 @@ def merge_axes(mine: Axis, other: Axis, my_filled: Bins, other_filled: Bins) -> 
         return Merged(replace(mine, labels=ordered, bits=bits), same, same)
     if mine.labels or other.labels:
         return _by_label(mine, other, my_filled, other_filled)
-    return _by_position(mine, other, my_filled, other_filled)
+    try:
+        return _by_position(mine, other, my_filled, other_filled)
+    except AxisMismatch:
+        # One that holds nothing has nothing to put anywhere; the other's limits count.
+        if not len(other_filled):
+            return Merged(mine, np.arange(mine.bins + 2), np.zeros(other.bins + 2, np.int64))
+        if not len(my_filled):
+            axis = replace(other, bits=mine.bits)
+            return Merged(axis, np.zeros(mine.bins + 2, np.int64), np.arange(other.bins + 2))
+        raise
 
 
 def _agree(one: tuple[tuple[str, int], ...], other: tuple[tuple[str, int], ...]) -> bool:

@@ -50,7 +50,26 @@ def test_what_has_no_common_axis_is_refused(
     one: Axis, other: Axis, filled: tuple[int, ...], why: str
 ) -> None:
     with pytest.raises(AxisMismatch, match=why):
-        merge_axes(one, other, _filled(), _filled(*filled))
+        merge_axes(one, other, _filled(2), _filled(*filled or (1,)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Axis(4, 0.5, 4.5, b""), Axis(2, 0, 8, np.array([0, 1.0, 8]).tobytes()), Axis(4, 0, 0, b""),
+        Axis(4, 2, 6, b"", movable=False),
+    ],
+)  # fmt: skip
+def test_limits_of_what_holds_nothing_do_not_matter(other: Axis) -> None:
+    one = Axis(3, 0, 4, b"")
+    merged = merge_axes(one, other, _filled(0, 2), _filled())
+    assert merged.axis == one
+    assert merged.mine.tolist() == [0, 1, 2, 3, 4]
+    assert len(merged.other) == other.bins + 2
+    merged = merge_axes(other, one, _filled(), _filled(0, 2))
+    assert merged.axis.limits == one.limits
+    assert merged.other.tolist() == [0, 1, 2, 3, 4]
+    assert len(merged.mine) == other.bins + 2
 
 
 def test_what_lies_below_and_above_stays_where_limits_agree() -> None:
