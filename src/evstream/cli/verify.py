@@ -41,7 +41,10 @@ def verify(
     ] = "",
     numbers: Numbers = (),
     complete: Annotated[
-        bool, Parameter(negative="", help="Fail unless every event asked for was committed.")
+        bool,
+        Parameter(
+            negative="", help="Fail unless every event asked for was committed, by its parents too."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -49,8 +52,8 @@ def verify(
 
     Needs no service. Exits with 1 if a level fails. A level that has nothing to
     look at (no event numbers in the outputs, say) is named, and does not fail. If
-    not every event was committed, the last line says so; with --complete that
-    fails too.
+    not every event was committed, by the tasks whose outputs it took too, the last
+    line says so; with --complete that fails too.
 
     For example:
 
@@ -67,5 +70,7 @@ def verify(
         print_pairs([(f"{level.name}: {words[level.holds]}", level.finding) for level in levels])
         if whole.holds is False:
             print(f"NOT COMPLETE: {whole.finding}")
+        elif whole.holds is None and levels[0].holds:
+            print(f"NOT KNOWN TO BE COMPLETE: {whole.finding}")
     if any(level.holds is False for level in levels) or (complete and whole.holds is not True):
         sys.exit(1)

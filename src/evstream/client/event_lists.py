@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec import structs
@@ -24,9 +24,10 @@ from evstream.client.event_numbers import (
 from evstream.client.service import Service
 from evstream.domain.errors import DataError, EvstreamError, RequestError
 from evstream.domain.intervals import Interval, IntervalSet
+from evstream.domain.task import TakenOutputs
 from evstream.ports import Formats
 from evstream.rootio import UnknownBranchError
-from evstream.wire.messages import DeliveryPlan, FileEntries, FileView, NewSlice
+from evstream.wire.messages import DeliveryPlan, FileEntries, FileView, NewSlice, TaskView
 
 LumiList = dict[str, list[list[int]]]
 """``{"run": [[first, last], …]}``, both inclusive: CMS's JSON of certified lumi blocks."""
@@ -61,6 +62,14 @@ class _Input:
     entries: FileEntries
 
 
+@dataclass(slots=True)
+class _Lumis:
+    """Pairs of run and lumi block: those with events that are done, and with others."""
+
+    done: set[tuple[int, int]] = field(default_factory=set)
+    missing: set[tuple[int, int]] = field(default_factory=set)
+
+
 class _DamagedError(NoNumbersError):
     """Some entries cannot be read; others of the file may well be."""
 
@@ -91,7 +100,7 @@ class EventLists:
         """Return every event of a task that is set aside, by file and entry."""
         choices = [self._names] if self._names else EVENT_NUMBERS
         found: list[SetAside] = []
-        for each in await self._inputs(task):
+        for each in await self._inputs(await self._service.task(task)):
             rows = each.entries.set_aside
             numbers = await self._numbers(each, [(start, stop) for start, stop, _ in rows], choices)
             for (start, stop, error), known in zip(rows, numbers, strict=True):
@@ -109,7 +118,8 @@ class EventLists:
         """Return the lumi blocks all of whose wanted events are committed.
 
         An event that is set aside, withdrawn, cancelled or not done yet takes its lumi
-        block with it, in whatever file.
+        block with it, in whatever file; that of a chained task also in those of its parents,
+        and theirs.
 
         Raises
         ------
@@ -123,29 +133,58 @@ class EventLists:
                 f"{' '.join(self._names)} cannot name lumi blocks",
                 hint="give two branches: those of the run and of the lumi block",
             )
-        choices = [self._names] if self._names else LUMI_BLOCKS
-        done: set[tuple[int, int]] = set()
-        missing: set[tuple[int, int]] = set()
-        for each in await self._inputs(task):
-            wanted = IntervalSet.of(each.entries.wanted)
-            committed = IntervalSet.of(each.entries.committed)
-            numbers = await self._numbers(each, list(wanted), choices)
-            for interval, known in zip(wanted, numbers, strict=True):
-                if not isinstance(known, Numbers):
-                    raise DataError(
-                        f"the lumi blocks of {each.file.lfn} cannot be told: {known}",
-                        hint="--numbers names the branches of run and lumi block",
-                        lfn=each.file.lfn,
-                    )
-                piece = IntervalSet((interval,))
-                done |= _lumis(known, interval[0], piece & committed)
-                missing |= _lumis(known, interval[0], piece - committed)
-        return lumi_list(done - missing)
-
-    async def _inputs(self, task: int) -> list[_Input]:
         view = await self._service.task(task)
+        lumis = _Lumis()
+        inputs = await self._inputs(view)
+        for each in inputs:
+            await self._add_lumis(each, each.entries.committed, lumis)
+        await self._add_parents(view, {each.file.lfn for each in inputs}, lumis)
+        return lumi_list(lumis.done - lumis.missing)
+
+    async def _add_parents(self, view: TaskView, taken: set[str], lumis: _Lumis) -> None:
+        """Add the lumi blocks of what a task's parents were to do, and theirs.
+
+        What a parent has not committed, its taker never sees, nor what it left and was not
+        taken yet. A range that kept no event has lumi blocks all the same.
+        """
+        for parent, streams in _streams_by_task(view.spec.takes).items():
+            above = await self._service.task(parent)
+            inputs = await self._inputs(above)
+            waiting: dict[str, list[Interval]] = defaultdict(list)
+            for output in await self._service.outputs(parent):
+                if output.stream in streams and output.name not in taken:
+                    for lfn, start, stop in output.covers:
+                        waiting[lfn].append((start, stop))
+            for each in inputs:
+                through = IntervalSet.of(each.entries.committed)
+                through -= IntervalSet.of(waiting[each.file.lfn])
+                try:
+                    await self._add_lumis(each, list(through), lumis)
+                except DataError:
+                    if through != IntervalSet.of(each.entries.wanted):
+                        raise
+            await self._add_parents(above, {each.file.lfn for each in inputs}, lumis)
+
+    async def _add_lumis(self, each: _Input, done: Sequence[Interval], lumis: _Lumis) -> None:
+        """Add the lumi blocks of a file's wanted entries: of those done, and of others."""
+        choices = [self._names] if self._names else LUMI_BLOCKS
+        wanted = IntervalSet.of(each.entries.wanted)
+        numbers = await self._numbers(each, list(wanted), choices)
+        for interval, known in zip(wanted, numbers, strict=True):
+            if not isinstance(known, Numbers):
+                raise DataError(
+                    f"the lumi blocks of {each.file.lfn} cannot be told: {known}",
+                    hint="--numbers names the branches of run and lumi block",
+                    lfn=each.file.lfn,
+                )
+            piece = IntervalSet((interval,))
+            through = piece & IntervalSet.of(done)
+            lumis.done |= _lumis(known, interval[0], through)
+            lumis.missing |= _lumis(known, interval[0], piece - through)
+
+    async def _inputs(self, view: TaskView) -> list[_Input]:
         dataset = await self._service.dataset(view.dataset)
-        entries = {each.lfn: each for each in await self._service.entries(task)}
+        entries = {each.lfn: each for each in await self._service.entries(view.id)}
         return [
             _Input(view.dataset, view.spec.tree, file, entries[file.lfn])
             # Files of a chained task may have come or gone between.
@@ -229,6 +268,13 @@ def lumi_list(lumis: Iterable[tuple[int, int]]) -> LumiList:
         str(run): [[first, last - 1] for first, last in IntervalSet.of(blocks)]
         for run, blocks in sorted(by_run.items())
     }
+
+
+def _streams_by_task(takes: Iterable[TakenOutputs]) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = defaultdict(set)
+    for taken in takes:
+        found[taken.task].add(taken.stream)
+    return found
 
 
 def _lumis(known: Numbers, first: int, entries: IntervalSet) -> set[tuple[int, int]]:

@@ -12,7 +12,7 @@ from evstream.client.event_check import CannotCheckError, check_events
 from evstream.client.event_numbers import Names
 from evstream.client.results import digest_of
 from evstream.domain.errors import EvstreamError, VerificationError
-from evstream.domain.lineage import check_lineage
+from evstream.domain.lineage import Lineage, check_lineage
 from evstream.domain.receipt import LEVELS, check_ledger, receipt_digest
 from evstream.ports import Formats
 from evstream.wire.receipt_file import read_receipt
@@ -65,9 +65,10 @@ def verify_receipt(
     -------
     list of Level
         Ledger, outputs, events: a level that fails leaves those after it unchecked. Then,
-        for a chained task, "parents": whether it took what its parents left. Then
-        "complete", which does not depend on them but on the ledger's: whether every event
-        asked for was committed.
+        for a chained task, "parents": whether it took what its parents left; also where
+        receipts of parents are given to a task that has none. Then "complete", which depends
+        on the ledger's and on the parents': whether every event asked for was committed, by
+        the parents too.
 
     Raises
     ------
@@ -95,8 +96,8 @@ def verify_receipt(
         lambda: check_events(receipt, found, sources, formats, names),
     ]
     levels = _one_after_another(checks)
-    further = _lineage(receipt, levels[0], parents, key)
-    return [*levels, *further, _completeness(receipt, levels[0])]
+    further, lineage = _lineage(receipt, levels[0], parents, key)
+    return [*levels, *further, _completeness(receipt, levels[0], further, lineage)]
 
 
 def _one_after_another(checks: Sequence[Callable[[], str]]) -> list[Level]:
@@ -123,11 +124,15 @@ def _check(name: str, check: Callable[[], str]) -> Level:
 
 def _lineage(
     receipt: dict[str, Any], ledger: Level, paths: Sequence[Path], trusted_key: str
-) -> list[Level]:
-    if not receipt.get("parents"):
-        return []
+) -> tuple[list[Level], Lineage]:
+    found = Lineage()
+    if not receipt.get("parents") and not (ledger.holds and paths):
+        return [], found
     if not ledger.holds:
-        return [Level(PARENTS, None, "not checked, since ledger does not hold")]
+        return [Level(PARENTS, None, "not checked, since ledger does not hold")], found
+    if not receipt.get("parents"):
+        said = "it took no outputs of tasks: the receipts of parents are not looked at"
+        return [Level(PARENTS, None, said)], found
 
     def check() -> str:
         given: dict[str, dict[str, Any]] = {}
@@ -135,6 +140,7 @@ def _lineage(
             parent = _read(path)
             check_signature(parent, trusted_key)
             given[receipt_digest(parent)] = parent
+        nonlocal found
         found = check_lineage(receipt, given)
         tasks = ", ".join(str(task) for task in found.tasks)
         proved = f"each output of task {tasks} was taken once, as it was committed"
@@ -143,16 +149,27 @@ def _lineage(
             raise CannotCheckError(f"{left}{f'; {proved}' if tasks else ''}")
         return f"{proved}: {found.outputs} files"
 
-    return [_check(PARENTS, check)]
+    return [_check(PARENTS, check)], found
 
 
-def _completeness(receipt: dict[str, Any], ledger: Level) -> Level:
+def _completeness(
+    receipt: dict[str, Any], ledger: Level, parents: Sequence[Level], lineage: Lineage
+) -> Level:
     if not ledger.holds:
         return Level(COMPLETE, None, "not checked, since ledger does not hold")
     events, committed = receipt["counts"]["events"], receipt["counts"]["committed"]
-    if committed == events:
-        return Level(COMPLETE, True, f"all {events} events asked for were committed")
-    return Level(COMPLETE, False, f"{committed} of {events} events asked for were committed")
+    lacking = list(lineage.lacking)
+    if committed != events:
+        lacking.insert(0, f"{committed} of {events} events asked for were committed")
+    if lacking:
+        return Level(COMPLETE, False, "; ".join(lacking))
+    whole = f"all {events} events asked for were committed"
+    if not receipt.get("parents"):
+        return Level(COMPLETE, True, whole)
+    if any(level.holds is not True for level in parents):
+        why = "; ".join(lineage.unproved) or "parents does not hold"
+        return Level(COMPLETE, None, f"{whole}, but not all is known of its parents: {why}")
+    return Level(COMPLETE, True, f"{whole}, by its parents too")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -25,11 +25,14 @@ class Lineage:
         Parents, and parents of these, whose receipts were looked at.
     unproved : list of str
         Why a parent could not be looked at, or not to its end.
+    lacking : list of str
+        Which of them are not done: of what they were asked for, something was not taken.
     """
 
     outputs: int = 0
     tasks: list[int] = field(default_factory=list)
     unproved: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
 
 
 def check_lineage(receipt: dict[str, Any], given: Mapping[str, dict[str, Any]]) -> Lineage:
@@ -75,6 +78,8 @@ def _check(
             found.unproved.append(f"task {task} had not ended")
         elif digest not in given:
             found.unproved.append(f"the receipt of task {task} is not given")
+            if parent["state"] != TaskState.DONE.value:
+                found.lacking.append(f"task {task} is {parent['state']}")
         else:
             streams = {p["stream"] for p in receipt["parents"] if p["task"] == task}
             held = given[digest]
@@ -85,6 +90,10 @@ def _check(
             if digest not in seen:
                 seen.add(digest)
                 found.tasks.append(task)
+                if parent["state"] != TaskState.DONE.value:
+                    count, asked = held["counts"]["committed"], held["counts"]["events"]
+                    said = f"{count} of {asked} events asked for were committed"
+                    found.lacking.append(f"task {task} is {parent['state']}: {said}")
                 if held.get("parents"):
                     _check(held, given, found, seen)
 

@@ -97,7 +97,9 @@ class Reports:
             task_of(lease.book) == task and lease.worker != report.worker for lease in leases
         )
         if limits.pauses(failed, others=others):
-            lfn = (await self._ledger.chunks(report.book))[report.chunk].lfn
+            lfns = {chunk.number: chunk.lfn for chunk in await self._ledger.chunks(report.book)}
+            if (lfn := lfns.get(report.chunk)) is None:
+                return  # It was taken back meanwhile, and the failure with it.
             entries = f"entries {report.entry_start}:{report.entry_stop} of {lfn}"
             what = f"a merge of {lfn}" if is_merge(report.book) else entries
             attempts = counted(len(failed), "attempt", "attempts")

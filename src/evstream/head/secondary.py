@@ -17,7 +17,7 @@ from evstream.domain.payload import Payload
 from evstream.domain.secondary import Row, Secondary
 from evstream.domain.splitting import Chunk
 from evstream.domain.streams import variable_of
-from evstream.domain.task import Task
+from evstream.domain.task import TASK_SCOPE, Task
 from evstream.head.plans import Planner
 from evstream.head.slices import choose_branches, choose_tree
 from evstream.ports import Catalogue, Formats
@@ -54,9 +54,16 @@ async def find_secondary(
     NotFoundError
         There is no such dataset.
     RequestError
-        It has no such tree or branches, or too few events.
+        It has no such tree or branches, or too few events; or it is what a chained task takes.
     """
     asked.check()
+    if asked.dataset.startswith(f"{TASK_SCOPE}:"):
+        raise RequestError(
+            f"secondary {asked.name!r}: {asked.dataset} is what a task takes of others,"
+            " and may change",
+            hint="get the outputs with 'evstream task outputs', and register them as a dataset",
+            field="secondary.dataset",
+        )
     dataset = await catalogue.dataset(DatasetName(asked.dataset))
     try:
         tree = choose_tree(dataset, asked.tree)

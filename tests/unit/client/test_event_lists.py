@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,6 +16,7 @@ from msgspec import structs
 from pyarrow import parquet
 
 from evstream.adapters.formats import KnownFormats
+from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application
 from evstream.client import Service
 from evstream.client.event_lists import EventLists
@@ -21,10 +24,12 @@ from evstream.domain.errors import DataError, RequestError
 from evstream.domain.granularity import Granularity
 from evstream.domain.ledger import Failure, Success
 from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import Payload
 from evstream.domain.states import Answer
 from evstream.domain.streams import OutputStream
-from evstream.domain.task import Limits
+from evstream.domain.task import Limits, TakenOutputs
+from evstream.testing.virtual_time import VirtualClock
 from evstream.wire import messages as m
 from tests.unit.web.test_api import with_application
 
@@ -228,3 +233,70 @@ def test_where_an_event_is_damaged_others_are_still_told(tmp_path: Path) -> None
         stop = int(branch.member("fBasketSeek")[0] + branch.member("fBasketBytes")[0])
     damaged[stop - 20 : stop - 10] = b"\xff" * 10
     _with_task(work, files)
+
+
+async def _submit_chained(service: Service, **source: Any) -> int:
+    """Submit a task of three events a range; none has to keep any."""
+    task = m.NewTask(
+        name="t",
+        payload=Payload("cp {input} {output}"),
+        granularity=Granularity(events=3),
+        outputs=(OutputStream(optional=True),),
+        limits=Limits(failures_max=1, bisections_max=0),
+        **source,
+    )
+    return (await service.submit(task)).id
+
+
+async def _work_off(
+    service: Service, task: int, folder: Path, kept: Callable[[int], bool], units: int = 99
+) -> None:
+    """Do units of a task; its range from entry 3 on fails, and some keep nothing."""
+    await VirtualClock().sleep(2.0)
+    lease, worker = LeaseId(f"l{task}"), WorkerId("w")
+    claim = await service.claim(m.ClaimRequest(worker, units, task=task), lease)
+    assert claim.units
+    for unit in claim.units:
+        assert isinstance(unit, m.RangeUnit)
+        first, stop = unit.ref.entry_start, unit.ref.entry_stop
+        outputs: tuple[OutputRecord, ...] = ()
+        if kept(first):
+            path = folder / "output.root"
+            with uproot.recreate(path) as file:
+                file.mktree("Events", {name: every[first:stop] for name, every in COLUMNS.items()})
+            stored = await service.upload(unit.outputs[0].url, path)
+            held = (stored.name, stored.size, stored.sha256, stored.adler32)
+            outputs = (OutputRecord("output", *held, {"Events": stop - first}),)
+        report = m.UnitReport(lease, worker, unit.ref, success=Success(outputs))
+        if task == 1 and first == 3:
+            report = m.UnitReport(lease, worker, unit.ref, failure=Failure("payload", "exit 1"))
+        assert await service.report([report]) == [Answer.ACCEPTED]
+
+
+def test_lumi_blocks_of_a_chain_are_those_done_in_each_generation(tmp_path: Path) -> None:
+    pfn, content = _ttree_source(tmp_path)
+    store = MemoryStore()
+
+    async def work(application: Application) -> None:
+        service = application.client()
+        lists = EventLists(service, KnownFormats())
+        dataset = await service.add_dataset(m.NewDataset([m.NewFile(pfn)], "user:x"))
+        first = await _submit_chained(service, dataset=dataset.name)
+        second = await _submit_chained(service, dataset="", takes=(TakenOutputs(first),))
+        third = await _submit_chained(service, dataset="", takes=(TakenOutputs(second),))
+        # Of ten ranges eight are tried: entries 3:6 fail, 12:15 keep nothing.
+        await _work_off(service, first, tmp_path, lambda entry: entry != 12, units=8)
+        assert await lists.lumis(first) == {"7": [[3, 4]]}
+        assert await lists.lumis(second) == {}, "nothing of it is done"
+        await _work_off(service, second, tmp_path, lambda entry: False)
+        assert await lists.lumis(second) == {"7": [[3, 4]]}
+        assert await lists.lumis(third) == {"7": [[3, 4]]}
+        # The rest of the first is done, and waits for the second.
+        await _work_off(service, first, tmp_path, lambda entry: True)
+        assert await lists.lumis(first) == {"7": [[3, 4]], "8": [[5, 6]]}
+        assert await lists.lumis(third) == {"7": [[3, 4]]}
+        await service.withdraw(first, pfn)
+        assert await lists.lumis(second) == {}
+        await service.close()
+
+    with_application(work, ChainMap({pfn: content}, store.contents), store=store)

@@ -102,7 +102,23 @@ def given(*receipts: Receipt) -> dict[str, Receipt]:
 def test_a_family_holds_together() -> None:
     first, second, third = family()
     found = check_lineage(third, given(first, second))
-    assert (found.outputs, found.tasks, found.unproved) == (4, [2, 1], [])
+    assert (found.outputs, found.tasks, found.unproved, found.lacking) == (4, [2, 1], [], [])
+
+
+def test_what_a_grandparent_did_not_do_is_lacking() -> None:
+    first = make(1, [source(0), source(1)])
+    row = first["commits"].pop()
+    del first["outputs"][1]
+    first["set_aside"] = [[*row[:3], "exit 1"]]
+    counts = {"committed": 10, "set_aside": 10, "ranges_committed": 1, "failed_attempts": 1}
+    first["counts"] |= counts
+    first["task"]["state"] = "finished"
+    second = make(2, taken(first), (first,))
+    third = make(3, taken(second), (second,))
+    assert check_lineage(second, {}).lacking == ["task 1 is finished"]
+    assert check_lineage(third, given(second)).lacking == ["task 1 is finished"]
+    told = "task 1 is finished: 10 of 20 events asked for were committed"
+    assert check_lineage(third, given(first, second)).lacking == [told]
 
 
 def test_what_is_not_given_is_said() -> None:

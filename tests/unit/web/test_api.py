@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ Work = Callable[[httpx2.AsyncClient], Awaitable[None]]
 
 def with_application(
     work: Callable[[Application], Awaitable[None]],
-    files: dict[str, bytes],
+    files: Mapping[str, bytes],
     settings: Settings = SETTINGS,
     store: MemoryStore | None = None,
 ) -> None:
@@ -71,7 +71,7 @@ def with_application(
 
 def _with_api(
     work: Work,
-    files: dict[str, bytes] = FILES,
+    files: Mapping[str, bytes] = FILES,
     settings: Settings = SETTINGS,
     store: MemoryStore | None = None,
 ) -> None:

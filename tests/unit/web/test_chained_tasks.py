@@ -1,0 +1,105 @@
+"""Chained tasks from outside, in-process: what they are told, and what they tell."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Sequence
+from typing import Any
+
+import httpx2
+
+from evstream.adapters.storage.memory import MemoryStore
+from evstream.domain.chains import FILES_PER_PARENT_MAX
+from evstream.testing.simulator import sample_files
+from evstream.testing.virtual_time import VirtualClock
+from tests.unit.web.test_api import DOOR, FILES, TASK, Work, _with_api
+
+Reply = dict[str, Any]
+TREE = sample_files(files=1, entries=50)["sample-0.root"]
+
+
+def _with_chains(work: Work, store: MemoryStore | None = None) -> None:
+    """Run some work against an API in memory that can read what its tasks leave."""
+    store = store or MemoryStore()
+    # The dataset's file comes first; what is put into the store can be opened as well.
+    _with_api(work, ChainMap(FILES, store.contents), store=store)
+
+
+async def _get(client: httpx2.AsyncClient, path: str) -> Any:
+    return (await client.get(f"/v1/{path}", headers=DOOR)).json()
+
+
+async def _post(client: httpx2.AsyncClient, path: str, body: Any = None, status: int = 200) -> Any:
+    response = await client.post(f"/v1/{path}", json=body, headers=DOOR)
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+async def _submit(client: httpx2.AsyncClient, *parents: int, **more: Any) -> int:
+    """Submit a task on the dataset, or on what others leave; return its number."""
+    body = {**TASK, "granularity": {"events": 50}, **more}
+    if parents:
+        body |= {"dataset": "", "takes": [{"task": parent} for parent in parents]}
+    number: int = (await _post(client, "tasks", body, 201))["id"]
+    return number
+
+
+async def _claim(client: httpx2.AsyncClient, task: int, units: int = 1) -> list[Reply]:
+    """Claim units of a task; each holds its lease too."""
+    await VirtualClock().sleep(1.0)
+    claim = await _post(client, "claims", {"worker": "w", "units": units, "task": task})
+    return [{"lease": claim["lease"], **unit} for unit in claim.get("units", [])]
+
+
+async def _report(client: httpx2.AsyncClient, unit: Reply, **outcome: Any) -> str:
+    report = {"lease": unit["lease"], "worker": "w", "ref": unit["ref"], **outcome}
+    (answer,) = (await _post(client, "reports", {"reports": [report]}))["answers"]
+    return str(answer)
+
+
+async def _fail(client: httpx2.AsyncClient, unit: Reply, kind: str) -> str:
+    return await _report(client, unit, failure={"kind": kind, "error": "it is so"})
+
+
+async def _work_off(client: httpx2.AsyncClient, task: int, content: bytes = TREE) -> Sequence[str]:
+    """Do all that a task has to do; return the names of its outputs."""
+    names = []
+    while units := await _claim(client, task, 9):
+        for unit in units:
+            slot = unit["outputs"][0] if unit["type"] == "range" else unit["output"]
+            stored = (await client.put(slot["url"], content=content, headers=DOOR)).json()
+            output = {"stream": "output", "entries": {"Events": 50}, **stored}
+            assert await _report(client, unit, success={"outputs": [output]}) == "accepted"
+            names.append(stored["name"])
+    await VirtualClock().sleep(1.0)
+    return names
+
+
+def test_a_chained_task_that_no_node_can_go_on_with_pauses_and_says_why() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        first, second = await _submit(client), await _submit(client)
+        child = await _submit(client, first, second, limits={"node_failures_max": 2})
+        name, _ = await _work_off(client, second)
+        for _ in range(2):
+            (unit,) = await _claim(client, child)
+            assert unit["ref"]["chunk"] >= FILES_PER_PARENT_MAX
+            assert await _fail(client, unit, "node") == "accepted"
+        view = await _get(client, f"tasks/{child}")
+        assert view["state"] == "paused"
+        assert f"2 attempts on entries 0:50 of {name} failed by their nodes" in view["reason"]
+
+    _with_chains(work)
+
+
+def test_what_a_chained_task_takes_is_no_secondary_input() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        first = await _submit(client)
+        child = await _submit(client, first)
+        await _work_off(client, first)
+        beside = {"name": "pu", "dataset": f"task:{child}", "per_event": 1}
+        body = {**TASK, "secondary": [beside]}
+        for path in ("tasks", "task-previews"):
+            problem = await _post(client, path, body, 400)
+            assert f"task:{child} is what a task takes of others" in problem["detail"]
+
+    _with_chains(work)
