@@ -76,7 +76,7 @@ def status(
 
 
 async def watch_task(service: Service, task: int) -> TaskView:
-    """Show a task live, with why attempts fail, until it has ended or has paused by itself.
+    """Show a task live, with why attempts fail, until it has ended or somebody has to look.
 
     Returns
     -------
@@ -88,7 +88,7 @@ async def watch_task(service: Service, task: int) -> TaskView:
         while True:
             view = await service.task(task)
             display.show(view)
-            if view.state.final or (view.state is TaskState.PAUSED and view.reason):
+            if view.state.final or _stands(view):
                 return view
             now = time.monotonic()
             if view.process.failed_attempts > failed and now - looked >= WHY_EVERY_S:
@@ -96,3 +96,11 @@ async def watch_task(service: Service, task: int) -> TaskView:
                 last = (await service.failures(task))[-1]
                 display.note(f"evstream: the last failure: {last.kind}: {last.error}")
             await asyncio.sleep(WATCH_EVERY_S)
+
+
+def _stands(view: TaskView) -> bool:
+    """Whether a task has paused by itself, or has done all it can before a parent goes on."""
+    if not view.reason:
+        return False
+    books = [view.process] if view.merge is None else [view.process, view.merge]
+    return view.state is TaskState.PAUSED or all(book.complete for book in books)

@@ -28,6 +28,7 @@ from evstream.ports import Catalogue, Ledger, OutputStore
 
 TAKEN_AT_ONCE = 500
 """Files that are read before they are put into a task: nobody waits for the last of many."""
+ALL_WITHDRAWN = "every input was withdrawn"
 TAKEN_BACK = "what it was made from was taken back in the task that it takes it from"
 
 
@@ -297,6 +298,9 @@ def _gone(link: Link, look: Look) -> list[int]:
 
 
 def _failed(parents: Iterable[Task]) -> str:
+    """Say which parents came to nothing; one whose files were all withdrawn has none to give."""
     words = {TaskState.FAILED: "failed", TaskState.ABORTED: "was aborted"}
-    found = {parent.id: words[parent.state] for parent in parents if parent.state in words}
+    found = {
+        p.id: words[p.state] for p in parents if p.state in words and p.reason != ALL_WITHDRAWN
+    }
     return "; ".join(f"task {task}, whose outputs it takes, {how}" for task, how in found.items())

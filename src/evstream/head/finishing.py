@@ -11,7 +11,7 @@ from evstream.domain.states import RangeState, TaskState
 from evstream.domain.task import Task, merge_book, process_book
 from evstream.domain.words import counted
 from evstream.head.books import books_of, merges_of
-from evstream.head.chains import Chains, Taken
+from evstream.head.chains import ALL_WITHDRAWN, Chains, Taken
 from evstream.head.merging import Merging
 from evstream.head.nudges import Nudges
 from evstream.head.turns import Turns
@@ -137,13 +137,13 @@ class Finishing:
         if growing:
             return task
         if progress.entries and progress.withdrawn == progress.entries:
-            return await self._end(task, TaskState.ABORTED, "every input was withdrawn")
+            return await self._end(task, TaskState.ABORTED, ALL_WITHDRAWN)
         if progress.entries and not progress.finished:
             return await self._end(task, TaskState.FAILED, "no event could be processed")
         if task.spec.merges:
             rules = task.spec.merge_rules()
             return await self._catalogue.start_merging(task.id, rules, [])
-        return await self._end(task, *self._verdict(progress, taken))
+        return await self._end(task, *self._verdict(task.spec.tree, progress, taken))
 
     async def _cancelled(self, task: Task) -> tuple[TaskState, str]:
         """Return the end of a task that was cancelled, by somebody or by itself."""
@@ -170,12 +170,14 @@ class Finishing:
         if not planned:
             return task
         processed = await self._ledger.progress(process_book(task.id))
-        return await self._end(task, *self._verdict(processed, taken))
+        return await self._end(task, *self._verdict(task.spec.tree, processed, taken))
 
     @staticmethod
-    def _verdict(progress: Progress, taken: Taken) -> tuple[TaskState, str]:
+    def _verdict(tree: str, progress: Progress, taken: Taken) -> tuple[TaskState, str]:
         if taken.failed:
             return TaskState.FAILED, taken.failed
+        if not progress.entries:
+            return TaskState.DONE, f"its input holds no events in {tree}"
         parts = [
             f"{counted(entries, 'event was', 'events were')} {what}"
             for entries, what in ((progress.fatal, "set aside"), (progress.withdrawn, "withdrawn"))

@@ -10,7 +10,7 @@ from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import Lfn, TaskId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import sandbox_name
-from evstream.domain.states import RangeState
+from evstream.domain.states import RangeState, TaskState
 from evstream.domain.task import Task, is_merge, process_book, task_of
 from evstream.head.books import books_of, merge_progress, merges_of
 from evstream.head.chains import Chains
@@ -96,12 +96,22 @@ class Tasks:
             created=task.created,
             process=process,
             ended=task.ended,
-            reason=task.reason,
+            reason=task.reason or await self._held_up(task),
             taken_back=task.taken_back,
             merge=await merge_progress(self._ledger, task),
             workers=0 if task.state.final else await self._workers(task.id),
             takers=await self._catalogue.takers(task.id),
         )
+
+    async def _held_up(self, task: Task) -> str:
+        """Say why a task gets nothing more to do: a task before it has paused by itself."""
+        for taken in () if task.state.final else task.spec.takes:
+            parent = await self._catalogue.task(TaskId(taken.task))
+            if parent.state is TaskState.PAUSED and parent.reason:
+                return f"it waits for task {parent.id}, which has paused: {parent.reason}"
+            if why := await self._held_up(parent):
+                return why
+        return ""
 
     async def _workers(self, task: TaskId) -> int:
         leases = await self._ledger.leases()

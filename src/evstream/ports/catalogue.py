@@ -163,7 +163,7 @@ class Catalogue(Protocol):
         """Send work of a task out again, withdraw or drop it, and open the task again.
 
         Files that are retracted leave the dataset with their chunks. An ended task runs
-        again, and has no receipt any more; a paused one stays paused.
+        again, and has no receipt any more; a paused one stays paused, with its reason.
         A change whose key was the last one changes nothing.
         """
         ...

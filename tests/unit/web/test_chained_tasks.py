@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx2
+import msgspec
 
 from evstream.adapters.storage.memory import MemoryStore
+from evstream.cli.status import _stands
 from evstream.domain.chains import FILES_PER_PARENT_MAX
 from evstream.testing.simulator import sample_files
 from evstream.testing.virtual_time import VirtualClock
-from tests.unit.web.test_api import DOOR, FILES, TASK, Work, _with_api
+from evstream.wire.messages import TaskView
+from tests.unit.web.test_api import DOOR, FILES, PFN, TASK, Work, _with_api
 
 Reply = dict[str, Any]
 TREE = sample_files(files=1, entries=50)["sample-0.root"]
@@ -101,5 +104,51 @@ def test_what_a_chained_task_takes_is_no_secondary_input() -> None:
         for path in ("tasks", "task-previews"):
             problem = await _post(client, path, body, 400)
             assert f"task:{child} is what a task takes of others" in problem["detail"]
+
+    _with_chains(work)
+
+
+def test_a_parent_whose_files_are_all_withdrawn_is_no_failure() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        first, second = await _submit(client), await _submit(client)
+        child = await _submit(client, first, second)
+        for task in (first, second, child):
+            await _work_off(client, task)
+        assert (await _get(client, f"tasks/{child}"))["process"]["finished"] == 200
+        await _post(client, f"tasks/{first}/withdraw", {"file": PFN})
+        await VirtualClock().sleep(3.0)
+        assert (await _get(client, f"tasks/{first}"))["state"] == "aborted"
+        view = await _get(client, f"tasks/{child}")
+        assert (view["state"], view.get("reason", "")) == ("done", "")
+        assert view["process"]["finished"] == view["process"]["entries"] == 100
+        await _post(client, f"tasks/{second}/withdraw", {"file": PFN})
+        await VirtualClock().sleep(3.0)
+        view = await _get(client, f"tasks/{child}")
+        told = (view["state"], view.get("reason", ""))
+        assert told == ("done", "its input holds no events in Events")
+
+    _with_chains(work)
+
+
+def test_a_task_that_waits_for_one_that_has_paused_says_so() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        first = await _submit(client, limits={"node_failures_max": 1})
+        child = await _submit(client, first)
+        grandchild = await _submit(client, child)
+        assert "reason" not in await _get(client, f"tasks/{grandchild}")
+        (unit,) = await _claim(client, first)
+        await _fail(client, unit, "node")
+        why = (await _get(client, f"tasks/{first}"))["reason"]
+        for task in (child, grandchild):
+            view = await _get(client, f"tasks/{task}")
+            assert view["state"] == "running"
+            assert view["reason"] == f"it waits for task {first}, which has paused: {why}"
+            assert _stands(msgspec.convert(view, TaskView))
+        await _post(client, f"tasks/{first}/resume")
+        assert "reason" not in await _get(client, f"tasks/{grandchild}")
+        # What somebody has paused, somebody knows of.
+        await _post(client, f"tasks/{first}/pause")
+        view = await _get(client, f"tasks/{child}")
+        assert not _stands(msgspec.convert(view, TaskView))
 
     _with_chains(work)

@@ -329,8 +329,9 @@ class MemoryCatalogue:
             places = [(number, 0, 1) for number in change.merges]
             await ledger.discard(merge_book(task), places, change.reason)
         self._receipts.pop(task, None)
-        state = TaskState.PAUSED if known.state is TaskState.PAUSED else TaskState.RUNNING
-        self._tasks[task] = replace(known, state=state, reason="", ended=None, taken_back=taken)
+        paused = known.state is TaskState.PAUSED
+        state, reason = (known.state, known.reason) if paused else (TaskState.RUNNING, "")
+        self._tasks[task] = replace(known, state=state, reason=reason, ended=None, taken_back=taken)
         return self._tasks[task]
 
     def _retract(self, name: DatasetName, numbers: Sequence[int]) -> None:

@@ -296,11 +296,12 @@ def _take_back(db: sqlite3.Connection, number: TaskId, change: TakeBack) -> Task
     if change.merges:
         places = [(merge, 0, 1) for merge in change.merges]
         discard(db, merge_book(number), places, change.reason)
-    state = TaskState.PAUSED if task.state is TaskState.PAUSED else TaskState.RUNNING
+    paused = task.state is TaskState.PAUSED
+    state, reason = (task.state, task.reason) if paused else (TaskState.RUNNING, "")
     db.execute(
-        "UPDATE task SET state = ?, reason = '', receipt = NULL, ended = NULL, taken_back = ?"
+        "UPDATE task SET state = ?, reason = ?, receipt = NULL, ended = NULL, taken_back = ?"
         " WHERE task = ?",
-        (state.value, _to_json(taken), number),
+        (state.value, reason, _to_json(taken), number),
     )
     return _task(db, number)
 

@@ -304,6 +304,15 @@ class CatalogueContract(Suite):
             "key-2", 0, sum(c.entries for c in CHUNKS), 0, times=2
         )
 
+    async def test_why_a_task_has_paused_is_kept_when_work_is_taken_back(
+        self, catalogue: Catalogue
+    ) -> None:
+        task = await self.add_task(catalogue)
+        await catalogue.pause_task(task.id, "no node can do it")
+        opened = await catalogue.take_back(task.id, TakeBack("key-1", "again"))
+        assert (opened.state, opened.reason) == (TaskState.PAUSED, "no node can do it")
+        assert (await catalogue.resume_task(task.id)).reason == ""
+
     async def test_a_paused_task_stays_paused_when_work_is_taken_back(
         self, catalogue: Catalogue
     ) -> None:
