@@ -65,10 +65,9 @@ def verify_receipt(
     -------
     list of Level
         Ledger, outputs, events: a level that fails leaves those after it unchecked. Then,
-        for a chained task, "parents": whether it took what its parents left; also where
-        receipts of parents are given to a task that has none. Then "complete", which depends
-        on the ledger's and on the parents': whether every event asked for was committed, by
-        the parents too.
+        for a chained task, or where receipts of parents are given, "parents": whether it took
+        what these left. Then "complete", which depends on the ledger's and on the parents':
+        whether every event asked for was committed, by the parents too.
 
     Raises
     ------
