@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from evstream.rootio.compression import Setting, algorithm_of, compress
@@ -143,9 +143,9 @@ class FileAssembly:
             self._append(segment)
         return begin
 
-    def add_tree(self, baskets: Baskets, path: str) -> None:
+    def add_tree(self, baskets: Baskets) -> None:
         """Lay out a tree's baskets and its record behind them."""
-        folder_path, _, name = path.rpartition("/")
+        folder_path, name = baskets.index.folder, baskets.index.key.name
         folder = self._layout.folders[folder_path]
         segments, numbers = baskets.place(self._at, folder.seek)
         for segment in segments:
@@ -175,14 +175,15 @@ class FileAssembly:
         return Product([in_memory(head), *self._segments, in_memory(tail)], source_sizes)
 
 
-def folders_above(paths: Sequence[str], folders: Sequence[Folder]) -> list[Folder]:
-    """List the directories on the way to some objects, outer ones first."""
+def folders_above(inner: Iterable[str], folders: Sequence[Folder]) -> list[Folder]:
+    """List some directories and those on the way to them, outer ones first."""
     above = {""}
-    for path in paths:
-        folder = path.rpartition("/")[0]
-        while folder not in above:
+    pending = list(inner)
+    while pending:
+        folder = pending.pop()
+        if folder not in above:
             above.add(folder)
-            folder = folder.rpartition("/")[0]
+            pending.append(folder.rpartition("/")[0])
     return [f for f in folders if f.path in above]
 
 

@@ -48,20 +48,25 @@ class Companions:
     paths: tuple[str, ...]
     left_behind: tuple[str, ...]
     _index: SourceIndex
-    _trees: tuple[tuple[str, Splice | NTuplePages], ...]
+    _trees: tuple[Splice | NTuplePages, ...]
     _objects: tuple[ObjectInfo, ...]
     _marked: bool
+
+    @property
+    def folders(self) -> list[str]:
+        """Paths of the directories that list them."""
+        return [one.index.folder for one in self._trees] + [one.folder for one in self._objects]
 
     @property
     def boundary_bytes(self) -> int:
         """How many bytes of the source are read before the product has its layout."""
         objects = sum(info.nbytes for info in self._objects)
-        return objects + sum(splice.boundary_bytes for _, splice in self._trees)
+        return objects + sum(splice.boundary_bytes for splice in self._trees)
 
     def prepare_steps(self) -> Steps[list[Record]]:
         """Read the objects, and encode anew what has to be; return the objects' records."""
         size = self._index.size
-        for _, splice in self._trees:
+        for splice in self._trees:
             yield from splice.prepare_steps(0, size)
         keys = [info.key for info in self._objects]
         found = yield from read_record(Window(size), keys)
@@ -70,11 +75,11 @@ class Companions:
     def add_to(self, assembly: FileAssembly, records: Sequence[Record]) -> None:
         """Write them; the directories must be there."""
         for info, record in zip(self._objects, records, strict=True):
-            assembly.copy_record(record, info.path.rpartition("/")[0], info.cycle)
+            assembly.copy_record(record, info.folder, info.cycle)
         if self._marked:
             mark(assembly)
-        for path, splice in self._trees:
-            add_entries(assembly, splice, path, [self._index.size])
+        for splice in self._trees:
+            add_entries(assembly, splice, [self._index.size])
 
 
 def companions(index: SourceIndex, tree: str, rules: Rules, *, leads: bool) -> Companions:
@@ -87,7 +92,7 @@ def companions(index: SourceIndex, tree: str, rules: Rules, *, leads: bool) -> C
     leads : bool
         Whether the product holds what is counted once.
     """
-    trees: list[tuple[str, Splice | NTuplePages]] = []
+    trees: list[Splice | NTuplePages] = []
     objects: list[ObjectInfo] = []
     elsewhere: list[str] = []
     left = list(index.unreadable)
@@ -103,7 +108,7 @@ def companions(index: SourceIndex, tree: str, rules: Rules, *, leads: bool) -> C
             names = rules.branches(other, leads=leads)
             if names is not None:
                 (elsewhere if not leads else left).append(f"branches of {other.path}")
-            trees.append((other.path, _whole(other, names)))
+            trees.append(_whole(other, names))
     for info in index.objects:
         if info.class_name in CARRIED_CLASSES:
             continue
@@ -121,7 +126,7 @@ def companions(index: SourceIndex, tree: str, rules: Rules, *, leads: bool) -> C
         notes.append(f"counted once, in the slice with the first entry: {listed(elsewhere)}")
     unfit = file_notes(index)
     notes += unfit
-    paths = [path for path, _ in trees] + [info.path for info in objects]
+    paths = [splice.index.path for splice in trees] + [info.path for info in objects]
     marked = bool(unfit) and NOT_FOR_ATHENA not in paths
     return Companions(
         tuple(paths), tuple(notes), index, tuple(trees), tuple(objects), marked

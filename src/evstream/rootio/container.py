@@ -13,6 +13,7 @@ from struct import Struct
 from evstream.rootio.errors import (
     CorruptFileError,
     NotARootFileError,
+    UnsupportedFeatureError,
     corrupt_steps_if_broken,
 )
 from evstream.rootio.keys import Key, read_key
@@ -156,6 +157,12 @@ def read_container(window: Window) -> Steps[Container]:
             inner = [k for k in newest(full.keys) if k.class_name in DIRECTORY_CLASSES]
             records = yield from window.fetch([k.payload for k in inner])
             for k, record in zip(inner, records, strict=True):
+                if not k.name or "/" in k.name:
+                    raise UnsupportedFeatureError(
+                        f"a directory is called {k.name!r}, which no path can say",
+                        hint="write it under another name",
+                        directory=k.name,
+                    )
                 path = f"{full.path}/{k.name}" if full.path else k.name
                 pending.append(
                     parse_directory(

@@ -117,13 +117,13 @@ class Cut:
         yield from self._baskets.prepare_steps(0, index.size)
         records = yield from beside.prepare_steps()
         assembly = FileAssembly(index, self._identity, self._tree.key.date)
-        assembly.begin(folders_above([self._tree.path, *beside.paths], index.folders))
+        assembly.begin(folders_above([self._tree.folder, *beside.folders], index.folders))
         if index.streamers is not None:
             assembly.copy_record(index.streamers, None)
         for record in index.carried:
             assembly.copy_record(record, "")
         beside.add_to(assembly, records)
-        add_entries(assembly, self._baskets, self._tree.path, [index.size])
+        add_entries(assembly, self._baskets, [index.size])
         self._product = assembly.finish([index.size])
 
     def read(self, offset: int, size: int, source: ByteSource) -> bytes:

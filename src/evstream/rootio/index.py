@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
 from evstream.rootio.class_plan import Plans
 from evstream.rootio.compression import decompress
-from evstream.rootio.container import Container, Window, newest, read_container, read_record
+from evstream.rootio.container import (
+    DIRECTORY_CLASSES,
+    Container,
+    Window,
+    newest,
+    read_container,
+    read_record,
+)
 from evstream.rootio.errors import (
     CorruptFileError,
     NoSuchTreeError,
     UnsupportedFeatureError,
     corrupt_steps_if_broken,
 )
-from evstream.rootio.keys import Key, read_key
+from evstream.rootio.keys import Key, folder_of, read_key
 from evstream.rootio.primitives import uuid_text
 from evstream.rootio.rntuple.anchor import CLASS as NTUPLE_CLASS
 from evstream.rootio.rntuple.anchor import OLD_CLASSES
@@ -52,6 +60,11 @@ class ObjectInfo:
     cycle: int
     nbytes: int
     key: Key
+
+    @property
+    def folder(self) -> str:
+        """Path of the directory that lists it, "" at the top."""
+        return folder_of(self.path, self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +139,8 @@ class SourceIndex:
         UnsupportedFeatureError
             It is there, but this version cannot cut it.
         """
-        name = path.strip("/")
+        # Names may begin and end with a slash of their own.
+        name = path if path in self.trees else path.strip("/")
         if name in self.trees:
             return self.trees[name]
         # Not found as it stands: the end may be a cycle.
@@ -259,11 +273,12 @@ def inspect_steps(size: int, known: KnownShapes | None = None) -> Steps[SourceIn
         digest.update(streamers.payload)
     streamers, plans = _described(streamers, known)
     tree_keys, ntuple_keys, objects, carried_keys = _sorted_out(container, plans)
+    unreadable = _indistinct(tree_keys, ntuple_keys)
     records = yield from read_record(window, [key for _, key in tree_keys] + carried_keys)
     trees: dict[str, AnyTree] = {}
-    unreadable: dict[str, str] = {}
-    for (path, _), (key, payload) in zip(tree_keys, records, strict=False):
+    for (path, listed), (stored, payload) in zip(tree_keys, records, strict=False):
         digest.update(payload)
+        key = _called(stored, listed.name)
         try:
             data = decompress(payload, key.object_bytes)
             trees[path] = (
@@ -306,11 +321,18 @@ def _read_ntuple(
 ) -> Steps[tuple[NTupleIndex, list[bytes]]]:
     if key.class_name in OLD_CLASSES:
         raise UnsupportedFeatureError("it is of a time before RNTuple's format was fixed")
+    name = key.name
     ((key, payload),) = yield from read_record(window, [key])
+    key = _called(key, name)
     record = decompress(payload, key.object_bytes)
     parse = Schema.parse if known is None else known.schema
     index, raw = yield from read_ntuple(path, key, record, window.size, parse)
     return index, [bytes(payload), *raw]
+
+
+def _called(key: Key, name: str) -> Key:
+    """Return a stored key by the name that its directory lists."""
+    return key if key.name == name else replace(key, name=name)
 
 
 def _read_streamers(window: Window, container: Container) -> Steps[Record | None]:
@@ -333,16 +355,14 @@ def _sorted_out(
     objects: list[ObjectInfo] = []
     carried: list[Key] = []
     is_tree: dict[str, bool] = dict.fromkeys(_TREE_CLASSES, True)
-    inner = {d.path for d in container.directories}
     for directory in container.directories:
         latest = {key.name: key for key in newest(directory.keys)}
         for key in directory.keys:
             # Joins keep texts that differ as cycles of one name.
-            if key is not latest[key.name] and key.class_name not in DESCRIPTIONS:
+            told = {key.class_name, latest[key.name].class_name} <= DESCRIPTIONS
+            if key.class_name in DIRECTORY_CLASSES or not (told or key is latest[key.name]):
                 continue
             path = f"{directory.path}/{key.name}" if directory.path else key.name
-            if path in inner:
-                continue
             if key.class_name == NTUPLE_CLASS or key.class_name in OLD_CLASSES:
                 ntuples.append((path, key))
                 continue
@@ -355,3 +375,12 @@ def _sorted_out(
             if key.class_name in CARRIED_CLASSES and not directory.path:
                 carried.append(key)
     return trees, ntuples, objects, carried
+
+
+def _indistinct(*lists: list[tuple[str, Key]]) -> dict[str, str]:
+    """Take out of some lists what several trees are called, and say why."""
+    count = Counter(path for keys in lists for path, _ in keys)
+    for keys in lists:
+        keys[:] = [(path, key) for path, key in keys if count[path] == 1]
+    why = "one tree is in the directory of that name, another has a slash in its name"
+    return {path: why for path, times in count.items() if times > 1}

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from evstream.domain.errors import bad_data_named
 from evstream.rootio.assembly import FileAssembly
 from evstream.rootio.beside import NOT_FOR_ATHENA, Rule, Rules, is_pool
+from evstream.rootio.clashes import DIRECTORY, TREE, Named, refuse_clashes
 from evstream.rootio.companions import NO_ATHENA, listed, mark
 from evstream.rootio.compression import decompress
 from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
@@ -127,32 +128,36 @@ def assemble(
     outcomes: dict[str, list[str]] = {}
     notes: list[str] = []
     splices: dict[str, Splice | NTuplePages] = {}
+    things = _directories(indices)
     for path in dict.fromkeys(p for index in indices for p in index.trees):
         chosen = _chosen(path, sources, indices, names, beside, outcomes, notes)
         if chosen:
             if beside.of_tree(chosen[0][1]) == Rule.EVENTS:
                 notes += _lacking(path, indices, names)
+            things += _named(chosen)
             splices[path] = _joined(chosen, shifts, names)
             notes += _left_on(path, chosen, names) + _weighed(path, chosen, names)
+    infos = _infos(indices)
+    objects = JoinedObjects(sources, indices, infos, shifts, names, beside)
+    refuse_clashes([*things, *objects.things()], names)
     date = max((t.key.date for i in indices for t in i.trees.values()), default=0)
     date = max([date, *(o.key.date for i in indices for o in i.objects)])
     assembly = FileAssembly(first, identity, date)
     assembly.begin(_united_folders(indices))
-    infos = _infos(indices)
     _add_streamers(assembly, indices, infos, names)
     for name, record in pids.items():
         assembly.add_object(
             "", "TProcessID", name, record.key.title, record.payload, record.key.object_bytes,
             record.key.date,
         )  # fmt: skip
-    JoinedObjects(sources, indices, infos, shifts, names, beside).add_to(assembly, outcomes)
+    objects.add_to(assembly, outcomes)
     outcomes["united"] = [*pids]
     notes += _marked(assembly, indices)
-    for path, splice in splices.items():
+    for splice in splices.values():
         for number in splice.sources:
             source = sources[number]
             drive(splice.prepare_steps(number, source.size), source)
-        add_entries(assembly, splice, path, [index.size for index in indices])
+        add_entries(assembly, splice, [index.size for index in indices])
     product = assembly.finish([index.size for index in indices])
     return product, JoinResult(
         MappingProxyType({path: splice.entries for path, splice in splices.items()}),
@@ -225,6 +230,18 @@ def _chosen(
             )
         outcomes.setdefault("once" if len(holders) == 1 else "all", []).append(path)
     return holders
+
+
+def _named(holders: Sequence[tuple[int, AnyTree]]) -> list[Named]:
+    return [Named(t.path, t.folder, TREE, t.key.class_name, n) for n, t in holders]
+
+
+def _directories(indices: Sequence[SourceIndex]) -> list[Named]:
+    return [
+        Named(f.path, f.path.rpartition("/")[0], DIRECTORY, f.class_name, number)
+        for number, index in enumerate(indices)
+        for f in index.folders
+    ]
 
 
 def _lacking(path: str, indices: Sequence[SourceIndex], names: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from evstream.rootio.added import ObjectSum, can_be_added, cannot_be_added
 from evstream.rootio.assembly import FileAssembly
 from evstream.rootio.baskets import decode_basket, decode_embedded
 from evstream.rootio.beside import Rule, Rules
+from evstream.rootio.clashes import OBJECT, SUM, Named
 from evstream.rootio.class_plan import Plans
 from evstream.rootio.compression import decompress
 from evstream.rootio.container import Window, read_record
@@ -56,11 +58,28 @@ class JoinedObjects:
         self._names = names
         self._rules = rules
         self._held: dict[str, list[tuple[int, ObjectInfo]]] = {}
+        self._left: dict[str, None] = {}
+        rule_of = cache(rules.of_object)
         for number, index in enumerate(indices):
             # Oldest cycles first, as they came about.
             for info in sorted(index.objects, key=lambda info: info.cycle):
-                if not (info.class_name in CARRIED_CLASSES and "/" not in info.path):
+                if info.class_name in CARRIED_CLASSES and not info.folder:
+                    continue
+                if rule_of(info.path, info.class_name) == Rule.NONE:
+                    self._left[info.path] = None
+                else:
                     self._held.setdefault(info.path, []).append((number, info))
+
+    def things(self) -> list[Named]:
+        """List what is kept, of each path every class and directory once."""
+        found = []
+        for path, held in self._held.items():
+            kinds = {(i.class_name, i.folder): number for number, i in reversed(held)}
+            for (class_name, folder), number in kinds.items():
+                added = self._rules.of_object(path, class_name) == Rule.ADD
+                kind = SUM if added else OBJECT
+                found.append(Named(path, folder, kind, class_name, number))
+        return sorted(found, key=lambda one: one.source)
 
     def add_to(self, assembly: FileAssembly, outcomes: dict[str, list[str]]) -> None:
         """Write them, and say under which outcome each path goes.
@@ -70,6 +89,8 @@ class JoinedObjects:
         SchemaMismatchError, UnsupportedFeatureError
             Objects that should be added and cannot; the error names the path.
         """
+        if self._left:
+            outcomes.setdefault("left", []).extend(self._left)
         for path, held in self._held.items():
             outcome = self._one(assembly, path, held)
             outcomes.setdefault(outcome, []).append(path)
@@ -78,11 +99,10 @@ class JoinedObjects:
         self, assembly: FileAssembly, path: str, held: Sequence[tuple[int, ObjectInfo]]
     ) -> str:
         rule = self._rules.of_object(path, held[0][1].class_name)
-        folder = path.rpartition("/")[0]
-        if rule == Rule.NONE:
-            return "left"
+        folder = held[0][1].folder
         if rule == Rule.FIRST or len(held) == 1:
-            assembly.copy_record(self._led(path, *held[0]), folder)
+            newest = [one for one in held if one[0] == held[0][0]][-1]
+            assembly.copy_record(self._led(path, *newest), folder)
             return "first"
         if rule == Rule.ADD:
             return self._add(assembly, path, held)
@@ -117,7 +137,7 @@ class JoinedObjects:
                     total.add(key.class_name, data, key.key_bytes, plans)
         if total is not None:
             data = total.record(first.key.key_bytes)
-            assembly.add_computed(path.rpartition("/")[0], first, data)
+            assembly.add_computed(held[0][1].folder, first, data)
         return "added"
 
     @contextmanager

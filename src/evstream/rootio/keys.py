@@ -101,6 +101,11 @@ def read_key(data: Data, at: int = 0) -> tuple[Key, int]:
     return key, behind
 
 
+def folder_of(path: str, key: Key) -> str:
+    """Return the directory of what is at a path: the path does not say, if the name has a slash."""
+    return path[: -len(key.name) - 1]
+
+
 def key_size(class_name: str, name: str, title: str, *, big: bool) -> int:
     """Length of a plain key's header in bytes."""
     strings = len(write_string(class_name)) + len(write_string(name)) + len(write_string(title))

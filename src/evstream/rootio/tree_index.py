@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from evstream.rootio.class_plan import BASIC_DTYPES
 from evstream.rootio.clusters import common_boundaries
-from evstream.rootio.keys import Key
+from evstream.rootio.keys import Key, folder_of
 from evstream.rootio.tree_template import Skeleton
 
 if TYPE_CHECKING:
@@ -308,6 +308,11 @@ class TreeIndex:
         data = np.frombuffer(self.walked.data, np.uint8).copy()
         data[self.overlay.at] = self.overlay.values
         return replace(self.walked, data=data.tobytes())
+
+    @property
+    def folder(self) -> str:
+        """Path of the directory that lists it, "" at the top."""
+        return folder_of(self.path, self.key)
 
     @property
     def weight(self) -> float:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from evstream.rootio.compression import decompress
 from evstream.rootio.errors import CorruptFileError, corrupt_steps_if_broken
-from evstream.rootio.keys import Key
+from evstream.rootio.keys import Key, folder_of
 from evstream.rootio.rntuple import envelope
 from evstream.rootio.rntuple.anchor import Anchor, Link, extents, read_blobs
 from evstream.rootio.rntuple.envelope import Cursor
@@ -59,6 +59,11 @@ class NTupleIndex:
     tables: Tables
     pieces: dict[int, list[Range]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Path of the directory that lists it, "" at the top."""
+        return folder_of(self.path, self.key)
 
     @property
     def entries(self) -> int:

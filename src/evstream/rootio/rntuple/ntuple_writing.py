@@ -29,9 +29,7 @@ _WITH_ATTRIBUTES = (1, 0, 1, 0)
 _NO_FEATURES = envelope.U8.pack(0)
 
 
-def add_ntuple(
-    assembly: FileAssembly, ntuple: NTuplePages, path: str, source_sizes: Sequence[int]
-) -> None:
+def add_ntuple(assembly: FileAssembly, ntuple: NTuplePages, source_sizes: Sequence[int]) -> None:
     """Add an RNTuple to a file that is being put together.
 
     Parameters
@@ -41,8 +39,8 @@ def add_ntuple(
     source_sizes : sequence of int
         Length of each source in bytes.
     """
-    folder, _, name = path.rpartition("/")
     like = ntuple.index
+    folder, name = like.folder, like.key.name
     header_raw = _header(like, ntuple.schema)
     header = _add_envelope(assembly, folder, header_raw, like.key.date)
     header_checksum = header_raw[-envelope.CHECKSUM_BYTES :]
@@ -68,13 +66,13 @@ def add_ntuple(
 
 
 def add_entries(
-    assembly: FileAssembly, held: Baskets | NTuplePages, path: str, source_sizes: Sequence[int]
+    assembly: FileAssembly, held: Baskets | NTuplePages, source_sizes: Sequence[int]
 ) -> None:
     """Add a tree or an RNTuple, prepared, to a file that is being put together."""
     if isinstance(held, NTuplePages):
-        add_ntuple(assembly, held, path, source_sizes)
+        add_ntuple(assembly, held, source_sizes)
     else:
-        assembly.add_tree(held, path)
+        assembly.add_tree(held)
 
 
 def _header(like: NTupleIndex, schema: Schema) -> bytes:
