@@ -12,7 +12,9 @@ import pytest
 
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.cli.status import _stands
+from evstream.cli.submit import _parent
 from evstream.domain.chains import FILES_PER_PARENT_MAX
+from evstream.domain.errors import RequestError
 from evstream.testing.simulator import sample_files
 from evstream.testing.virtual_time import VirtualClock
 from evstream.wire.messages import TaskView
@@ -186,3 +188,38 @@ def test_what_is_lost_after_it_was_taken_is_made_again(kind: str, merge: bool) -
             assert (view["state"], view["taken_back"]["times"]) == ("done", 1)
 
     _with_chains(work, store)
+
+
+def test_a_preview_says_what_would_fail_and_what_would_come_to_nothing() -> None:
+    store = MemoryStore()
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        first = await _submit(client)
+        name, _ = await _work_off(client, first)
+        child = await _submit(client, first)
+        await VirtualClock().sleep(2.0)
+
+        async def warnings(**more: Any) -> str:
+            body = {**TASK, "dataset": "", "takes": [{"task": first}], **more}
+            view = await _post(client, "task-previews", body)
+            return "; ".join(view.get("warnings", []))
+
+        assert "would fail" not in await warnings(branches=["x"])
+        assert "has no branch 'nope': the task would fail" in await warnings(branches=["x", "nope"])
+        await store.delete(name)
+        assert "would fail" not in await warnings(branches=["nope"])
+        for unit in await _claim(client, child, 9):
+            slot = unit["outputs"][0]
+            stored = (await client.put(slot["url"], content=b"a histogram", headers=DOOR)).json()
+            output = {"stream": "output", "entries": {}, **stored}
+            assert await _report(client, unit, success={"outputs": [output]}) == "accepted"
+        told = await warnings(takes=[{"task": child}])
+        assert "none of 2 outputs holds events in Events" in told
+
+    _with_chains(work, store)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:", ":x", "-1", "1" * 30])
+def test_what_names_no_parent_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="names no task"):
+        _parent(text)
