@@ -145,11 +145,7 @@ def read_container(window: Window) -> Steps[Container]:
     seen: set[int] = set()
     while pending:
         pending, level = [], pending
-        for folder in level:
-            if folder.seek_keys in seen or len(seen) > DIRECTORIES_MAX:
-                raise CorruptFileError(f"directory {folder.path!r} contains itself")
-            if folder.seek_keys:
-                seen.add(folder.seek_keys)
+        _refuse_loops(level, seen)
         lists = yield from window.fetch([_key_list_range(folder) for folder in level])
         for folder, data in zip(level, lists, strict=True):
             raw.append(bytes(data))
@@ -216,6 +212,15 @@ def parse_directory(
     return Directory(
         path, class_name, name, title, seek, created, modified, nbytes_keys, seek_keys
     )  # fmt: skip
+
+
+def _refuse_loops(folders: Sequence[Directory], seen: set[int]) -> None:
+    """Refuse lists of keys that were met before, and remember these."""
+    for folder in folders:
+        if folder.seek_keys in seen or len(seen) > DIRECTORIES_MAX:
+            raise CorruptFileError(f"directory {folder.path!r} contains itself")
+        if folder.seek_keys:
+            seen.add(folder.seek_keys)
 
 
 def _key_list_range(folder: Directory) -> Range:
