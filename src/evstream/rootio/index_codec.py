@@ -35,7 +35,7 @@ from evstream.rootio.tree_index import (
 from evstream.rootio.tree_template import Skeleton
 
 MAGIC = b"EVSINDEX"
-VERSION = 5
+VERSION = 6
 _HEAD = Struct(">8sHQI")
 _DIGEST = Struct(">Q")
 _BYTES_MAX = 1 << 31

@@ -24,6 +24,8 @@ _TEMPLATES_MAX = 8
 # Where a branch's baskets are, and where a tree's clusters end and how long they are.
 BASKET_ARRAYS = ("fBasketBytes", "fBasketEntry", "fBasketSeek")
 CLUSTER_ARRAYS = ("fClusterRangeEnd", "fClusterSize")
+# Of the TObject that a branch is.
+STATUS_BITS = "fBits"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,20 @@ from evstream.rootio.source import Data
 from evstream.rootio.tree_index import (
     BASKET_ARRAYS,
     CLUSTER_ARRAYS,
+    STATUS_BITS,
     BasketSlots,
     BasketTable,
     BranchKind,
     BranchTable,
+    FieldPlaces,
     LeafLayout,
     TreeIndex,
     joined_values,
 )
 from evstream.rootio.tree_template import Skeleton
 
+# Of a TObject, behind its version and its unique id.
+_BITS_OFFSET, _UNSIGNED = 6, 15
 # They speak of entry numbers or files that a cut leaves behind; docs/explanation/rootio.md.
 DROPPED_MEMBERS = {
     "fTreeIndex": "its index of major and minor values",
@@ -320,8 +324,16 @@ def _table(reader: _Reader) -> BranchTable:
         compression=column("fCompress", 1),
         io_bits=column(IO_BITS),
         pinned=np.array([reader.pinned(i) for i in range(n)], np.int64),
-        fields={name: reader.members.places(name) for name in BRANCH_FIELDS},
+        fields={name: reader.members.places(name) for name in BRANCH_FIELDS}
+        | {STATUS_BITS: _status_bits(reader)},
     )
+
+
+def _status_bits(reader: _Reader) -> FieldPlaces:
+    """Find the bits of each branch's TObject, which say whether ROOT reads it."""
+    named = np.array([reader.graph.nodes[node].named_at for node in reader.nodes], np.int64)
+    at = np.where(named == NULL, NULL, named + _BITS_OFFSET)
+    return FieldPlaces(at, np.full(len(at), _UNSIGNED))
 
 
 def _baskets(reader: _Reader) -> tuple[BasketTable, dict[int, bytes]]:
