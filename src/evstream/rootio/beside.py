@@ -140,6 +140,10 @@ class Rules:
         known = _known(tree)
         return Rule.EVENTS if known is None else known.rule
 
+    def leaves(self, path: str) -> bool:
+        """Whether a rule that was given leaves a tree behind, even one that cannot be read."""
+        return self._given(path) == Rule.NONE
+
     def of_object(self, path: str, class_name: str) -> Rule:
         """Return the rule of an object that is no tree."""
         given = self._given(path)
@@ -176,6 +180,17 @@ class Rules:
             names.append(branch.name)
         whole = sum(branch.is_top_level for branch in tree.branches)
         return None if len(names) == whole else names
+
+    def joined_branches(self, tree: Table) -> list[str] | None:
+        """List the branches of a tree that a join holds; None for all."""
+        return None if self.of_tree(tree) == Rule.EVENTS else self.branches(tree, leads=True)
+
+    def void(self, tree: Table) -> list[str]:
+        """List the given rules that name branches of a tree with events, in vain."""
+        if self.of_tree(tree) != Rule.EVENTS:
+            return []
+        names = {f"{tree.path}/{b.name}" for b in tree.branches if b.is_top_level}
+        return [f"{glob}={rule}" for glob, rule in self.given if glob in names]
 
     def summed(self, index: SourceIndex) -> dict[str, int]:
         """Return the entries of the trees that a join puts behind each other, by path."""

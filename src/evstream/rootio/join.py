@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from evstream.domain.errors import RequestError, bad_data_named
+from evstream.domain.errors import bad_data_named
 from evstream.rootio.assembly import FileAssembly
 from evstream.rootio.beside import NOT_FOR_ATHENA, Rule, Rules, is_pool
+from evstream.rootio.branch_status import with_common_status
 from evstream.rootio.clashes import DIRECTORY, TREE, Named, refuse_clashes
 from evstream.rootio.companions import NO_ATHENA, listed, mark
 from evstream.rootio.compression import decompress
@@ -28,6 +29,7 @@ from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.rntuple.ntuple_join import joined_pages
 from evstream.rootio.rntuple.ntuple_pages import NTuplePages
 from evstream.rootio.rntuple.ntuple_writing import add_entries
+from evstream.rootio.selection import kept_branches
 from evstream.rootio.source import ByteSource, FewOpen, drive, fresh
 from evstream.rootio.splice import Piece, Splice
 from evstream.rootio.spool import spooled
@@ -92,10 +94,7 @@ def join(
         Trees with other branches, histograms with other bins; the error names them.
     UnsupportedFeatureError
         Something that cannot be joined correctly yet.
-    RequestError
-        More or fewer indices or names than inputs.
     """
-    _refuse_other_counts(inputs, names=names, indices=indices)
     with FewOpen() as files:
         sources: list[ByteSource] = [
             files.source(one) if isinstance(one, (str, os.PathLike)) else one for one in inputs
@@ -122,13 +121,13 @@ def assemble(
         raise SchemaMismatchError("there is nothing to join", hint="give at least one file")
     if names is None:
         names = [f"file {number}" for number in range(len(indices))]
-    _refuse_what_cannot_be_joined(indices, names)
+    unreadable = _without_unreadable(indices, names, beside)
     if not identity:
         words = [index.fingerprint for index in indices]
         identity = "\0".join([*words, *beside.canonical().splitlines()]).encode()
     first = indices[0]
     pids, shifts = _united_pids(indices)
-    outcomes: dict[str, list[str]] = {}
+    outcomes: dict[str, list[str]] = {"left": unreadable}
     notes: list[str] = []
     splices: dict[str, Splice | NTuplePages] = {}
     things = _directories(indices)
@@ -138,7 +137,7 @@ def assemble(
             if beside.of_tree(chosen[0][1]) == Rule.EVENTS:
                 notes += _lacking(path, indices, names)
             things += _named(chosen)
-            splices[path] = _joined(chosen, shifts, names)
+            splices[path] = _joined(chosen, shifts, names, beside)
             notes += _left_on(path, chosen, names) + _weighed(path, chosen, names)
     infos = _infos(indices)
     objects = JoinedObjects(sources, indices, infos, shifts, names, beside)
@@ -195,21 +194,21 @@ def _inspected(sources: Sequence[ByteSource], names: Sequence[str]) -> list[Sour
     return indices
 
 
-def _refuse_other_counts(inputs: Sequence[object], **beside: Sequence[object] | None) -> None:
-    for what, given in beside.items():
-        if given is not None and len(given) != len(inputs):
-            raise RequestError(
-                f"{len(given)} {what} were given for {len(inputs)} inputs",
-                hint=f"give one of the {what} for each input, or leave them out",
-            )
-
-
-def _refuse_what_cannot_be_joined(indices: Sequence[SourceIndex], names: Sequence[str]) -> None:
+def _without_unreadable(
+    indices: Sequence[SourceIndex], names: Sequence[str], beside: Rules
+) -> list[str]:
+    """Return the unreadable trees that rules leave out; refuse any other."""
+    left: dict[str, None] = {}
     for name, index in zip(names, indices, strict=True):
         for path, why in index.unreadable.items():
-            raise UnsupportedFeatureError(
-                f"tree {path!r} of {name} cannot be joined: {why}", tree=path
-            )
+            if not beside.leaves(path):
+                raise UnsupportedFeatureError(
+                    f"tree {path!r} of {name} cannot be joined: {why}",
+                    hint=f"leave it out with the rule {path}={Rule.NONE}",
+                    tree=path,
+                )
+            left[path] = None
+    return [path for path in left if not any(path in index.trees for index in indices)]
 
 
 # --- trees ----------------------------------------------------------------------
@@ -230,11 +229,15 @@ def _chosen(
     if rule == Rule.NONE:
         outcomes.setdefault("left", []).append(path)
         return []
+    notes += [
+        f"{one} counts for nothing: a join keeps all branches of {path}"
+        for one in beside.void(holders[0][1])
+    ]
     if rule == Rule.FIRST:
         outcomes.setdefault("first", []).append(path)
         return holders[:1]
     if rule == Rule.ALL and len(holders) > 1:
-        holders, left = distinct_trees(holders, sources)
+        holders, left = distinct_trees(holders, sources, beside)
         if left:
             notes.append(
                 f"{path} of {listed([names[n] for n in left])} differs and has fewer"
@@ -287,7 +290,10 @@ def _weighed(path: str, holders: Sequence[tuple[int, AnyTree]], names: Sequence[
 
 
 def _joined(
-    holders: Sequence[tuple[int, AnyTree]], shifts: Sequence[int], names: Sequence[str]
+    holders: Sequence[tuple[int, AnyTree]],
+    shifts: Sequence[int],
+    names: Sequence[str],
+    beside: Rules,
 ) -> Splice | NTuplePages:
     trees = [(n, tree) for n, tree in holders if isinstance(tree, TreeIndex)]
     ntuples = [(n, tree) for n, tree in holders if isinstance(tree, NTupleIndex)]
@@ -298,40 +304,47 @@ def _joined(
             hint="join files of one kind only",
             names=[path],
         )
-    return joined_pages(ntuples, names) if ntuples else _splice(trees, shifts, names)
+    if ntuples:
+        return joined_pages(ntuples, names, beside.joined_branches)
+    return _splice(trees, shifts, names, beside)
 
 
 def _splice(
-    holders: Sequence[tuple[int, TreeIndex]], shifts: Sequence[int], names: Sequence[str]
+    holders: Sequence[tuple[int, TreeIndex]],
+    shifts: Sequence[int],
+    names: Sequence[str],
+    beside: Rules,
 ) -> Splice:
     # An empty tree adds nothing, and often has no leaf lengths to compare either.
     filled = [(n, tree) for n, tree in holders if tree.entries] or list(holders[:1])
     model = filled[0][1]
-    kept = _visible(model)
+    kept = _visible(model, beside)
     pieces = [
-        Piece(n, tree, _matching(model, kept, tree, names[n]), 0, tree.entries, shifts[n])
+        Piece(n, tree, _matching(model, kept, tree, beside, names[n]), 0, tree.entries, shifts[n])
         for n, tree in filled
     ]
-    return Splice(pieces)
+    return Splice(with_common_status(pieces))
 
 
-def _visible(tree: TreeIndex) -> tuple[int, ...]:
+def _visible(tree: TreeIndex, beside: Rules) -> tuple[int, ...]:
     # TBranchRef's tables speak of one file's branches; references work without it.
-    return tuple(i for i in range(len(tree.table)) if not tree.table.hidden[i])
+    kept = kept_branches(tree, beside.joined_branches(tree))
+    return tuple(i for i in kept if not tree.table.hidden[i])
 
 
 def _matching(
-    model: TreeIndex, kept: tuple[int, ...], tree: TreeIndex, file: str
+    model: TreeIndex, kept: tuple[int, ...], tree: TreeIndex, beside: Rules, file: str
 ) -> tuple[int, ...]:
     """Find the model's branches in another tree; refuse any difference by name."""
     if tree.table.kind == model.table.kind:
         return kept
-    names = [kind.name for kind in tree.kinds]
+    own = _visible(tree, beside)
+    names = [tree.kinds[i].name for i in own]
     expected = [model.kinds[i].name for i in kept]
     if names == expected:
-        matched = _visible(tree)
+        matched = own
     else:
-        place = {name: i for i, name in enumerate(names)}
+        place = dict(zip(names, own, strict=True))
         different = sorted(set(names) ^ set(expected))
         if different or len(place) != len(names):
             raise SchemaMismatchError(

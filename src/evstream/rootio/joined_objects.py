@@ -164,13 +164,15 @@ class JoinedObjects:
 
 
 def distinct_trees(
-    holders: Sequence[tuple[int, AnyTree]], sources: Sequence[ByteSource]
+    holders: Sequence[tuple[int, AnyTree]], sources: Sequence[ByteSource], rules: Rules
 ) -> tuple[list[tuple[int, AnyTree]], list[int]]:
     """Keep each of some trees once; a tree with only some branches of another is that one.
 
     Parameters
     ----------
     holders : sequence of (number of the source, TreeIndex)
+    rules : Rules
+        Branches that they leave out are not looked at.
 
     Returns
     -------
@@ -186,7 +188,8 @@ def distinct_trees(
             steps = content_steps(tree, source.size)
         else:
             steps = _content(tree, source.size)
-        content = set(drive(steps, source).items())
+        wanted = rules.joined_branches(tree)
+        content = {one for one in drive(steps, source).items() if _is_of(one[0], wanted)}
         if any(content <= other for _, _, other in kept):
             continue
         within = [k for k, (_, _, other) in enumerate(kept) if other <= content]
@@ -195,10 +198,20 @@ def distinct_trees(
             kept[within[0]] = (number, tree, content)
         else:
             kept.append((number, tree, content))
-    names = [{branch.name for branch in tree.branches} for _, tree, _ in kept]
+    names = [
+        {b.name for b in tree.branches if _is_of(b.name, rules.joined_branches(tree))}
+        for _, tree, _ in kept
+    ]
     fullest = max(names, key=len)
     left = [kept[k][0] for k, mine in enumerate(names) if mine < fullest]
     return [(number, tree) for number, tree, _ in kept if number not in left], left
+
+
+def _is_of(name: str, wanted: Sequence[str] | None) -> bool:
+    """Whether a branch, or what is below it, is one of those wanted at the top; "" always is."""
+    if wanted is None or not name:
+        return True
+    return any(name == one or name.startswith((f"{one}/", f"{one}.", f"{one} ")) for one in wanted)
 
 
 def _content(tree: TreeIndex, size: int) -> Steps[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -257,3 +258,44 @@ def test_histograms_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
             paths, tmp_path / "joined.root", beside=rootio.Rules.of({name: "first"})
         )
         assert result.objects == {"first": (name,)}
+
+
+@pytest.mark.parametrize("kind", ["mktree", "mkrntuple"])
+def test_a_branch_of_a_metadata_tree_is_left_out_of_a_join(tmp_path: Path, kind: str) -> None:
+    paths = []
+    for number in range(3):
+        paths.append(tmp_path / f"{number}.root")
+        with uproot.recreate(paths[-1]) as file:
+            for name in ("Events", "ParameterSets"):
+                data = {"id": np.array([number // 2 * 7]), "blob": np.array([number])}
+                if kind == "mktree":
+                    file.mktree(name, dict.fromkeys(data, "i8")).extend(data)
+                else:
+                    file.mkrntuple(name, data)
+    out = tmp_path / "joined.root"
+    rules = rootio.Rules.of({"ParameterSets/blob": "none", "Events/blob": "none"})
+    result = rootio.join(paths, out, beside=rules)
+    assert result.notes == (
+        "Events/blob=none counts for nothing: a join keeps all branches of Events",
+    )
+    with uproot.open(out) as file:
+        assert file["ParameterSets"].keys() == ["id"]
+        # Without the branch, two of the trees say the same.
+        assert file["ParameterSets"]["id"].array().tolist() == [0, 7]
+        assert file["Events"]["blob"].array().tolist() == [0, 1, 2]
+    assert rootio.join(paths, out).entries == {"Events": 3, "ParameterSets": 3}
+
+
+def test_an_unreadable_tree_is_left_out_by_rule(tmp_path: Path) -> None:
+    path = _write(tmp_path / "nano.root")
+    with rootio.FileSource(path) as source:
+        whole = rootio.inspect(source)
+    odd = replace(whole, unreadable={"chain": "nobody describes it"})
+    out = tmp_path / "joined.root"
+    with pytest.raises(rootio.UnsupportedFeatureError, match="nobody describes it") as caught:
+        rootio.join([path] * 2, out, indices=[whole, odd])
+    assert caught.value.hint == "leave it out with the rule chain=none"
+    rules = rootio.Rules.of({"cha*": "none"})
+    result = rootio.join([path] * 2, out, indices=[whole, odd], beside=rules)
+    assert result.objects["left"] == ("chain",)
+    assert result.entries["Events"] == 2 * ENTRIES

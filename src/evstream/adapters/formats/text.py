@@ -48,7 +48,6 @@ NUMBER_BYTES = 32
 """At the beginning of an event its number is, if it has any."""
 EVENT_NUMBER = "event_number"
 GZIP_LEVEL = 6
-GZIP_SUFFIX = ".gz"
 WRITER_VERSION = 1
 
 
@@ -142,41 +141,31 @@ class PlainCut:
         return b"".join(source.read_ranges(ranges))
 
 
-class MadeCut(SpooledCut):
-    """The same runs of a gzipped file, or gzipped themselves."""
+class GzipCut(SpooledCut):
+    """The same runs, compressed into one gzip member without name or date."""
 
-    def __init__(
-        self, index: TextIndex, pieces: Sequence[Interval], entries: int, *, packed: bool
-    ) -> None:
+    def __init__(self, index: TextIndex, pieces: Sequence[Interval], entries: int) -> None:
         super().__init__(entries)
         self._index = index
         self._pieces = pieces
-        self._packed = packed
 
     def make(self, source: ByteSource, out: BinaryIO) -> None:
-        """Write header, events and footer."""
-        _write(self._index.text.chunks(source, self._pieces), out, packed=self._packed)
+        """Compress header, events and footer."""
+        _compress(self._index.text.chunks(source, self._pieces), out)
 
 
 class TextFormat(IndexedFormat):
-    """The `Format` port on a grammar, for plain or for gzipped files.
-
-    Parameters
-    ----------
-    packs : bool, optional
-        Whether cuts are gzipped; by default as the files that are read.
-    """
+    """The `Format` port on a grammar, for plain or for gzipped files."""
 
     whole = True
 
-    def __init__(self, grammar: Grammar, *, gzipped: bool, packs: bool | None = None) -> None:
+    def __init__(self, grammar: Grammar, *, gzipped: bool) -> None:
         self._grammar = grammar
         self._gzipped = gzipped
-        self._packs = gzipped if packs is None else packs
-        end = GZIP_SUFFIX if self._packs else ""
+        end = ".gz" if gzipped else ""
         self.name = grammar.name + end
         self.suffixes = tuple(suffix + end for suffix in grammar.suffixes)
-        codec = f";zlib={zlib.ZLIB_RUNTIME_VERSION};level={GZIP_LEVEL}" if self._packs else ""
+        codec = f";zlib={zlib.ZLIB_RUNTIME_VERSION};level={GZIP_LEVEL}" if gzipped else ""
         self.encoder_id = f"evstream-text-{WRITER_VERSION}{codec}"
 
     def recognises(self, head: bytes) -> bool:
@@ -184,10 +173,6 @@ class TextFormat(IndexedFormat):
         if head.startswith(GZIP_MAGIC) is not self._gzipped:
             return False
         return self._grammar.recognises(_beginning(head) if self._gzipped else head)
-
-    def for_output(self, name: str) -> TextFormat:
-        """Return the same, that gzips cuts where the name says so, and else does not."""
-        return TextFormat(self._grammar, gzipped=self._gzipped, packs=_is_packed(name))
 
     def inspect(self, source: ByteSource) -> TextIndex:
         """Read the whole file once: events have no table of contents."""
@@ -249,9 +234,7 @@ class TextFormat(IndexedFormat):
     def _cut(self, index: TextIndex, runs: Sequence[Interval]) -> Cut:
         pieces = index.pieces(runs)
         entries = sum(stop - start for start, stop in runs)
-        if self._packs or self._gzipped:
-            return MadeCut(index, pieces, entries, packed=self._packs)
-        return PlainCut(pieces, entries)
+        return GzipCut(index, pieces, entries) if self._gzipped else PlainCut(pieces, entries)
 
     def read_numbers(self, path: Path, tree: str, branches: Sequence[str]) -> Int64 | None:
         """Read the numbers of the events, the only ones that are known here."""
@@ -295,7 +278,11 @@ class TextFormat(IndexedFormat):
         self._refuse_differences(inputs, indexes, named)
         pieces = _joined_pieces(inputs, indexes)
         with spooled(output) as out:
-            _write(pieces, out, packed=_is_packed(output.name))
+            if output.suffix == ".gz":
+                _compress(pieces, out)
+            else:
+                for chunk in pieces:
+                    out.write(chunk)
         total = sum(index.trees[EVENTS].entries for index in indexes)
         return Joined({EVENTS: total}, output.stat().st_size)
 
@@ -335,15 +322,8 @@ def _joined_pieces(inputs: Sequence[Path], indexes: Sequence[TextIndex]) -> Iter
             yield from index.text.chunks(source, [(start, stop)])
 
 
-def _is_packed(name: str) -> bool:
-    return name.lower().endswith(GZIP_SUFFIX)
-
-
-def _write(chunks: Iterator[bytes], out: BinaryIO, *, packed: bool) -> None:
-    """Write text as it is, or as one gzip member without name and date (RFC 1952)."""
-    if not packed:
-        out.writelines(chunks)
-        return
+def _compress(chunks: Iterator[bytes], out: BinaryIO) -> None:
+    """Write one gzip member; its header holds neither a name nor a date (RFC 1952)."""
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
     for chunk in chunks:
         out.write(packer.compress(chunk))

@@ -8,7 +8,7 @@ is its own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from struct import Struct
 
@@ -36,7 +36,11 @@ Int64 = npt.NDArray[np.int64]
 Kinds = tuple[tuple[int, int, bytes], ...]
 
 
-def joined_pages(holders: Sequence[tuple[int, NTupleIndex]], names: Sequence[str]) -> NTuplePages:
+def joined_pages(
+    holders: Sequence[tuple[int, NTupleIndex]],
+    names: Sequence[str],
+    wanted: Callable[[NTupleIndex], Sequence[str] | None] = lambda _index: None,
+) -> NTuplePages:
     """Plan an RNTuple of the clusters of several.
 
     Parameters
@@ -44,6 +48,7 @@ def joined_pages(holders: Sequence[tuple[int, NTupleIndex]], names: Sequence[str
     holders : sequence of (number of the source, NTupleIndex)
     names : sequence of str
         What errors call the sources.
+    wanted : callable (NTupleIndex) -> names of fields, or None for all
 
     Raises
     ------
@@ -56,7 +61,7 @@ def joined_pages(holders: Sequence[tuple[int, NTupleIndex]], names: Sequence[str
     sides: dict[Schema, _Side] = {}
     for number, index in holders:
         if index.schema not in sides:
-            side = sides[index.schema] = _Side(index)
+            side = sides[index.schema] = _Side(index, wanted(index))
             _compare(sides[model.schema], side, names[number])
     # Representations by field, in the order in which files bring them.
     first = sides[model.schema]
@@ -79,8 +84,8 @@ def joined_pages(holders: Sequence[tuple[int, NTupleIndex]], names: Sequence[str
 class _Side:
     """What all files of one schema have in common, in the order of a product's."""
 
-    def __init__(self, index: NTupleIndex) -> None:
-        kept = kept_fields(index, None)
+    def __init__(self, index: NTupleIndex, wanted: Sequence[str] | None) -> None:
+        kept = kept_fields(index, wanted)
         self.path = index.path
         self.kept = frozenset(kept)
         self.schema, self.slots = subset(index.schema, kept)
