@@ -86,7 +86,7 @@ def _cut(
 
     with FileSource(file) as source:
         file_format, index = make_formats().inspect(source, str(file))
-        file_format = with_rules(file_format, keep)
+        file_format = with_rules(file_format, keep).for_output(output.name)
         path = tree or _only_tree(file, index)
         branches = file_format.select(index, path, globs) if globs else None
         start, stop = interval
@@ -188,16 +188,21 @@ def _only_tree(file: Path, index: FileIndex) -> str:
     )
 
 
+def _no_list(path: Path) -> RequestError:
+    return RequestError(f"{path} is no list of entries", hint="give whole numbers, one a line")
+
+
 def _read_entries(path: Path) -> list[int]:
     try:
         words = path.read_text(encoding="utf-8").split()
-        numbers = [int(word) for word in words]
     except OSError as error:
         raise file_error(error) from error
-    except ValueError as error:
-        raise RequestError(
-            f"{path} is no list of entries", hint="give whole numbers, one a line"
-        ) from error
+    except UnicodeDecodeError as error:
+        raise _no_list(path) from error
+    # What else Python takes for numbers, such as 1_0, is rather a slip.
+    if not all(re.fullmatch("[+-]?[0-9]{1,300}", word) for word in words):
+        raise _no_list(path)
+    numbers = [int(word) for word in words]
     if not numbers:
         raise RequestError(f"{path} names no entry", hint="give whole numbers, one a line")
     if not 0 <= min(numbers) <= max(numbers) <= ENTRY_MAX:

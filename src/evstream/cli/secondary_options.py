@@ -10,6 +10,8 @@ import msgspec
 from evstream.client.task_file import SecondaryInputs
 from evstream.domain.errors import RequestError
 
+_OTHER_FIELD = re.compile(r",(\w+)=(?:\d+\.\d*|\w*)$")
+"""What looks like a field, and not like the rest of a file's name."""
 _FIELD = re.compile(r",(per_event|tree|offset)=")
 
 
@@ -33,6 +35,11 @@ def secondary_inputs(texts: Iterable[str]) -> list[SecondaryInputs]:
             raise RequestError(
                 f"--secondary {text} is none",
                 hint="give NAME=INPUT,per_event=K, as in pileup=user:minbias,per_event=20",
+            )
+        if "://" not in source and (other := _OTHER_FIELD.search(source)):
+            raise RequestError(
+                f"--secondary {text}: there is no field {other[1]}",
+                hint="behind NAME=INPUT stand per_event, tree and offset",
             )
         said = {
             "name": name,

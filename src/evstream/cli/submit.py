@@ -84,8 +84,9 @@ def _taking(task: TaskFile, texts: Sequence[str]) -> TaskFile:
 
 
 def _parent(text: str) -> TakenOutputs:
-    number, _, stream = text.partition(":")
-    if not (number.isascii() and number.isdecimal() and len(number) <= TASK_DIGITS_MAX):
+    number, colon, stream = text.partition(":")
+    is_number = number.isascii() and number.isdecimal() and len(number) <= TASK_DIGITS_MAX
+    if not is_number or (colon and not stream):
         raise RequestError(
             f"--takes {text!r} names no task", hint="give its number, as in 12 or 12:skim"
         )

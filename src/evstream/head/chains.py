@@ -52,6 +52,23 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a task could take now.
+
+    Attributes
+    ----------
+    going : list of Task
+        Parents that may still give more.
+    refused : list of str
+        Why what some parents left cannot be worked on.
+    """
+
+    outputs: list[OutputRecord]
+    going: list[Task]
+    refused: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Fresh:
     number: int
     output: OutputRecord
@@ -121,16 +138,24 @@ class Chains:
             self._links[task.id] = links
         return task, Taken(bound, refused, _failed([look.parent for look in looks]))
 
-    async def look(self, spec: TaskSpec) -> tuple[list[OutputRecord], list[Task]]:
-        """Return what a task could take now, and which parents may still give more."""
+    async def look(self, spec: TaskSpec) -> Outlook:
+        """Return what a task could take now."""
         outputs: list[OutputRecord] = []
         going: list[Task] = []
+        refused: list[str] = []
         for taken in spec.takes:
             link = Link(taken, Taking(0, Dataset(spec.dataset, ())))
             look = await self._parents.look(link)
             outputs += look.outputs
             going += [] if link.complete else [look.parent]
-        return outputs, going
+            # Its others were left by the same payload, and will be like it.
+            like = [output for output in look.outputs if output.entries.get(spec.tree)][:1]
+            batch = [_Fresh(0, output, look.parent) for output in like]
+            # One that is gone is made again when it is to be taken.
+            if batch and not await self._damaged(batch):
+                found = await self._inspect_one(spec, batch[0])
+                refused += [found] if isinstance(found, str) else []
+        return Outlook(outputs, going, refused)
 
     def forget(self, task: TaskId) -> None:
         """Forget how far a task was fed: it has ended."""
@@ -259,7 +284,7 @@ class Chains:
 
         async def inspect(fresh: _Fresh) -> tuple[SourceFile, bytes] | str:
             async with busy:
-                return await self._inspect_one(task, fresh)
+                return await self._inspect_one(task.spec, fresh)
 
         inspections = [asyncio.ensure_future(inspect(fresh)) for fresh in batch]
         try:
@@ -276,16 +301,16 @@ class Chains:
             indexes[found[0].fingerprint.digest] = found[1]
         return files, indexes, ""
 
-    async def _inspect_one(self, task: Task, fresh: _Fresh) -> tuple[SourceFile, bytes] | str:
-        name, tree = fresh.output.name, task.spec.tree
+    async def _inspect_one(self, spec: TaskSpec, fresh: _Fresh) -> tuple[SourceFile, bytes] | str:
+        name, tree = fresh.output.name, spec.tree
         try:
             described, index = await self._datasets.describe(self._store.pfn(name), Lfn(name))
             # A payload that kept no event may have written no tree at all.
             if described.trees and tree not in described.trees:
                 has = ", ".join(described.trees)
                 return f"{name} of task {fresh.parent.id} has no tree {tree!r}, it has {has}"
-            if described.trees and task.spec.branches is not None:
-                self._datasets.check_branches(described, index, tree, task.spec.branches)
+            if described.trees and spec.branches is not None:
+                self._datasets.check_branches(described, index, tree, spec.branches)
         except (DataError, RequestError) as error:
             return f"{name} of task {fresh.parent.id}: {error.message}"
         trees = described.trees or {tree: 0}

@@ -146,7 +146,11 @@ class TaskPlanner:
         return tuple(found)
 
     async def preview_chained(
-        self, task: PlannedTask, outputs: Sequence[OutputRecord], going: Sequence[Task]
+        self,
+        task: PlannedTask,
+        outputs: Sequence[OutputRecord],
+        going: Sequence[Task],
+        refused: Sequence[str],
     ) -> m.TaskPreview:
         """Tell what a chained task would come to by what it could take now.
 
@@ -154,6 +158,8 @@ class TaskPlanner:
         ----------
         going : sequence of Task
             Parents that may still give more.
+        refused : sequence of str
+            Why what parents left cannot be worked on.
         """
         tree, source_bytes = task.spec.tree, sum(output.size for output in outputs)
         chunks = [
@@ -171,6 +177,9 @@ class TaskPlanner:
             output.name for output in outputs if output.entries and tree not in output.entries
         ]
         warnings += [f"{name} has no tree {tree}: the task would fail" for name in lacking[:3]]
+        warnings += [f"{why}: the task would fail" for why in refused]
+        if outputs and not (task.chunks or lacking):
+            warnings.append(f"none of {len(outputs)} outputs holds events in {tree}")
         warnings += _warn_of_payload(task.spec)
         warnings += _warn_of_secondary(task)
         if not going:

@@ -20,6 +20,7 @@ from evstream.domain.ledger import (
     FAILURE_KINDS,
     NODE,
     NUMBER_MAX,
+    SOURCE,
     Failure,
     RangeReport,
     Success,
@@ -34,6 +35,9 @@ from evstream.domain.words import counted
 from evstream.head.reopening import Reopening
 from evstream.ports import Catalogue, Ledger, OutputStore, Stored
 from evstream.wire.messages import INLINE_BYTES_MAX, UnitRef, UnitReport
+
+_OF_INPUT = frozenset({"input", SOURCE, NODE})
+"""Kinds of failure of which the cause may be that an input is gone, or damaged."""
 
 
 class Reports:
@@ -131,8 +135,10 @@ class Reports:
                 outcome = Failure("output", error.message, "", report.success.cpu_s)
         if report.failure is not None:
             outcome = _checked_failure(report, report.failure)
-            if is_merge(report.ref.book) and report.failure.kind in ("input", "node"):
+            if is_merge(report.ref.book) and report.failure.kind in _OF_INPUT:
                 await self._redo_damaged(report)
+            elif spec is not None and spec.takes and report.failure.kind in _OF_INPUT:
+                await self._redo_taken(report)
         assert outcome is not None
         ref = report.ref
         return RangeReport(
@@ -153,14 +159,40 @@ class Reports:
         that the report finds its lease gone, and is made anew when they are done.
         """
         ref, task = report.ref, task_of(report.ref.book)
-        held = {(row.lease, row.book, row.chunk) for row in await self._ledger.leases()}
-        if (report.lease, ref.book, ref.chunk) not in held:
+        if not await self._is_held(report):
             return
         group = await self._catalogue.merge(task, ref.chunk)
         damaged = [record.name for record in group.inputs if not await self._is_whole(record)]
         if damaged:
             key = f"damaged {ref.book}-{ref.chunk} {report.lease}"
             await self._reopening.redo_outputs(task, damaged, key)
+
+    async def _redo_taken(self, report: UnitReport) -> None:
+        """Have a parent make anew what a chained task took of it, and is not as it was left.
+
+        It leaves the task then, and what comes in its place is taken.
+        """
+        if not await self._is_held(report):
+            return
+        task = await self._catalogue.task(task_of(report.ref.book))
+        dataset = await self._catalogue.dataset(task.dataset)
+        taken = (file.origin for file in dataset.files if file.origin)
+        origin = next((one for one in taken if one.number == report.ref.chunk), None)
+        if origin is None:
+            return
+        # Asked first: whoever has it made anew meanwhile makes another key of this.
+        times = (await self._catalogue.task(origin.task)).times_taken_back
+        commits = await self._ledger.commits(OutputName.parse(origin.output).book)
+        records = (record for commit in commits for record in commit.success.outputs)
+        record = next((one for one in records if one.name == origin.output), None)
+        if record is not None and not await self._is_whole(record):
+            key = f"damaged {origin.output} {times}"
+            await self._reopening.redo_outputs(origin.task, [origin.output], key)
+
+    async def _is_held(self, report: UnitReport) -> bool:
+        """Whether a report's lease is one that still holds its unit."""
+        held = {(row.lease, row.book, row.chunk) for row in await self._ledger.leases()}
+        return (report.lease, report.ref.book, report.ref.chunk) in held
 
     async def _is_whole(self, record: OutputRecord) -> bool:
         try:

@@ -81,8 +81,10 @@ class Tasks:
         if not new.takes:
             return await self._task_planner.preview(new)
         planned = await self._task_planner.plan(new)
-        outputs, going = await self._chains.look(planned.spec)
-        return await self._task_planner.preview_chained(planned, outputs, going)
+        outlook = await self._chains.look(planned.spec)
+        return await self._task_planner.preview_chained(
+            planned, outlook.outputs, outlook.going, outlook.refused
+        )
 
     async def view(self, task: Task) -> m.TaskView:
         """Return a task with its progress."""

@@ -241,6 +241,13 @@ class Format(Protocol):
         """
         ...
 
+    def for_output(self, name: str) -> Format:
+        """Return what makes a file of a name: this, or the same with or without gzip.
+
+        It takes indexes of this one.
+        """
+        ...
+
     def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
         """List the branches of a tree that match any of some patterns.
 

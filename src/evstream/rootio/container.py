@@ -145,14 +145,11 @@ def read_container(window: Window) -> Steps[Container]:
     seen: set[int] = set()
     while pending:
         pending, level = [], pending
-        for folder in level:
-            if folder.seek_keys in seen or len(seen) > DIRECTORIES_MAX:
-                raise CorruptFileError(f"directory {folder.path!r} contains itself")
-            seen.add(folder.seek_keys)
+        _refuse_loops(level, seen)
         lists = yield from window.fetch([_key_list_range(folder) for folder in level])
         for folder, data in zip(level, lists, strict=True):
             raw.append(bytes(data))
-            full = _with_keys(folder, data)
+            full = _with_keys(folder, data) if folder.seek_keys else folder
             directories.append(full)
             inner = [k for k in newest(full.keys) if k.class_name in DIRECTORY_CLASSES]
             records = yield from window.fetch([k.payload for k in inner])
@@ -197,11 +194,16 @@ def parse_header(head: Data) -> FileHeader:
 def parse_directory(
     record: Data, *, path: str, class_name: str, name: str, title: str
 ) -> Directory:
-    """Decode a directory's record, without its keys."""
+    """Decode a directory's record, without its keys.
+
+    Below the top, one that was empty to the end may never have got a list of them: its
+    position and length are 0.
+    """
     version, created, modified, nbytes_keys, _ = _DIRECTORY.unpack_from(record, 0)
     seeks = Struct(">qqq") if version > _DIRECTORY_BIG_SINCE else Struct(">iii")
     seek, _, seek_keys = seeks.unpack_from(record, _DIRECTORY.size)
-    if seek_keys <= 0 or nbytes_keys <= 0:
+    never_filled = path and seek_keys == nbytes_keys == 0
+    if not never_filled and (seek_keys <= 0 or nbytes_keys <= 0):
         raise CorruptFileError(
             f"directory {path or 'at the top'} has no list of keys",
             hint="its writer did not close the file; open it once with ROOT to recover it",
@@ -210,6 +212,15 @@ def parse_directory(
     return Directory(
         path, class_name, name, title, seek, created, modified, nbytes_keys, seek_keys
     )  # fmt: skip
+
+
+def _refuse_loops(folders: Sequence[Directory], seen: set[int]) -> None:
+    """Refuse lists of keys that were met before, and remember these."""
+    for folder in folders:
+        if folder.seek_keys in seen or len(seen) > DIRECTORIES_MAX:
+            raise CorruptFileError(f"directory {folder.path!r} contains itself")
+        if folder.seek_keys:
+            seen.add(folder.seek_keys)
 
 
 def _key_list_range(folder: Directory) -> Range:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from evstream.domain.errors import bad_data_named
+from evstream.domain.errors import RequestError, bad_data_named
 from evstream.rootio.assembly import FileAssembly
 from evstream.rootio.beside import NOT_FOR_ATHENA, Rule, Rules, is_pool
 from evstream.rootio.branch_status import with_common_status
@@ -94,7 +94,10 @@ def join(
         Trees with other branches, histograms with other bins; the error names them.
     UnsupportedFeatureError
         Something that cannot be joined correctly yet.
+    RequestError
+        More or fewer indices or names than inputs.
     """
+    _refuse_other_counts(inputs, names=names, indices=indices)
     with FewOpen() as files:
         sources: list[ByteSource] = [
             files.source(one) if isinstance(one, (str, os.PathLike)) else one for one in inputs
@@ -192,6 +195,15 @@ def _inspected(sources: Sequence[ByteSource], names: Sequence[str]) -> list[Sour
         with bad_data_named(name):
             indices.append(inspect(source, shapes))
     return indices
+
+
+def _refuse_other_counts(inputs: Sequence[object], **beside: Sequence[object] | None) -> None:
+    for what, given in beside.items():
+        if given is not None and len(given) != len(inputs):
+            raise RequestError(
+                f"{len(given)} {what} were given for {len(inputs)} inputs",
+                hint=f"give one of the {what} for each input, or leave them out",
+            )
 
 
 def _without_unreadable(

@@ -71,7 +71,7 @@ def select_branches(tree: Table, globs: Sequence[str]) -> list[str]:
 def unknown_branch(name: str, names: Sequence[str]) -> UnknownBranchError:
     """Say that there is no branch of a name, and suggest others."""
     folded = {n.casefold(): n for n in names}
-    close = difflib.get_close_matches(name.casefold().strip("*"), folded, _NEAREST, 0.5)
+    close = difflib.get_close_matches(name.casefold().strip("*"), folded, _NEAREST)
     nearest = [folded[c] for c in close]
     return UnknownBranchError(
         f"the tree has no branch {name!r}",

@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 # Beyond this many bytes, what waits to be read is in a file.
 MEMORY_BYTES_MAX = 64 << 20
+# Of a product's name in its temporary one, which has some more.
+NAME_BYTES = 64
 
 
 class Spool:
@@ -66,7 +68,9 @@ def spooled(path: Path, size: int = 0) -> Iterator[BinaryIO]:
         Bytes that it will have, if that is known: a disk without the room refuses them
         before any is written, and one that has it need not look for it again and again.
     """
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    # A name may be as long as the disk takes names: the temporary one must not be longer.
+    start = path.name.encode(errors="ignore")[:NAME_BYTES].decode(errors="ignore")
+    fd, name = tempfile.mkstemp(prefix=f".{start}.", suffix=".part", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(fd, "wb") as out:

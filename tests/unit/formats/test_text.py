@@ -252,6 +252,34 @@ def test_plain_and_gzipped_are_joined_as_the_output_is_named(tmp_path: Path) -> 
     assert len(gzip.decompress((tmp_path / "joined.lhe.gz").read_bytes())) == len(joined)
 
 
+@pytest.mark.parametrize("packed_source", [False, True])
+@pytest.mark.parametrize("name", ["cut.lhe", "cut.lhe.gz", "CUT.LHE.GZ"])
+def test_plain_and_gzipped_are_cut_as_the_output_is_named(
+    packed_source: bool, name: str, tmp_path: Path
+) -> None:
+    content = gzip.compress(lhe(5)) if packed_source else lhe(5)
+    source = BytesSource(content)
+    file_format, index = FORMATS.inspect(source)
+    writer = file_format.for_output(name)
+    chosen = writer.plan_select(index, tree="events", entries=[1, 3])
+    found = []
+    for planned in (
+        writer.plan_cut(index, tree="events", entry_start=1, entry_stop=3),
+        chosen,
+    ):
+        planned.prepare(source)
+        found.append(planned.read(0, planned.size, source))
+    packed = name.lower().endswith(".gz")
+    assert writer.name == ("lhe.gz" if packed else "lhe")
+    if packed:
+        found = [gzip.decompress(one) for one in found]
+    assert found == [HEADER + event(1) + event(last) + FOOTER for last in (2, 3)]
+    (tmp_path / "one.lhe").write_bytes(lhe(5))
+    file_format.join([tmp_path / "one.lhe"], tmp_path / name)
+    joined = (tmp_path / name).read_bytes()
+    assert (gzip.decompress(joined) if packed else joined) == lhe(5)
+
+
 def test_text_has_no_branches() -> None:
     source = BytesSource(lhe(2))
     file_format, index = FORMATS.inspect(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import uproot
 from evstream.cli.commands import main
 
 ENTRIES = 500
+LHE = b"<LesHouchesEvents><init>1</init><event>a</event></LesHouchesEvents>"
 
 
 def _run(capsys: pytest.CaptureFixture[str], *words: object) -> str:
@@ -69,6 +71,18 @@ def test_cut_takes_a_range_and_branches(
     found = json.loads(_run(capsys, "cut", out, again, "--entries", "15:", "--json"))
     assert found["entries"] == 5
     assert found["size"] == again.stat().st_size
+
+
+def test_text_is_gzipped_as_the_output_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, packed = tmp_path / "in.lhe", tmp_path / "out.lhe.gz"
+    plain.write_bytes(LHE)
+    _run(capsys, "cut", plain, packed, "--entries", "0:1")
+    assert gzip.decompress(packed.read_bytes()) == LHE
+    found = json.loads(_run(capsys, "cut", packed, tmp_path / "again.lhe", "--json"))
+    assert (tmp_path / "again.lhe").read_bytes() == LHE
+    assert found["size"] == len(LHE)
 
 
 def test_cut_takes_listed_entries(
@@ -136,6 +150,15 @@ def test_errors_are_one_line_and_leave_nothing(
     assert "no range" in _refused(capsys, 2, *cut, "--tree", "Events", "--entries", "9")
     listed = (*cut, "--tree", "Events", "--entry-list")
     assert "no list of entries" in _refused(capsys, 2, *listed, text)
+    for numbers in ("1\n1_0", "\uff11", "1.0", "0x1"):
+        text.write_text(numbers)
+        assert "no list of entries" in _refused(capsys, 2, *listed, text)
+    text.write_text("-1")
+    assert "no entry has" in _refused(capsys, 2, *listed, text)
+    text.write_text("no numbers")
+    named = (*cut, "--tree", "Events", "--branches")
+    assert "list its branches" in _refused(capsys, 2, *named, "nope")
+    assert "did you mean jet, njet" in _refused(capsys, 2, *named, "jetz")
     assert "exclude" in _refused(capsys, 2, *listed, text, "--entries", "1:2")
     assert "No such file" in _refused(capsys, 1, *listed, tmp_path / "none.txt")
     assert "is an input" in _refused(capsys, 2, "cut", small_file, small_file)

@@ -13,9 +13,10 @@ import uproot
 from uproot.writing.identify import to_writable
 
 from evstream import rootio
-from evstream.domain.errors import DataError
+from evstream.domain.errors import DataError, RequestError
+from evstream.rootio.container import Window, read_container
 from evstream.rootio.object_graph import ObjectGraph
-from evstream.rootio.source import FewOpen
+from evstream.rootio.source import FewOpen, drive
 from evstream.rootio.tree_index import STATUS_BITS, BasketTable
 
 
@@ -44,6 +45,48 @@ def test_whole_files_join_with_all_that_is_in_them(small_file: Path, tmp_path: P
         assert file["deep/er/other/i"].array().tolist() == [*range(500), *range(500)]
         assert np.array_equal(file["histogram"].values(), 2 * one["histogram"].values())
         assert file["histogram"].classname == one["histogram"].classname
+
+
+def test_other_counts_of_names_or_indices_are_told(small_file: Path, tmp_path: Path) -> None:
+    index = rootio.inspect(rootio.FileSource(small_file))
+    out, inputs = tmp_path / "joined.root", [small_file, small_file]
+    with pytest.raises(RequestError, match="1 names were given for 2 inputs"):
+        rootio.join(inputs, out, names=["one"])
+    for indices in ([], [index], [index] * 3):
+        with pytest.raises(RequestError, match=f"{len(indices)} indices were given for 2 inputs"):
+            rootio.join(inputs, out, indices=indices)
+    assert rootio.join(inputs, out, indices=[index] * 2).entries["Events"] == 1000
+
+
+def test_an_empty_directory_need_not_have_a_list_of_keys(tmp_path: Path) -> None:
+    path = tmp_path / "in.root"
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {"i": "i4"})
+        file["Events"].extend({"i": np.arange(5, dtype=np.int32)})
+        file.mkdir("never_filled")
+    content = bytearray(path.read_bytes())
+    with rootio.FileSource(path) as source:
+        found = drive(read_container(Window(source.size)), source)
+    (key,) = (key for key in found.directories[0].keys if key.name == "never_filled")
+    at = key.payload[0]
+    (version,) = struct.unpack_from(">h", content, at)
+    # ROOT leaves length and position 0 where it never wrote the list.
+    places = [(10, 4), (34, 8) if version > 1000 else (26, 4)]
+    for offset, length in places:
+        content[at + offset : at + offset + length] = bytes(length)
+    path.write_bytes(content)
+    joined, cut = tmp_path / "joined.root", tmp_path / "cut.root"
+    assert rootio.join([path, path], joined).entries == {"Events": 10}
+    rootio.cut(path, cut, tree="Events", entry_stop=3)
+    with uproot.open(joined) as file:
+        assert file["never_filled"].keys() == []
+        assert file["Events/i"].array().tolist() == [*range(5), *range(5)]
+    with uproot.open(cut) as file:
+        assert file["Events/i"].array().tolist() == [0, 1, 2]
+    # A position without a length is damage, and so is a file without any list.
+    content[at + 13] = 1
+    with pytest.raises(rootio.CorruptFileError, match="never_filled has no list of keys"):
+        rootio.inspect(rootio.BytesSource(bytes(content)))
 
 
 def test_differences_are_named(small_file: Path, tmp_path: Path) -> None:

@@ -72,6 +72,13 @@ def test_a_file_for_which_there_is_no_room_is_not_begun(
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"bytes"] * written
 
 
+@pytest.mark.parametrize("name", ["n" * 255, "\u00fc" * 127, "\udcff" * 250, "n"])
+def test_a_name_may_be_as_long_as_the_disk_allows(name: str, tmp_path: Path) -> None:
+    with spooled(tmp_path / name) as out:
+        out.write(b"bytes")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_room_that_was_taken_is_filled(tmp_path: Path) -> None:
     with spooled(tmp_path / "out", 1 << 20) as out:
         out.write(b"x" * (1 << 20))

@@ -8,10 +8,13 @@ from typing import Any
 
 import httpx2
 import msgspec
+import pytest
 
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.cli.status import _stands
+from evstream.cli.submit import _parent
 from evstream.domain.chains import FILES_PER_PARENT_MAX
+from evstream.domain.errors import RequestError
 from evstream.testing.simulator import sample_files
 from evstream.testing.virtual_time import VirtualClock
 from evstream.wire.messages import TaskView
@@ -64,14 +67,16 @@ async def _fail(client: httpx2.AsyncClient, unit: Reply, kind: str) -> str:
     return await _report(client, unit, failure={"kind": kind, "error": "it is so"})
 
 
-async def _work_off(client: httpx2.AsyncClient, task: int, content: bytes = TREE) -> Sequence[str]:
-    """Do all that a task has to do; return the names of its outputs."""
+async def _work_off(client: httpx2.AsyncClient, task: int) -> Sequence[str]:
+    """Do all that a task has to do, and merge all of it; return the names of its outputs."""
     names = []
     while units := await _claim(client, task, 9):
         for unit in units:
-            slot = unit["outputs"][0] if unit["type"] == "range" else unit["output"]
-            stored = (await client.put(slot["url"], content=content, headers=DOOR)).json()
-            output = {"stream": "output", "entries": {"Events": 50}, **stored}
+            slot, left, entries = unit.get("output"), FILES[PFN], 100
+            if unit["type"] == "range":
+                slot, left, entries = unit["outputs"][0], TREE, 50
+            stored = (await client.put(slot["url"], content=left, headers=DOOR)).json()
+            output = {"stream": "output", "entries": {"Events": entries}, **stored}
             assert await _report(client, unit, success={"outputs": [output]}) == "accepted"
             names.append(stored["name"])
     await VirtualClock().sleep(1.0)
@@ -152,3 +157,69 @@ def test_a_task_that_waits_for_one_that_has_paused_says_so() -> None:
         assert not _stands(msgspec.convert(view, TaskView))
 
     _with_chains(work)
+
+
+@pytest.mark.parametrize("kind", ["input", "source", "node"])
+@pytest.mark.parametrize("merge", [False, True])
+def test_what_is_lost_after_it_was_taken_is_made_again(kind: str, merge: bool) -> None:
+    store = MemoryStore()
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        first = await _submit(client, outputs=[{"merge": {"by": "file"} if merge else False}])
+        child = await _submit(client, first)
+        *_, lost = await _work_off(client, first)
+        assert (await _get(client, f"tasks/{first}"))["state"] == "done"
+        *_, unit = await _claim(client, child, 9)
+        assert unit["lfn"] == lost
+        # A worker's word alone changes nothing.
+        assert await _fail(client, unit, kind) == "accepted"
+        assert (await _get(client, f"tasks/{first}"))["state"] == "done"
+        await store.delete(lost)
+        *_, unit = await _claim(client, child, 9)
+        assert unit["lfn"] == lost
+        await _fail(client, unit, kind)
+        view = await _get(client, f"tasks/{first}")
+        assert (view["state"], view["taken_back"]["times"]) == ("running", 1)
+        await _fail(client, unit, kind)
+        await VirtualClock().sleep(100.0)
+        for task in (first, child):
+            await _work_off(client, task)
+            view = await _get(client, f"tasks/{task}")
+            assert (view["state"], view["taken_back"]["times"]) == ("done", 1)
+
+    _with_chains(work, store)
+
+
+def test_a_preview_says_what_would_fail_and_what_would_come_to_nothing() -> None:
+    store = MemoryStore()
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        first = await _submit(client)
+        name, _ = await _work_off(client, first)
+        child = await _submit(client, first)
+        await VirtualClock().sleep(2.0)
+
+        async def warnings(**more: Any) -> str:
+            body = {**TASK, "dataset": "", "takes": [{"task": first}], **more}
+            view = await _post(client, "task-previews", body)
+            return "; ".join(view.get("warnings", []))
+
+        assert "would fail" not in await warnings(branches=["x"])
+        assert "has no branch 'nope': the task would fail" in await warnings(branches=["x", "nope"])
+        await store.delete(name)
+        assert "would fail" not in await warnings(branches=["nope"])
+        for unit in await _claim(client, child, 9):
+            slot = unit["outputs"][0]
+            stored = (await client.put(slot["url"], content=b"a histogram", headers=DOOR)).json()
+            output = {"stream": "output", "entries": {}, **stored}
+            assert await _report(client, unit, success={"outputs": [output]}) == "accepted"
+        told = await warnings(takes=[{"task": child}])
+        assert "none of 2 outputs holds events in Events" in told
+
+    _with_chains(work, store)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:", ":x", "-1", "1" * 30])
+def test_what_names_no_parent_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="names no task"):
+        _parent(text)

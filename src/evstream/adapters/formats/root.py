@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy.typing as npt
 
@@ -48,6 +49,10 @@ class RootFormat:
     def summed(self, index: FileIndex) -> dict[str, int]:
         """Return the entries of trees that are put behind each other."""
         return self._beside.summed(_own(index))
+
+    def for_output(self, name: str) -> Self:
+        """Return this one, whatever the name."""
+        return self
 
     def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
         """List branches; what they cannot do without comes along when they are cut."""

@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -116,6 +117,10 @@ class IndexedFormat:
         """Return the entries of all trees."""
         return {name: tree.entries for name, tree in index.trees.items()}
 
+    def for_output(self, name: str) -> Self:
+        """Return this one, whatever the name."""
+        return self
+
     def select(self, index: FileIndex, tree: str, globs: Sequence[str]) -> list[str]:
         """List branches; ``jet`` stands for all that is below it."""
         assert isinstance(index, Index)
@@ -187,7 +192,7 @@ def _select(tree: Tree, globs: Sequence[str], format_name: str) -> list[str]:
     for glob in globs:
         found = {name for name in names if any(fnmatch.fnmatchcase(n, glob) for n in _paths(name))}
         if not found:
-            nearest = difflib.get_close_matches(glob.strip("*"), names, 5, 0.5)
+            nearest = difflib.get_close_matches(glob.strip("*"), names, 5)
             raise UnknownBranchError(
                 f"{tree.path} has no branch {glob!r}",
                 hint=f"did you mean {', '.join(nearest)}" if nearest else "list its branches first",

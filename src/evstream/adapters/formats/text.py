@@ -48,6 +48,7 @@ NUMBER_BYTES = 32
 """At the beginning of an event its number is, if it has any."""
 EVENT_NUMBER = "event_number"
 GZIP_LEVEL = 6
+GZIP_SUFFIX = ".gz"
 WRITER_VERSION = 1
 
 
@@ -141,31 +142,41 @@ class PlainCut:
         return b"".join(source.read_ranges(ranges))
 
 
-class GzipCut(SpooledCut):
-    """The same runs, compressed into one gzip member without name or date."""
+class MadeCut(SpooledCut):
+    """The same runs of a gzipped file, or gzipped themselves."""
 
-    def __init__(self, index: TextIndex, pieces: Sequence[Interval], entries: int) -> None:
+    def __init__(
+        self, index: TextIndex, pieces: Sequence[Interval], entries: int, *, packed: bool
+    ) -> None:
         super().__init__(entries)
         self._index = index
         self._pieces = pieces
+        self._packed = packed
 
     def make(self, source: ByteSource, out: BinaryIO) -> None:
-        """Compress header, events and footer."""
-        _compress(self._index.text.chunks(source, self._pieces), out)
+        """Write header, events and footer."""
+        _write(self._index.text.chunks(source, self._pieces), out, packed=self._packed)
 
 
 class TextFormat(IndexedFormat):
-    """The `Format` port on a grammar, for plain or for gzipped files."""
+    """The `Format` port on a grammar, for plain or for gzipped files.
+
+    Parameters
+    ----------
+    packs : bool, optional
+        Whether cuts are gzipped; by default as the files that are read.
+    """
 
     whole = True
 
-    def __init__(self, grammar: Grammar, *, gzipped: bool) -> None:
+    def __init__(self, grammar: Grammar, *, gzipped: bool, packs: bool | None = None) -> None:
         self._grammar = grammar
         self._gzipped = gzipped
-        end = ".gz" if gzipped else ""
+        self._packs = gzipped if packs is None else packs
+        end = GZIP_SUFFIX if self._packs else ""
         self.name = grammar.name + end
         self.suffixes = tuple(suffix + end for suffix in grammar.suffixes)
-        codec = f";zlib={zlib.ZLIB_RUNTIME_VERSION};level={GZIP_LEVEL}" if gzipped else ""
+        codec = f";zlib={zlib.ZLIB_RUNTIME_VERSION};level={GZIP_LEVEL}" if self._packs else ""
         self.encoder_id = f"evstream-text-{WRITER_VERSION}{codec}"
 
     def recognises(self, head: bytes) -> bool:
@@ -173,6 +184,10 @@ class TextFormat(IndexedFormat):
         if head.startswith(GZIP_MAGIC) is not self._gzipped:
             return False
         return self._grammar.recognises(_beginning(head) if self._gzipped else head)
+
+    def for_output(self, name: str) -> TextFormat:
+        """Return the same, that gzips cuts where the name says so, and else does not."""
+        return TextFormat(self._grammar, gzipped=self._gzipped, packs=_is_packed(name))
 
     def inspect(self, source: ByteSource) -> TextIndex:
         """Read the whole file once: events have no table of contents."""
@@ -234,7 +249,9 @@ class TextFormat(IndexedFormat):
     def _cut(self, index: TextIndex, runs: Sequence[Interval]) -> Cut:
         pieces = index.pieces(runs)
         entries = sum(stop - start for start, stop in runs)
-        return GzipCut(index, pieces, entries) if self._gzipped else PlainCut(pieces, entries)
+        if self._packs or self._gzipped:
+            return MadeCut(index, pieces, entries, packed=self._packs)
+        return PlainCut(pieces, entries)
 
     def read_numbers(self, path: Path, tree: str, branches: Sequence[str]) -> Int64 | None:
         """Read the numbers of the events, the only ones that are known here."""
@@ -278,11 +295,7 @@ class TextFormat(IndexedFormat):
         self._refuse_differences(inputs, indexes, named)
         pieces = _joined_pieces(inputs, indexes)
         with spooled(output) as out:
-            if output.suffix == ".gz":
-                _compress(pieces, out)
-            else:
-                for chunk in pieces:
-                    out.write(chunk)
+            _write(pieces, out, packed=_is_packed(output.name))
         total = sum(index.trees[EVENTS].entries for index in indexes)
         return Joined({EVENTS: total}, output.stat().st_size)
 
@@ -322,8 +335,15 @@ def _joined_pieces(inputs: Sequence[Path], indexes: Sequence[TextIndex]) -> Iter
             yield from index.text.chunks(source, [(start, stop)])
 
 
-def _compress(chunks: Iterator[bytes], out: BinaryIO) -> None:
-    """Write one gzip member; its header holds neither a name nor a date (RFC 1952)."""
+def _is_packed(name: str) -> bool:
+    return name.lower().endswith(GZIP_SUFFIX)
+
+
+def _write(chunks: Iterator[bytes], out: BinaryIO, *, packed: bool) -> None:
+    """Write text as it is, or as one gzip member without name and date (RFC 1952)."""
+    if not packed:
+        out.writelines(chunks)
+        return
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
     for chunk in chunks:
         out.write(packer.compress(chunk))
