@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 from evstream.domain.errors import DataError
 from evstream.rootio.added import ObjectSum, can_be_added, cannot_be_added
 from evstream.rootio.assembly import FileAssembly
-from evstream.rootio.baskets import decode_basket, decode_embedded
+from evstream.rootio.baskets import Basket, decode_basket, decode_embedded, slice_basket
 from evstream.rootio.beside import Rule, Rules
 from evstream.rootio.clashes import OBJECT, SUM, Named
 from evstream.rootio.class_plan import Plans
@@ -23,7 +24,7 @@ from evstream.rootio.references import led_to
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.rntuple.ntuple_join import content_steps
 from evstream.rootio.source import ByteSource, Steps, drive, fetch
-from evstream.rootio.splice import batches
+from evstream.rootio.splice import batches, expect_entries, with_offsets
 from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_index import TreeIndex
 
@@ -215,10 +216,15 @@ def _is_of(name: str, wanted: Sequence[str] | None) -> bool:
 
 
 def _content(tree: TreeIndex, size: int) -> Steps[dict[str, str]]:
-    """Digest what each branch of a tree holds."""
+    """Digest what each branch of a tree holds: its entries' bytes, and how many each has.
+
+    Entries may be in other baskets, unless they name classes: what follows then says where in
+    the basket.
+    """
     table = tree.baskets
     signatures = tree.table.signatures
     digests = [hashlib.sha256(s.encode("utf-8", "surrogateescape")) for s in signatures]
+    sizes = [hashlib.sha256() for _ in signatures]
     for batch in batches(np.arange(len(table.seek)), table.nbytes):
         on_file = [n for n in batch.tolist() if table.seek[n] > 0]
         ranges = [(int(table.seek[n]), int(table.nbytes[n])) for n in on_file]
@@ -229,12 +235,20 @@ def _content(tree: TreeIndex, size: int) -> Steps[dict[str, str]]:
                 if n in records
                 else decode_embedded(tree.embedded[n])
             )
-            digest = digests[int(table.branch[n])]
-            digest.update(f"{table.start[n]} {table.stop[n]} {len(basket.data)} ".encode())
-            digest.update(basket.data)
-            if basket.offsets is not None:
-                digest.update(basket.offsets.tobytes())
+            branch, count = int(table.branch[n]), int(table.stop[n] - table.start[n])
+            if basket.generated:
+                basket = yield from with_offsets(tree, branch, n, basket, size)
+            expect_entries(basket, count)
+            held = slice_basket(basket, 0, count, pinned=False)
+            digests[branch].update(held.data)
+            sizes[branch].update(_sizes(held).tobytes())
     found = {"": str(tree.entries)}
-    for branch, digest in zip(tree.branches, digests, strict=False):
-        found[branch.name] = digest.hexdigest()
+    for info, *both in zip(tree.branches, digests, sizes, strict=False):
+        found[info.name] = " ".join(digest.hexdigest() for digest in both)
     return found
+
+
+def _sizes(basket: Basket) -> npt.NDArray[np.int64]:
+    if basket.offsets is None:
+        return np.full(basket.entries, basket.entry_bytes, np.int64)
+    return np.diff(basket.offsets)

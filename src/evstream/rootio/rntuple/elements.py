@@ -56,6 +56,11 @@ def kind_of(column: Column) -> Kind:
     return Kind.SWITCH if column.type == SWITCH else Kind.DATA
 
 
+def unsplit(column_type: int) -> int:
+    """Return the type whose elements have the same bytes once those are back together."""
+    return column_type - (SPLIT_INDEX32 - INDEX32) if column_type in _SPLIT else column_type
+
+
 def why_unknown(column: Column) -> str:
     """Say why a column's pages cannot be read; empty if they can."""
     if column.type in _BITS:

@@ -8,7 +8,7 @@ is its own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from struct import Struct
 
@@ -16,7 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
-from evstream.rootio.rntuple.elements import REAL32_QUANT, REAL32_TRUNC, open_page
+from evstream.rootio.rntuple.elements import (
+    REAL32_QUANT,
+    REAL32_TRUNC,
+    Kind,
+    kind_of,
+    open_page,
+    page_bytes,
+    unsplit,
+)
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.rntuple.ntuple_pages import Cluster, NTuplePages, Origin
 from evstream.rootio.rntuple.schema import Alias, Column, Field, Flag, Schema, TypeInfo
@@ -229,24 +237,50 @@ def _listed(content: bytes, path: str) -> Data:
 
 
 def content_steps(index: NTupleIndex, source_size: int) -> Steps[dict[str, str]]:
-    """Digest what each slot of a small RNTuple holds, by the name of its field."""
-    tables, schema = index.tables, index.schema
+    """Digest what each slot of a small RNTuple holds, by the name of its field.
+
+    Entries may be in other clusters and pages.
+    """
+    schema = index.schema
     found = {"": str(index.entries)}
-    stored = np.flatnonzero(tables.pages.seek >= 0).tolist()
+    stored = np.flatnonzero(index.tables.pages.seek >= 0).tolist()
     pages, _ = yield from pages_of(index, stored, source_size)
     for number, slot in enumerate(schema.slots):
-        one = schema.fields[slot.field]
-        digest = hashlib.sha256(f"{one.type_name} {one.role} {one.array_size}".encode())
-        for cluster in range(len(tables.edges) - 1):
-            column = schema.columns[slot.columns[int(tables.representation[cluster, number])]]
-            digest.update(f"{column.kind} {tables.elements[cluster, number]} ".encode())
-            rows = tables.rows(cluster, number)
-            for row in range(rows.start, rows.stop):
-                if row in pages:
-                    count = int(tables.pages.elements[row])
-                    checked = bool(tables.pages.checked[row])
-                    elements = open_page(pages[row], column, count, checked=checked)
-                    # Split or not, elements of a kind have the same bytes here.
-                    digest.update(elements.tobytes())
-        found[f"{schema.names[slot.field]} {slot.position}"] = digest.hexdigest()
+        digest = _digested(index, number, pages)
+        found[f"{schema.names[slot.field]} {slot.position}"] = digest
     return found
+
+
+def _digested(index: NTupleIndex, number: int, pages: Mapping[int, memoryview]) -> str:
+    """Digest what a slot holds."""
+    tables, slot = index.tables, index.schema.slots[number]
+    one = index.schema.fields[slot.field]
+    digest = hashlib.sha256(f"{one.type_name} {one.role} {one.array_size}".encode())
+    told: object = None
+    before = 0
+    for cluster in range(len(tables.edges) - 1):
+        column = index.schema.columns[slot.columns[int(tables.representation[cluster, number])]]
+        kind = kind_of(column)
+        type_, *shape = column.kind
+        said = [unsplit(type_), *shape] if kind is Kind.DATA else kind.name
+        if said != told:
+            told = said
+            digest.update(str(said).encode())
+        rows = tables.rows(cluster, number)
+        items = 0
+        for row in range(rows.start, rows.stop):
+            count = int(tables.pages.elements[row])
+            # Zeros of a column that was added late are stored nowhere.
+            page = pages.get(row, memoryview(bytes(page_bytes(column, count))))
+            checked = row in pages and bool(tables.pages.checked[row])
+            elements = open_page(page, column, count, checked=checked)
+            if kind is Kind.INDEX:
+                items = int(elements[-1]) if count else items
+                # They count from the cluster's first item, here from the RNTuple's.
+                elements = elements.astype(np.uint64) + np.uint64(before)
+            elif kind is Kind.SWITCH:
+                # Which item of its kind it is follows from those before.
+                elements = elements["tag"]
+            digest.update(elements.tobytes())
+        before += items
+    return digest.hexdigest()
