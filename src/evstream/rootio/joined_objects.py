@@ -19,6 +19,7 @@ from evstream.rootio.clashes import OBJECT, SUM, Named
 from evstream.rootio.class_plan import Plans
 from evstream.rootio.compression import decompress
 from evstream.rootio.container import Window, read_record
+from evstream.rootio.errors import corrupt_steps_if_broken
 from evstream.rootio.index import CARRIED_CLASSES, AnyTree, ObjectInfo, Record, SourceIndex
 from evstream.rootio.references import led_to
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
@@ -215,6 +216,7 @@ def _is_of(name: str, wanted: Sequence[str] | None) -> bool:
     return any(name == one or name.startswith((f"{one}/", f"{one}.", f"{one} ")) for one in wanted)
 
 
+@corrupt_steps_if_broken
 def _content(tree: TreeIndex, size: int) -> Steps[dict[str, str]]:
     """Digest what each branch of a tree holds: its entries' bytes, and how many each has.
 

@@ -15,7 +15,11 @@ from struct import Struct
 import numpy as np
 import numpy.typing as npt
 
-from evstream.rootio.errors import SchemaMismatchError, UnsupportedFeatureError
+from evstream.rootio.errors import (
+    SchemaMismatchError,
+    UnsupportedFeatureError,
+    corrupt_steps_if_broken,
+)
 from evstream.rootio.rntuple.elements import (
     REAL32_QUANT,
     REAL32_TRUNC,
@@ -236,6 +240,7 @@ def _listed(content: bytes, path: str) -> Data:
 # --- comparison -----------------------------------------------------------------------
 
 
+@corrupt_steps_if_broken
 def content_steps(index: NTupleIndex, source_size: int) -> Steps[dict[str, str]]:
     """Digest what each slot of a small RNTuple holds, by the name of its field.
 
