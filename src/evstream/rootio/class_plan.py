@@ -33,9 +33,9 @@ ARRAY_TYPES = {
     "TArrayD": 8,
 }  # fmt: skip
 LIST_CLASSES = frozenset({"TList", "THashList", "TSortedList"})
-# Leaves are flat up to their counter, but their maximum must be found, and parameters
-# have a value to be added.
-_SOUGHT = ("TLeaf", "TParameter<")
+# Leaves are flat up to their counter, but their maximum must be found; parameters have a value
+# to be added, and axes without labels (ROOT 4 and older, Geant4) have limits.
+_SOUGHT = ("TLeaf", "TParameter<", "TAxis")
 _BITS = 15
 _FIXED_ARRAY, _COUNTED_ARRAY = 20, 40
 _BASE, _OBJECT, _ANY, _OBJECT_INLINE, _OBJECT_POINTER = 0, 61, 62, 63, 64

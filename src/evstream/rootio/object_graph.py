@@ -12,6 +12,7 @@ and TList::Streamer of ROOT 6.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -30,7 +31,7 @@ from evstream.rootio.class_plan import (
     Step,
 )
 from evstream.rootio.errors import CorruptFileError, UnsupportedFeatureError
-from evstream.rootio.primitives import I4
+from evstream.rootio.primitives import I2, I4
 from evstream.rootio.source import Data
 from evstream.rootio.streamer_info import (
     BYTE_COUNT,
@@ -50,6 +51,7 @@ _EMPTY = (BYTE_COUNT | 6).to_bytes(4, "big")
 # How a streamed object refers to itself: as the first that was mapped.
 SELF = 1
 IO_BITS = "fIOFeatures.fIOBits"
+_UNCOUNTED = re.compile(r"TH[123][CSIFDL]?|TProfile([23]D)?")
 
 
 class Op(IntEnum):
@@ -215,11 +217,7 @@ class ObjectGraph:
         """Walk an object with a header, its own or a base's or a member's, into a node."""
         word, version = _U4_I2(self.data, at)
         if not word & BYTE_COUNT:
-            raise UnsupportedFeatureError(
-                f"an object of class {class_name} has no byte count",
-                hint="the file was written by a ROOT of the last century",
-                class_name=class_name,
-            )
+            return self._uncounted(class_name, at, number)
         stop = at + 4 + (word & ~BYTE_COUNT)
         if stop > len(self.data) or self._depth > _DEPTH_MAX:
             raise CorruptFileError(f"an object of class {class_name} runs past its record")
@@ -253,6 +251,21 @@ class ObjectGraph:
             )
         node.tokens += _CLOSED
         return stop
+
+    def _uncounted(self, class_name: str, at: int, number: int) -> int:
+        """Walk an object that begins with its version, as Geant4 writes histograms."""
+        (version,) = I2.unpack_from(self.data, at)
+        plan = self.plans.get(class_name, version) if _UNCOUNTED.fullmatch(class_name) else None
+        if plan is None or self._depth > _DEPTH_MAX:
+            raise UnsupportedFeatureError(
+                f"an object of class {class_name} has no byte count, so nothing says where it ends",
+                class_name=class_name,
+            )
+        _raw(self.nodes[number].tokens, at, at + 2)
+        self._depth += 1
+        behind = self._members(plan, at + 2, len(self.data), number)
+        self._depth -= 1
+        return behind
 
     def _plan_by_checksum(self, class_name: str, version: int, body: int) -> tuple[ClassPlan, int]:
         plan = None

@@ -98,6 +98,22 @@ def test_statistics_add_as_hadd_adds_them_where_one_file_has_none(
         assert "EQUAL 10" in said, said
 
 
+def test_histograms_of_geant4_add_though_they_have_no_byte_counts(
+    shared_data: Path, root_bin: Path, tmp_path: Path
+) -> None:
+    source = shared_data / "uproot-from-geant4.root"
+    joined, expected = tmp_path / "joined.root", tmp_path / "hadd.root"
+    assert len(rootio.join([source, source], joined).objects["added"]) == 15
+    with uproot.open(joined) as file, uproot.open(source) as one:
+        for name in ("edep_inner", "p_b_diff"):
+            assert np.array_equal(file[name].values(flow=True), 2 * one[name].values(flow=True))
+            assert file[name].member("fEntries") == 2 * one[name].member("fEntries")
+            assert file[name].member("fTsumw") == 2 * one[name].member("fTsumw")
+    _hadd(root_bin, expected, [source, source])
+    said = _compare_objects(root_bin, expected, joined)
+    assert "EQUAL 15" in said, said
+
+
 @pytest.mark.slow
 def test_what_is_not_added_is_refused_or_kept_by_rule(root_bin: Path, tmp_path: Path) -> None:
     inputs = []
