@@ -23,7 +23,7 @@ from evstream.adapters.catalogue.data_directory import (
 )
 from evstream.adapters.catalogue.sqlite import DATABASE_NAME, SqliteDatabase
 from evstream.adapters.catalogue.sqlite_errors import translate
-from evstream.adapters.catalogue.sqlite_transitions import from_microseconds, to_microseconds
+from evstream.adapters.catalogue.database import from_microseconds, to_microseconds
 from evstream.domain.errors import (
     ConfigError,
     ConflictError,

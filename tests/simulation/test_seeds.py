@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from evstream.adapters.catalogue import sqlite_ledger, sqlite_transitions
+from evstream.adapters.catalogue import sql_ledger, transitions
 from evstream.domain.errors import EvstreamError
 from evstream.domain.ledger import RangeReport, Success
 from evstream.domain.states import Answer, TaskState
@@ -128,12 +128,12 @@ def test_a_sweep_that_leaves_leases_behind_is_caught(
 ) -> None:
     def broken(db: sqlite3.Connection, reason: str, condition: str, *values: object) -> object:
         kept = db.execute(f"SELECT * FROM lease WHERE {condition}", values).fetchall()
-        lost = sqlite_transitions.lose(db, reason, condition, *values)
+        lost = transitions.lose(db, reason, condition, *values)
         for row in kept:
             db.execute(f"INSERT INTO lease VALUES ({','.join('?' * len(row))})", row)
         return lost
 
-    monkeypatch.setattr(sqlite_ledger, "lose", broken)
+    monkeypatch.setattr(sql_ledger, "lose", broken)
     assert isinstance(_caught(files), AssertionError)
 
 
@@ -141,7 +141,7 @@ def test_a_fence_that_takes_late_reports_is_caught(
     files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(db: sqlite3.Connection, word: RangeReport) -> Answer:
-        answer = sqlite_transitions.report(db, word)
+        answer = transitions.report(db, word)
         if answer is Answer.SUPERSEDED and isinstance(word.outcome, Success):
             db.execute(
                 "DELETE FROM free WHERE chunk = ? AND entry_start = ?",
@@ -159,5 +159,5 @@ def test_a_fence_that_takes_late_reports_is_caught(
             return Answer.ACCEPTED
         return answer
 
-    monkeypatch.setattr(sqlite_ledger, "report", broken)
+    monkeypatch.setattr(sql_ledger, "report", broken)
     assert _caught(files) is not None

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
-from evstream.adapters.catalogue.sqlite_errors import translate
+from evstream.adapters.catalogue.database import Database, Engine
 from evstream.domain.errors import TransientError
 
 T = TypeVar("T")
@@ -30,7 +29,7 @@ OPERATIONS_PER_COMMIT_MAX = 1_000
 class Owner(Protocol):
     """Runs operations on a database that nobody else writes."""
 
-    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, operation: Callable[[Database], T]) -> T:
         """Run an operation in a transaction and return once it is durable.
 
         An operation that raises leaves nothing behind. Whoever is cancelled while
@@ -49,36 +48,35 @@ class Owner(Protocol):
 
 
 def _perform(
-    connection: sqlite3.Connection, operation: Callable[[sqlite3.Connection], T]
+    engine: Engine, operation: Callable[[Database], T]
 ) -> tuple[T | None, Exception | None]:
-    """Run one operation in a savepoint; return its result or its error.
+    """Run one operation behind a mark; return its result or its error.
 
     Raises
     ------
-    sqlite3.Error
-        SQLite gave up the whole transaction (a full disk can do that).
+    Exception
+        The database gave up the whole transaction (a full disk can do that).
     """
-    connection.execute("SAVEPOINT operation")
+    engine.set_mark()
     result: T | None = None
     failure: Exception | None = None
     try:
-        result = operation(connection)
+        result = operation(engine.database)
     except Exception as error:
-        if not connection.in_transaction:
+        if not engine.in_transaction:
             raise
-        connection.execute("ROLLBACK TO operation")
-        failure = translate(error)
-    connection.execute("RELEASE operation")
+        engine.back_to_mark()
+        failure = engine.translate(error)
+    engine.drop_mark()
     return result, failure
 
 
-def _roll_back(connection: sqlite3.Connection, error: Exception) -> Exception:
+def _roll_back(engine: Engine, error: Exception) -> Exception:
     """Give the transaction up; return why, or why not even that could be done."""
-    if connection.in_transaction:
-        try:
-            connection.execute("ROLLBACK")
-        except sqlite3.Error as second:
-            return second
+    try:
+        engine.roll_back()
+    except Exception as second:  # noqa: BLE001 - whatever the database says
+        return second
     return error
 
 
@@ -89,7 +87,7 @@ class _Waiting:
 
     def __init__(
         self,
-        operation: Callable[[sqlite3.Connection], Any],
+        operation: Callable[[Database], Any],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.operation = operation
@@ -118,17 +116,14 @@ class GroupCommitOwner:
 
     Parameters
     ----------
-    connection : sqlite3.Connection
-        Opened with ``isolation_level=None`` and ``check_same_thread=False``; the
-        owner closes it.
+    engine : Engine
+        Used by the owner's thread alone; the owner closes it.
     waiting_max : int
         Operations that may wait; more are refused with `TransientError`.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, waiting_max: int = OPERATIONS_WAITING_MAX
-    ) -> None:
-        self._connection = connection
+    def __init__(self, engine: Engine, waiting_max: int = OPERATIONS_WAITING_MAX) -> None:
+        self._engine = engine
         self._waiting_max = waiting_max
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closed = False
@@ -137,7 +132,7 @@ class GroupCommitOwner:
         self._thread = threading.Thread(target=self._work, name="evstream-ledger", daemon=True)
         self._thread.start()
 
-    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, operation: Callable[[Database], T]) -> T:
         """Queue an operation and return its result once it is durable."""
         waiting = _Waiting(operation, asyncio.get_running_loop())
         with self._door:
@@ -179,7 +174,7 @@ class GroupCommitOwner:
             if group:
                 self._commit(group)
                 self._answer(group)
-        self._connection.close()
+        self._engine.close()
 
     def _next_group(self) -> tuple[list[_Waiting], bool]:
         """Wait for an operation, then take all that have queued up behind it."""
@@ -196,17 +191,17 @@ class GroupCommitOwner:
         return group, True
 
     def _commit(self, group: list[_Waiting]) -> None:
-        connection = self._connection
+        engine = self._engine
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            engine.begin()
             for waiting in group:
-                waiting.result, waiting.failure = _perform(connection, waiting.operation)
-            connection.execute("COMMIT")
+                waiting.result, waiting.failure = _perform(engine, waiting.operation)
+            engine.commit()
         except Exception as error:  # noqa: BLE001 - the thread must outlive any one group
-            cause = _roll_back(connection, error)
+            cause = _roll_back(engine, error)
             for waiting in group:
                 # One each: an error that is raised twice confuses both tracebacks.
-                waiting.failure = translate(cause)
+                waiting.failure = engine.translate(cause)
 
     @staticmethod
     def _answer(group: list[_Waiting]) -> None:
@@ -227,24 +222,24 @@ class InlineOwner:
 
     Parameters
     ----------
-    connection : sqlite3.Connection
-        Opened with ``isolation_level=None``; the owner closes it.
+    engine : Engine
+        The owner closes it.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._closed = False
 
-    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, operation: Callable[[Database], T]) -> T:
         """Run an operation; no other task runs meanwhile."""
         if self._closed:
             raise TransientError("the ledger is shutting down", hint="ask again after its restart")
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            result = operation(self._connection)
-            self._connection.execute("COMMIT")
+            self._engine.begin()
+            result = operation(self._engine.database)
+            self._engine.commit()
         except Exception as error:
-            failure = translate(_roll_back(self._connection, error))
+            failure = self._engine.translate(_roll_back(self._engine, error))
             if failure is error:
                 raise
             raise failure from error
@@ -254,4 +249,4 @@ class InlineOwner:
         """Close the connection."""
         if not self._closed:
             self._closed = True
-            self._connection.close()
+            self._engine.close()

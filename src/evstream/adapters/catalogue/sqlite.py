@@ -8,10 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock, refuse_network_file_system
+from evstream.adapters.catalogue.database import Database
 from evstream.adapters.catalogue.owner import GroupCommitOwner, InlineOwner, Owner
-from evstream.adapters.catalogue.sqlite_catalogue import SqliteCatalogue
+from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
+from evstream.adapters.catalogue.sql_ledger import SqlLedger
 from evstream.adapters.catalogue.sqlite_errors import translate
-from evstream.adapters.catalogue.sqlite_ledger import SqliteLedger
 from evstream.domain.errors import ConfigError
 from evstream.ports.clock import Clock
 
@@ -39,8 +40,8 @@ class SqliteDatabase:
 
     Attributes
     ----------
-    ledger : SqliteLedger
-    catalogue : SqliteCatalogue
+    ledger : SqlLedger
+    catalogue : SqlCatalogue
 
     Raises
     ------
@@ -70,14 +71,74 @@ class SqliteDatabase:
             if translated is error:
                 raise
             raise translated from error
-        self._owner: Owner = InlineOwner(connection) if inline else GroupCommitOwner(connection)
-        self.ledger = SqliteLedger(self._owner, clock)
-        self.catalogue = SqliteCatalogue(self._owner, clock)
+        engine = SqliteEngine(connection, clock)
+        self._owner: Owner = InlineOwner(engine) if inline else GroupCommitOwner(engine)
+        self.ledger = SqlLedger(self._owner)
+        self.catalogue = SqlCatalogue(self._owner)
 
     async def close(self) -> None:
         """Finish what waits, close the file and give the directory back."""
         await self._owner.close()
         self._lock.close()
+
+
+class SqliteEngine:
+    """A connection to a SQLite file, and its owner's clock: there is no other time.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        Opened with ``isolation_level=None`` and ``check_same_thread=False``.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        self._connection = connection
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+        self.now = clock.now
+
+    @property
+    def database(self) -> Database:
+        """What operations work on."""
+        return self
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open and can go on."""
+        return self._connection.in_transaction
+
+    def begin(self) -> None:
+        """Begin a transaction; the file is ours alone, so nobody else writes beside it."""
+        self.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make it durable."""
+        self.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """Give it up, unless SQLite has done so."""
+        if self._connection.in_transaction:
+            self.execute("ROLLBACK")
+
+    def set_mark(self) -> None:
+        """Set a mark, so that one operation can be given up alone."""
+        self.execute("SAVEPOINT operation")
+
+    def back_to_mark(self) -> None:
+        """Give up what was done since the mark."""
+        self.execute("ROLLBACK TO operation")
+
+    def drop_mark(self) -> None:
+        """Keep what was done since the mark."""
+        self.execute("RELEASE operation")
+
+    def translate(self, error: Exception) -> Exception:
+        """Return the error of ours that stands for one of SQLite's."""
+        return translate(error)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
 
 def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
@@ -112,7 +173,7 @@ def _ensure_schema(connection: sqlite3.Connection, path: Path) -> None:
     if version == SCHEMA_VERSION:
         return
     if version == 0 and tables == 0:
-        schema = files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+        schema = files(__package__).joinpath("sqlite_schema.sql").read_text(encoding="utf-8")
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
         )

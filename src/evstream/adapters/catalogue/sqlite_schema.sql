@@ -76,8 +76,8 @@ CREATE TABLE free (
 
 -- Claims look here, each for its kind: no worker holds two suspects at once. The limit
 -- is the ledger's SUSPECT_LOSSES.
-CREATE INDEX free_returned ON free (book, chunk, entry_start) WHERE losses < 3 AND NOT bisected;
-CREATE INDEX free_part ON free (book, chunk, entry_start) WHERE losses < 3 AND bisected;
+CREATE INDEX free_returned ON free (book, chunk, entry_start) WHERE losses < 3 AND bisected = 0;
+CREATE INDEX free_part ON free (book, chunk, entry_start) WHERE losses < 3 AND bisected = 1;
 CREATE INDEX free_suspect ON free (book, chunk, entry_start) WHERE losses >= 3;
 
 CREATE TABLE lease (
@@ -230,7 +230,7 @@ CREATE TABLE file (
 ) STRICT;
 
 CREATE UNIQUE INDEX file_by_dataset ON file (dataset, position);
-CREATE INDEX file_by_content ON file (digest, size, uuid) WHERE NOT retracted;
+CREATE INDEX file_by_content ON file (digest, size, uuid) WHERE retracted = 0;
 
 -- Source indexes can be made again from the files; the latest one is kept.
 CREATE TABLE source_index (

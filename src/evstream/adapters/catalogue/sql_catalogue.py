@@ -1,21 +1,19 @@
-"""The catalogue on SQLite: datasets, files, tasks and receipts as JSON beside their keys."""
+"""The catalogue: datasets, files, tasks and receipts as JSON beside their keys."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from evstream.adapters.catalogue.database import Database, from_microseconds, to_microseconds
 from evstream.adapters.catalogue.owner import Owner
-from evstream.adapters.catalogue.sqlite_reopening import discard, drop_chunks, redo
-from evstream.adapters.catalogue.sqlite_transitions import (
+from evstream.adapters.catalogue.reopening import discard, drop_chunks, redo
+from evstream.adapters.catalogue.transitions import (
     add_chunks,
-    from_microseconds,
     insert_book,
-    to_microseconds,
 )
 from evstream.domain.chains import chunks_of
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
@@ -35,7 +33,6 @@ from evstream.domain.task import (
     merge_book,
     process_book,
 )
-from evstream.ports.clock import Clock
 
 _TASK = "SELECT task, spec, state, request_id, created, ended, reason, taken_back FROM task"
 
@@ -49,7 +46,7 @@ def _to_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _add_dataset(db: sqlite3.Connection, dataset: Dataset, indexes: dict[str, bytes]) -> None:
+def _add_dataset(db: Database, dataset: Dataset, indexes: dict[str, bytes]) -> None:
     known, _ = _files(db, dataset.name)
     if known and known != dataset.files:
         raise ConflictError(
@@ -64,14 +61,16 @@ def _add_dataset(db: sqlite3.Connection, dataset: Dataset, indexes: dict[str, by
     _insert_files(db, dataset.name, enumerate(dataset.files))
 
 
-def _keep_indexes(db: sqlite3.Connection, indexes: dict[str, bytes]) -> None:
+def _keep_indexes(db: Database, indexes: dict[str, bytes]) -> None:
     db.executemany(
-        "INSERT OR REPLACE INTO source_index (digest, content) VALUES (?, ?)", indexes.items()
+        "INSERT INTO source_index (digest, content) VALUES (?, ?)"
+        " ON CONFLICT (digest) DO UPDATE SET content = excluded.content",
+        indexes.items(),
     )
 
 
 def _insert_files(
-    db: sqlite3.Connection, name: DatasetName, files: Iterable[tuple[int, SourceFile]]
+    db: Database, name: DatasetName, files: Iterable[tuple[int, SourceFile]]
 ) -> list[SourceFile]:
     """Put files into a dataset, but for those whose position is taken; return them."""
     added: list[SourceFile] = []
@@ -87,10 +86,10 @@ def _insert_files(
     return added
 
 
-def _retract_files(db: sqlite3.Connection, name: DatasetName, positions: Sequence[int]) -> None:
+def _retract_files(db: Database, name: DatasetName, positions: Sequence[int]) -> None:
     for position in positions:
         sizes = db.execute(
-            "UPDATE file SET retracted = 1 WHERE dataset = ? AND position = ? AND NOT retracted"
+            "UPDATE file SET retracted = 1 WHERE dataset = ? AND position = ? AND retracted = 0"
             " RETURNING size",
             (name, position),
         ).fetchall()
@@ -101,7 +100,7 @@ def _retract_files(db: sqlite3.Connection, name: DatasetName, positions: Sequenc
 
 
 def _files(
-    db: sqlite3.Connection, name: DatasetName
+    db: Database, name: DatasetName
 ) -> tuple[tuple[SourceFile, ...], tuple[SourceFile, ...]]:
     """Return the files of a dataset, and those that have left it."""
     decoder = msgspec.json.Decoder(SourceFile)
@@ -114,7 +113,7 @@ def _files(
     return tuple(files[0]), tuple(files[1])
 
 
-def _dataset(db: sqlite3.Connection, name: DatasetName) -> Dataset:
+def _dataset(db: Database, name: DatasetName) -> Dataset:
     if not db.execute("SELECT 1 FROM dataset WHERE name = ?", (name,)).fetchone():
         raise NotFoundError(
             f"there is no dataset {name}", hint="see 'evstream dataset list'", dataset=name
@@ -122,10 +121,10 @@ def _dataset(db: sqlite3.Connection, name: DatasetName) -> Dataset:
     return Dataset(name, *_files(db, name))
 
 
-def _file(db: sqlite3.Connection, fingerprint: Fingerprint) -> SourceFile:
+def _file(db: Database, fingerprint: Fingerprint) -> SourceFile:
     row = db.execute(
         "SELECT record FROM file WHERE digest = ? AND size = ? AND uuid = ?"
-        " AND NOT retracted"
+        " AND retracted = 0"
         " ORDER BY seq DESC LIMIT 1",
         (fingerprint.digest, fingerprint.size, fingerprint.uuid),
     ).fetchone()
@@ -138,7 +137,7 @@ def _file(db: sqlite3.Connection, fingerprint: Fingerprint) -> SourceFile:
     return msgspec.json.decode(row[0], type=SourceFile)
 
 
-def _source_index(db: sqlite3.Connection, digest: str) -> bytes | None:
+def _source_index(db: Database, digest: str) -> bytes | None:
     row = db.execute("SELECT content FROM source_index WHERE digest = ?", (digest,)).fetchone()
     return None if row is None else bytes(row[0])
 
@@ -157,7 +156,7 @@ def _to_task(row: tuple[Any, ...]) -> Task:
     )
 
 
-def _task(db: sqlite3.Connection, task: TaskId) -> Task:
+def _task(db: Database, task: TaskId) -> Task:
     row = db.execute(f"{_TASK} WHERE task = ?", (task,)).fetchone()
     if row is None:
         raise NotFoundError(f"there is no task {task}", hint="see 'evstream status'", task=task)
@@ -165,12 +164,11 @@ def _task(db: sqlite3.Connection, task: TaskId) -> Task:
 
 
 def _add_task(
-    db: sqlite3.Connection,
+    db: Database,
     spec: TaskSpec,
     request_id: str,
     rules: BookRules,
     chunks: Sequence[Chunk],
-    now: datetime,
 ) -> Task:
     known = db.execute(f"{_TASK} WHERE request_id = ?", (request_id,)).fetchone()
     if known is not None:
@@ -181,7 +179,7 @@ def _add_task(
             request_id,
             _to_json(spec),
             TaskState.RUNNING.value,
-            to_microseconds(now),
+            to_microseconds(db.now()),
         ),
     ).fetchall()
     task = TaskId(rows[0][0])
@@ -190,14 +188,14 @@ def _add_task(
         made = dataset_of(task)
         db.execute("INSERT INTO dataset (name, files, bytes) VALUES (?, 0, 0)", (made,))
         db.executemany(
-            "INSERT OR IGNORE INTO taker (parent, task) VALUES (?, ?)",
+            "INSERT INTO taker (parent, task) VALUES (?, ?) ON CONFLICT DO NOTHING",
             ((taken.task, task) for taken in spec.takes),
         )
     return _task(db, task)
 
 
 def _take_outputs(
-    db: sqlite3.Connection, number: TaskId, files: Sequence[SourceFile], indexes: dict[str, bytes]
+    db: Database, number: TaskId, files: Sequence[SourceFile], indexes: dict[str, bytes]
 ) -> None:
     task = _task(db, number)
     if task.state.final:
@@ -209,14 +207,12 @@ def _take_outputs(
     add_chunks(db, process_book(number), chunks, task.spec.bisections_per_range)
 
 
-def _takers(db: sqlite3.Connection, task: TaskId) -> list[TaskId]:
+def _takers(db: Database, task: TaskId) -> list[TaskId]:
     rows = db.execute("SELECT task FROM taker WHERE parent = ? ORDER BY task", (task,))
     return [TaskId(number) for (number,) in rows]
 
 
-def _start_merging(
-    db: sqlite3.Connection, number: TaskId, rules: BookRules, chunks: Sequence[Chunk]
-) -> Task:
+def _start_merging(db: Database, number: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
     task = _task(db, number)
     if task.state.final:
         raise ConflictError(
@@ -229,27 +225,25 @@ def _start_merging(
     return _task(db, number)
 
 
-def _add_merges(
-    db: sqlite3.Connection, task: TaskId, rules: BookRules, groups: Sequence[MergeGroup]
-) -> None:
+def _add_merges(db: Database, task: TaskId, rules: BookRules, groups: Sequence[MergeGroup]) -> None:
     state = _task(db, task).state
     if state.final:
         raise ConflictError(f"task {task} is {state.value}", task=task)
     insert_book(db, merge_book(task), rules, [])
     add_chunks(db, merge_book(task), merge_chunks(groups))
     db.executemany(
-        "INSERT OR IGNORE INTO merge_group (task, number, record) VALUES (?, ?, ?)",
+        "INSERT INTO merge_group (task, number, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         ((task, group.number, _to_json(group)) for group in groups),
     )
 
 
-def _merges(db: sqlite3.Connection, task: TaskId) -> list[MergeGroup]:
+def _merges(db: Database, task: TaskId) -> list[MergeGroup]:
     rows = db.execute("SELECT record FROM merge_group WHERE task = ? ORDER BY number", (task,))
     decoder = msgspec.json.Decoder(MergeGroup)
     return [decoder.decode(record) for (record,) in rows]
 
 
-def _merge(db: sqlite3.Connection, task: TaskId, number: int) -> MergeGroup:
+def _merge(db: Database, task: TaskId, number: int) -> MergeGroup:
     row = db.execute(
         "SELECT record FROM merge_group WHERE task = ? AND number = ?", (task, number)
     ).fetchone()
@@ -258,28 +252,28 @@ def _merge(db: sqlite3.Connection, task: TaskId, number: int) -> MergeGroup:
     return msgspec.json.decode(row[0], type=MergeGroup)
 
 
-def _pause(db: sqlite3.Connection, number: TaskId, reason: str) -> Task:
+def _pause(db: Database, number: TaskId, reason: str) -> Task:
     task = _active(db, number)
     row = (TaskState.PAUSED.value, task.reason or reason, number)
     db.execute("UPDATE task SET state = ?, reason = ? WHERE task = ?", row)
     return _task(db, number)
 
 
-def _resume(db: sqlite3.Connection, number: TaskId) -> Task:
+def _resume(db: Database, number: TaskId) -> Task:
     if _active(db, number).state is TaskState.PAUSED:
         row = (TaskState.RUNNING.value, number)
         db.execute("UPDATE task SET state = ?, reason = '' WHERE task = ?", row)
     return _task(db, number)
 
 
-def _active(db: sqlite3.Connection, number: TaskId) -> Task:
+def _active(db: Database, number: TaskId) -> Task:
     task = _task(db, number)
     if task.state.final:
         raise ended(task)
     return task
 
 
-def _take_back(db: sqlite3.Connection, number: TaskId, change: TakeBack) -> Task:
+def _take_back(db: Database, number: TaskId, change: TakeBack) -> Task:
     task, book = _task(db, number), process_book(number)
     if task.taken_back is not None and task.taken_back.key == change.key:
         return task
@@ -307,12 +301,11 @@ def _take_back(db: sqlite3.Connection, number: TaskId, change: TakeBack) -> Task
 
 
 def _end_task(
-    db: sqlite3.Connection,
+    db: Database,
     number: TaskId,
     state: TaskState,
     reason: str,
     receipt: dict[str, Any] | None,
-    now: datetime,
 ) -> Task:
     if not state.final:
         raise RequestError(f"a task cannot end as {state.value}", hint="give a final state")
@@ -323,14 +316,14 @@ def _end_task(
                 state.value,
                 reason,
                 None if receipt is None else _to_json(receipt),
-                to_microseconds(now),
+                to_microseconds(db.now()),
                 number,
             ),
         )
     return _task(db, number)
 
 
-def _receipt(db: sqlite3.Connection, task: TaskId) -> dict[str, Any]:
+def _receipt(db: Database, task: TaskId) -> dict[str, Any]:
     row = db.execute("SELECT receipt FROM task WHERE task = ?", (task,)).fetchone()
     if row is None or row[0] is None:
         raise NotFoundError(
@@ -341,12 +334,11 @@ def _receipt(db: sqlite3.Connection, task: TaskId) -> dict[str, Any]:
     return msgspec.json.decode(row[0], type=dict[str, Any])
 
 
-class SqliteCatalogue:
-    """The `Catalogue` port on the owner's database; `clock` is the database's time."""
+class SqlCatalogue:
+    """The `Catalogue` port on the owner's database."""
 
-    def __init__(self, owner: Owner, clock: Clock) -> None:
+    def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._clock = clock
 
     async def add_dataset(self, dataset: Dataset, indexes: dict[str, bytes]) -> None:
         """Register a dataset; the same one again changes nothing."""
@@ -376,9 +368,7 @@ class SqliteCatalogue:
         self, spec: TaskSpec, request_id: str, book: BookRules, chunks: Sequence[Chunk]
     ) -> Task:
         """Create a task and open its book; a known request id gives its task."""
-        return await self._owner.run(
-            lambda db: _add_task(db, spec, request_id, book, chunks, self._clock.now())
-        )
+        return await self._owner.run(lambda db: _add_task(db, spec, request_id, book, chunks))
 
     async def take_outputs(
         self, task: TaskId, files: Sequence[SourceFile], indexes: dict[str, bytes]
@@ -401,6 +391,8 @@ class SqliteCatalogue:
                 lambda db: [_to_task(row) for row in db.execute(f"{_TASK} ORDER BY task")]
             )
         wanted = [state.value for state in states]
+        if not wanted:
+            return []
         marks = ", ".join("?" * len(wanted))
         return await self._owner.run(
             lambda db: [
@@ -451,9 +443,7 @@ class SqliteCatalogue:
         self, task: TaskId, state: TaskState, reason: str, receipt: dict[str, Any] | None
     ) -> Task:
         """Move a task to a final state with its receipt; the first end stays."""
-        return await self._owner.run(
-            lambda db: _end_task(db, task, state, reason, receipt, self._clock.now())
-        )
+        return await self._owner.run(lambda db: _end_task(db, task, state, reason, receipt))
 
     async def receipt(self, task: TaskId) -> dict[str, Any]:
         """Return the receipt of an ended task."""
@@ -461,4 +451,4 @@ class SqliteCatalogue:
 
     async def now(self) -> datetime:
         """Return the database's time, aware, in UTC."""
-        return self._clock.now()
+        return await self._owner.run(lambda db: db.now())

@@ -1,17 +1,17 @@
-"""The ledger on SQLite: each operation is one transaction of the owner."""
+"""The ledger on a database: each operation is one transaction of the owner."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
+from evstream.adapters.catalogue.database import Database, to_microseconds
 from evstream.adapters.catalogue.owner import Owner
-from evstream.adapters.catalogue.sqlite_reopening import discard, drop_chunks, redo
-from evstream.adapters.catalogue.sqlite_transitions import (
+from evstream.adapters.catalogue.reopening import discard, drop_chunks, redo
+from evstream.adapters.catalogue.transitions import (
     add_chunks,
     cancel,
     claim,
@@ -22,7 +22,6 @@ from evstream.adapters.catalogue.sqlite_transitions import (
     report,
     require_book,
     resume,
-    to_microseconds,
 )
 from evstream.domain.errors import NotFoundError
 from evstream.domain.ledger import (
@@ -44,10 +43,9 @@ from evstream.domain.names import LeaseId, Lfn, WorkerId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, RangeState
-from evstream.ports.clock import Clock
 
 
-def _progress(db: sqlite3.Connection, book: int) -> Progress:
+def _progress(db: Database, book: int) -> Progress:
     row = db.execute(
         "SELECT entries, sent, running, finished, fatal, cancelled, ranges, ranges_finished,"
         " attempts, failed_attempts, cpu_s, lost_cpu_s, wall_s, bytes_in, own_failures,"
@@ -60,7 +58,7 @@ def _progress(db: sqlite3.Connection, book: int) -> Progress:
     return Progress(*row)
 
 
-def _chunks(db: sqlite3.Connection, book: int) -> list[Chunk]:
+def _chunks(db: Database, book: int) -> list[Chunk]:
     rows = db.execute(
         "SELECT chunk, lfn, entry_start, entry_stop FROM chunk WHERE book = ? ORDER BY chunk",
         (book,),
@@ -76,7 +74,7 @@ _CLOSED_SELECT = "SELECT chunk, entry_start, entry_stop, state, error, attempt F
 _IN_ORDER = "WHERE book = ? ORDER BY chunk, entry_start"
 
 
-def _commits(db: sqlite3.Connection, book: int) -> list[Commit]:
+def _commits(db: Database, book: int) -> list[Commit]:
     return _to_commits(book, db.execute(f"{_COMMIT_SELECT} {_IN_ORDER}", (book,)))
 
 
@@ -97,7 +95,7 @@ def _to_commits(book: int, rows: Iterable[tuple[Any, ...]]) -> list[Commit]:
     ]
 
 
-def _closed(db: sqlite3.Connection, book: int) -> list[ClosedInterval]:
+def _closed(db: Database, book: int) -> list[ClosedInterval]:
     return _to_closed(book, db.execute(f"{_CLOSED_SELECT} {_IN_ORDER}", (book,)))
 
 
@@ -109,7 +107,7 @@ def _to_closed(book: int, rows: Iterable[tuple[Any, ...]]) -> list[ClosedInterva
 
 
 def _finished(
-    db: sqlite3.Connection, book: int, chunk: int, entry_start: int, limit: int
+    db: Database, book: int, chunk: int, entry_start: int, limit: int
 ) -> list[Commit | ClosedInterval]:
     place = "WHERE book = ? AND (chunk, entry_start) >= (?, ?) ORDER BY chunk, entry_start LIMIT ?"
     values = (book, chunk, entry_start, limit)
@@ -120,7 +118,7 @@ def _finished(
     return sorted(rows, key=lambda row: (row.chunk, row.entry_start))[:limit]
 
 
-def _failed(db: sqlite3.Connection, book: int) -> list[FailedAttempt]:
+def _failed(db: Database, book: int) -> list[FailedAttempt]:
     rows = db.execute(
         "SELECT chunk, entry_start, entry_stop, attempt, lease, worker, running,"
         " kind, error, log, cpu_s, wall_s"
@@ -135,7 +133,7 @@ def _failed(db: sqlite3.Connection, book: int) -> list[FailedAttempt]:
     ]
 
 
-def _failed_by_nodes(db: sqlite3.Connection, place: tuple[int, int, int, int]) -> list[WorkerId]:
+def _failed_by_nodes(db: Database, place: tuple[int, int, int, int]) -> list[WorkerId]:
     rows = db.execute(
         "SELECT worker FROM failed WHERE book = ? AND chunk = ? AND entry_start = ?"
         " AND attempt <= ? AND kind = ? ORDER BY attempt",
@@ -144,18 +142,11 @@ def _failed_by_nodes(db: sqlite3.Connection, place: tuple[int, int, int, int]) -
     return [WorkerId(worker) for (worker,) in rows]
 
 
-class SqliteLedger:
-    """The `Ledger` port on the owner's database.
+class SqlLedger:
+    """The `Ledger` port on the owner's database, whose time is the only one."""
 
-    Parameters
-    ----------
-    clock : Clock
-        The database's time: there is one owner, so its clock is the only one.
-    """
-
-    def __init__(self, owner: Owner, clock: Clock) -> None:
+    def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._clock = clock
 
     async def open_book(self, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
         """Add a book of work; opening the same one again changes nothing."""
@@ -178,9 +169,7 @@ class SqliteLedger:
         books: Sequence[int],
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units of work, returned work first."""
-        return await self._owner.run(
-            lambda db: claim(db, lease, worker, units, duration, self._clock.now(), books)
-        )
+        return await self._owner.run(lambda db: claim(db, lease, worker, units, duration, books))
 
     async def renew_lease(
         self,
@@ -190,9 +179,7 @@ class SqliteLedger:
         running: Sequence[RunningUnit] = (),
     ) -> list[LeasedInterval]:
         """Extend a lease and note which units have begun; return what it still holds."""
-        return await self._owner.run(
-            lambda db: renew(db, lease, worker, duration, self._clock.now(), running)
-        )
+        return await self._owner.run(lambda db: renew(db, lease, worker, duration, running))
 
     async def report_ranges(self, reports: Sequence[RangeReport]) -> list[Answer]:
         """Take reports in order; each counts only by deleting its lease."""
@@ -208,12 +195,12 @@ class SqliteLedger:
 
     async def resume_leases(self) -> None:
         """Give every lease its whole time again."""
-        await self._owner.run(lambda db: resume(db, self._clock.now()))
+        await self._owner.run(resume)
 
     async def expire_leases(self) -> list[LeasedInterval]:
         """Take back the leases whose time is over."""
         return await self._owner.run(
-            lambda db: lose(db, "lease expired", "expires <= ?", to_microseconds(self._clock.now()))
+            lambda db: lose(db, "lease expired", "expires <= ?", to_microseconds(db.now()))
         )
 
     async def forget_worker(self, worker: WorkerId) -> list[LeasedInterval]:
@@ -271,10 +258,8 @@ class SqliteLedger:
         """Return every leased interval."""
         return await self._owner.run(leases)
 
-    async def _list(
-        self, book: int, read: Callable[[sqlite3.Connection, int], list[Any]]
-    ) -> list[Any]:
-        def operation(db: sqlite3.Connection) -> list[Any]:
+    async def _list(self, book: int, read: Callable[[Database, int], list[Any]]) -> list[Any]:
+        def operation(db: Database) -> list[Any]:
             require_book(db, book)
             return read(db, book)
 

@@ -1,6 +1,6 @@
-"""Transitions of intervals on SQLite: statements that touch only the rows they change.
+"""Transitions of intervals: statements that touch only the rows they change.
 
-`evstream.domain.ledger_model.LedgerModel` says what each means; schema.sql draws where an
+`evstream.domain.ledger_model.LedgerModel` says what each means; sqlite_schema.sql draws where an
 interval lives. Each function runs within a transaction of the `Owner`; the rules of
 cutting intervals into units are the domain's.
 """
@@ -9,14 +9,19 @@ cutting intervals into units are the domain's.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 
+from evstream.adapters.catalogue.database import (
+    MICROSECOND,
+    Database,
+    from_microseconds,
+    to_microseconds,
+)
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
     SUSPECT_LOSSES,
@@ -32,9 +37,6 @@ from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.splitting import Chunk, count_units, units_end
 from evstream.domain.states import Answer, RangeState
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
 _LEASE_COLUMNS = (
     "lease, worker, book, chunk, entry_start, entry_stop, attempt, failures, losses,"
     " bisected, duration, expires, running, cpu_s"
@@ -46,7 +48,7 @@ _CARVE = f"""
         SELECT max(entry_start) FROM lease
         WHERE lease = :lease AND book = :book AND chunk = :chunk AND entry_start <= :start)
       AND entry_stop >= :stop AND worker = :worker
-      AND (:attempt IS NULL OR attempt = :attempt)
+      AND attempt = coalesce(CAST(:attempt AS INTEGER), attempt)
     RETURNING {_LEASE_COLUMNS}"""
 _FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures, losses, bisected"
 _FREE_SELECT = (
@@ -62,8 +64,8 @@ _FRESH_SELECT = (
 )
 _FRESH, _RETURNED, _SUSPECT, _PART = 0, 1, 2, 3
 _IS_SUSPECT = f"losses >= {SUSPECT_LOSSES}"
-_IS_RETURNED = f"losses < {SUSPECT_LOSSES} AND NOT bisected"
-_IS_PART = f"losses < {SUSPECT_LOSSES} AND bisected"
+_IS_RETURNED = f"losses < {SUSPECT_LOSSES} AND bisected = 0"
+_IS_PART = f"losses < {SUSPECT_LOSSES} AND bisected = 1"
 _RETURNED_SELECT = _FREE_SELECT.format(index="free_returned")
 _SUSPECT_SELECT = _FREE_SELECT.format(index="free_suspect")
 _PART_SELECT = _FREE_SELECT.format(index="free_part")
@@ -77,6 +79,7 @@ _READY = (
     f"{_PART_SELECT} WHERE free.book = :book AND {_IS_PART} {_FREE_ORDER}",
 )
 _READY_BOOKS = f"""
+    WITH wanted (value) AS (VALUES {{}})
     SELECT value,
         EXISTS (SELECT 1 FROM chunk INDEXED BY chunk_fresh
                 WHERE chunk.book = value AND high_water < entry_stop),
@@ -86,7 +89,7 @@ _READY_BOOKS = f"""
                 WHERE free.book = value AND {_IS_SUSPECT}),
         EXISTS (SELECT 1 FROM free INDEXED BY free_part
                 WHERE free.book = value AND {_IS_PART})
-    FROM json_each(?)"""
+    FROM wanted"""
 _HOLDS_SUSPECT = f"SELECT 1 FROM lease WHERE worker = ? AND {_IS_SUSPECT} LIMIT 1"
 INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_CHUNK = """
@@ -113,33 +116,19 @@ _WAS_FAILED = """
       AND attempt = :attempt AND lease = :lease AND kind NOT IN ('lost', 'retracted')"""
 
 
-def to_microseconds(time: datetime) -> int:
-    """Return an aware time as microseconds since 1970 in UTC, exactly."""
-    return (time - EPOCH) // _MICROSECOND
-
-
-def from_microseconds(microseconds: int) -> datetime:
-    """Return what `to_microseconds` was given, in UTC."""
-    return EPOCH + timedelta(microseconds=microseconds)
-
-
-def insert_book(
-    db: sqlite3.Connection, book: int, rules: BookRules, chunks: Sequence[Chunk]
-) -> None:
+def insert_book(db: Database, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
     """Add a book and its chunks; one that is there stays as it is."""
     added = db.execute(
-        "INSERT OR IGNORE INTO book"
+        "INSERT INTO book"
         " (book, events_per_range, failures_max, losses_max, bisections_max, entries, ranges)"
-        " VALUES (?, ?, ?, ?, ?, 0, 0) RETURNING book",
+        " VALUES (?, ?, ?, ?, ?, 0, 0) ON CONFLICT (book) DO NOTHING RETURNING book",
         (book, *astuple(rules)),
     ).fetchall()
     if added:
         add_chunks(db, book, chunks)
 
 
-def add_chunks(
-    db: sqlite3.Connection, book: int, chunks: Iterable[Chunk], bisections: int = 0
-) -> None:
+def add_chunks(db: Database, book: int, chunks: Iterable[Chunk], bisections: int = 0) -> None:
     """Give a book more to do, and so many bisections for each range of it.
 
     A chunk whose number it has stays as it is.
@@ -161,7 +150,7 @@ def add_chunks(
 
 def _to_interval(row: tuple[Any, ...]) -> LeasedInterval:
     *_, bisected, duration, expires, running, cpu_s = row
-    times = duration * _MICROSECOND, from_microseconds(expires)
+    times = duration * MICROSECOND, from_microseconds(expires)
     fields = (*row[:9], *times, bool(running), cpu_s, bool(bisected))
     return LeasedInterval(*fields)
 
@@ -190,7 +179,7 @@ def _in_entry_order(rows: Iterable[tuple[Any, ...]]) -> list[LeasedInterval]:
     return sorted(intervals, key=lambda held: (held.book, held.chunk, held.entry_start))
 
 
-def require_book(db: sqlite3.Connection, book: int) -> BookRules:
+def require_book(db: Database, book: int) -> BookRules:
     """Return a book's rules, or raise `NotFoundError`."""
     row: tuple[int, int, int, int] | None = db.execute(
         "SELECT events_per_range, failures_max, losses_max, bisections_max"
@@ -203,12 +192,11 @@ def require_book(db: sqlite3.Connection, book: int) -> BookRules:
 
 
 def claim(
-    db: sqlite3.Connection,
+    db: Database,
     lease: LeaseId,
     worker: WorkerId,
     units: int,
     duration: timedelta,
-    now: datetime,
     books: Sequence[int],
 ) -> list[LeasedInterval]:
     """Lease up to so many units: a suspect, returned ones, fresh ones, then bisected ones."""
@@ -220,6 +208,7 @@ def claim(
             raise ConflictError(f"lease {lease} is another worker's", lease=lease)
         return held
     taken: list[LeasedInterval] = []
+    now = db.now()
     if units <= 0:
         return taken
     suspects = 0 if db.execute(_HOLDS_SUSPECT, (worker,)).fetchone() else 1
@@ -241,23 +230,24 @@ def claim(
             break
     expires = to_microseconds(now + duration)
     db.executemany(
-        _INSERT_LEASE, [_to_row(piece, duration // _MICROSECOND, expires) for piece in taken]
+        _INSERT_LEASE, [_to_row(piece, duration // MICROSECOND, expires) for piece in taken]
     )
     return taken
 
 
-def _places(db: sqlite3.Connection, books: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _places(db: Database, books: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield where to look for ready work, in order: (what kind, which book)."""
     kinds = (_SUSPECT, _RETURNED, _FRESH, _PART)
     if len(books) == 1:
         yield from ((kind, books[0]) for kind in kinds)
     else:
         # A head lists every running task: ask once which of them have anything at all.
-        found = db.execute(_READY_BOOKS, (msgspec.json.encode(list(books)).decode(),)).fetchall()
+        wanted = ", ".join(["(CAST(? AS INTEGER))"] * len(books))
+        found = db.execute(_READY_BOOKS.format(wanted), tuple(books)).fetchall() if books else []
         yield from ((kind, book) for kind in kinds for book, *has in found if has[kind])
 
 
-def _cut(db: sqlite3.Connection, row: tuple[Any, ...], units: int, fresh: bool) -> int:
+def _cut(db: Database, row: tuple[Any, ...], units: int, fresh: bool) -> int:
     """Take the first units of a ready interval, and return their end; the rest stays ready."""
     book, chunk, start, stop, *counts, grid_start, step = row
     end = units_end((start, stop), grid_start, step, units)
@@ -276,7 +266,7 @@ def _cut(db: sqlite3.Connection, row: tuple[Any, ...], units: int, fresh: bool) 
 
 
 def _carve(
-    db: sqlite3.Connection,
+    db: Database,
     lease: LeaseId,
     worker: WorkerId,
     unit: RunningUnit | RangeReport,
@@ -314,11 +304,10 @@ def _carve(
 
 
 def renew(
-    db: sqlite3.Connection,
+    db: Database,
     lease: LeaseId,
     worker: WorkerId,
     duration: timedelta,
-    now: datetime,
     running: Sequence[RunningUnit],
 ) -> list[LeasedInterval]:
     """Extend a lease, note which units have begun; return what it holds."""
@@ -330,12 +319,12 @@ def renew(
         db.execute(
             f"UPDATE lease SET duration = ?, expires = ? WHERE lease = ? AND worker = ?"
             f" RETURNING {_LEASE_COLUMNS}",
-            (duration // _MICROSECOND, to_microseconds(now + duration), lease, worker),
+            (duration // MICROSECOND, to_microseconds(db.now() + duration), lease, worker),
         ).fetchall()
     )
 
 
-def report(db: sqlite3.Connection, word: RangeReport) -> Answer:
+def report(db: Database, word: RangeReport) -> Answer:
     """Take a worker's word; only the deletion of its lease makes it count."""
     row = _carve(db, word.lease, word.worker, word, word.attempt)
     outcome = word.outcome
@@ -364,7 +353,7 @@ def report(db: sqlite3.Connection, word: RangeReport) -> Answer:
     return Answer.ACCEPTED
 
 
-def _answer_late(db: sqlite3.Connection, word: RangeReport) -> Answer:
+def _answer_late(db: Database, word: RangeReport) -> Answer:
     """Tell a repeat of what was accepted from what came too late."""
     accepted = db.execute(
         _WAS_DONE if isinstance(word.outcome, Success) else _WAS_FAILED,
@@ -380,7 +369,7 @@ def _answer_late(db: sqlite3.Connection, word: RangeReport) -> Answer:
     return Answer.ALREADY_ACCEPTED if accepted else Answer.SUPERSEDED
 
 
-def _fail(db: sqlite3.Connection, ended: Sequence[tuple[LeasedInterval, Failure]]) -> None:
+def _fail(db: Database, ended: Sequence[tuple[LeasedInterval, Failure]]) -> None:
     """Write down attempts that ended, and what becomes of their entries."""
     books = {row.book for row, _ in ended}
     rules = {book: require_book(db, book) for book in books}
@@ -406,7 +395,7 @@ def _fail(db: sqlite3.Connection, ended: Sequence[tuple[LeasedInterval, Failure]
     )
 
 
-def _bisections(db: sqlite3.Connection, book: int) -> int:
+def _bisections(db: Database, book: int) -> int:
     made: int
     (made,) = db.execute("SELECT bisections FROM book WHERE book = ?", (book,)).fetchone()
     return made
@@ -430,9 +419,7 @@ def _to_failed_row(row: LeasedInterval, failure: Failure) -> tuple[Any, ...]:
     )
 
 
-def lose(
-    db: sqlite3.Connection, reason: str, condition: str, *values: object
-) -> list[LeasedInterval]:
+def lose(db: Database, reason: str, condition: str, *values: object) -> list[LeasedInterval]:
     """Take back the leased intervals that meet a condition."""
     rows = db.execute(
         f"DELETE FROM lease WHERE {condition} RETURNING {_LEASE_COLUMNS}", values
@@ -442,12 +429,17 @@ def lose(
     return lost
 
 
-def resume(db: sqlite3.Connection, now: datetime) -> None:
+_RESUME = """
+    UPDATE lease SET expires = CASE WHEN expires > :now + duration THEN expires
+        ELSE :now + duration END"""
+
+
+def resume(db: Database) -> None:
     """Give every lease its whole time again."""
-    db.execute("UPDATE lease SET expires = max(expires, ? + duration)", (to_microseconds(now),))
+    db.execute(_RESUME, {"now": to_microseconds(db.now())})
 
 
-def cancel(db: sqlite3.Connection, book: int, reason: str) -> None:
+def cancel(db: Database, book: int, reason: str) -> None:
     """Close all of a book that is not finished."""
     require_book(db, book)
     taken = (
@@ -471,6 +463,6 @@ def cancel(db: sqlite3.Connection, book: int, reason: str) -> None:
     )
 
 
-def leases(db: sqlite3.Connection) -> list[LeasedInterval]:
+def leases(db: Database) -> list[LeasedInterval]:
     """Return every leased interval."""
     return _in_entry_order(db.execute(f"SELECT {_LEASE_COLUMNS} FROM lease"))

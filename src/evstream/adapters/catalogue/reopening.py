@@ -1,4 +1,4 @@
-"""Taking back what was done: intervals that go out again, or leave the task, on SQLite.
+"""Taking back what was done: intervals that go out again, or leave the task.
 
 `evstream.domain.ledger_model.LedgerModel` says what each means.
 """
@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 
-from evstream.adapters.catalogue.sqlite_transitions import (
+from evstream.adapters.catalogue.database import Database
+from evstream.adapters.catalogue.transitions import (
     INSERT_CLOSED,
     INSERT_FAILED,
     INSERT_FREE,
@@ -37,7 +37,7 @@ _TAKE_FRESH = """
       AND :start <= high_water AND entry_stop <= :stop"""
 
 
-def redo(db: sqlite3.Connection, book: int, places: Iterable[Place], reason: str) -> int:
+def redo(db: Database, book: int, places: Iterable[Place], reason: str) -> int:
     """Send out again, with fresh counts, what lies wholly within intervals."""
     require_book(db, book)
     pieces = [piece for place in places for piece in _take_out(db, book, place, reason)]
@@ -49,7 +49,7 @@ def redo(db: sqlite3.Connection, book: int, places: Iterable[Place], reason: str
     return sum(stop - start for (_, start, stop), _ in pieces)
 
 
-def discard(db: sqlite3.Connection, book: int, places: Iterable[Place], reason: str) -> int:
+def discard(db: Database, book: int, places: Iterable[Place], reason: str) -> int:
     """Close as withdrawn what lies wholly within intervals, whatever has become of it."""
     require_book(db, book)
     before = _withdrawn(db, book)
@@ -65,7 +65,7 @@ def discard(db: sqlite3.Connection, book: int, places: Iterable[Place], reason: 
     return _withdrawn(db, book) - before
 
 
-def drop_chunks(db: sqlite3.Connection, book: int, numbers: Iterable[int], reason: str) -> int:
+def drop_chunks(db: Database, book: int, numbers: Iterable[int], reason: str) -> int:
     """Take chunks out of a book, whatever has become of them; return their entries."""
     step = require_book(db, book).events_per_range
     entries = ranges = 0
@@ -88,15 +88,13 @@ def drop_chunks(db: sqlite3.Connection, book: int, numbers: Iterable[int], reaso
     return entries
 
 
-def _withdrawn(db: sqlite3.Connection, book: int) -> int:
+def _withdrawn(db: Database, book: int) -> int:
     withdrawn: int
     (withdrawn,) = db.execute("SELECT withdrawn FROM book WHERE book = ?", (book,)).fetchone()
     return withdrawn
 
 
-def _take_out(
-    db: sqlite3.Connection, book: int, place: Place, reason: str
-) -> list[tuple[Place, int]]:
+def _take_out(db: Database, book: int, place: Place, reason: str) -> list[tuple[Place, int]]:
     """Take all but fresh entries out of an interval; return them with their last attempts."""
     chunk, start, stop = place
     values = {"book": book, "chunk": chunk, "start": start, "stop": stop}
@@ -113,7 +111,7 @@ def _take_out(
     return pieces
 
 
-def _take_fresh(db: sqlite3.Connection, book: int, place: Place) -> list[tuple[Place, int]]:
+def _take_fresh(db: Database, book: int, place: Place) -> list[tuple[Place, int]]:
     """Take the entries that nobody has claimed yet, if the interval holds all of them."""
     chunk, start, stop = place
     values = {"book": book, "chunk": chunk, "start": start, "stop": stop}

@@ -1,0 +1,107 @@
+"""What the ledger's statements need of a database: the same on SQLite and on PostgreSQL.
+
+Statements are written once, with ``?`` or ``:name`` for values, in the SQL that both know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+Values = Sequence[Any] | Mapping[str, Any]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Rows(Protocol):
+    """What a statement gives."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it has changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the rows that are left."""
+        ...
+
+
+class Database(Protocol):
+    """A database within a transaction."""
+
+    def execute(self, statement: str, values: Values = (), /) -> Rows:
+        """Run a statement."""
+        ...
+
+    def executemany(self, statement: str, rows: Iterable[Values], /) -> object:
+        """Run a statement for each row of values."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the database's time, aware, in UTC."""
+        ...
+
+
+class Engine(Protocol):
+    """A connection that its owner drives: transactions, and operations within them."""
+
+    @property
+    def database(self) -> Database:
+        """What operations work on."""
+        ...
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open and can go on."""
+        ...
+
+    def begin(self) -> None:
+        """Begin a transaction that nobody else writes beside."""
+        ...
+
+    def commit(self) -> None:
+        """Make it durable."""
+        ...
+
+    def roll_back(self) -> None:
+        """Give it up."""
+        ...
+
+    def set_mark(self) -> None:
+        """Set a mark, so that one operation can be given up alone."""
+        ...
+
+    def back_to_mark(self) -> None:
+        """Give up what was done since the mark."""
+        ...
+
+    def drop_mark(self) -> None:
+        """Keep what was done since the mark."""
+        ...
+
+    def translate(self, error: Exception) -> Exception:
+        """Return the error of ours that stands for one of the database's."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+def to_microseconds(time: datetime) -> int:
+    """Return an aware time as microseconds since 1970 in UTC, exactly."""
+    return (time - EPOCH) // MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """Return what `to_microseconds` was given, in UTC."""
+    return EPOCH + timedelta(microseconds=microseconds)

@@ -1,0 +1,210 @@
+"""Opens ledger and catalogue on a PostgreSQL that several heads may share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from evstream.adapters.catalogue.database import Database, Rows, Values
+from evstream.adapters.catalogue.owner import GroupCommitOwner, Owner
+from evstream.adapters.catalogue.postgresql_errors import translate
+from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
+from evstream.adapters.catalogue.sql_ledger import SqlLedger
+from evstream.domain.errors import ConfigError
+from evstream.ports.clock import Clock
+
+SCHEMA_VERSION = 4
+SERVER_VERSION_MIN = 15
+CONNECT_S_MAX = 10
+# One writer at a time: heads take turns, each with all that waits for it. The number is only
+# for this purpose; it is the same for all heads on one database.
+_TURN = 0x65767374
+_BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({_TURN})"
+# How SQLite is told which index to use, and which table to begin with.
+_HINT = re.compile(r" INDEXED BY \w+|\bCROSS (?=JOIN)")
+_NAMED = re.compile(r"(?<![:\w]):(\w+)")
+
+
+@lru_cache(512)
+def _in_its_words(statement: str) -> str:
+    """Spell a statement as psycopg takes it."""
+    plain = _HINT.sub("", statement)
+    return _NAMED.sub(r"%(\1)s", plain).replace("?", "%s")
+
+
+def _plain(values: Values) -> Values:
+    """Numbers are stored where SQLite stores truth values."""
+    if isinstance(values, Mapping):
+        return {name: int(v) if v is True or v is False else v for name, v in values.items()}
+    return [int(value) if value is True or value is False else value for value in values]
+
+
+class PostgresEngine:
+    """A connection to a server, made anew when it is lost.
+
+    Parameters
+    ----------
+    url : str
+        ``postgresql://…``, as libpq takes it.
+    clock : Clock, optional
+        For tests: in place of the server's time.
+    """
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        self._url = url
+        self._clock = clock
+        self._connection = self._connect()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=CONNECT_S_MAX,
+            application_name="evstream",
+        )
+
+    @property
+    def database(self) -> Database:
+        """What operations work on."""
+        return self
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open and can go on."""
+        return self._connection.info.transaction_status in (
+            TransactionStatus.INTRANS,
+            TransactionStatus.INERROR,
+        )
+
+    def execute(self, statement: str, values: Values = (), /) -> Rows:
+        """Run a statement."""
+        return self._connection.execute(_in_its_words(statement), _plain(values))
+
+    def executemany(self, statement: str, rows: Iterable[Values], /) -> object:
+        """Run a statement for each row of values."""
+        plain = [_plain(row) for row in rows]
+        if plain:
+            self._connection.cursor().executemany(_in_its_words(statement), plain)
+        return None
+
+    def script(self, statements: str) -> None:
+        """Run statements that take no values."""
+        self._connection.execute(statements.encode())
+
+    def now(self) -> datetime:
+        """Return the server's time: heads' clocks may differ by minutes."""
+        if self._clock is not None:
+            return self._clock.now()
+        (now,) = self.execute("SELECT clock_timestamp()").fetchone()
+        at: datetime = now
+        return at.astimezone(UTC)
+
+    def begin(self) -> None:
+        """Begin a transaction, when it is this head's turn to write."""
+        if self._connection.closed or self._connection.broken:
+            self._connection = self._connect()
+        self._connection.execute(_BEGIN)
+
+    def commit(self) -> None:
+        """Make it durable."""
+        self._connection.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """Give it up, unless the server is gone and has done so."""
+        if not self._connection.closed and self.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def set_mark(self) -> None:
+        """Set a mark, so that one operation can be given up alone."""
+        self._connection.execute("SAVEPOINT operation")
+
+    def back_to_mark(self) -> None:
+        """Give up what was done since the mark."""
+        self._connection.execute("ROLLBACK TO operation")
+
+    def drop_mark(self) -> None:
+        """Keep what was done since the mark."""
+        self._connection.execute("RELEASE operation")
+
+    def translate(self, error: Exception) -> Exception:
+        """Return the error of ours that stands for one of the server's."""
+        return translate(error)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+class PostgresDatabase:
+    """Ledger and catalogue on a PostgreSQL; several processes may open it.
+
+    Opening blocks until the server answers; the schema is made if it is not there.
+
+    Parameters
+    ----------
+    url : str
+        ``postgresql://user@host/database``, as libpq takes it.
+    clock : Clock, optional
+        For tests: in place of the server's time.
+
+    Attributes
+    ----------
+    ledger : SqlLedger
+    catalogue : SqlCatalogue
+
+    Raises
+    ------
+    ConfigError
+        The server or the schema is of a version that we do not know.
+    TransientError
+        The server does not answer.
+    """
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        try:
+            engine = PostgresEngine(url, clock)
+            _ensure_schema(engine)
+        except psycopg.Error as error:
+            raise translate(error) from error
+        self._owner: Owner = GroupCommitOwner(engine)
+        self.ledger = SqlLedger(self._owner)
+        self.catalogue = SqlCatalogue(self._owner)
+
+    async def close(self) -> None:
+        """Finish what waits and close the connection."""
+        await self._owner.close()
+
+
+def _ensure_schema(engine: PostgresEngine) -> None:
+    """Write the schema into an empty database; refuse one that is not ours."""
+    (version,) = engine.execute("SHOW server_version_num").fetchone()
+    if int(version) // 10_000 < SERVER_VERSION_MIN:
+        raise ConfigError(
+            f"the server is PostgreSQL {int(version) // 10_000}",
+            hint=f"use PostgreSQL {SERVER_VERSION_MIN} or newer",
+        )
+    engine.begin()
+    try:
+        (there,) = engine.execute("SELECT to_regclass('evstream')").fetchone()
+        if there is None:
+            schema = files(__package__).joinpath("postgresql_schema.sql").read_text("utf-8")
+            engine.script(schema)
+            engine.execute("INSERT INTO evstream (version) VALUES (?)", (SCHEMA_VERSION,))
+        (found,) = engine.execute("SELECT version FROM evstream").fetchone()
+        engine.commit()
+    except BaseException:
+        engine.roll_back()
+        raise
+    if found != SCHEMA_VERSION:
+        raise ConfigError(
+            f"the database has schema version {found}; this evstream knows {SCHEMA_VERSION}",
+            hint="use the evstream that wrote it, or another database",
+            version=found,
+        )

@@ -1,0 +1,64 @@
+"""PostgreSQL's SQLSTATEs, as errors that say what to do now."""
+
+from __future__ import annotations
+
+import msgspec
+import psycopg
+
+from evstream.domain.errors import (
+    ConfigError,
+    DataError,
+    EvstreamError,
+    LimitError,
+    RequestError,
+    TransientError,
+)
+
+RETRY_S = 1.0
+
+
+def translate(error: Exception) -> Exception:
+    """Return the error of ours that stands for a foreign one.
+
+    Errors that are ours, and those of callers' own code, come back as they are.
+    """
+    translated: EvstreamError
+    if isinstance(error, psycopg.Error):
+        translated = _from_server(error)
+    elif isinstance(error, msgspec.MsgspecError):
+        translated = DataError(
+            f"a record in the database cannot be read: {error}",
+            hint="use the version of evstream that wrote it",
+        )
+    elif isinstance(error, OverflowError):
+        translated = LimitError("a number is too large for the ledger", hint="stay within 64 bits")
+    elif isinstance(error, UnicodeEncodeError):
+        translated = RequestError(f"a text is not Unicode: {error.reason}", hint="send UTF-8")
+    else:
+        return error
+    translated.__cause__ = error
+    return translated
+
+
+def _from_server(error: psycopg.Error) -> EvstreamError:
+    state = error.sqlstate or ""
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if state[:2] in ("28", "3D", "42") or state == "0A000":
+        return ConfigError(
+            f"the database refused: {said}", hint="look at its URL, its users and their rights"
+        )
+    if state[:2] == "22":
+        return LimitError(f"the database cannot hold a value: {said}", hint="send less at once")
+    # Connections that break have no state; 08 a broken connection, 40 a serialisation failure,
+    # 53 no resources, 55 a lock, 57 a shutdown, 58 the system below it.
+    if not state or state[:2] in ("08", "25", "40", "53", "55", "57", "58"):
+        return TransientError(
+            f"the database is away or busy ({said})",
+            hint="ask again later",
+            retry_after_s=RETRY_S,
+        )
+    return EvstreamError(
+        f"the ledger's database refused: {said}",
+        hint="this is a fault of evstream; please report it",
+        sqlstate=state,
+    )
