@@ -39,7 +39,12 @@ def server() -> Iterator[str]:
     if os.geteuid() == 0:
         entry = pwd.getpwnam(SERVER_USER)
         os.chown(folder, entry.pw_uid, entry.pw_gid)
-        as_user = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+        as_user = [
+            "setpriv",
+            f"--reuid={entry.pw_uid}",
+            f"--regid={entry.pw_gid}",
+            "--clear-groups",
+        ]
     data = folder / "data"
 
     def run(*words: str | Path) -> None:
@@ -55,7 +60,19 @@ def server() -> Iterator[str]:
     }
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     try:
-        run(where / "initdb", "-D", data, "-A", "trust", "-U", "evstream", "--no-sync", "-E", "UTF8", "--locale=C")
+        run(
+            where / "initdb",
+            "-D",
+            data,
+            "-A",
+            "trust",
+            "-U",
+            "evstream",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        )
         run(where / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
         yield f"postgresql://evstream@/postgres?host={folder}"
     finally:

@@ -21,9 +21,9 @@ from evstream.adapters.catalogue.data_directory import (
     file_system_of,
     refuse_network_file_system,
 )
+from evstream.adapters.catalogue.database import from_microseconds, to_microseconds
 from evstream.adapters.catalogue.sqlite import DATABASE_NAME, SqliteDatabase
 from evstream.adapters.catalogue.sqlite_errors import translate
-from evstream.adapters.catalogue.database import from_microseconds, to_microseconds
 from evstream.domain.errors import (
     ConfigError,
     ConflictError,
@@ -53,7 +53,7 @@ async def opened(directory: Path) -> AsyncIterator[SqliteDatabase]:
 
 
 def connection_of(database: SqliteDatabase) -> sqlite3.Connection:
-    connection: sqlite3.Connection = database._owner._connection  # type: ignore[attr-defined]
+    connection: sqlite3.Connection = database._owner._engine._connection  # type: ignore[attr-defined]
     return connection
 
 

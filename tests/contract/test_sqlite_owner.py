@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from evstream.adapters.catalogue.database import Database
 from evstream.adapters.catalogue.owner import GroupCommitOwner, InlineOwner, Owner
+from evstream.adapters.catalogue.sqlite import SqliteEngine
 from evstream.domain.errors import ConflictError, LimitError, TransientError
+from evstream.testing.manual_clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -29,22 +32,26 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def write(word: object) -> Callable[[sqlite3.Connection], None]:
-    def operation(db: sqlite3.Connection) -> None:
+def engine(connection: sqlite3.Connection) -> SqliteEngine:
+    return SqliteEngine(connection, ManualClock())
+
+
+def write(word: object) -> Callable[[Database], None]:
+    def operation(db: Database) -> None:
         db.execute("INSERT INTO log VALUES (?)", (word,))
 
     return operation
 
 
-def write_and_refuse(word: str) -> Callable[[sqlite3.Connection], None]:
-    def operation(db: sqlite3.Connection) -> None:
+def write_and_refuse(word: str) -> Callable[[Database], None]:
+    def operation(db: Database) -> None:
         db.execute("INSERT INTO log VALUES (?)", (word,))
         raise ConflictError("refused")
 
     return operation
 
 
-def read(db: sqlite3.Connection) -> list[str]:
+def read(db: Database) -> list[str]:
     return [word for (word,) in db.execute("SELECT word FROM log ORDER BY rowid")]
 
 
@@ -62,7 +69,7 @@ class Gate:
     def __init__(self) -> None:
         self._reached, self._opened = threading.Event(), threading.Event()
 
-    def __call__(self, db: sqlite3.Connection) -> None:
+    def __call__(self, db: Database) -> None:
         self._reached.set()
         assert self._opened.wait(30)
 
@@ -80,7 +87,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=[GroupCommitOwner, InlineOwner])
 def owner(request: pytest.FixtureRequest, path: Path) -> Owner:
-    made: Owner = request.param(connect(path))
+    made: Owner = request.param(engine(connect(path)))
     return made
 
 
@@ -115,16 +122,17 @@ async def test_an_operation_that_raises_leaves_nothing(owner: Owner, path: Path)
 
 
 async def test_a_group_is_one_transaction_in_order(path: Path) -> None:
-    owner = GroupCommitOwner(connect(path))
+    connection = connect(path)
+    owner = GroupCommitOwner(engine(connection))
     statements: list[str] = []
-    await owner.run(lambda db: db.set_trace_callback(statements.append))
+    connection.set_trace_callback(statements.append)
     answers = await queued(owner, write("a"), write_and_refuse("b"), read, write("c"), read)
     await owner.close()
     assert [answers[2], answers[4]] == [["a"], ["a", "c"]]
     assert isinstance(answers[1], ConflictError)
     assert words_in(path) == ["a", "c"]
     # One for the gate, one for all that waited behind it.
-    assert statements.count("COMMIT") == 3
+    assert statements.count("COMMIT") == 2
 
 
 async def test_a_commit_that_fails_fails_them_all_and_the_next_goes_on(path: Path) -> None:
@@ -133,9 +141,9 @@ async def test_a_commit_that_fails_fails_them_all_and_the_next_goes_on(path: Pat
         "CREATE TABLE child (word TEXT REFERENCES log (word) DEFERRABLE INITIALLY DEFERRED)"
     )
     connection.execute("PRAGMA foreign_keys = ON")
-    owner = GroupCommitOwner(connection)
+    owner = GroupCommitOwner(engine(connection))
 
-    def orphan(db: sqlite3.Connection) -> None:
+    def orphan(db: Database) -> None:
         db.execute("INSERT INTO child VALUES ('nobody')")
 
     answers = await queued(owner, write("a"), orphan, write("b"))
@@ -169,7 +177,7 @@ async def test_anothers_lock_is_transient(owner: Owner, path: Path) -> None:
 
 
 async def test_too_many_waiting_are_refused(path: Path) -> None:
-    owner = GroupCommitOwner(connect(path), waiting_max=2)
+    owner = GroupCommitOwner(engine(connect(path)), waiting_max=2)
     gate = Gate()
     holding = asyncio.ensure_future(owner.run(gate))
     await gate.reached()
@@ -185,7 +193,7 @@ async def test_too_many_waiting_are_refused(path: Path) -> None:
 
 
 async def test_closing_finishes_what_waits(path: Path) -> None:
-    owner = GroupCommitOwner(connect(path))
+    owner = GroupCommitOwner(engine(connect(path)))
     gate = Gate()
     holding = asyncio.ensure_future(owner.run(gate))
     await gate.reached()
@@ -208,7 +216,7 @@ async def test_a_closed_owner_refuses_and_closes_again(owner: Owner) -> None:
 
 
 async def test_a_caller_that_gave_up_holds_nobody_up(path: Path) -> None:
-    owner = GroupCommitOwner(connect(path))
+    owner = GroupCommitOwner(engine(connect(path)))
     gate = Gate()
     holding = asyncio.ensure_future(owner.run(gate))
     await gate.reached()
@@ -223,7 +231,7 @@ async def test_a_caller_that_gave_up_holds_nobody_up(path: Path) -> None:
 
 
 def test_a_loop_that_was_closed_holds_nobody_up(path: Path) -> None:
-    owner = GroupCommitOwner(connect(path))
+    owner = GroupCommitOwner(engine(connect(path)))
     gate = Gate()
 
     async def give_up() -> None:

@@ -390,7 +390,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert sums == [(sent, running), (finished, 0)]
 
     def rows(self, statement: str) -> list[Any]:
-        connection = self.database._owner._connection  # type: ignore[attr-defined]
+        connection = self.database._owner._engine._connection  # type: ignore[attr-defined]
         return connection.execute(statement).fetchall()  # type: ignore[no-any-return]
 
     @invariant()

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from evstream.adapters.catalogue import sql_ledger, transitions
+from evstream.adapters.catalogue.database import Database
 from evstream.domain.errors import EvstreamError
 from evstream.domain.ledger import RangeReport, Success
 from evstream.domain.states import Answer, TaskState
@@ -126,7 +127,7 @@ def _caught(files: dict[str, bytes]) -> Exception | None:
 def test_a_sweep_that_leaves_leases_behind_is_caught(
     files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(db: sqlite3.Connection, reason: str, condition: str, *values: object) -> object:
+    def broken(db: Database, reason: str, condition: str, *values: object) -> object:
         kept = db.execute(f"SELECT * FROM lease WHERE {condition}", values).fetchall()
         lost = transitions.lose(db, reason, condition, *values)
         for row in kept:
@@ -140,7 +141,7 @@ def test_a_sweep_that_leaves_leases_behind_is_caught(
 def test_a_fence_that_takes_late_reports_is_caught(
     files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(db: sqlite3.Connection, word: RangeReport) -> Answer:
+    def broken(db: Database, word: RangeReport) -> Answer:
         answer = transitions.report(db, word)
         if answer is Answer.SUPERSEDED and isinstance(word.outcome, Success):
             db.execute(
