@@ -1,10 +1,10 @@
 """One owner of a SQLite file: everything queued becomes one durable transaction.
 
 Many writers starve each other on SQLite, and a durable commit costs a disk flush.
-So one thread owns the connection; it takes all operations that wait, runs each in a
-savepoint of its own, commits them together, and only then answers::
+So one thread owns the connection; it takes all operations that wait, runs them one after
+another, commits them together, and only then answers::
 
-    callers ──queue──▶ owner: BEGIN │ SAVEPOINT a … │ SAVEPOINT b … │ COMMIT ──▶ answers
+    callers ──queue──▶ owner: BEGIN │ at the desk: a, b │ SAVEPOINT c … │ d │ COMMIT ──▶ answers
 
 `InlineOwner` does the same one by one, in place, for the simulator.
 """
@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from evstream.adapters.catalogue.database import Database, Engine
-from evstream.domain.errors import TransientError
+from evstream.adapters.catalogue.desk import Desk
+from evstream.domain.errors import EvstreamError, TransientError
+from evstream.domain.names import LeaseId
 
 T = TypeVar("T")
 
@@ -42,33 +44,44 @@ class Owner(Protocol):
         """
         ...
 
+    async def work(self, operation: Callable[[Desk], T], leases: Sequence[LeaseId]) -> T:
+        """Do the same at a desk that operations of one transaction share.
+
+        Such an operation changes nothing before it raises, and works on some leases.
+        """
+        ...
+
     async def close(self) -> None:
         """Finish what waits and close the connection; again is no error."""
         ...
 
 
-def _perform(
-    engine: Engine, operation: Callable[[Database], T]
-) -> tuple[T | None, Exception | None]:
-    """Run one operation behind a mark; return its result or its error.
+def _perform(engine: Engine, desk: Desk, waiting: _Waiting) -> None:
+    """Run one operation, and note its result or its error.
 
     Raises
     ------
     Exception
-        The database gave up the whole transaction (a full disk can do that).
+        The transaction cannot go on (a full disk can do that), or what was done at the desk
+        cannot be told from what others did there.
     """
+    if waiting.leases is not None:
+        try:
+            waiting.result = waiting.operation(desk)
+        except EvstreamError as refused:
+            # Raised before anything was changed.
+            waiting.failure = refused
+        return
+    database = desk.database
     engine.set_mark()
-    result: T | None = None
-    failure: Exception | None = None
     try:
-        result = operation(engine.database)
+        waiting.result = waiting.operation(database)
     except Exception as error:
         if not engine.in_transaction:
             raise
         engine.back_to_mark()
-        failure = engine.translate(error)
+        waiting.failure = engine.translate(error)
     engine.drop_mark()
-    return result, failure
 
 
 def _roll_back(engine: Engine, error: Exception) -> Exception:
@@ -83,14 +96,16 @@ def _roll_back(engine: Engine, error: Exception) -> Exception:
 class _Waiting:
     """An operation in the queue, and the future that its caller waits for."""
 
-    __slots__ = ("failure", "future", "loop", "operation", "result")
+    __slots__ = ("failure", "future", "leases", "loop", "operation", "result")
 
     def __init__(
         self,
-        operation: Callable[[Database], Any],
+        operation: Callable[[Any], Any],
+        leases: Sequence[LeaseId] | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.operation = operation
+        self.leases = leases
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
         self.result: Any = None
@@ -134,7 +149,18 @@ class GroupCommitOwner:
 
     async def run(self, operation: Callable[[Database], T]) -> T:
         """Queue an operation and return its result once it is durable."""
-        waiting = _Waiting(operation, asyncio.get_running_loop())
+        result: T = await self._queued(operation, None)
+        return result
+
+    async def work(self, operation: Callable[[Desk], T], leases: Sequence[LeaseId]) -> T:
+        """Do the same at the group's desk."""
+        result: T = await self._queued(operation, leases)
+        return result
+
+    async def _queued(
+        self, operation: Callable[[Any], Any], leases: Sequence[LeaseId] | None
+    ) -> Any:
+        waiting = _Waiting(operation, leases, asyncio.get_running_loop())
         with self._door:
             if self._closed:
                 raise TransientError(
@@ -147,8 +173,7 @@ class GroupCommitOwner:
                     retry_after_s=1.0,
                 )
             self._queue.put(waiting)
-        result: T = await waiting.future
-        return result
+        return await waiting.future
 
     async def close(self) -> None:
         """Finish what waits, close the connection and end the thread."""
@@ -191,17 +216,28 @@ class GroupCommitOwner:
         return group, True
 
     def _commit(self, group: list[_Waiting]) -> None:
+        """Commit a group together; if it cannot be worked off, each by itself."""
         engine = self._engine
+        together = len(group) > 1
         try:
             engine.begin()
+            desk = Desk(engine.database)
+            desk.read(lease for waiting in group for lease in waiting.leases or ())
             for waiting in group:
-                waiting.result, waiting.failure = _perform(engine, waiting.operation)
+                _perform(engine, desk, waiting)
+            desk.flush()
+            # From here on nobody knows whether it happened.
+            together = False
             engine.commit()
         except Exception as error:  # noqa: BLE001 - the thread must outlive any one group
             cause = _roll_back(engine, error)
             for waiting in group:
+                waiting.result = None
                 # One each: an error that is raised twice confuses both tracebacks.
-                waiting.failure = engine.translate(cause)
+                waiting.failure = None if together else engine.translate(cause)
+            if together:
+                for waiting in group:
+                    self._commit([waiting])
 
     @staticmethod
     def _answer(group: list[_Waiting]) -> None:
@@ -232,11 +268,21 @@ class InlineOwner:
 
     async def run(self, operation: Callable[[Database], T]) -> T:
         """Run an operation; no other task runs meanwhile."""
+        return self._at_once(lambda desk: operation(desk.database))
+
+    async def work(self, operation: Callable[[Desk], T], leases: Sequence[LeaseId]) -> T:
+        """Do the same at a desk of its own."""
+        del leases  # read as they are asked for
+        return self._at_once(operation)
+
+    def _at_once(self, operation: Callable[[Desk], T]) -> T:
         if self._closed:
             raise TransientError("the ledger is shutting down", hint="ask again after its restart")
         try:
             self._engine.begin()
-            result = operation(self._engine.database)
+            desk = Desk(self._engine.database)
+            result = operation(desk)
+            desk.flush()
             self._engine.commit()
         except Exception as error:
             failure = self._engine.translate(_roll_back(self._engine, error))

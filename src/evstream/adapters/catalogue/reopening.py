@@ -10,12 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from evstream.adapters.catalogue.database import Database
-from evstream.adapters.catalogue.transitions import (
-    INSERT_CLOSED,
-    INSERT_FAILED,
-    INSERT_FREE,
-    require_book,
-)
+from evstream.adapters.catalogue.desk import INSERT_CLOSED, INSERT_FAILED, INSERT_FREE
+from evstream.adapters.catalogue.transitions import require_book
 from evstream.domain.ledger import RETRACTED, Place, joined
 from evstream.domain.splitting import count_units
 from evstream.domain.states import RangeState

@@ -169,7 +169,9 @@ class SqlLedger:
         books: Sequence[int],
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units of work, returned work first."""
-        return await self._owner.run(lambda db: claim(db, lease, worker, units, duration, books))
+        return await self._owner.work(
+            lambda desk: claim(desk, lease, worker, units, duration, books), [lease]
+        )
 
     async def renew_lease(
         self,
@@ -179,11 +181,15 @@ class SqlLedger:
         running: Sequence[RunningUnit] = (),
     ) -> list[LeasedInterval]:
         """Extend a lease and note which units have begun; return what it still holds."""
-        return await self._owner.run(lambda db: renew(db, lease, worker, duration, running))
+        return await self._owner.work(
+            lambda desk: renew(desk, lease, worker, duration, running), [lease]
+        )
 
     async def report_ranges(self, reports: Sequence[RangeReport]) -> list[Answer]:
         """Take reports in order; each counts only by deleting its lease."""
-        return await self._owner.run(lambda db: [report(db, item) for item in reports])
+        return await self._owner.work(
+            lambda desk: [report(desk, word) for word in reports], [word.lease for word in reports]
+        )
 
     async def release_lease(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
         """Give back what a lease still holds."""

@@ -1,0 +1,458 @@
+"""Claims, renewals and reports of a group: read once, worked on in memory, written together.
+
+A statement takes longer than what is done with its rows, and dozens of workers ask at once.
+So a group of operations shares a `Desk`: leases are read by their ids, ready work in order, and
+all that changes is written by a few statements before the commit. While its transaction is
+open nobody else writes, so what was read stays true.
+
+`evstream.domain.ledger_model.LedgerModel` says what each transition means.
+"""
+
+# ruff: noqa: S608 - only this module's own lists of columns are put into statements
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from evstream.adapters.catalogue.database import (
+    MICROSECOND,
+    Database,
+    from_microseconds,
+    to_microseconds,
+)
+from evstream.domain.errors import NotFoundError
+from evstream.domain.ledger import (
+    SUSPECT_LOSSES,
+    BookRules,
+    Failure,
+    LeasedInterval,
+    RangeReport,
+    Success,
+    aftermath,
+)
+from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.splitting import units_end
+from evstream.domain.states import RangeState
+
+LEASE_COLUMNS = (
+    "lease, worker, book, chunk, entry_start, entry_stop, attempt, failures, losses,"
+    " bisected, duration, expires, running, cpu_s"
+)
+_INSERT_LEASE = f"INSERT INTO lease ({LEASE_COLUMNS}) VALUES ({', '.join('?' * 14)})"
+_DELETE_LEASE = "DELETE FROM lease WHERE lease = ? AND book = ? AND chunk = ? AND entry_start = ?"
+_RENEW_LEASE = (
+    "UPDATE lease SET duration = ?, expires = ?"
+    " WHERE lease = ? AND book = ? AND chunk = ? AND entry_start = ?"
+)
+_FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures, losses, bisected"
+INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_DELETE_FREE = "DELETE FROM free WHERE book = ? AND chunk = ? AND entry_start = ?"
+_RAISE_HIGH_WATER = "UPDATE chunk SET high_water = ? WHERE book = ? AND chunk = ?"
+_INSERT_DONE = """
+    INSERT INTO done (book, chunk, entry_start, entry_stop, attempt, lease, worker,
+        outputs, cpu_s, wall_s, bytes_in)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT_FAILED = """
+    INSERT INTO failed (book, chunk, entry_start, entry_stop, attempt, lease, worker,
+        running, kind, error, log, cpu_s, wall_s)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT_CLOSED = """
+    INSERT INTO closed (book, chunk, entry_start, entry_stop, state, error, attempt)
+    VALUES (?, ?, ?, ?, ?, ?, ?)"""
+_SET_BISECTIONS = "UPDATE book SET bisections = ? WHERE book = ?"
+
+FRESH, RETURNED, SUSPECT, PART = 0, 1, 2, 3
+_FREE_SELECT = (
+    "SELECT free.book, free.chunk, free.entry_start, free.entry_stop, attempt, failures,"
+    " losses, bisected, chunk.entry_start, events_per_range"
+    " FROM free INDEXED BY {index} CROSS JOIN chunk USING (book, chunk)"
+    " CROSS JOIN book USING (book) WHERE free.book = ? AND {which}"
+    " ORDER BY free.chunk, free.entry_start LIMIT ?"
+)
+_IS = {
+    RETURNED: f"losses < {SUSPECT_LOSSES} AND bisected = 0",
+    SUSPECT: f"losses >= {SUSPECT_LOSSES}",
+    PART: f"losses < {SUSPECT_LOSSES} AND bisected = 1",
+}
+_INDEX = {RETURNED: "free_returned", SUSPECT: "free_suspect", PART: "free_part"}
+# What is ready in a book, in the order of claims. SQLite's planner may take the primary key
+# for as good as the index of what is fresh, and then walk over finished chunks.
+_READY = {
+    FRESH: "SELECT chunk.book, chunk, high_water, entry_stop, 1, 0, 0, 0, entry_start,"
+    " events_per_range FROM chunk INDEXED BY chunk_fresh CROSS JOIN book USING (book)"
+    " WHERE chunk.book = ? AND high_water < entry_stop ORDER BY chunk LIMIT ?",
+    **{k: _FREE_SELECT.format(index=_INDEX[k], which=_IS[k]) for k in _IS},
+}
+_EXISTS_FREE = ", ".join(
+    f"EXISTS (SELECT 1 FROM free INDEXED BY {_INDEX[k]} WHERE free.book = value AND {_IS[k]})"
+    for k in (RETURNED, SUSPECT, PART)
+)
+_READY_BOOKS = f"""
+    WITH wanted (value) AS (VALUES {{}})
+    SELECT value, EXISTS (SELECT 1 FROM chunk INDEXED BY chunk_fresh
+        WHERE chunk.book = value AND high_water < entry_stop), {_EXISTS_FREE}
+    FROM wanted"""
+_SUSPECTS = f"SELECT {LEASE_COLUMNS} FROM lease WHERE {_IS[SUSPECT]}"
+ROWS_AT_ONCE = 64
+"""So many ready intervals are read ahead."""
+_LEASES_AT_ONCE = 1000
+
+_Place = tuple[int, int, int]
+_Key = tuple[LeaseId, int, int, int]
+
+
+@dataclass(slots=True)
+class Ready:
+    """An interval that waits to be claimed.
+
+    ``attempt`` is the number that its next claim gets; the grid's cells begin at ``grid_start``.
+    """
+
+    book: int
+    chunk: int
+    entry_start: int
+    entry_stop: int
+    attempt: int
+    failures: int
+    losses: int
+    bisected: int
+    grid_start: int
+    events_per_range: int
+
+    def row(self) -> tuple[int, ...]:
+        """Return it as the table of returned work holds it."""
+        place = self.book, self.chunk, self.entry_start, self.entry_stop
+        return (*place, self.attempt, self.failures, self.losses, self.bisected)
+
+
+@dataclass(slots=True)
+class _Book:
+    rules: BookRules
+    bisections: int
+    changed: bool = False
+
+
+@dataclass(slots=True)
+class _Window:
+    """The next intervals of a kind in a book; ``whole`` if there are no others."""
+
+    rows: deque[Ready]
+    whole: bool
+
+
+@dataclass(slots=True)
+class _Written:
+    """Rows to be inserted."""
+
+    done: list[tuple[Any, ...]] = field(default_factory=list)
+    failed: list[tuple[Any, ...]] = field(default_factory=list)
+    closed: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+def key_of(row: LeasedInterval) -> _Key:
+    """Return what tells a leased interval from all others."""
+    return row.lease, row.book, row.chunk, row.entry_start
+
+
+def to_interval(row: tuple[Any, ...]) -> LeasedInterval:
+    """Return a row of `LEASE_COLUMNS` as an interval."""
+    *_, bisected, duration, expires, running, cpu_s = row
+    times = duration * MICROSECOND, from_microseconds(expires)
+    fields = (*row[:9], *times, bool(running), cpu_s, bool(bisected))
+    return LeasedInterval(*fields)
+
+
+def _to_row(held: LeasedInterval) -> tuple[Any, ...]:
+    place = held.book, held.chunk, held.entry_start, held.entry_stop
+    counts = held.attempt, held.failures, held.losses, int(held.bisected)
+    times = held.duration // MICROSECOND, to_microseconds(held.expires)
+    return (held.lease, held.worker, *place, *counts, *times, int(held.running), held.cpu_s)
+
+
+class Desk:
+    """The rows that a group of operations works on.
+
+    Parameters
+    ----------
+    db : Database
+        Within a transaction beside which nobody writes.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.now = db.now()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._leases: dict[LeaseId, dict[_Place, LeasedInterval]] = {}
+        self._stored: dict[_Key, LeasedInterval] = {}
+        self._suspects: dict[_Key, WorkerId] | None = None
+        self._books: dict[int, _Book] = {}
+        self._ready: dict[int, list[bool]] = {}
+        self._windows: dict[tuple[int, int], _Window] = {}
+        self._high_water: dict[tuple[int, int], int] = {}
+        self._freed: dict[_Place, Ready] = {}
+        self._taken: list[_Place] = []
+        self._written = _Written()
+
+    @property
+    def database(self) -> Database:
+        """The database, with all that was done here in it."""
+        self.flush()
+        return self._db
+
+    # --- leases ---------------------------------------------------------------
+
+    def read(self, leases: Iterable[LeaseId]) -> None:
+        """Read leases that will be worked on."""
+        wanted = [lease for lease in dict.fromkeys(leases) if lease not in self._leases]
+        for start in range(0, len(wanted), _LEASES_AT_ONCE):
+            some = wanted[start : start + _LEASES_AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            for lease in some:
+                self._leases[lease] = {}
+            statement = f"SELECT {LEASE_COLUMNS} FROM lease WHERE lease IN ({marks})"
+            for row in self._db.execute(statement, some).fetchall():
+                held = to_interval(row)
+                self._leases[held.lease][held.book, held.chunk, held.entry_start] = held
+                self._stored[key_of(held)] = held
+
+    def held(self, lease: LeaseId) -> list[LeasedInterval]:
+        """Return what a lease holds, in entry order."""
+        self.read([lease])
+        rows = self._leases[lease]
+        return [rows[place] for place in sorted(rows)]
+
+    def put(self, row: LeasedInterval) -> None:
+        """Lease an interval, or change one that is leased."""
+        self.read([row.lease])
+        self._leases[row.lease][row.book, row.chunk, row.entry_start] = row
+        if row.losses >= SUSPECT_LOSSES and self._suspects is not None:
+            self._suspects[key_of(row)] = row.worker
+
+    def _remove(self, row: LeasedInterval) -> None:
+        del self._leases[row.lease][row.book, row.chunk, row.entry_start]
+        if self._suspects is not None:
+            self._suspects.pop(key_of(row), None)
+
+    def carve(
+        self, lease: LeaseId, worker: WorkerId, place: tuple[int, int, int, int], attempt: int
+    ) -> LeasedInterval | None:
+        """Take a unit out of the interval that holds it, leaving the rest leased.
+
+        CPU seconds go with the piece that is taken, so that none is counted twice; so does
+        the word that it has begun.
+
+        Parameters
+        ----------
+        place : (book, chunk, entry_start, entry_stop)
+        attempt : int
+            0 for any.
+        """
+        book, chunk, start, stop = place
+        row = self._around(lease, book, chunk, start)
+        if row is None or row.worker != worker or start >= stop or stop > row.entry_stop:
+            return None
+        if attempt not in (0, row.attempt):
+            return None
+        self._remove(row)
+        if row.entry_start < start:
+            self.put(replace(row, entry_stop=start, running=False, cpu_s=0.0))
+        if stop < row.entry_stop:
+            self.put(replace(row, entry_start=stop, running=False, cpu_s=0.0))
+        return replace(row, entry_start=start, entry_stop=stop)
+
+    def _around(self, lease: LeaseId, book: int, chunk: int, start: int) -> LeasedInterval | None:
+        self.read([lease])
+        rows = self._leases[lease]
+        exact = rows.get((book, chunk, start))
+        if exact is not None:
+            return exact
+        before = [at for at in rows if at[:2] == (book, chunk) and at[2] <= start]
+        return rows[max(before)] if before else None
+
+    # --- ready work -------------------------------------------------------------
+
+    def has(self, kind: int, books: Sequence[int]) -> list[int]:
+        """Return which of some books have ready work of a kind, in the order given."""
+        unknown = [book for book in dict.fromkeys(books) if book not in self._ready]
+        if unknown:
+            self._settle_ready()
+            unknown = [book for book in dict.fromkeys(books) if book not in self._ready]
+            marks = ", ".join(["(CAST(? AS BIGINT))"] * len(unknown))
+            for book, *kinds in self._db.execute(_READY_BOOKS.format(marks), unknown).fetchall():
+                self._ready[book] = [bool(one) for one in kinds]
+        return [book for book in books if self._ready[book][kind]]
+
+    def next_ready(self, kind: int, book: int) -> Ready | None:
+        """Return the first ready interval of a kind in a book."""
+        window = self._windows.get((kind, book))
+        if window is None or not (window.rows or window.whole):
+            self._settle_ready()
+            rows = self._db.execute(_READY[kind], (book, ROWS_AT_ONCE)).fetchall()
+            window = _Window(deque(Ready(*row) for row in rows), len(rows) < ROWS_AT_ONCE)
+            self._windows[kind, book] = window
+        if window.rows:
+            return window.rows[0]
+        if book in self._ready:
+            self._ready[book][kind] = False
+        return None
+
+    def take(self, kind: int, book: int, units: int) -> tuple[Ready, int]:
+        """Take the first units of the first ready interval; return it, and where they end."""
+        rows = self._windows[kind, book].rows
+        row = rows.popleft()
+        place = row.book, row.chunk, row.entry_start
+        interval = row.entry_start, row.entry_stop
+        end = units_end(interval, row.grid_start, row.events_per_range, units)
+        rest = replace(row, entry_start=end) if end < row.entry_stop else None
+        if rest is not None:
+            rows.appendleft(rest)
+        if kind == FRESH:
+            self._high_water[row.book, row.chunk] = end
+            return row, end
+        if self._freed.pop(place, None) is None:
+            self._taken.append(place)
+        if rest is not None:
+            self._freed[row.book, row.chunk, end] = rest
+        return row, end
+
+    def holds_suspect(self, worker: WorkerId) -> bool:
+        """Whether a worker holds a suspect."""
+        if self._suspects is None:
+            # Leases that are worked on here may be others by now.
+            found = {key_of(row): row for row in map(to_interval, self._stored_suspects())}
+            for rows in self._leases.values():
+                found.update({key_of(row): row for row in rows.values()})
+            self._suspects = {
+                key: row.worker
+                for key, row in found.items()
+                if row.losses >= SUSPECT_LOSSES and self._is_current(key)
+            }
+        return worker in self._suspects.values()
+
+    def _stored_suspects(self) -> list[tuple[Any, ...]]:
+        return self._db.execute(_SUSPECTS).fetchall()
+
+    def _is_current(self, key: _Key) -> bool:
+        lease, *place = key
+        return lease not in self._leases or tuple(place) in self._leases[lease]
+
+    # --- ends of attempts -------------------------------------------------------
+
+    def commit(self, row: LeasedInterval, success: Success) -> None:
+        """Write down a unit that is done."""
+        place = row.book, row.chunk, row.entry_start, row.entry_stop
+        outputs = msgspec.json.encode(success.outputs).decode()
+        sums = success.cpu_s, success.wall_s, success.bytes_in
+        self._written.done.append((*place, row.attempt, row.lease, row.worker, outputs, *sums))
+
+    def fail(self, row: LeasedInterval, failure: Failure) -> None:
+        """Write down an attempt that ended, and what becomes of its entries."""
+        self._forget_ready(row.book)
+        book = self._book(row.book)
+        after = aftermath(row, failure, book.rules, book.bisections)
+        if after.split_at is not None:
+            book.bisections += 1
+            book.changed = True
+        for start, stop in after.pieces(row):
+            place = row.book, row.chunk, start, stop
+            if after.error:
+                fatal = int(RangeState.FATAL)
+                self._written.closed.append((*place, fatal, after.error, row.attempt))
+            else:
+                counts = after.failures, after.losses, int(after.bisected)
+                freed = Ready(*place, row.attempt + 1, *counts, 0, 0)
+                self._freed[row.book, row.chunk, start] = freed
+        place = row.book, row.chunk, row.entry_start, row.entry_stop
+        holder = row.attempt, row.lease, row.worker, int(row.running)
+        said = failure.kind, failure.error, failure.log, failure.cpu_s, failure.wall_s
+        self._written.failed.append((*place, *holder, *said))
+
+    def _forget_ready(self, book: int) -> None:
+        """Have what is ready read again, where something comes in among it."""
+        if book in self._ready or any(number == book for _, number in self._windows):
+            self.flush()
+
+    def _settle_ready(self) -> None:
+        """Have the database know what is ready before it is asked."""
+        if self._freed or self._taken or self._high_water:
+            self.flush()
+
+    def _book(self, number: int) -> _Book:
+        book = self._books.get(number)
+        if book is None:
+            row = self._db.execute(
+                "SELECT events_per_range, failures_max, losses_max, bisections_max, bisections"
+                " FROM book WHERE book = ?",
+                (number,),
+            ).fetchone()
+            if row is None:
+                raise NotFoundError(f"there is no book {number}", book=number)
+            book = self._books[number] = _Book(BookRules(*row[:4]), row[4])
+        return book
+
+    # --- writing ------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write all that has changed, and forget what was read."""
+        gone, renewed, new = self._lease_changes()
+        written, db = self._written, self._db
+        places = [(high, *chunk) for chunk, high in self._high_water.items()]
+        freed = [ready.row() for ready in self._freed.values()]
+        made = [(b.bisections, number) for number, b in self._books.items() if b.changed]
+        for statement, rows in (
+            (_DELETE_LEASE, gone),
+            (_RENEW_LEASE, renewed),
+            (_RAISE_HIGH_WATER, places),
+            (_DELETE_FREE, self._taken),
+            (_INSERT_LEASE, new),
+            (_INSERT_DONE, written.done),
+            (INSERT_FAILED, written.failed),
+            (INSERT_CLOSED, written.closed),
+            (INSERT_FREE, freed),
+            (_SET_BISECTIONS, made),
+        ):
+            if rows:
+                db.executemany(statement, rows)
+        self._clear()
+
+    def _lease_changes(self) -> tuple[list[_Key], list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        gone: list[_Key] = []
+        renewed: list[tuple[Any, ...]] = []
+        new: list[tuple[Any, ...]] = []
+        for key, stored in self._stored.items():
+            lease, *place = key
+            now = self._leases[lease].get((place[0], place[1], place[2]))
+            if now is stored:
+                continue
+            if (
+                now is not None
+                and replace(now, duration=stored.duration, expires=stored.expires) == stored
+            ):
+                times = now.duration // MICROSECOND, to_microseconds(now.expires)
+                renewed.append((*times, *key))
+                continue
+            gone.append(key)
+            if now is not None:
+                new.append(_to_row(now))
+        for lease, rows in self._leases.items():
+            new += [_to_row(row) for p, row in rows.items() if (lease, *p) not in self._stored]
+        return gone, renewed, new
+
+    def was_accepted(self, word: RangeReport) -> bool:
+        """Whether a report was taken before."""
+        kind = "done" if isinstance(word.outcome, Success) else "failed"
+        told = "" if kind == "done" else " AND kind NOT IN ('lost', 'retracted')"
+        place = word.book, word.chunk, word.entry_start, word.entry_stop
+        statement = (
+            f"SELECT 1 FROM {kind} WHERE book = ? AND chunk = ? AND entry_start = ?"
+            f" AND entry_stop = ? AND attempt = ? AND lease = ?{told}"
+        )
+        found = self.database.execute(statement, (*place, word.attempt, word.lease)).fetchone()
+        return found is not None
