@@ -46,6 +46,14 @@ class Database(Protocol):
         """Run a statement for each row of values."""
         ...
 
+    def insert(self, table: str, columns: str, rows: Sequence[Values], /) -> None:
+        """Put rows into a table; ``columns`` are names with commas between."""
+        ...
+
+    def delete(self, table: str, columns: str, keys: Sequence[Values], /) -> None:
+        """Delete the rows with some keys, whose columns are ``columns``."""
+        ...
+
     def now(self) -> datetime:
         """Return the database's time, aware, in UTC."""
         ...

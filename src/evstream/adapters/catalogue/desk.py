@@ -43,27 +43,22 @@ LEASE_COLUMNS = (
     "lease, worker, book, chunk, entry_start, entry_stop, attempt, failures, losses,"
     " bisected, duration, expires, running, cpu_s"
 )
-_INSERT_LEASE = f"INSERT INTO lease ({LEASE_COLUMNS}) VALUES ({', '.join('?' * 14)})"
-_DELETE_LEASE = "DELETE FROM lease WHERE lease = ? AND book = ? AND chunk = ? AND entry_start = ?"
+_LEASE_KEY = "lease, book, chunk, entry_start"
 _RENEW_LEASE = (
     "UPDATE lease SET duration = ?, expires = ?"
     " WHERE lease = ? AND book = ? AND chunk = ? AND entry_start = ?"
 )
-_FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures, losses, bisected"
-INSERT_FREE = f"INSERT INTO free ({_FREE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_DELETE_FREE = "DELETE FROM free WHERE book = ? AND chunk = ? AND entry_start = ?"
+FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures, losses, bisected"
+_FREE_KEY = "book, chunk, entry_start"
 _RAISE_HIGH_WATER = "UPDATE chunk SET high_water = ? WHERE book = ? AND chunk = ?"
-_INSERT_DONE = """
-    INSERT INTO done (book, chunk, entry_start, entry_stop, attempt, lease, worker,
-        outputs, cpu_s, wall_s, bytes_in)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-INSERT_FAILED = """
-    INSERT INTO failed (book, chunk, entry_start, entry_stop, attempt, lease, worker,
-        running, kind, error, log, cpu_s, wall_s)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-INSERT_CLOSED = """
-    INSERT INTO closed (book, chunk, entry_start, entry_stop, state, error, attempt)
-    VALUES (?, ?, ?, ?, ?, ?, ?)"""
+_DONE_COLUMNS = (
+    "book, chunk, entry_start, entry_stop, attempt, lease, worker, outputs, cpu_s, wall_s, bytes_in"
+)
+FAILED_COLUMNS = (
+    "book, chunk, entry_start, entry_stop, attempt, lease, worker, running, kind, error, log,"
+    " cpu_s, wall_s"
+)
+CLOSED_COLUMNS = "book, chunk, entry_start, entry_stop, state, error, attempt"
 _SET_BISECTIONS = "UPDATE book SET bisections = ? WHERE book = ?"
 
 FRESH, RETURNED, SUSPECT, PART = 0, 1, 2, 3
@@ -406,16 +401,21 @@ class Desk:
         places = [(high, *chunk) for chunk, high in self._high_water.items()]
         freed = [ready.row() for ready in self._freed.values()]
         made = [(b.bisections, number) for number, b in self._books.items() if b.changed]
+        for table, key, keys in (("lease", _LEASE_KEY, gone), ("free", _FREE_KEY, self._taken)):
+            if keys:
+                db.delete(table, key, keys)
+        for table, columns, rows in (
+            ("lease", LEASE_COLUMNS, new),
+            ("done", _DONE_COLUMNS, written.done),
+            ("failed", FAILED_COLUMNS, written.failed),
+            ("closed", CLOSED_COLUMNS, written.closed),
+            ("free", FREE_COLUMNS, freed),
+        ):
+            if rows:
+                db.insert(table, columns, rows)
         for statement, rows in (
-            (_DELETE_LEASE, gone),
             (_RENEW_LEASE, renewed),
             (_RAISE_HIGH_WATER, places),
-            (_DELETE_FREE, self._taken),
-            (_INSERT_LEASE, new),
-            (_INSERT_DONE, written.done),
-            (INSERT_FAILED, written.failed),
-            (INSERT_CLOSED, written.closed),
-            (INSERT_FREE, freed),
             (_SET_BISECTIONS, made),
         ):
             if rows:

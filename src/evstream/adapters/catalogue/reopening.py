@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from evstream.adapters.catalogue.database import Database
-from evstream.adapters.catalogue.desk import INSERT_CLOSED, INSERT_FAILED, INSERT_FREE
+from evstream.adapters.catalogue.desk import CLOSED_COLUMNS, FAILED_COLUMNS, FREE_COLUMNS
 from evstream.adapters.catalogue.transitions import require_book
 from evstream.domain.ledger import RETRACTED, Place, joined
 from evstream.domain.splitting import count_units
@@ -37,10 +37,8 @@ def redo(db: Database, book: int, places: Iterable[Place], reason: str) -> int:
     """Send out again, with fresh counts, what lies wholly within intervals."""
     require_book(db, book)
     pieces = [piece for place in places for piece in _take_out(db, book, place, reason)]
-    db.executemany(
-        INSERT_FREE,
-        ((book, *place, attempt + 1, 0, 0, False) for place, attempt in joined(pieces)),
-    )
+    again = [(book, *place, attempt + 1, 0, 0, 0) for place, attempt in joined(pieces)]
+    db.insert("free", FREE_COLUMNS, again)
     db.execute("UPDATE book SET bisections = 0, own_failures = 0 WHERE book = ?", (book,))
     return sum(stop - start for (_, start, stop), _ in pieces)
 
@@ -54,10 +52,8 @@ def discard(db: Database, book: int, places: Iterable[Place], reason: str) -> in
         pieces += _take_out(db, book, place, reason)
         pieces += _take_fresh(db, book, place)
     state = int(RangeState.DISCARDED)
-    db.executemany(
-        INSERT_CLOSED,
-        ((book, *place, state, reason, attempt) for place, attempt in joined(pieces)),
-    )
+    rows = [(book, *place, state, reason, attempt) for place, attempt in joined(pieces)]
+    db.insert("closed", CLOSED_COLUMNS, rows)
     return _withdrawn(db, book) - before
 
 
@@ -99,7 +95,7 @@ def _take_out(db: Database, book: int, place: Place, reason: str) -> list[tuple[
         for row in sorted(db.execute(statement, values).fetchall()):
             *interval, attempt, lease, worker, running, cpu_s, wall_s = row
             held = (book, chunk, *interval, attempt, lease, worker, running)
-            db.execute(INSERT_FAILED, (*held, kind, reason, "", cpu_s, wall_s))
+            db.insert("failed", FAILED_COLUMNS, [(*held, kind, reason, "", cpu_s, wall_s)])
             pieces.append(((chunk, *interval), attempt))
     for statement in (_TAKE_CLOSED, _TAKE_FREE):
         rows = db.execute(statement, values).fetchall()

@@ -1,14 +1,17 @@
 """Opens the one SQLite file that holds ledger and catalogue."""
 
+# ruff: noqa: S608 - tables and columns come from this package alone
+
 from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock, refuse_network_file_system
-from evstream.adapters.catalogue.database import Database
+from evstream.adapters.catalogue.database import Database, Values
 from evstream.adapters.catalogue.owner import GroupCommitOwner, InlineOwner, Owner
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
@@ -101,6 +104,16 @@ class SqliteEngine:
     def database(self) -> Database:
         """What operations work on."""
         return self
+
+    def insert(self, table: str, columns: str, rows: Sequence[Values], /) -> None:
+        """Put rows into a table; ``columns`` are names with commas between."""
+        marks = ", ".join("?" * len(columns.split(",")))
+        self.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
+
+    def delete(self, table: str, columns: str, keys: Sequence[Values], /) -> None:
+        """Delete the rows with some keys."""
+        which = " AND ".join(f"{name} = ?" for name in columns.split(", "))
+        self.executemany(f"DELETE FROM {table} WHERE {which}", keys)
 
     @property
     def in_transaction(self) -> bool:

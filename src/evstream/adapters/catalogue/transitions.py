@@ -16,8 +16,8 @@ from typing import Any
 
 from evstream.adapters.catalogue.database import Database, to_microseconds
 from evstream.adapters.catalogue.desk import (
+    CLOSED_COLUMNS,
     FRESH,
-    INSERT_CLOSED,
     LEASE_COLUMNS,
     PART,
     RETURNED,
@@ -205,13 +205,9 @@ def cancel(db: Database, book: int, reason: str) -> None:
         " WHERE book = ? AND high_water < entry_stop",
         (book,),
     )
-    db.executemany(
-        INSERT_CLOSED,
-        (
-            (book, *place, int(RangeState.CANCELLED), reason, attempt)
-            for *place, attempt in intervals
-        ),
-    )
+    cancelled = int(RangeState.CANCELLED)
+    rows = [(book, *place, cancelled, reason, attempt) for *place, attempt in intervals]
+    db.insert("closed", CLOSED_COLUMNS, rows)
 
 
 def leases(db: Database) -> list[LeasedInterval]:
