@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import uvicorn
@@ -67,6 +67,9 @@ from evstream.settings import Settings
 from evstream.web import Services, make_app
 from evstream.wire.receipt_signature import ReceiptSigner
 from evstream.wire.signed_urls import UrlSigner
+
+if TYPE_CHECKING:
+    from evstream.adapters.catalogue.postgresql import PostgresDatabase
 
 TOKEN_FILE = "token"  # noqa: S105 - the name of a file, not a secret
 SOCKET_NAME = "evstream.sock"
@@ -176,6 +179,20 @@ class Application:
         await self._products.close()
 
 
+def _open_database(url: str, directory: Path, clock: Clock) -> SqliteDatabase | PostgresDatabase:
+    """Open what keeps ledger and catalogue; the directory is this process's either way."""
+    if not url:
+        return SqliteDatabase(directory, clock)
+    try:
+        from evstream.adapters.catalogue.postgresql import PostgresDatabase
+    except ImportError as problem:
+        raise ConfigError(
+            f"there is no driver for PostgreSQL here: {problem}",
+            hint="pip install 'evstream[postgresql]'",
+        ) from problem
+    return PostgresDatabase(url, directory)
+
+
 @asynccontextmanager
 async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator[Application]:
     """Open the embedded service of a data directory, which this process then owns.
@@ -190,7 +207,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
     directory = Path(settings.data_dir)
     clock = SystemClock()
     offload = Threads(settings.threads)
-    database = SqliteDatabase(directory, clock)
+    database = _open_database(settings.catalogue, directory, clock)
     try:
         parts = Parts(
             clock=clock,

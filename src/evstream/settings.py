@@ -33,6 +33,9 @@ class Settings:
     data_dir: str = _setting(
         platformdirs.user_data_dir("evstream"), "Folder of the embedded service"
     )
+    catalogue: str = _setting(
+        "", "Database of ledger and catalogue: postgresql://...; empty: a file in the data folder"
+    )
     url: str = _setting("", "Address of the service: http://HOST:PORT or unix:/PATH")
     token: str = _setting("", "Bearer token for the service")
     patience_s: float = _setting(

@@ -42,7 +42,7 @@ class TestPostgresLedger(LedgerContract):
     ) -> Callable[[], AbstractAsyncContextManager[Ledger]]:
         @asynccontextmanager
         async def open_ledger() -> AsyncIterator[Ledger]:
-            database = PostgresDatabase(database_url, clock)
+            database = PostgresDatabase(database_url, clock=clock)
             yield database.ledger
             await database.close()
 
@@ -54,7 +54,7 @@ class TestPostgresCatalogue(CatalogueContract):
     def open_stores(self, clock: ManualClock, database_url: str) -> OpenStores:
         @asynccontextmanager
         async def open_stores() -> AsyncIterator[Stores]:
-            database = PostgresDatabase(database_url, clock)
+            database = PostgresDatabase(database_url, clock=clock)
             yield database.catalogue, database.ledger
             await database.close()
 

@@ -17,6 +17,10 @@ from evstream.client import Address
 def serve(
     *,
     data: Annotated[Path | None, Parameter(help="Folder that keeps everything.")] = None,
+    catalogue: Annotated[
+        str | None,
+        Parameter(help="Keep ledger and catalogue there instead: postgresql://USER@HOST/DATABASE."),
+    ] = None,
     port: Annotated[
         int | None,
         Parameter(help="Listen on this TCP port of the loopback interface (0: any), with a token."),
@@ -34,7 +38,9 @@ def serve(
     """
     from evstream import assembly
 
-    settings = settings_of(data_dir=data.absolute() if data else None)
+    settings = settings_of(
+        data_dir=data.absolute() if data else None, catalogue=catalogue
+    )
 
     directory = Path(settings.data_dir)
     tcp_door = None

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from evstream.adapters.catalogue.data_directory import DirectoryLock
 from evstream.adapters.catalogue.database import Database, Rows, Values
 from evstream.adapters.catalogue.owner import GroupCommitOwner, Owner
 from evstream.adapters.catalogue.postgresql_errors import translate
@@ -184,6 +186,8 @@ class PostgresDatabase:
     ----------
     url : str
         ``postgresql://user@host/database``, as libpq takes it.
+    directory : Path, optional
+        Where outputs and keys are: this process's until `close`.
     clock : Clock, optional
         For tests: in place of the server's time.
 
@@ -194,18 +198,27 @@ class PostgresDatabase:
 
     Raises
     ------
+    ConflictError
+        Another process owns the directory.
     ConfigError
         The server or the schema is of a version that we do not know.
     TransientError
         The server does not answer.
     """
 
-    def __init__(self, url: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self, url: str, directory: Path | None = None, clock: Clock | None = None
+    ) -> None:
+        self._lock = None if directory is None else DirectoryLock(directory)
         try:
             engine = PostgresEngine(url, clock)
             _ensure_schema(engine)
-        except psycopg.Error as error:
-            raise translate(error) from error
+        except BaseException as error:
+            if self._lock is not None:
+                self._lock.close()
+            if isinstance(error, psycopg.Error):
+                raise translate(error) from error
+            raise
         self._owner: Owner = GroupCommitOwner(engine)
         self.ledger = SqlLedger(self._owner)
         self.catalogue = SqlCatalogue(self._owner)
@@ -213,6 +226,8 @@ class PostgresDatabase:
     async def close(self) -> None:
         """Finish what waits and close the connection."""
         await self._owner.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def _ensure_schema(engine: PostgresEngine) -> None:
