@@ -38,9 +38,7 @@ def serve(
     """
     from evstream import assembly
 
-    settings = settings_of(
-        data_dir=data.absolute() if data else None, catalogue=catalogue
-    )
+    settings = settings_of(data_dir=data.absolute() if data else None, catalogue=catalogue)
 
     directory = Path(settings.data_dir)
     tcp_door = None

@@ -93,8 +93,8 @@ _READY_BOOKS = f"""
         WHERE chunk.book = value AND high_water < entry_stop), {_EXISTS_FREE}
     FROM wanted"""
 _SUSPECTS = f"SELECT {LEASE_COLUMNS} FROM lease WHERE {_IS[SUSPECT]}"
-ROWS_AT_ONCE = 64
-"""So many ready intervals are read ahead."""
+ROWS_AHEAD_MAX = 256
+"""So many ready intervals are read ahead at most."""
 _LEASES_AT_ONCE = 1000
 
 _Place = tuple[int, int, int]
@@ -176,10 +176,13 @@ class Desk:
     ----------
     db : Database
         Within a transaction beside which nobody writes.
+    operations : int
+        How many will work here: so much ready work is read ahead.
     """
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, operations: int = 1) -> None:
         self._db = db
+        self._ahead = min(2 + 2 * operations, ROWS_AHEAD_MAX)
         self.now = db.now()
         self._clear()
 
@@ -289,8 +292,8 @@ class Desk:
         window = self._windows.get((kind, book))
         if window is None or not (window.rows or window.whole):
             self._settle_ready()
-            rows = self._db.execute(_READY[kind], (book, ROWS_AT_ONCE)).fetchall()
-            window = _Window(deque(Ready(*row) for row in rows), len(rows) < ROWS_AT_ONCE)
+            rows = self._db.execute(_READY[kind], (book, self._ahead)).fetchall()
+            window = _Window(deque(Ready(*row) for row in rows), len(rows) < self._ahead)
             self._windows[kind, book] = window
         if window.rows:
             return window.rows[0]

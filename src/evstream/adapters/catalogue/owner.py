@@ -221,7 +221,7 @@ class GroupCommitOwner:
         together = len(group) > 1
         try:
             engine.begin()
-            desk = Desk(engine.database)
+            desk = Desk(engine.database, len(group))
             desk.read(lease for waiting in group for lease in waiting.leases or ())
             for waiting in group:
                 _perform(engine, desk, waiting)

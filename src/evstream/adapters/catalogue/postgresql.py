@@ -206,9 +206,7 @@ class PostgresDatabase:
         The server does not answer.
     """
 
-    def __init__(
-        self, url: str, directory: Path | None = None, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, url: str, directory: Path | None = None, clock: Clock | None = None) -> None:
         self._lock = None if directory is None else DirectoryLock(directory)
         try:
             engine = PostgresEngine(url, clock)
