@@ -66,10 +66,13 @@ def test_a_function_is_seen_whole() -> None:
 
 def test_what_is_imported_is_a_dependency() -> None:
     declared = distribution_names("dependencies")
-    formats = declared | distribution_names("hdf5", "parquet")
+    extras = {
+        "formats": declared | distribution_names("hdf5", "parquet"),
+        "catalogue": declared | distribution_names("postgresql"),
+    }
     missing = {}
     for path in SOURCES:
-        known = formats if path.parent.name == "formats" else declared
+        known = extras.get(path.parent.name, declared)
         for name in imported_packages(path):
             distribution = normal(_IMPORTED_AS.get(name, name))
             if distribution not in known:
