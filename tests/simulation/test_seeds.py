@@ -13,6 +13,7 @@ import pytest
 
 from evstream.adapters.catalogue import sql_ledger, transitions
 from evstream.adapters.catalogue.database import Database
+from evstream.adapters.catalogue.desk import Desk
 from evstream.domain.errors import EvstreamError
 from evstream.domain.ledger import RangeReport, Success
 from evstream.domain.states import Answer, TaskState
@@ -141,9 +142,10 @@ def test_a_sweep_that_leaves_leases_behind_is_caught(
 def test_a_fence_that_takes_late_reports_is_caught(
     files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(db: Database, word: RangeReport) -> Answer:
-        answer = transitions.report(db, word)
+    def broken(desk: Desk, word: RangeReport) -> Answer:
+        answer = transitions.report(desk, word)
         if answer is Answer.SUPERSEDED and isinstance(word.outcome, Success):
+            db = desk.database
             db.execute(
                 "DELETE FROM free WHERE chunk = ? AND entry_start = ?",
                 (word.chunk, word.entry_start),
