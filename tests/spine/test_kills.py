@@ -137,7 +137,7 @@ def has_ended(data: Path, task: int) -> bool:
 
 def _check(command: CommandLine, data: Path, task: int, results: Path) -> dict[str, int]:
     """Fetch the results and see that every event of the source is there once."""
-    command.run("task", "outputs", task, results, "--data", data)
+    command.run("task", "outputs", task, results, "--data", data, env=PATIENT)
     levels = verify_receipt(results / "receipt.json")
     assert all(level.holds for level in levels), levels
     receipt = json.loads((results / "receipt.json").read_text())

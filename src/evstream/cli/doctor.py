@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import shutil
@@ -56,7 +57,7 @@ def doctor(*, door: Door = DEFAULT_DOOR) -> None:
         _module("matplotlib", "the plot of make demo", "pip install matplotlib"),
     ]
     try:
-        address = find_service(settings)
+        address = asyncio.run(find_service(settings, settings.patience_s))
         health = door.ask(lambda service: service.health())
         findings.append(
             Finding(

@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +15,7 @@ from cyclopts import Parameter
 
 from evstream.cli.printing import print_json
 from evstream.cli.service import DEFAULT_DOOR, Door, find_service, run_async
-from evstream.client import Address
-from evstream.client.address import ADDRESS_FILE
-from evstream.domain.errors import ConfigError, NotFoundError
-from evstream.settings import Settings
-
-SERVICE_POLL_S = 0.5
+from evstream.domain.errors import ConfigError
 
 
 def pilot(
@@ -61,7 +55,9 @@ def pilot(
         _make_folder(workdir)
 
     async def main() -> None:
-        service = connect(await _find_service(settings), settings.patience_s)
+        service = connect(
+            await find_service(settings, settings.pilot_patience_s), settings.patience_s
+        )
         try:
             with scratch_folder(workdir) as scratch:
                 one = make_pilot(service, pilot_settings, scratch, WorkerId(name))
@@ -76,20 +72,6 @@ def pilot(
             print(f"{name}: {summary}", file=sys.stderr)
 
     run_async(main)
-
-
-async def _find_service(settings: Settings) -> Address:
-    """Return the service's address; one that was killed is waited for as during work."""
-    until = time.monotonic() + settings.pilot_patience_s
-    while True:
-        try:
-            return find_service(settings)
-        except NotFoundError:
-            # A service that ends in order takes its address away.
-            killed = (Path(settings.data_dir) / ADDRESS_FILE).exists()
-            if not killed or time.monotonic() > until:
-                raise
-        await asyncio.sleep(SERVICE_POLL_S)
 
 
 def _make_folder(workdir: Path) -> None:

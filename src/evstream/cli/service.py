@@ -46,7 +46,9 @@ class Door:
         settings = self.settings()
 
         async def main() -> T:
-            service = connect(find_service(settings), settings.patience_s)
+            service = connect(
+                await find_service(settings, settings.patience_s), settings.patience_s
+            )
             try:
                 return await work(service)
             finally:
@@ -66,11 +68,14 @@ def settings_of(**flags: object) -> Settings:
     return resolve(texts).settings
 
 
-def find_service(settings: Settings) -> Address:
-    """Return the address of the service: the one named, else the data directory's."""
+async def find_service(settings: Settings, patience_s: float) -> Address:
+    """Return the address of the service: the one named, else the data directory's.
+
+    One that was killed there is waited for.
+    """
     if settings.url:
         return Address(settings.url, settings.token)
-    found = Address.read(Path(settings.data_dir))
+    found = await Address.find(Path(settings.data_dir), patience_s)
     return Address(found.url, settings.token or found.token)
 
 

@@ -6,8 +6,10 @@ by its owner alone.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import msgspec
 from evstream.domain.errors import ConfigError, NotFoundError, RequestError
 
 ADDRESS_FILE = "address.json"
+FIND_EVERY_S = 0.2
 _IN_PROCESS = "http://evstream.local"
 
 
@@ -112,6 +115,30 @@ class Address:
             # Killed; whoever has its port now must not be shown the token.
             raise nobody
         return found
+
+    @classmethod
+    async def find(cls, data_dir: Path, patience_s: float) -> Address:
+        """Find the service that runs on a data directory, or wait for one that was killed.
+
+        Whoever keeps it running starts it again, so it is waited for as one that does not
+        answer. A service that ended in order took its address away: nothing is waited for.
+
+        Raises
+        ------
+        NotFoundError
+            None runs there, or not before patience was over.
+        ConfigError
+            As `read`.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return cls.read(data_dir)
+            except NotFoundError:
+                killed = (data_dir / ADDRESS_FILE).exists()
+                if not killed or time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(FIND_EVERY_S)
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -39,6 +40,35 @@ def test_what_a_killed_service_left_is_not_trusted(tmp_path: Path) -> None:
         Address.read(tmp_path)
     with HERE.published(tmp_path):
         assert Address.read(tmp_path) == HERE
+
+
+def leave_a_killed_services_address(data: Path) -> None:
+    (data / ADDRESS_FILE).write_text(json.dumps({"url": HERE.url, "token": HERE.token}))
+
+
+def test_a_killed_service_is_waited_for(tmp_path: Path) -> None:
+    leave_a_killed_services_address(tmp_path)
+
+    async def look() -> tuple[bool, Address]:
+        found = asyncio.create_task(Address.find(tmp_path, 600.0))
+        # Its first look is over, in vain, once it waits.
+        await asyncio.sleep(0)
+        waits = not found.done()
+        with HERE.published(tmp_path):
+            return waits, await found
+
+    assert asyncio.run(look()) == (True, HERE)
+
+
+def test_a_killed_service_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    leave_a_killed_services_address(tmp_path)
+    with pytest.raises(NotFoundError, match="no service runs"):
+        asyncio.run(Address.find(tmp_path, 0.0))
+
+
+def test_nobody_waits_where_no_service_was_killed(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no service runs"):
+        asyncio.run(Address.find(tmp_path, 600.0))
 
 
 def test_a_living_process_of_the_same_number_is_no_proof(tmp_path: Path) -> None:

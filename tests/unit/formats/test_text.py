@@ -85,6 +85,9 @@ def test_tags_need_no_lines_of_their_own() -> None:
         (HEADER + event(0)[:-12], CorruptFileError, "ends in event 0"),
         (HEADER + b"<event>\n<event>\n" + FOOTER, CorruptFileError, "event 0 has no end"),
         (HEADER[:90], CorruptFileError, "no <init>"),
+        # Behind it, the next event's "\n" or "-" would make a mark of it.
+        (HEADER + b"<event<event>\n</event>" + lhe(1), CorruptFileError, "before event 0 has no"),
+        (HEADER + b"<!- <event>\n</event>--" + lhe(1), CorruptFileError, "before event 0 has no"),
         (HEADER + b"<!-- " + event(0) + FOOTER, CorruptFileError, "in a comment"),
         (b"<LesHouchesEvents>\n" + event(0) + FOOTER, CorruptFileError, "no <init>"),
         (lhe(1) + lhe(1), UnsupportedFeatureError, "several LHE documents"),

@@ -17,8 +17,12 @@ from evstream.rootio import CorruptFileError, UnsupportedFeatureError
 _SKIPPED = rb"<!--|<!\[CDATA\["
 _BEFORE = re.compile(_SKIPPED + rb"|<init[\s>]|<event[\s>]|</LesHouchesEvents[\s>]")
 _IN_INIT = re.compile(_SKIPPED + rb"|</init[\s>]")
+# What precedes the first event comes along with each cut: another event behind it must not
+# make a mark of a tag that is left open there. No mark's name is longer.
+_OPEN = rb"<[^\s<>]{0,20}[ \t]{0,32}<event[\s>]"
+_IS_OPEN = re.compile(_OPEN)
 _BETWEEN = re.compile(
-    _SKIPPED + rb"|[ \t]{0,32}<event[\s>]|<eventgroup[\s>]|</LesHouchesEvents[\s>]"
+    _SKIPPED + rb"|[ \t]{0,32}<event[\s>]|<eventgroup[\s>]|</LesHouchesEvents[\s>]|" + _OPEN
 )
 _IN_EVENT = re.compile(_SKIPPED + rb"|</event[\s>]|<event[\s>]|</LesHouchesEvents[\s>]")
 _AFTER = re.compile(rb"<LesHouchesEvents[\s>]|<event[\s>]")
@@ -60,6 +64,11 @@ class LheGrammar:
             start, _, mark = _next(search, _BETWEEN)
             if not mark:
                 raise _cut_short("before </LesHouchesEvents>")
+            if _IS_OPEN.match(mark):
+                raise CorruptFileError(
+                    f"a tag before event {max(len(starts) - 1, 0)} has no >",
+                    hint="the file is damaged",
+                )
             if mark.startswith(b"<eventgroup"):
                 raise UnsupportedFeatureError(
                     "its events are in groups (<eventgroup>), which must not be cut apart",

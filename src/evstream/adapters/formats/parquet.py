@@ -265,10 +265,13 @@ def _columns(metadata: pq.FileMetaData, schema: pa.Schema) -> tuple[_Column, ...
     leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
     names = [".".join(_without_wrappers(leaf.path.split("."))) for leaf in leaves]
     paths = Counter(leaf.path for leaf in leaves)
-    if len(paths) < len(leaves):
-        twice = next(path for path, count in paths.items() if count > 1)
+    # Arrow takes a path for all columns at it and below it.
+    within = (path[:dot] for path in paths for dot in range(len(path)) if path[dot] == ".")
+    twice = [path for path, count in paths.items() if count > 1]
+    twice += (path for path in within if path in paths)
+    if twice:
         raise UnsupportedFeatureError(
-            f"two of its columns are called {twice}", hint="rename one of them"
+            f"two of its columns are called {twice[0]}", hint="rename one of them"
         )
     shared = Counter([*names, *paths])
     below = Counter(leaf.path.split(".")[0] for leaf in leaves)
