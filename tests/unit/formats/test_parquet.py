@@ -214,7 +214,8 @@ def test_columns_that_look_alike_have_names_of_their_own() -> None:
     assert names == ["a.list.element.b", "a.b"]
     found = pq.read_table(io.BytesIO(cut(stored(content), 0, 1, ["a.b"])))
     assert found.to_pylist() == [{"a.b": 2}]
-    for kind, value in (("i4", 1), (pa.struct([("c", "i4")]), {"c": 1}), (pa.list_(pa.int32()), [1])):
+    kinds = {"i4": 1, pa.struct([("c", "i4")]): {"c": 1}, pa.list_(pa.int32()): [1]}
+    for kind, value in kinds.items():
         twins = pa.table(
             {"a": [{"b": value}], "a.b": [2]},
             pa.schema([("a", pa.struct([("b", kind)])), ("a.b", "i4")]),
