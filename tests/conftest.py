@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 
 from bench.machine import describe_commit
+from tests.postgresql import Server, programs, server
 
 SEED_VARIABLE = "EVSTREAM_TEST_SEED"
 _SEED = pytest.StashKey[int]()
@@ -177,3 +178,15 @@ def root() -> object:
     module = pytest.importorskip("ROOT", reason="no wheel of ROOT for this Python")
     module.gROOT.SetBatch(True)
     return module
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """Start a PostgreSQL that tests share, each in schemas or databases of its own.
+
+    It keeps running: a test that stops or kills a server starts its own.
+    """
+    if programs() is None:
+        pytest.skip("no PostgreSQL server is installed (as root: apt-get install postgresql)")
+    with server() as started:
+        yield started

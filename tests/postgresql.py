@@ -1,17 +1,33 @@
-"""A PostgreSQL server of the tests' own."""
+"""A PostgreSQL server of the tests' own, which they may stop, kill and start again."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+import psycopg
+
 SERVER_USER = "postgres"
+WAIT_S_MAX = 120
+SETTINGS = {
+    "listen_addresses": "''",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    # A machine that loses its power is not among the tests; a killed server is.
+    "fsync": "off",
+    "logging_collector": "off",
+}
 
 
 def programs() -> Path | None:
@@ -28,54 +44,134 @@ def _version(path: Path) -> int:
     return int(name) if name.isdigit() else 0
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """Start a server that only a socket in a folder of its own leads to; yield its URL."""
-    where = programs()
-    assert where is not None
-    folder = Path(tempfile.mkdtemp(prefix="evpg-", dir="/tmp"))
-    # The server refuses to run as root.
-    as_user: list[str] = []
-    if os.geteuid() == 0:
-        entry = pwd.getpwnam(SERVER_USER)
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
-        as_user = [
-            "setpriv",
-            f"--reuid={entry.pw_uid}",
-            f"--regid={entry.pw_gid}",
-            "--clear-groups",
-        ]
-    data = folder / "data"
-
-    def run(*words: str | Path) -> None:
-        subprocess.run(
-            [*as_user, *words], check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=60
-        )
-
-    settings = {
-        "listen_addresses": "''",
-        "unix_socket_directories": str(folder),
-        "max_connections": "200",
-        "shared_buffers": "64MB",
-    }
-    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+def _lives(process: psutil.Process) -> bool:
     try:
-        run(
-            where / "initdb",
-            "-D",
-            data,
-            "-A",
-            "trust",
-            "-U",
-            "evstream",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "--locale=C",
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Server:
+    """A server that only a socket in a folder of its own leads to.
+
+    Attributes
+    ----------
+    url : str
+        Of its first database, for its superuser.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        found = programs()
+        assert found is not None
+        self._programs = found
+        self._folder = folder
+        self._data = folder / "data"
+        self._as_user: list[str] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = itertools.count()
+        self.url = self.url_of("postgres")
+        if os.geteuid() == 0:
+            # The server refuses to run as root.
+            entry = pwd.getpwnam(SERVER_USER)
+            os.chown(folder, entry.pw_uid, entry.pw_gid)
+            ids = [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+            self._as_user = ["setpriv", *ids]
+        words = ["-A", "trust", "-U", "evstream", "--no-sync", "-E", "UTF8", "--locale=C"]
+        self.run("initdb", "-D", self._data, *words)
+        settings = {**SETTINGS, "unix_socket_directories": f"'{folder}'"}
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = {value}\n" for name, value in settings.items())
+
+    def url_of(self, database: str) -> str:
+        """Return the URL of a database."""
+        return f"postgresql://evstream@/{database}?host={self._folder}"
+
+    def run(self, program: str, *words: str | Path) -> None:
+        """Run one of PostgreSQL's programs as the server's user."""
+        command = [*self._as_user, self._programs / program, *words]
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S_MAX,
         )
-        run(where / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
-        yield f"postgresql://evstream@/postgres?host={folder}"
+        assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}{self._log()}"
+
+    def _log(self) -> str:
+        path = self._folder / "log"
+        return path.read_text(errors="replace")[-2000:] if path.exists() else ""
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        command = [*self._as_user, self._programs / "postgres", "-D", self._data]
+        with (self._folder / "log").open("ab") as log:
+            # A child of ours, so that it leaves no dead process whose number is in its lock file.
+            self._process = subprocess.Popen(
+                command, cwd=self._folder, stdout=log, stderr=log, start_new_session=True
+            )
+        until = time.monotonic() + WAIT_S_MAX
+        while not self._answers():
+            assert self._process.poll() is None, f"the server ended:\n{self._log()}"
+            assert time.monotonic() < until, f"the server does not start:\n{self._log()}"
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server: SIGINT ends connections first, SIGQUIT all at once."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(WAIT_S_MAX)
+            self._process = None
+
+    def kill(self) -> None:
+        """Kill all of the server's processes at once, as the kernel does for want of memory."""
+        assert self._process is not None
+        processes = psutil.Process(self._process.pid).children()
+        self._process.kill()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait(WAIT_S_MAX)
+        self._process = None
+        # The next server refuses to start while one of them holds the memory that they share.
+        until = time.monotonic() + WAIT_S_MAX
+        while any(_lives(process) for process in processes):
+            assert time.monotonic() < until, "the server's processes outlive their kill"
+            time.sleep(0.001)
+
+    def new_schema(self) -> str:
+        """Make an empty schema; return the URL that leads there."""
+        name = f"test_{next(self._numbers)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}".encode())
+        return f"{self.url}&options=-csearch_path%3D{name}"
+
+    def new_database(self) -> str:
+        """Make an empty database; return its URL."""
+        name = f"test_{next(self._numbers)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url_of(name)
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """Start a server; it ends with the context."""
+    folder = Path(tempfile.mkdtemp(prefix="evpg-", dir="/tmp"))
+    made = None
+    try:
+        made = Server(folder)
+        made.start()
+        yield made
     finally:
-        if (data / "postmaster.pid").exists():
-            run(where / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        if made is not None:
+            made.stop(signal.SIGQUIT)
         shutil.rmtree(folder, ignore_errors=True)

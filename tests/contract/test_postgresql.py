@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import psycopg
 import pytest
 
 from evstream.adapters.catalogue.postgresql import PostgresDatabase
@@ -14,25 +12,13 @@ from evstream.ports.ledger import Ledger
 from evstream.testing.contracts import CatalogueContract, LedgerContract
 from evstream.testing.contracts.catalogue import OpenStores, Stores
 from evstream.testing.manual_clock import ManualClock
-from tests.postgresql import programs, server
-
-pytestmark = pytest.mark.skipif(programs() is None, reason="no PostgreSQL server is installed")
-NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server_url() -> Iterator[str]:
-    with server() as url:
-        yield url
+from tests.postgresql import Server
 
 
 @pytest.fixture
-def database_url(server_url: str) -> str:
+def database_url(postgresql: Server) -> str:
     """Return the URL of an empty schema."""
-    name = f"test_{next(NUMBERS)}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}".encode())
-    return f"{server_url}&options=-csearch_path%3D{name}"
+    return postgresql.new_schema()
 
 
 class TestPostgresLedger(LedgerContract):

@@ -22,6 +22,7 @@ from evstream.adapters.catalogue.data_directory import (
     refuse_network_file_system,
 )
 from evstream.adapters.catalogue.database import from_microseconds, to_microseconds
+from evstream.adapters.catalogue.schema_steps import latest, steps
 from evstream.adapters.catalogue.sqlite import DATABASE_NAME, SqliteDatabase
 from evstream.adapters.catalogue.sqlite_errors import translate
 from evstream.domain.errors import (
@@ -161,8 +162,8 @@ def make(directory: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        (f"PRAGMA user_version = {sqlite.SCHEMA_VERSION + 1}", "the evstream that wrote it"),
-        (f"PRAGMA user_version = {sqlite.SCHEMA_VERSION - 1}", "the evstream that wrote it"),
+        (f"PRAGMA user_version = {latest('sqlite') + 1}", "the evstream that wrote it"),
+        (f"PRAGMA user_version = {steps('sqlite')[0].version - 1}", "the evstream that wrote it"),
         ("PRAGMA user_version = -3", "not a ledger"),
         ("CREATE TABLE theirs (x)", "not a ledger"),
     ],

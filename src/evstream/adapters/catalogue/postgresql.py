@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,21 @@ from evstream.adapters.catalogue.data_directory import DirectoryLock
 from evstream.adapters.catalogue.database import Database, Rows, Values
 from evstream.adapters.catalogue.owner import GroupCommitOwner, Owner
 from evstream.adapters.catalogue.postgresql_errors import translate
+from evstream.adapters.catalogue.schema_steps import latest, missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
-from evstream.domain.errors import ConfigError
+from evstream.domain.errors import ConfigError, TransientError
 from evstream.ports.clock import Clock
 
-SCHEMA_VERSION = 4
 SERVER_VERSION_MIN = 15
 CONNECT_S_MAX = 10
+RETRY_AFTER_UPGRADE_S = 30.0
 # One writer at a time: heads take turns, each with all that waits for it. The number is only
 # for this purpose; it is the same for all heads on one database.
 _TURN = 0x65767374
-_BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({_TURN})"
+_TAKE_TURN = f"BEGIN; SELECT pg_advisory_xact_lock({_TURN})"
+# Whoever has the turn sees what the one before has committed, a newer schema too.
+_BEGIN = f"{_TAKE_TURN}; SELECT version FROM evstream"
 # How SQLite is told which index to use, and which table to begin with.
 _HINT = re.compile(r" INDEXED BY \w+|\bCROSS (?=JOIN)")
 # The protocol counts a statement's values with 16 bits; far fewer are as fast.
@@ -142,10 +144,36 @@ class PostgresEngine:
         return at.astimezone(UTC)
 
     def begin(self) -> None:
-        """Begin a transaction, when it is this head's turn to write."""
+        """Begin a transaction, when it is this head's turn to write.
+
+        Raises
+        ------
+        TransientError
+            A newer evstream has changed the schema meanwhile: nothing may be written.
+        """
         if self._connection.closed or self._connection.broken:
             self._connection = self._connect()
-        self._connection.execute(_BEGIN)
+        turn = self._connection.execute(_BEGIN)
+        turn.nextset()
+        turn.nextset()
+        (version,) = turn.fetchone() or (None,)
+        if version != latest("postgresql"):
+            raise TransientError(
+                f"the database has schema version {version} now; this service knows"
+                f" {latest('postgresql')}",
+                hint="start the newer evstream here too",
+                retry_after_s=RETRY_AFTER_UPGRADE_S,
+                version=version,
+            )
+
+    def take_turn(self) -> None:
+        """Begin a transaction like `begin`, whatever the schema."""
+        self._connection.execute(_TAKE_TURN)
+
+    def schema_version(self) -> int:
+        """Return the version of the schema that is there."""
+        (version,) = self.execute("SELECT version FROM evstream").fetchone()
+        return int(version)
 
     def commit(self) -> None:
         """Make it durable."""
@@ -210,7 +238,11 @@ class PostgresDatabase:
         self._lock = None if directory is None else DirectoryLock(directory)
         try:
             engine = PostgresEngine(url, clock)
-            _ensure_schema(engine)
+            try:
+                _ensure_schema(engine)
+            except BaseException:
+                engine.close()
+                raise
         except BaseException as error:
             if self._lock is not None:
                 self._lock.close()
@@ -229,28 +261,24 @@ class PostgresDatabase:
 
 
 def _ensure_schema(engine: PostgresEngine) -> None:
-    """Write the schema into an empty database; refuse one that is not ours."""
+    """Run the steps that a database lacks, one head at a time; refuse one that is not ours."""
     (version,) = engine.execute("SHOW server_version_num").fetchone()
     if int(version) // 10_000 < SERVER_VERSION_MIN:
         raise ConfigError(
             f"the server is PostgreSQL {int(version) // 10_000}",
             hint=f"use PostgreSQL {SERVER_VERSION_MIN} or newer",
         )
-    engine.begin()
+    engine.take_turn()
     try:
         (there,) = engine.execute("SELECT to_regclass('evstream')").fetchone()
-        if there is None:
-            schema = files(__package__).joinpath("postgresql_schema.sql").read_text("utf-8")
-            engine.script(schema)
-            engine.execute("INSERT INTO evstream (version) VALUES (?)", (SCHEMA_VERSION,))
-        (found,) = engine.execute("SELECT version FROM evstream").fetchone()
+        version = 0 if there is None else engine.schema_version()
+        steps = missing("postgresql", version, "the database")
+        for step in steps:
+            engine.script(step.statements)
+        if steps:
+            engine.execute("DELETE FROM evstream")
+            engine.execute("INSERT INTO evstream (version) VALUES (?)", (steps[-1].version,))
         engine.commit()
     except BaseException:
         engine.roll_back()
         raise
-    if found != SCHEMA_VERSION:
-        raise ConfigError(
-            f"the database has schema version {found}; this evstream knows {SCHEMA_VERSION}",
-            hint="use the evstream that wrote it, or another database",
-            version=found,
-        )

@@ -7,19 +7,18 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock, refuse_network_file_system
 from evstream.adapters.catalogue.database import Database, Values
 from evstream.adapters.catalogue.owner import GroupCommitOwner, InlineOwner, Owner
+from evstream.adapters.catalogue.schema_steps import missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
 from evstream.adapters.catalogue.sqlite_errors import translate
 from evstream.domain.errors import ConfigError
 from evstream.ports.clock import Clock
 
-SCHEMA_VERSION = 4
 DATABASE_NAME = "ledger.sqlite"
 BUSY_S_MAX = 5.0
 """How long a person's own sqlite3 may hold the file before callers are told."""
@@ -180,27 +179,19 @@ def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
 
 
 def _ensure_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Write the schema into an empty file; refuse one that is not ours."""
+    """Run the steps that a file lacks; refuse one that is not ours."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if version == SCHEMA_VERSION:
-        return
-    if version == 0 and tables == 0:
-        schema = files(__package__).joinpath("sqlite_schema.sql").read_text(encoding="utf-8")
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
-        )
-        return
-    if version > 0:
+    if version < 0 or (version == 0 and tables):
         raise ConfigError(
-            f"{path} has schema version {version}; this evstream knows {SCHEMA_VERSION}",
-            hint="use the evstream that wrote it, or another data directory",
+            f"{path} is not a ledger of evstream",
+            hint="choose another data directory",
             path=str(path),
             version=version,
         )
-    raise ConfigError(
-        f"{path} is not a ledger of evstream",
-        hint="choose another data directory",
-        path=str(path),
-        version=version,
-    )
+    steps = missing("sqlite", version, str(path))
+    if steps:
+        statements = "\n".join(step.statements for step in steps)
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{statements}\nPRAGMA user_version = {steps[-1].version};\nCOMMIT;"
+        )

@@ -1,8 +1,8 @@
 """Transitions of intervals: statements that touch only the rows they change.
 
-`evstream.domain.ledger_model.LedgerModel` says what each means; sqlite_schema.sql draws where an
-interval lives. Each function runs within a transaction of the `Owner`; the rules of
-cutting intervals into units are the domain's.
+`evstream.domain.ledger_model.LedgerModel` says what each means; the schema's first
+step draws where an interval lives. Each function runs within a transaction of the `Owner`; the
+rules of cutting intervals into units are the domain's.
 """
 
 # ruff: noqa: S608 - only this module's own lists of columns are put into statements
