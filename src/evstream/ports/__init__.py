@@ -13,6 +13,7 @@ from evstream.ports.payload import (
     PayloadRunner,
     SecondaryFiles,
 )
+from evstream.ports.products import ProductCatalogue
 from evstream.ports.source import ByteSource, SourceOpener
 from evstream.ports.storage import OutputStore, Stored
 
@@ -32,6 +33,7 @@ __all__ = [
     "PayloadRange",
     "PayloadResult",
     "PayloadRunner",
+    "ProductCatalogue",
     "SecondaryFiles",
     "SourceOpener",
     "Stored",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from evstream.adapters.catalogue.memory_products import MemoryProducts
 from evstream.domain.chains import chunks_of
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
@@ -383,11 +384,13 @@ class MemoryDatabase:
     ----------
     ledger : MemoryLedger
     catalogue : MemoryCatalogue
+    products : MemoryProducts
     """
 
     def __init__(self, clock: Clock) -> None:
         self.ledger = MemoryLedger(clock)
         self.catalogue = MemoryCatalogue(clock, self.ledger)
+        self.products = MemoryProducts(clock)
 
     async def close(self) -> None:
         """Do nothing; there is nothing to close."""

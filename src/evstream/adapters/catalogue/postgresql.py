@@ -15,12 +15,14 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock
-from evstream.adapters.catalogue.database import Database, Rows, Values
+from evstream.adapters.catalogue.database import EPOCH, Database, Engine, Rows, Values
 from evstream.adapters.catalogue.owner import GroupCommitOwner, Owner
 from evstream.adapters.catalogue.postgresql_errors import translate
+from evstream.adapters.catalogue.reader import ConnectedReader, Reader
 from evstream.adapters.catalogue.schema_steps import latest, missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
+from evstream.adapters.catalogue.sql_products import SqlProducts
 from evstream.domain.errors import ConfigError, TransientError
 from evstream.ports.clock import Clock
 
@@ -33,6 +35,7 @@ _TURN = 0x65767374
 _TAKE_TURN = f"BEGIN; SELECT pg_advisory_xact_lock({_TURN})"
 # Whoever has the turn sees what the one before has committed, a newer schema too.
 _BEGIN = f"{_TAKE_TURN}; SELECT version FROM evstream"
+_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT clock_timestamp()"
 # How SQLite is told which index to use, and which table to begin with.
 _HINT = re.compile(r" INDEXED BY \w+|\bCROSS (?=JOIN)")
 # The protocol counts a statement's values with 16 bits; far fewer are as fast.
@@ -205,6 +208,30 @@ class PostgresEngine:
         self._connection.close()
 
 
+class PostgresReadingEngine(PostgresEngine):
+    """A connection that only reads, and waits for nobody's turn."""
+
+    def begin(self) -> None:
+        """Begin a transaction that sees one state of the database, and look at its clock."""
+        if self._connection.closed or self._connection.broken:
+            self._connection = self._connect()
+        begun = self._connection.execute(_BEGIN_READING)
+        begun.nextset()
+        (now,) = begun.fetchone() or (EPOCH,)
+        self._began: datetime = now.astimezone(UTC)
+
+    def now(self) -> datetime:
+        """Return the server's time when the transaction began: one trip less."""
+        return self._began if self._clock is None else self._clock.now()
+
+
+def _connect_to_read(url: str, clock: Clock | None) -> Engine:
+    try:
+        return PostgresReadingEngine(url, clock)
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
 class PostgresDatabase:
     """Ledger and catalogue on a PostgreSQL; several processes may open it.
 
@@ -223,6 +250,7 @@ class PostgresDatabase:
     ----------
     ledger : SqlLedger
     catalogue : SqlCatalogue
+    products : SqlProducts
 
     Raises
     ------
@@ -251,10 +279,13 @@ class PostgresDatabase:
             raise
         self._owner: Owner = GroupCommitOwner(engine)
         self.ledger = SqlLedger(self._owner)
+        self._reader: Reader = ConnectedReader(lambda: _connect_to_read(url, clock))
         self.catalogue = SqlCatalogue(self._owner)
+        self.products = SqlProducts(self._owner, self._reader)
 
     async def close(self) -> None:
-        """Finish what waits and close the connection."""
+        """Finish what waits and close the connections."""
+        await self._reader.close()
         await self._owner.close()
         if self._lock is not None:
             self._lock.close()

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock, refuse_network_file_system
-from evstream.adapters.catalogue.database import Database, Values
+from evstream.adapters.catalogue.database import Database, Engine, Values
 from evstream.adapters.catalogue.owner import GroupCommitOwner, InlineOwner, Owner
+from evstream.adapters.catalogue.reader import ConnectedReader, OwnersReader, Reader
 from evstream.adapters.catalogue.schema_steps import missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
+from evstream.adapters.catalogue.sql_products import SqlProducts
 from evstream.adapters.catalogue.sqlite_errors import translate
 from evstream.domain.errors import ConfigError
 from evstream.ports.clock import Clock
@@ -44,6 +46,7 @@ class SqliteDatabase:
     ----------
     ledger : SqlLedger
     catalogue : SqlCatalogue
+    products : SqlProducts
 
     Raises
     ------
@@ -76,10 +79,17 @@ class SqliteDatabase:
         engine = SqliteEngine(connection, clock)
         self._owner: Owner = InlineOwner(engine) if inline else GroupCommitOwner(engine)
         self.ledger = SqlLedger(self._owner)
+        self._reader: Reader = (
+            OwnersReader(self._owner)
+            if inline
+            else ConnectedReader(lambda: _connect_to_read(directory / DATABASE_NAME, clock))
+        )
         self.catalogue = SqlCatalogue(self._owner)
+        self.products = SqlProducts(self._owner, self._reader)
 
     async def close(self) -> None:
         """Finish what waits, close the file and give the directory back."""
+        await self._reader.close()
         await self._owner.close()
         self._lock.close()
 
@@ -151,6 +161,25 @@ class SqliteEngine:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+class SqliteReadingEngine(SqliteEngine):
+    """A connection that only reads: what is committed meanwhile stands in the WAL beside."""
+
+    def begin(self) -> None:
+        """Begin a transaction that sees one state of the file."""
+        self.execute("BEGIN")
+
+
+def _connect_to_read(path: Path, clock: Clock) -> Engine:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        timeout=BUSY_S_MAX,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    return SqliteReadingEngine(connection, clock)
 
 
 def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:

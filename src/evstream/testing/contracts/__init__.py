@@ -20,6 +20,7 @@ from evstream.testing.contracts.ledger_reopening import LedgerContract
 from evstream.testing.contracts.offload import OffloadContract
 from evstream.testing.contracts.output_store import OutputStoreContract
 from evstream.testing.contracts.payload_runner import PayloadRunnerContract
+from evstream.testing.contracts.products import ProductCatalogueContract
 from evstream.testing.contracts.source_opener import SourceOpenerContract
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "OffloadContract",
     "OutputStoreContract",
     "PayloadRunnerContract",
+    "ProductCatalogueContract",
     "SourceOpenerContract",
 ]
