@@ -294,6 +294,9 @@ class ClosedInterval:
 Place = tuple[int, int, int]
 """``(chunk, entry_start, entry_stop)`` of a book, half-open."""
 
+BookPlace = tuple[int, int, int, int]
+"""``(book, chunk, entry_start, entry_stop)``, half-open."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

@@ -18,6 +18,7 @@ from evstream.domain.ledger import (
     NOT_REPORTED,
     RETRACTED,
     SUSPECT_LOSSES,
+    BookPlace,
     BookRules,
     ClosedInterval,
     Commit,
@@ -85,6 +86,15 @@ class LedgerModel:
             in_order = sorted(chunks, key=lambda chunk: chunk.number)
             states = {c.number: _ChunkState(c, c.entry_start) for c in in_order}
             self._books[book] = _Book(rules, states)
+
+    def drop_book(self, number: int) -> None:
+        """Forget a book with its whole history; leases on it end."""
+        self._books.pop(number, None)
+        self._leases = [row for row in self._leases if row.book != number]
+
+    def books(self) -> list[int]:
+        """Return the numbers of all books, in order."""
+        return sorted(self._books)
 
     def add_chunks(self, number: int, chunks: Iterable[Chunk], bisections: int = 0) -> None:
         """Give a book more to do, and so many bisections for each range of it.
@@ -356,9 +366,15 @@ class LedgerModel:
             self._fail(self._books[row.book], row, Failure("lost", reason, cpu_s=row.cpu_s))
         return lost
 
-    def release(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
-        """Give back what a lease still holds."""
+    def release(
+        self, lease: LeaseId, worker: WorkerId, places: Iterable[BookPlace] | None = None
+    ) -> list[LeasedInterval]:
+        """Give back what a lease still holds, all of it or some intervals."""
         rows = [row for row in self.held(lease) if row.worker == worker]
+        if places is not None:
+            carved = [self._carve(lease, worker, *place) for place in places]
+            rows = [row for row in carved if row is not None]
+            self._leases += rows
         return self._lose(rows, "given back by its worker")
 
     def resume(self, now: datetime) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from evstream.domain.ledger import (
     CANCELLED,
+    BookPlace,
     BookRules,
     ClosedInterval,
     Commit,
@@ -23,35 +24,12 @@ from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer
 
 
-class Ledger(Protocol):
-    """Claims and reports on books of chunks.
+class Leasing(Protocol):
+    """What workers ask of a ledger: work that is leased, reported and taken back.
 
     Every call is one transaction; when it returns, its effect survives a kill. Time
     is the database's.
     """
-
-    async def open_book(self, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
-        """Add a book of work; opening the same one again changes nothing."""
-        ...
-
-    async def add_chunks(self, book: int, chunks: Sequence[Chunk], bisections: int = 0) -> None:
-        """Give a book more to do, and so many bisections for each range of it.
-
-        A chunk whose number it has stays as it is.
-
-        Raises
-        ------
-        NotFoundError
-        """
-        ...
-
-    async def drop_chunks(self, book: int, chunks: Sequence[int], reason: str) -> int:
-        """Take chunks out of a book, whatever became of them; return their entries.
-
-        What was committed there is no part of the result any more; leases end, and their
-        late reports are superseded. The numbers must not be used again.
-        """
-        ...
 
     async def claim_ranges(
         self,
@@ -88,8 +66,10 @@ class Ledger(Protocol):
         """Take reports in order; each counts only by deleting its lease."""
         ...
 
-    async def release_lease(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
-        """Give back what a lease still holds."""
+    async def release_lease(
+        self, lease: LeaseId, worker: WorkerId, places: Sequence[BookPlace] | None = None
+    ) -> list[LeasedInterval]:
+        """Give back what a lease still holds: all of it, or what lies within some intervals."""
         ...
 
     async def resume_leases(self) -> None:
@@ -102,6 +82,45 @@ class Ledger(Protocol):
 
     async def forget_worker(self, worker: WorkerId) -> list[LeasedInterval]:
         """Take back the leases of a worker that is known to be gone."""
+        ...
+
+    async def leases(self) -> list[LeasedInterval]:
+        """Return every leased interval."""
+        ...
+
+
+class Ledger(Leasing, Protocol):
+    """Books of chunks, and claims and reports on them."""
+
+    async def open_book(self, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
+        """Add a book of work; opening the same one again changes nothing."""
+        ...
+
+    async def add_chunks(self, book: int, chunks: Sequence[Chunk], bisections: int = 0) -> None:
+        """Give a book more to do, and so many bisections for each range of it.
+
+        A chunk whose number it has stays as it is.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        ...
+
+    async def drop_chunks(self, book: int, chunks: Sequence[int], reason: str) -> int:
+        """Take chunks out of a book, whatever became of them; return their entries.
+
+        What was committed there is no part of the result any more; leases end, and their
+        late reports are superseded. The numbers must not be used again.
+        """
+        ...
+
+    async def drop_book(self, book: int) -> None:
+        """Forget a book with its whole history; leases on it end. Again is no error."""
+        ...
+
+    async def books(self) -> list[int]:
+        """Return the numbers of all books, in order."""
         ...
 
     async def cancel_book(self, book: int, reason: str = CANCELLED) -> None:
@@ -160,8 +179,4 @@ class Ledger(Protocol):
         self, book: int, chunk: int, entry_start: int, attempt: int
     ) -> list[WorkerId]:
         """Return whose nodes failed the attempts on an interval, up to one of them, in order."""
-        ...
-
-    async def leases(self) -> list[LeasedInterval]:
-        """Return every leased interval."""
         ...

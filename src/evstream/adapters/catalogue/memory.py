@@ -14,6 +14,7 @@ from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.ledger import (
     CANCELLED,
+    BookPlace,
     BookRules,
     ClosedInterval,
     Commit,
@@ -52,6 +53,14 @@ class MemoryLedger:
         """Add a book of work; opening the same one again changes nothing."""
         self._model.open_book(book, rules, chunks)
 
+    async def drop_book(self, book: int) -> None:
+        """Forget a book with its whole history; leases on it end."""
+        self._model.drop_book(book)
+
+    async def books(self) -> list[int]:
+        """Return the numbers of all books, in order."""
+        return self._model.books()
+
     async def add_chunks(self, book: int, chunks: Sequence[Chunk], bisections: int = 0) -> None:
         """Give a book more to do; a chunk whose number it has stays as it is."""
         self._model.add_chunks(book, chunks, bisections)
@@ -85,9 +94,11 @@ class MemoryLedger:
         """Take reports in order; each counts only by deleting its lease."""
         return [self._model.report(report) for report in reports]
 
-    async def release_lease(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
-        """Give back what a lease still holds."""
-        return self._model.release(lease, worker)
+    async def release_lease(
+        self, lease: LeaseId, worker: WorkerId, places: Sequence[BookPlace] | None = None
+    ) -> list[LeasedInterval]:
+        """Give back what a lease still holds, all of it or some intervals."""
+        return self._model.release(lease, worker, places)
 
     async def resume_leases(self) -> None:
         """Give every lease its whole time again."""

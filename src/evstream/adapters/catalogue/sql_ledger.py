@@ -15,6 +15,8 @@ from evstream.adapters.catalogue.transitions import (
     add_chunks,
     cancel,
     claim,
+    drop_book,
+    give_back,
     insert_book,
     leases,
     lose,
@@ -27,6 +29,7 @@ from evstream.domain.errors import NotFoundError
 from evstream.domain.ledger import (
     CANCELLED,
     NODE,
+    BookPlace,
     BookRules,
     ClosedInterval,
     Commit,
@@ -152,6 +155,16 @@ class SqlLedger:
         """Add a book of work; opening the same one again changes nothing."""
         await self._owner.run(lambda db: insert_book(db, book, rules, chunks))
 
+    async def drop_book(self, book: int) -> None:
+        """Forget a book with its whole history; leases on it end."""
+        await self._owner.run(lambda db: drop_book(db, book))
+
+    async def books(self) -> list[int]:
+        """Return the numbers of all books, in order."""
+        return await self._owner.run(
+            lambda db: [number for (number,) in db.execute("SELECT book FROM book ORDER BY book")]
+        )
+
     async def add_chunks(self, book: int, chunks: Sequence[Chunk], bisections: int = 0) -> None:
         """Give a book more to do; a chunk whose number it has stays as it is."""
         await self._owner.run(lambda db: add_chunks(db, book, chunks, bisections))
@@ -191,13 +204,11 @@ class SqlLedger:
             lambda desk: [report(desk, word) for word in reports], [word.lease for word in reports]
         )
 
-    async def release_lease(self, lease: LeaseId, worker: WorkerId) -> list[LeasedInterval]:
-        """Give back what a lease still holds."""
-        return await self._owner.run(
-            lambda db: lose(
-                db, "given back by its worker", "lease = ? AND worker = ?", lease, worker
-            )
-        )
+    async def release_lease(
+        self, lease: LeaseId, worker: WorkerId, places: Sequence[BookPlace] | None = None
+    ) -> list[LeasedInterval]:
+        """Give back what a lease still holds, all of it or some intervals."""
+        return await self._owner.work(lambda desk: give_back(desk, lease, worker, places), [lease])
 
     async def resume_leases(self) -> None:
         """Give every lease its whole time again."""

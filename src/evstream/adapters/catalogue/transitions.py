@@ -27,6 +27,7 @@ from evstream.adapters.catalogue.desk import (
 )
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
+    BookPlace,
     BookRules,
     Failure,
     LeasedInterval,
@@ -53,6 +54,13 @@ def insert_book(db: Database, book: int, rules: BookRules, chunks: Sequence[Chun
     ).fetchall()
     if added:
         add_chunks(db, book, chunks)
+
+
+def drop_book(db: Database, book: int) -> None:
+    """Forget a book with its whole history; leases on it end."""
+    # The book goes first: there are no sums to be kept then.
+    for table in ("book", "chunk", "free", "lease", "done", "failed", "closed"):
+        db.execute(f"DELETE FROM {table} WHERE book = ?", (book,))
 
 
 def add_chunks(db: Database, book: int, chunks: Iterable[Chunk], bisections: int = 0) -> None:
@@ -165,6 +173,23 @@ def report(desk: Desk, word: RangeReport) -> Answer:
         # Whoever reports has begun it, whether or not a renewal ever said so.
         desk.fail(replace(row, running=True), word.outcome)
     return Answer.ACCEPTED
+
+
+def give_back(
+    desk: Desk, lease: LeaseId, worker: WorkerId, places: Sequence[BookPlace] | None
+) -> list[LeasedInterval]:
+    """Take back what a worker does not want: all that a lease holds, or some intervals."""
+    if places is None:
+        held = [row for row in desk.held(lease) if row.worker == worker]
+        places = [(row.book, row.chunk, row.entry_start, row.entry_stop) for row in held]
+    carved = [desk.carve(lease, worker, place, 0) for place in places]
+    given = sorted(
+        (row for row in carved if row is not None),
+        key=lambda row: (row.book, row.chunk, row.entry_start),
+    )
+    for row in given:
+        desk.fail(row, Failure("lost", "given back by its worker", cpu_s=row.cpu_s))
+    return given
 
 
 def lose(db: Database, reason: str, condition: str, *values: object) -> list[LeasedInterval]:
