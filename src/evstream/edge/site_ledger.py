@@ -1,0 +1,446 @@
+"""A site's ledger: it leases large intervals from a head, and leases them on.
+
+A worker near the site asks it instead of the head, and sees no difference: the same calls, the
+same intervals, the same attempts, the same answers. Each lease of the head's is kept as books
+of the site's own ledger, one for each of the head's books in it::
+
+    head      book 2, chunk 0:  ├────────── lease "h7", attempt 1 ──────────┤
+    site      own book 1:       ├─ done ─┼─ leased to anne ─┼─ never claimed ┤
+
+What the site has accepted is durable there, and told to the head by `synchronise`. What has
+failed or was lost is told too, and not tried again here: the head decides, and counts attempts.
+A site that dies loses its leases as any worker does: what it had not told comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import msgspec
+
+from evstream.domain.intervals import IntervalSet
+from evstream.domain.ledger import (
+    NOT_REPORTED,
+    BookPlace,
+    BookRules,
+    ClosedInterval,
+    Commit,
+    FailedAttempt,
+    LeasedInterval,
+    RangeReport,
+    RunningUnit,
+    Success,
+)
+from evstream.domain.names import LeaseId, Lfn, WorkerId
+from evstream.domain.splitting import Chunk
+from evstream.domain.states import Answer
+from evstream.ports import Clock, Ids, Ledger
+from evstream.ports.ledger import Leasing
+
+_FIRST = 1
+_SENT_BACK = "the head decides what becomes of it"
+_TAKEN_BACK = "taken back by the head"
+
+
+class _Origin(msgspec.Struct, frozen=True, array_like=True):
+    """Whose a chunk of the site's own is; kept as its logical file name."""
+
+    lease: LeaseId
+    book: int
+    chunk: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """An interval that the head has leased to the site."""
+
+    origin: _Origin
+    own_book: int
+    own: Chunk
+
+    def holds(self, start: int, stop: int) -> bool:
+        return self.own.entry_start <= start and stop <= self.own.entry_stop
+
+
+@dataclass(slots=True)
+class _Part:
+    """A lease of the head's on one of its books: a book of the site's own."""
+
+    own_book: int
+    pieces: dict[int, _Piece]
+    told: set[tuple[int, int, int, LeaseId, bool]] = field(default_factory=set)
+    over_since: float | None = None
+
+    @property
+    def origin(self) -> _Origin:
+        return self.pieces[min(self.pieces)].origin
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLeases:
+    """How much a site leases at once, and for how long.
+
+    Attributes
+    ----------
+    units : int
+        Units of one lease of the head's.
+    duration : timedelta
+        Of such a lease; each `SiteLedger.synchronise` renews it.
+    kept : timedelta
+        For so long what is over is remembered: a repeated report is known then.
+    """
+
+    units: int = 10_000
+    duration: timedelta = timedelta(minutes=10)
+    kept: timedelta = timedelta(hours=1)
+
+
+class SiteLedger:
+    """The `Leasing` port on a site's own database and a head's ledger.
+
+    Parameters
+    ----------
+    head : Leasing
+        Where work comes from.
+    own : Ledger
+        The site's own, used by nobody else; what a former process left in it is gone on with.
+    name : WorkerId
+        The site, as the head's ledger and its receipts name it.
+    events_per_range : callable
+        Returns how the head cuts one of its books into units.
+    """
+
+    def __init__(
+        self,
+        head: Leasing,
+        own: Ledger,
+        name: WorkerId,
+        events_per_range: Callable[[int], Awaitable[int]],
+        clock: Clock,
+        ids: Ids,
+        leases: SiteLeases = SiteLeases(),
+    ) -> None:
+        self._head = head
+        self._own = own
+        self._name = name
+        self._events_per_range = events_per_range
+        self._clock = clock
+        self._ids = ids
+        self._settings = leases
+        self._parts: dict[int, _Part] = {}
+        self._known = False
+        self._fetching = asyncio.Lock()
+        self._synchronising = asyncio.Lock()
+
+    # --- what workers ask -------------------------------------------------------
+
+    async def claim_ranges(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        units: int,
+        duration: timedelta,
+        books: Sequence[int],
+    ) -> list[LeasedInterval]:
+        """Lease up to ``units`` units; where the site has none left, it asks the head for more."""
+        await self._remember()
+        taken = await self._claim_own(lease, worker, units, duration, books)
+        if taken or units <= 0:
+            return taken
+        before = max(self._parts, default=0)
+        async with self._fetching:
+            # Whoever waited here may find what another has fetched.
+            if before == max(self._parts, default=0):
+                await self._fetch(books)
+        return await self._claim_own(lease, worker, units, duration, books)
+
+    async def renew_lease(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        duration: timedelta,
+        running: Sequence[RunningUnit] = (),
+    ) -> list[LeasedInterval]:
+        """Extend a lease and note which units have begun; return what it still holds."""
+        await self._remember()
+        held = await self._own.renew_lease(lease, worker, duration)
+        pieces = [self._piece_of(row) for row in held]
+        begun = [
+            replace(unit, book=piece.own_book, chunk=piece.own.number)
+            for unit in running
+            for piece in dict.fromkeys(pieces)
+            if _is_at(unit, piece)
+        ]
+        if begun:
+            held = await self._own.renew_lease(lease, worker, duration, begun)
+        return self._seen(held)
+
+    async def report_ranges(self, reports: Sequence[RangeReport]) -> list[Answer]:
+        """Take reports in order; each counts by deleting its lease, here and then at the head."""
+        await self._remember()
+        found = [self._find(report) for report in reports]
+        known = [
+            replace(report, book=piece.own_book, chunk=piece.own.number, attempt=_FIRST)
+            for report, piece in zip(reports, found, strict=True)
+            if piece is not None
+        ]
+        answers = await self._own.report_ranges(known)
+        await self._send_back(
+            (report.book, report.chunk, report.entry_start, report.entry_stop)
+            for report, answer in zip(known, answers, strict=True)
+            if answer is Answer.ACCEPTED and not isinstance(report.outcome, Success)
+        )
+        told = iter(answers)
+        return [Answer.SUPERSEDED if piece is None else next(told) for piece in found]
+
+    async def release_lease(
+        self, lease: LeaseId, worker: WorkerId, places: Sequence[BookPlace] | None = None
+    ) -> list[LeasedInterval]:
+        """Give back what a lease still holds, all of it or some intervals."""
+        await self._remember()
+        own_places: list[BookPlace] | None = None
+        if places is not None:
+            held = await self._own.leases()
+            pieces = dict.fromkeys(self._piece_of(row) for row in held if row.lease == lease)
+            own_places = [
+                (piece.own_book, piece.own.number, start, stop)
+                for book, chunk, start, stop in places
+                for piece in pieces
+                if (piece.origin.book, piece.origin.chunk) == (book, chunk)
+                and piece.holds(start, stop)
+            ]
+        return await self._lost(await self._own.release_lease(lease, worker, own_places))
+
+    async def resume_leases(self) -> None:
+        """Give every lease of a worker's its whole time again."""
+        await self._remember()
+        await self._own.resume_leases()
+
+    async def expire_leases(self) -> list[LeasedInterval]:
+        """Take back the workers' leases whose time is over."""
+        await self._remember()
+        return await self._lost(await self._own.expire_leases())
+
+    async def forget_worker(self, worker: WorkerId) -> list[LeasedInterval]:
+        """Take back the leases of a worker that is known to be gone."""
+        await self._remember()
+        return await self._lost(await self._own.forget_worker(worker))
+
+    async def leases(self) -> list[LeasedInterval]:
+        """Return every interval that a worker holds."""
+        await self._remember()
+        return self._seen(await self._own.leases())
+
+    # --- what the site asks of the head -----------------------------------------
+
+    async def synchronise(self) -> None:
+        """Tell the head what has become of its leases, renew them, and heed what it took back.
+
+        To be called some times within a lease's duration. Repeating it is harmless; where the
+        head cannot be reached, nothing changes.
+
+        Raises
+        ------
+        TransientError
+            The head or the own database does not answer.
+        """
+        await self._remember()
+        async with self._synchronising:
+            leases: dict[int, list[LeasedInterval]] = defaultdict(list)
+            for row in await self._own.leases():
+                leases[row.book].append(row)
+            for part in list(self._parts.values()):
+                await self._synchronise(part, leases[part.own_book])
+
+    async def _synchronise(self, part: _Part, leased: list[LeasedInterval]) -> None:
+        if part.over_since is not None:
+            if self._clock.monotonic() - part.over_since >= self._settings.kept.total_seconds():
+                await self._own.drop_book(part.own_book)
+                del self._parts[part.own_book]
+            return
+        lease = part.origin.lease
+        commits = await self._own.commits(part.own_book)
+        failed = await self._own.failed_attempts(part.own_book)
+        lost = [row for row in failed if row.failure.kind in NOT_REPORTED]
+        begun: list[LeasedInterval | FailedAttempt] = [
+            *(row for row in leased if row.running),
+            *(row for row in lost if row.running),
+        ]
+        held = await self._head.renew_lease(
+            lease, self._name, self._settings.duration, [self._running(row) for row in begun]
+        )
+        ended: list[Commit | FailedAttempt] = [
+            *commits,
+            *(row for row in failed if row.failure.kind not in NOT_REPORTED),
+        ]
+        words = [row for row in ended if _key(row) not in part.told]
+        await self._head.report_ranges([self._report(part, row) for row in words])
+        given = [row for row in lost if _key(row) not in part.told]
+        if given:
+            places = [self._place(part, row) for row in given]
+            await self._head.release_lease(lease, self._name, places)
+        part.told.update(_key(row) for row in [*words, *given])
+        await self._heed(part, commits, failed, held)
+
+    async def _heed(
+        self,
+        part: _Part,
+        commits: Sequence[Commit],
+        failed: Sequence[FailedAttempt],
+        held: Sequence[LeasedInterval],
+    ) -> None:
+        """Give up what the head has taken back; note when nothing is left to be done."""
+        still: dict[tuple[int, int, int], list[tuple[int, int]]] = defaultdict(list)
+        for row in held:
+            still[row.book, row.chunk, row.attempt].append((row.entry_start, row.entry_stop))
+        ended: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        rows: list[Commit | FailedAttempt | ClosedInterval] = [*commits, *failed]
+        rows += await self._own.closed(part.own_book)
+        for end in rows:
+            ended[end.chunk].append((end.entry_start, end.entry_stop))
+        open_entries, gone = 0, []
+        for number, piece in part.pieces.items():
+            origin = piece.origin
+            outstanding = IntervalSet.of([(piece.own.entry_start, piece.own.entry_stop)])
+            outstanding -= IntervalSet.of(ended[number])
+            taken = outstanding - IntervalSet.of(still[origin.book, origin.chunk, origin.attempt])
+            gone += [(number, start, stop) for start, stop in taken]
+            open_entries += len(outstanding) - len(taken)
+        if gone:
+            await self._own.discard(part.own_book, gone, _TAKEN_BACK)
+        if not open_entries:
+            part.over_since = self._clock.monotonic()
+
+    async def _fetch(self, books: Sequence[int]) -> None:
+        """Lease more from the head, and open books for it."""
+        lease = LeaseId(self._ids.new("site"))
+        rows = await self._head.claim_ranges(
+            lease, self._name, self._settings.units, self._settings.duration, books
+        )
+        by_book: dict[int, list[LeasedInterval]] = defaultdict(list)
+        for row in rows:
+            by_book[row.book].append(row)
+        for book, some in by_book.items():
+            chunks = [
+                Chunk(number, _to_lfn(row), row.entry_start, row.entry_stop)
+                for number, row in enumerate(some)
+            ]
+            rules = BookRules(await self._events_per_range(book), failures_max=1, losses_max=1)
+            own_book = max(self._parts, default=0) + 1
+            await self._own.open_book(own_book, rules, chunks)
+            self._parts[own_book] = _to_part(own_book, chunks)
+
+    async def _remember(self) -> None:
+        """Read, once, what a former process left."""
+        if self._known:
+            return
+        for own_book in await self._own.books():
+            if own_book not in self._parts:
+                part = _to_part(own_book, await self._own.chunks(own_book))
+                self._parts.setdefault(own_book, part)
+        self._known = True
+
+    # --- between the head's numbers and the site's own ----------------------------
+
+    async def _claim_own(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        units: int,
+        duration: timedelta,
+        books: Sequence[int],
+    ) -> list[LeasedInterval]:
+        own_books = [
+            part.own_book
+            for book in books
+            for part in self._parts.values()
+            if part.origin.book == book and part.over_since is None
+        ]
+        while True:
+            rows = await self._own.claim_ranges(lease, worker, units, duration, own_books)
+            # A crash may have come between a failure and its way back to the head.
+            again = [row for row in rows if row.attempt != _FIRST]
+            await self._lost(again)
+            if len(again) < len(rows) or not rows:
+                return self._seen(row for row in rows if row.attempt == _FIRST)
+
+    async def _lost(self, rows: Sequence[LeasedInterval]) -> list[LeasedInterval]:
+        await self._send_back(
+            (row.book, row.chunk, row.entry_start, row.entry_stop) for row in rows
+        )
+        return self._seen(rows)
+
+    async def _send_back(self, places: Iterable[BookPlace]) -> None:
+        """Leave to the head what did not succeed: nobody else gets it here."""
+        by_book: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        for book, *place in places:
+            by_book[book].append((place[0], place[1], place[2]))
+        for book, some in by_book.items():
+            await self._own.discard(book, some, _SENT_BACK)
+
+    def _piece_of(self, row: LeasedInterval) -> _Piece:
+        return self._parts[row.book].pieces[row.chunk]
+
+    def _seen(self, rows: Iterable[LeasedInterval]) -> list[LeasedInterval]:
+        """Return intervals as the head names them."""
+        seen = []
+        for row in rows:
+            origin = self._piece_of(row).origin
+            seen.append(replace(row, book=origin.book, chunk=origin.chunk, attempt=origin.attempt))
+        return seen
+
+    def _find(self, report: RangeReport) -> _Piece | None:
+        wanted = (report.book, report.chunk, report.attempt)
+        return next(
+            (
+                piece
+                for part in reversed(self._parts.values())
+                for piece in part.pieces.values()
+                if (piece.origin.book, piece.origin.chunk, piece.origin.attempt) == wanted
+                and piece.holds(report.entry_start, report.entry_stop)
+            ),
+            None,
+        )
+
+    def _place(self, part: _Part, row: Commit | FailedAttempt) -> BookPlace:
+        origin = part.pieces[row.chunk].origin
+        return origin.book, origin.chunk, row.entry_start, row.entry_stop
+
+    def _running(self, row: LeasedInterval | FailedAttempt) -> RunningUnit:
+        origin = self._parts[row.book].pieces[row.chunk].origin
+        cpu_s = row.cpu_s if isinstance(row, LeasedInterval) else row.failure.cpu_s
+        place = origin.book, origin.chunk, row.entry_start, row.entry_stop
+        return RunningUnit(*place, cpu_s)
+
+    def _report(self, part: _Part, row: Commit | FailedAttempt) -> RangeReport:
+        origin = part.pieces[row.chunk].origin
+        outcome = row.success if isinstance(row, Commit) else row.failure
+        place = self._place(part, row)
+        return RangeReport(origin.lease, self._name, *place, origin.attempt, outcome)
+
+
+def _to_lfn(row: LeasedInterval) -> Lfn:
+    origin = _Origin(row.lease, row.book, row.chunk, row.attempt)
+    return Lfn(msgspec.json.encode(origin).decode())
+
+
+def _to_part(own_book: int, chunks: Iterable[Chunk]) -> _Part:
+    pieces = {
+        chunk.number: _Piece(msgspec.json.decode(chunk.lfn, type=_Origin), own_book, chunk)
+        for chunk in chunks
+    }
+    return _Part(own_book, pieces)
+
+
+def _key(row: Commit | FailedAttempt) -> tuple[int, int, int, LeaseId, bool]:
+    return row.chunk, row.entry_start, row.entry_stop, row.lease, isinstance(row, Commit)
+
+
+def _is_at(unit: RunningUnit, piece: _Piece) -> bool:
+    at = (piece.origin.book, piece.origin.chunk) == (unit.book, unit.chunk)
+    return at and piece.holds(unit.entry_start, unit.entry_stop)
