@@ -289,6 +289,17 @@ class LedgerMachine(RuleBasedStateMachine):
             lambda ledger: ledger.release_lease(lease, worker),
         )
 
+    @rule(held=held, skipped=st.integers(0, 3), entries=st.integers(1, 9), twice=st.booleans())
+    def release_a_part(
+        self, held: LeasedInterval, skipped: int, entries: int, *, twice: bool
+    ) -> None:
+        start = held.entry_start + skipped
+        places = [(held.book, held.chunk, start, start + entries)] * (1 + twice)
+        self.ask(
+            lambda: self.oracle.release(held.lease, held.worker, places),
+            lambda ledger: ledger.release_lease(held.lease, held.worker, places),
+        )
+
     @rule(seconds=st.sampled_from([0, 1, LEASE_S // 2, LEASE_S]))
     def expire(self, seconds: int) -> None:
         self.clock.advance(seconds)

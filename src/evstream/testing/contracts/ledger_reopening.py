@@ -6,7 +6,7 @@ import pytest
 
 from evstream.domain.errors import NotFoundError
 from evstream.domain.ledger import ClosedInterval, Place
-from evstream.domain.names import Lfn
+from evstream.domain.names import LeaseId, Lfn
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, RangeState
 from evstream.ports.ledger import Ledger
@@ -155,3 +155,45 @@ class LedgerContract(LeasesContract):
             await ledger.redo(99, places, "")
         with pytest.raises(NotFoundError):
             await ledger.discard(99, places, "")
+
+    # Parts of leases, and whole books
+
+    async def test_a_part_of_a_lease_is_given_back(self, ledger: Ledger) -> None:
+        await self.claim(ledger, 4)
+        given = await ledger.release_lease(FIRST, ANNE, [(BOOK, 1, 100, 110), (BOOK, 0, 10, 15)])
+        assert spans(given) == [(0, 10, 15), (1, 100, 110)]
+        assert spans(await ledger.leases()) == [(0, 0, 10), (0, 15, 25)]
+        assert [(row.attempt, *spans([row])) for row in await self.claim(ledger, 1, SECOND)] == [
+            (2, (0, 10, 15))
+        ]
+
+    async def test_of_what_a_lease_does_not_hold_nothing_is_given_back(
+        self, ledger: Ledger
+    ) -> None:
+        held = await self.claim(ledger, 1)
+        for worker, place in (
+            (BOB, (BOOK, 0, 0, 10)),
+            (ANNE, (BOOK, 0, 5, 15)),
+            (ANNE, (9, 0, 0, 1)),
+        ):
+            assert await ledger.release_lease(FIRST, worker, [place]) == []
+        assert await ledger.release_lease(FIRST, ANNE, []) == []
+        assert await ledger.leases() == held
+
+    async def test_a_book_is_forgotten_whole(self, ledger: Ledger) -> None:
+        await self.work(ledger)
+        await ledger.open_book(BOOK + 1, RULES, [Chunk(0, Lfn("c.root"), 0, 30)])
+        before = await ledger.progress(BOOK + 1)
+        assert await ledger.books() == [BOOK, BOOK + 1]
+        await ledger.drop_book(BOOK)
+        await ledger.drop_book(BOOK)
+        assert await ledger.books() == [BOOK + 1]
+        assert await ledger.leases() == []
+        assert await self.claim(ledger, 9, LeaseId("later")) == []
+        assert await ledger.progress(BOOK + 1) == before
+        with pytest.raises(NotFoundError):
+            await ledger.progress(BOOK)
+        # Nothing of it is left for one of the same number.
+        await ledger.open_book(BOOK, RULES, [Chunk(0, Lfn("c.root"), 0, 30)])
+        assert await ledger.progress(BOOK) == before
+        assert await ledger.failed_attempts(BOOK) == []
