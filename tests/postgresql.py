@@ -58,6 +58,9 @@ class Server:
     ----------
     url : str
         Of its first database, for its superuser.
+    socket : Path
+    uid, gid : int
+        Of the user that it runs as.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,6 +69,8 @@ class Server:
         self._programs = found
         self._folder = folder
         self._data = folder / "data"
+        self.socket = folder / ".s.PGSQL.5432"
+        self.uid, self.gid = os.geteuid(), os.getegid()
         self._as_user: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count()
@@ -73,8 +78,9 @@ class Server:
         if os.geteuid() == 0:
             # The server refuses to run as root.
             entry = pwd.getpwnam(SERVER_USER)
-            os.chown(folder, entry.pw_uid, entry.pw_gid)
-            ids = [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+            self.uid, self.gid = entry.pw_uid, entry.pw_gid
+            os.chown(folder, self.uid, self.gid)
+            ids = [f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"]
             self._as_user = ["setpriv", *ids]
         words = ["-A", "trust", "-U", "evstream", "--no-sync", "-E", "UTF8", "--locale=C"]
         self.run("initdb", "-D", self._data, *words)

@@ -21,7 +21,7 @@ async def expire_leases(
     """Return expired ranges to the free list, and say which tasks that touches.
 
     Leases that ran out while nobody could be renewed with get their time again: before a
-    start, and while the machine was paused or asleep.
+    start, while the machine was paused or asleep, and while the ledger's database was away.
     """
     last: tuple[float, datetime] | None = None
 
@@ -32,8 +32,10 @@ async def expire_leases(
         passed_s = max(now[0] - last[0], (now[1] - last[1]).total_seconds()) if last else math.inf
         if passed_s > every_s + PAUSE_S_MIN:
             await ledger.resume_leases()
+        expired = await ledger.expire_leases()
+        # Not before: where that failed, renewals did too.
         last = now
-        for lease in await ledger.expire_leases():
+        for lease in expired:
             on_change(task_of(lease.book))
 
     await repeat("expire_leases", once, clock, every_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
@@ -81,10 +82,15 @@ def reply(message: object, status: int = 200) -> Response:
     return Response(encode(message), status, media_type="application/json")
 
 
+def _whole_seconds(asked: object) -> int:
+    """Return how long to wait, as the header takes it (RFC 9110, 10.2.3)."""
+    return max(1, math.ceil(asked)) if isinstance(asked, int | float) else 1
+
+
 def problem_reply(error: EvstreamError, status: int | None = None) -> Response:
     """Return an error as an RFC 9457 response, with its own status or another."""
     status = status_of(error) if status is None else status
     headers = {}
     if isinstance(error, TransientError):
-        headers["Retry-After"] = str(error.fields.get("retry_after_s", 1))
+        headers["Retry-After"] = str(_whole_seconds(error.fields.get("retry_after_s")))
     return Response(encode(to_problem(error, status)), status, headers, media_type=MEDIA_TYPE)

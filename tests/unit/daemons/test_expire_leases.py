@@ -9,7 +9,8 @@ import pytest
 
 from evstream.adapters.catalogue.memory import MemoryLedger
 from evstream.daemons import expire_leases
-from evstream.domain.ledger import BookRules
+from evstream.domain.errors import TransientError
+from evstream.domain.ledger import BookRules, LeasedInterval
 from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.splitting import Chunk
 from evstream.testing.manual_clock import ManualClock
@@ -38,6 +39,37 @@ class PausedClock(ManualClock):
         pause = self._pauses.pop(0)
         self.advance(seconds + pause)
         self._slept_s += pause if self._asleep else 0.0
+
+
+class AwayLedger(MemoryLedger):
+    """A ledger whose database is away from its third round on, so many rounds."""
+
+    def __init__(self, clock: ManualClock, rounds: int) -> None:
+        super().__init__(clock)
+        self._away = range(2, 2 + rounds)
+        self._round = -1
+
+    async def expire_leases(self) -> list[LeasedInterval]:
+        self._round += 1
+        if self._round in self._away:
+            raise TransientError("the database is away")
+        return await super().expire_leases()
+
+
+@pytest.mark.parametrize(("rounds_after", "lost"), [(4, False), (12, True)])
+def test_a_database_that_is_away_costs_no_lease(rounds_after: int, lost: bool) -> None:
+    clock = PausedClock([0.0] * (2 + 2 * 40 + rounds_after), asleep=False)
+    ledger = AwayLedger(clock, 40)
+    touched: list[TaskId] = []
+
+    async def main() -> None:
+        await ledger.open_book(2, BookRules(10), [Chunk(0, Lfn("a"), 0, 10)])
+        await ledger.claim_ranges(LeaseId("l"), WorkerId("w"), 1, timedelta(seconds=LEASE_S), [2])
+        await expire_leases(ledger, touched.append, clock, every_s=1.0)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert bool(touched) == lost
 
 
 @pytest.mark.parametrize("asleep", [False, True])

@@ -73,7 +73,10 @@ class Engine(Protocol):
         ...
 
     def begin(self) -> None:
-        """Begin a transaction that nobody else writes beside."""
+        """Begin a transaction that nobody else writes beside.
+
+        What it raises will not go away by beginning again at once.
+        """
         ...
 
     def commit(self) -> None:
@@ -94,6 +97,13 @@ class Engine(Protocol):
 
     def drop_mark(self) -> None:
         """Keep what was done since the mark."""
+        ...
+
+    def may_repeat(self, error: Exception) -> bool:
+        """Whether it was chance that a transaction failed, before its commit.
+
+        A connection was lost, or somebody else was in the way: the same again may succeed.
+        """
         ...
 
     def translate(self, error: Exception) -> Exception:

@@ -15,6 +15,8 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from enum import Enum, auto
 from typing import Any, Protocol, TypeVar
 
 from evstream.adapters.catalogue.database import Database, Engine
@@ -26,6 +28,8 @@ T = TypeVar("T")
 
 OPERATIONS_WAITING_MAX = 20_000
 OPERATIONS_PER_COMMIT_MAX = 1_000
+REPEATS_MAX = 2
+"""So often a transaction is begun again that chance has ended."""
 
 
 class Owner(Protocol):
@@ -77,7 +81,7 @@ def _perform(engine: Engine, desk: Desk, waiting: _Waiting) -> None:
     try:
         waiting.result = waiting.operation(database)
     except Exception as error:
-        if not engine.in_transaction:
+        if not engine.in_transaction or engine.may_repeat(error):
             raise
         engine.back_to_mark()
         waiting.failure = engine.translate(error)
@@ -119,6 +123,25 @@ class _Waiting:
             self.future.set_result(self.result)
         else:
             self.future.set_exception(self.failure)
+
+
+class _Ended(Enum):
+    """How far a transaction came."""
+
+    NOT_BEGUN = auto()
+    BY_ONE_OF_THEM = auto()
+    BY_CHANCE = auto()
+    FOR_GOOD = auto()
+
+
+def _fail(group: Sequence[_Waiting], failure: Exception) -> None:
+    """Give all the same answer."""
+    for waiting in group:
+        waiting.result, waiting.failure = None, failure
+        if isinstance(failure, EvstreamError):
+            # One each: an error that is raised twice confuses both tracebacks.
+            waiting.failure = copy(failure)
+            waiting.failure.__cause__ = failure.__cause__
 
 
 def _resolve_all(answered: Iterable[_Waiting]) -> None:
@@ -217,27 +240,42 @@ class GroupCommitOwner:
 
     def _commit(self, group: list[_Waiting]) -> None:
         """Commit a group together; if it cannot be worked off, each by itself."""
+        for repeats_left in reversed(range(REPEATS_MAX + 1)):
+            ended = self._attempt(group, repeats_left)
+            if ended is not _Ended.BY_CHANCE:
+                break
+        if ended is _Ended.BY_ONE_OF_THEM:
+            for number, waiting in enumerate(group):
+                if self._attempt([waiting], 0) is _Ended.NOT_BEGUN and waiting.failure:
+                    # Each would wait for a server that is not there.
+                    _fail(group[number + 1 :], waiting.failure)
+                    break
+
+    def _attempt(self, group: list[_Waiting], repeats_left: int) -> _Ended:
+        """Try to commit a group; where it is not to be tried again, all have their answers."""
         engine = self._engine
-        together = len(group) > 1
+        ended = _Ended.NOT_BEGUN
         try:
             engine.begin()
+            ended = _Ended.BY_ONE_OF_THEM
             desk = Desk(engine.database, len(group))
             desk.read(lease for waiting in group for lease in waiting.leases or ())
             for waiting in group:
+                waiting.result = waiting.failure = None
                 _perform(engine, desk, waiting)
             desk.flush()
             # From here on nobody knows whether it happened.
-            together = False
+            ended = _Ended.FOR_GOOD
             engine.commit()
         except Exception as error:  # noqa: BLE001 - the thread must outlive any one group
             cause = _roll_back(engine, error)
-            for waiting in group:
-                waiting.result = None
-                # One each: an error that is raised twice confuses both tracebacks.
-                waiting.failure = None if together else engine.translate(cause)
-            if together:
-                for waiting in group:
-                    self._commit([waiting])
+            if ended is _Ended.BY_ONE_OF_THEM:
+                if engine.may_repeat(error):
+                    ended = _Ended.BY_CHANCE
+                if repeats_left if ended is _Ended.BY_CHANCE else len(group) > 1:
+                    return ended
+            _fail(group, engine.translate(cause))
+        return ended
 
     @staticmethod
     def _answer(group: list[_Waiting]) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock
-from evstream.adapters.catalogue.database import EPOCH, Database, Engine, Rows, Values
+from evstream.adapters.catalogue.database import Database, Engine, Rows, Values
 from evstream.adapters.catalogue.owner import GroupCommitOwner, Owner
 from evstream.adapters.catalogue.postgresql_errors import translate
 from evstream.adapters.catalogue.reader import ConnectedReader, Reader
@@ -27,15 +28,39 @@ from evstream.domain.errors import ConfigError, TransientError
 from evstream.ports.clock import Clock
 
 SERVER_VERSION_MIN = 15
-CONNECT_S_MAX = 10
+CONNECTION: dict[str, Any] = {
+    "application_name": "evstream",
+    "connect_timeout": 10,
+    # A server that vanished from the network is told from one that thinks.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""What libpq is told where the URL says nothing."""
+_SET_LIMITS = """
+    SELECT set_config(name, value, false) FROM (VALUES
+        -- Nobody waits for ever for what another client has locked, its turn included,
+        ('lock_timeout', '20s'),
+        -- and a head that was stopped in its turn, or lost, loses it.
+        ('idle_in_transaction_session_timeout', '60s')
+    ) AS limits (name, value) WHERE current_setting(name) = '0'"""
+IN_THE_WAY = frozenset({"40001", "40P01", "55P03"})
+"""Serialisation failures, deadlocks, locks that took too long."""
+READ_ONLY = "25006"
 RETRY_AFTER_UPGRADE_S = 30.0
 # One writer at a time: heads take turns, each with all that waits for it. The number is only
 # for this purpose; it is the same for all heads on one database.
 _TURN = 0x65767374
-_TAKE_TURN = f"BEGIN; SELECT pg_advisory_xact_lock({_TURN})"
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_TAKE_TURN = f"SELECT pg_advisory_xact_lock({_TURN})"
 # Whoever has the turn sees what the one before has committed, a newer schema too.
-_BEGIN = f"{_TAKE_TURN}; SELECT version FROM evstream"
-_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT clock_timestamp()"
+_BEGIN_TURN = f"{_BEGIN}; {_TAKE_TURN}; SELECT version FROM evstream"
+_BEGIN_UPGRADE = f"{_BEGIN}; SET LOCAL lock_timeout = 0; {_TAKE_TURN}"
+_BEGIN_READING = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+    " SELECT version, clock_timestamp() FROM evstream"
+)
 # How SQLite is told which index to use, and which table to begin with.
 _HINT = re.compile(r" INDEXED BY \w+|\bCROSS (?=JOIN)")
 # The protocol counts a statement's values with 16 bits; far fewer are as fast.
@@ -81,12 +106,15 @@ class PostgresEngine:
         self._connection = self._connect()
 
     def _connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=CONNECT_S_MAX,
-            application_name="evstream",
-        )
+        """Connect; what the URL says goes before what is usual here."""
+        options = make_conninfo(**{**CONNECTION, **conninfo_to_dict(self._url)})
+        connection = psycopg.connect(options, autocommit=True)
+        try:
+            connection.execute(_SET_LIMITS)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @property
     def database(self) -> Database:
@@ -153,13 +181,24 @@ class PostgresEngine:
         ------
         TransientError
             A newer evstream has changed the schema meanwhile: nothing may be written.
+        psycopg.Error
+            The server cannot be reached, or another head has not ended its turn.
         """
-        if self._connection.closed or self._connection.broken:
+        self._begin(_BEGIN_TURN)
+
+    def _begin(self, statements: str) -> tuple[Any, ...]:
+        """Begin a transaction; return the row of the last statement, the version first."""
+        try:
+            begun = self._connection.execute(statements.encode())
+        except psycopg.OperationalError:
+            if not self._connection.closed:
+                raise
+            # It was lost since the last transaction, which is told by using it alone.
             self._connection = self._connect()
-        turn = self._connection.execute(_BEGIN)
-        turn.nextset()
-        turn.nextset()
-        (version,) = turn.fetchone() or (None,)
+            begun = self._connection.execute(statements.encode())
+        while begun.nextset():
+            pass
+        version, *others = begun.fetchone() or (None,)
         if version != latest("postgresql"):
             raise TransientError(
                 f"the database has schema version {version} now; this service knows"
@@ -168,10 +207,11 @@ class PostgresEngine:
                 retry_after_s=RETRY_AFTER_UPGRADE_S,
                 version=version,
             )
+        return tuple(others)
 
-    def take_turn(self) -> None:
-        """Begin a transaction like `begin`, whatever the schema."""
-        self._connection.execute(_TAKE_TURN)
+    def begin_upgrade(self) -> None:
+        """Begin a transaction like `begin`, whatever the schema, and wait as long as it takes."""
+        self._connection.execute(_BEGIN_UPGRADE)
 
     def schema_version(self) -> int:
         """Return the version of the schema that is there."""
@@ -199,6 +239,15 @@ class PostgresEngine:
         """Keep what was done since the mark."""
         self._connection.execute("RELEASE operation")
 
+    def may_repeat(self, error: Exception) -> bool:
+        """Whether the connection was lost, or another client was in the way."""
+        if not isinstance(error, psycopg.OperationalError):
+            return False
+        if error.sqlstate == READ_ONLY:
+            # What was the primary is a standby now; the URL may name others.
+            self._connection.close()
+        return self._connection.closed or error.sqlstate in IN_THE_WAY
+
     def translate(self, error: Exception) -> Exception:
         """Return the error of ours that stands for one of the server's."""
         return translate(error)
@@ -213,11 +262,7 @@ class PostgresReadingEngine(PostgresEngine):
 
     def begin(self) -> None:
         """Begin a transaction that sees one state of the database, and look at its clock."""
-        if self._connection.closed or self._connection.broken:
-            self._connection = self._connect()
-        begun = self._connection.execute(_BEGIN_READING)
-        begun.nextset()
-        (now,) = begun.fetchone() or (EPOCH,)
+        (now,) = self._begin(_BEGIN_READING)
         self._began: datetime = now.astimezone(UTC)
 
     def now(self) -> datetime:
@@ -299,7 +344,7 @@ def _ensure_schema(engine: PostgresEngine) -> None:
             f"the server is PostgreSQL {int(version) // 10_000}",
             hint=f"use PostgreSQL {SERVER_VERSION_MIN} or newer",
         )
-    engine.take_turn()
+    engine.begin_upgrade()
     try:
         (there,) = engine.execute("SELECT to_regclass('evstream')").fetchone()
         version = 0 if there is None else engine.schema_version()

@@ -47,11 +47,15 @@ def _from_server(error: psycopg.Error) -> EvstreamError:
         return ConfigError(
             f"the database refused: {said}", hint="look at its URL, its users and their rights"
         )
-    if state[:2] == "22":
+    if not state and isinstance(error, psycopg.ProgrammingError):
+        return ConfigError(f"the database's URL cannot be read: {said}", hint="look at it again")
+    if state[:2] == "22" or (not state and isinstance(error, psycopg.DataError)):
         return LimitError(f"the database cannot hold a value: {said}", hint="send less at once")
-    # Connections that break have no state; 08 a broken connection, 40 a serialisation failure,
-    # 53 no resources, 55 a lock, 57 a shutdown, 58 the system below it.
-    if not state or state[:2] in ("08", "25", "40", "53", "55", "57", "58"):
+    lost = not state and isinstance(error, psycopg.OperationalError)
+    # Connections that break have no state; 08 a broken connection, 25 a server that has become a
+    # standby, 40 a serialisation failure, 53 no resources, 55 a lock, 57 a shutdown, 58 the
+    # system below it.
+    if lost or state[:2] in ("08", "25", "40", "53", "55", "57", "58"):
         return TransientError(
             f"the database is away or busy ({said})",
             hint="ask again later",

@@ -81,18 +81,19 @@ class ConnectedReader:
         except queue.Empty:
             engine = self._connect()
         try:
-            engine.begin()
-            return operation(engine.database)
+            try:
+                return _once(engine, operation)
+            except Exception as error:
+                if not engine.may_repeat(error):
+                    raise
+                return _once(engine, operation)
         except Exception as error:
             failure = engine.translate(error)
             if failure is error:
                 raise
             raise failure from error
         finally:
-            try:
-                engine.roll_back()
-            finally:
-                self._idle.put(engine)
+            self._idle.put(engine)
 
     async def close(self) -> None:
         """Let reads end and close the connections."""
@@ -100,6 +101,14 @@ class ConnectedReader:
         self._threads.shutdown(cancel_futures=True)
         while not self._idle.empty():
             self._idle.get().close()
+
+
+def _once(engine: Engine, operation: Callable[[Database], T]) -> T:
+    try:
+        engine.begin()
+        return operation(engine.database)
+    finally:
+        engine.roll_back()
 
 
 class OwnersReader:
