@@ -17,7 +17,7 @@ import hypothesis
 import pytest
 
 from bench.machine import describe_commit
-from tests.postgresql import Server, programs, server
+from tests.postgresql import Server, server
 
 SEED_VARIABLE = "EVSTREAM_TEST_SEED"
 _SEED = pytest.StashKey[int]()
@@ -186,7 +186,5 @@ def postgresql() -> Iterator[Server]:
 
     It keeps running: a test that stops or kills a server starts its own.
     """
-    if programs() is None:
-        pytest.skip("no PostgreSQL server is installed (as root: apt-get install postgresql)")
     with server() as started:
         yield started

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import psutil
 import psycopg
+import pytest
+
+from evstream.adapters.catalogue.postgresql import SERVER_VERSION_MIN
 
 SERVER_USER = "postgres"
 WAIT_S_MAX = 120
@@ -30,18 +35,34 @@ SETTINGS = {
 }
 
 
+@cache
 def programs() -> Path | None:
-    """Return the folder with the server's programs, the newest; None if there is none."""
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).resolve().parent
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_version)
-    return places[-1].parent if places else None
+    """Return the folder with the programs of the newest server; None if none is new enough."""
+    places = list(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if found := shutil.which("initdb"):
+        places.append(Path(found).resolve())
+    newest = max(places, key=_version, default=None)
+    if newest is None or _version(newest) < SERVER_VERSION_MIN:
+        return None
+    return newest.parent
 
 
-def _version(path: Path) -> int:
-    name = path.parts[-3]
-    return int(name) if name.isdigit() else 0
+@cache
+def _version(initdb: Path) -> int:
+    told = subprocess.run([initdb, "--version"], capture_output=True, text=True, check=False).stdout
+    number = re.search(r"\d+", told)
+    return int(number[0]) if number else 0
+
+
+def skip_without_server() -> None:
+    """Skip the test where no server can be started."""
+    if programs() is None:
+        pytest.skip(
+            f"no PostgreSQL {SERVER_VERSION_MIN} or newer is installed"
+            " (as root: apt-get install postgresql)"
+        )
+    if os.geteuid() == 0 and not any(user.pw_name == SERVER_USER for user in pwd.getpwall()):
+        pytest.skip(f"a server does not run as root, and there is no user {SERVER_USER}")
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -170,7 +191,8 @@ class Server:
 
 @contextmanager
 def server() -> Iterator[Server]:
-    """Start a server; it ends with the context."""
+    """Start a server; it ends with the context. Where there is none, the test is skipped."""
+    skip_without_server()
     folder = Path(tempfile.mkdtemp(prefix="evpg-", dir="/tmp"))
     made = None
     try:

@@ -32,7 +32,7 @@ from evstream.domain.names import LeaseId, Lfn, WorkerId
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer
 from evstream.ports.ledger import Ledger
-from tests.postgresql import Server, programs, server
+from tests.postgresql import Server, server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.server]
 T = TypeVar("T")
@@ -127,8 +127,6 @@ async def away_until_noticed(
 
 
 async def test_a_server_that_is_away_for_a_while(rng: random.Random) -> None:
-    if programs() is None:
-        pytest.skip("no PostgreSQL server is installed (as root: apt-get install postgresql)")
     failures: list[TransientError] = []
     with server() as own:
         async with opened(own.url) as ledger:
@@ -167,8 +165,6 @@ def connections(connection: psycopg.Connection[Any]) -> list[int]:
 
 async def test_connections_that_an_administrator_ends(rng: random.Random) -> None:
     """Their groups are begun again: nobody is told."""
-    if programs() is None:
-        pytest.skip("no PostgreSQL server is installed (as root: apt-get install postgresql)")
     failures: list[TransientError] = []
     with server() as own, psycopg.connect(own.url, autocommit=True) as administrator:
         async with opened(own.url) as ledger:
