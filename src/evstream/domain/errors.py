@@ -29,6 +29,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+from evstream.domain.words import storable
+
 MESSAGE_CHARS_MAX = 2000
 """A name that somebody gave may have any length; a message that quotes it has not."""
 
@@ -58,7 +60,8 @@ class EvstreamError(Exception):
 
     def __init__(self, message: str, *, hint: str = "", **fields: object) -> None:
         super().__init__(message)
-        self.message = _shortened(message)
+        # Messages are kept as reasons of tasks, and foreign ones may hold anything.
+        self.message = storable(_shortened(message))
         self.hint = hint
         self.fields = fields
 

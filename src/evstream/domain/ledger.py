@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.states import RangeState
-from evstream.domain.words import counted
+from evstream.domain.words import counted, storable
 
 SOURCE = "source"
 """Kind of a failure that a whole source file has: halves of a range would fail alike."""
@@ -153,6 +153,11 @@ class Failure:
     log: str = ""
     cpu_s: float = 0.0
     wall_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        # What payloads print may hold anything.
+        if "\0" in self.error:
+            object.__setattr__(self, "error", storable(self.error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import hmac
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from evstream.domain.errors import AccessError
+from evstream.domain.errors import AccessError, NotFoundError
 from evstream.ports import Clock
 from evstream.web.replies import problem_reply
 from evstream.wire.signed_urls import UrlSigner
@@ -32,6 +32,10 @@ class Doors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with a problem."""
+        if scope["type"] == "http" and "\0" in scope["path"]:
+            nowhere = NotFoundError(f"there is nothing at {scope['path']}")
+            await problem_reply(nowhere)(scope, receive, send)
+            return
         if scope["type"] == "http" and self._token:
             try:
                 self._check(scope)

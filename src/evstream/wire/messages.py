@@ -7,6 +7,7 @@ half-open intervals.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -39,6 +40,9 @@ INLINE_BYTES_MAX = 16 << 10
 """Outputs of a unit that have no more together may come with its report."""
 FILES_MAX = 100_000
 CUTS_MAX = 100
+
+# An escape is one only after an even number of backslashes.
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 Count = Annotated[int, Meta(ge=0)]
 Worker = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._@:-]+$")]
@@ -541,7 +545,7 @@ def encode(message: Any) -> bytes:
 
 
 def decode(body: bytes | str, kind: type[T]) -> T:
-    """Read a message.
+    """Read a message; U+FFFD stands for NUL characters in its texts.
 
     Raises
     ------
@@ -549,8 +553,12 @@ def decode(body: bytes | str, kind: type[T]) -> T:
         It does not fit; the field and the reason are named.
     """
     try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        text = body.encode() if isinstance(body, str) else body
+        if rb"\u0000" in text:
+            # Not every database can hold them, and no name or message needs one.
+            text = _NUL.sub(rb"\1\\ufffd", text)
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise RequestError(
             f"{kind.__name__}: {error}", hint="see /v1 in the API reference"
         ) from error

@@ -427,3 +427,11 @@ def test_a_product_that_is_too_large_is_not_received(tmp_path: Path) -> None:
         assert received == path.stat().st_size > 100
 
     _with_api(work)
+
+
+def test_a_path_holds_no_nul() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        for path in ("/v1/datasets/a%00b", "/v1/workers/a%00b/lost", "/v1/%00"):
+            assert (await client.get(path, headers=DOOR)).status_code == 404
+
+    _with_api(work)

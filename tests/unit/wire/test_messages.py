@@ -12,3 +12,18 @@ from evstream.wire.messages import NewDataset, decode
 def test_whatever_comes_is_a_message_or_a_bad_request(body: bytes) -> None:
     with pytest.raises(RequestError, match="NewDataset"):
         decode(body, NewDataset)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (r"a\u0000b", "a\ufffdb"),
+        (r"\u0000\u0000", "\ufffd\ufffd"),
+        (r"\\\u0000", "\\\ufffd"),
+        (r"\\u0000", r"\u0000"),
+        (r"\\\\u0000\u0000", "\\\\u0000\ufffd"),
+    ],
+)
+def test_no_text_holds_a_nul(sent: str, read: str) -> None:
+    assert decode(f'"{sent}"', str) == read
+    assert decode(f'"{sent}"'.encode(), str) == read

@@ -1,11 +1,11 @@
-"""The contract of a ledger, continued: work that is taken back."""
+"""The contract of a ledger, continued: what errors hold, and work that is taken back."""
 
 from __future__ import annotations
 
 import pytest
 
 from evstream.domain.errors import NotFoundError
-from evstream.domain.ledger import ClosedInterval, Place
+from evstream.domain.ledger import ClosedInterval, Failure, Place
 from evstream.domain.names import LeaseId, Lfn
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, RangeState
@@ -40,6 +40,13 @@ class LedgerContract(LeasesContract):
             (held,) = await self.claim(ledger, 1, FIRST if number else SECOND, BOB)
             await ledger.report_ranges([report_on(held, CRASH)])
         assert spans(await self.claim(ledger, 2, THIRD)) == [(0, 20, 25), (1, 100, 110)]
+
+    async def test_errors_may_hold_any_character(self, ledger: Ledger) -> None:
+        (held,) = await self.claim(ledger, 1)
+        error = "".join(map(chr, range(256))) + "é 漢 🙂"
+        await ledger.report_ranges([report_on(held, Failure("payload", error))])
+        (failed,) = await ledger.failed_attempts(BOOK)
+        assert failed.failure.error == error.replace("\0", "\ufffd")
 
     async def test_what_is_redone_goes_out_with_its_next_attempt(self, ledger: Ledger) -> None:
         await self.work(ledger)
