@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -84,7 +84,7 @@ class Server:
         Of the user that it runs as.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         found = programs()
         assert found is not None
         self._programs = found
@@ -105,9 +105,10 @@ class Server:
             self._as_user = ["setpriv", *ids]
         words = ["-A", "trust", "-U", "evstream", "--no-sync", "-E", "UTF8", "--locale=C"]
         self.run("initdb", "-D", self._data, *words)
-        settings = {**SETTINGS, "unix_socket_directories": f"'{folder}'"}
+        mine = {"unix_socket_directories": f"'{folder}'"}
         with (self._data / "postgresql.conf").open("a") as file:
-            file.writelines(f"{name} = {value}\n" for name, value in settings.items())
+            for name, value in {**(settings or SETTINGS), **mine}.items():
+                file.write(f"{name} = {value}\n")
 
     def url_of(self, database: str) -> str:
         """Return the URL of a database."""
@@ -132,7 +133,7 @@ class Server:
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""
-        command = [*self._as_user, self._programs / "postgres", "-D", self._data]
+        command: list[str | Path] = [*self._as_user, self._programs / "postgres", "-D", self._data]
         with (self._folder / "log").open("ab") as log:
             # A child of ours, so that it leaves no dead process whose number is in its lock file.
             self._process = subprocess.Popen(
@@ -190,13 +191,16 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Start a server; it ends with the context. Where there is none, the test is skipped."""
+def server(settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Start a server; it ends with the context. Where there is none, the test is skipped.
+
+    `SETTINGS` hold unless others are given.
+    """
     skip_without_server()
     folder = Path(tempfile.mkdtemp(prefix="evpg-", dir="/tmp"))
     made = None
     try:
-        made = Server(folder)
+        made = Server(folder, settings)
         made.start()
         yield made
     finally:

@@ -1,1 +1,1 @@
-"""Parts of the benchmark of the catalogue."""
+"""The parts of ``make bench NAME=catalogue``."""

@@ -6,10 +6,14 @@ Statements are written once, with ``?`` or ``:name`` for values, in the SQL that
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 Values = Sequence[Any] | Mapping[str, Any]
+Question = tuple[str, Values]
+"""A statement that asks for rows, and its values."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -46,17 +50,40 @@ class Database(Protocol):
         """Run a statement for each row of values."""
         ...
 
-    def insert(self, table: str, columns: str, rows: Sequence[Values], /) -> None:
-        """Put rows into a table; ``columns`` are names with commas between."""
+    def insert(self, table: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:
+        """Put rows of numbers and texts into a table; ``columns`` are names with commas between."""
         ...
 
-    def delete(self, table: str, columns: str, keys: Sequence[Values], /) -> None:
-        """Delete the rows with some keys, whose columns are ``columns``."""
+    def update(self, table: str, key: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:
+        """Change some columns of the rows with some keys; each row is the key, then the rest."""
+        ...
+
+    def delete(self, table: str, key: str, keys: Sequence[Sequence[Any]], /) -> None:
+        """Delete the rows with some keys."""
         ...
 
     def now(self) -> datetime:
         """Return the database's time, aware, in UTC."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A transaction that has begun.
+
+    Attributes
+    ----------
+    now : datetime
+        The database's time.
+    alone : bool
+        Nobody else has written since this engine's turn before.
+    answer : list of tuple
+        The rows that were asked for.
+    """
+
+    now: datetime
+    alone: bool
+    answer: list[tuple[Any, ...]]
 
 
 class Engine(Protocol):
@@ -72,10 +99,17 @@ class Engine(Protocol):
         """Whether a transaction is open and can go on."""
         ...
 
-    def begin(self) -> None:
-        """Begin a transaction that nobody else writes beside.
+    def begin(self, question: Question | None = None) -> Turn:
+        """Begin a transaction that nobody else writes beside, and ask its first question.
 
         What it raises will not go away by beginning again at once.
+        """
+        ...
+
+    def one_trip(self) -> AbstractContextManager[object]:
+        """Let statements whose answers nobody looks at share a trip to the database.
+
+        What fails is raised at the end.
         """
         ...
 

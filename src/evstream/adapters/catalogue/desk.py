@@ -1,9 +1,11 @@
 """Claims, renewals and reports of a group: read once, worked on in memory, written together.
 
 A statement takes longer than what is done with its rows, and dozens of workers ask at once.
-So a group of operations shares a `Desk`: leases are read by their ids, ready work in order, and
+So operations share a `Desk`: leases are read by their ids, ready work in order, and
 all that changes is written by a few statements before the commit. While its transaction is
-open nobody else writes, so what was read stays true.
+open nobody else writes, so what was read stays true; it stays true for the next group as well,
+if nobody else had a turn between. Whatever else happens, the desk is cleared: another head's
+turn, an operation that is given the database itself, an error.
 
 `evstream.domain.ledger_model.LedgerModel` says what each transition means.
 """
@@ -20,8 +22,11 @@ from typing import Any
 import msgspec
 
 from evstream.adapters.catalogue.database import (
+    EPOCH,
     MICROSECOND,
     Database,
+    Question,
+    Turn,
     from_microseconds,
     to_microseconds,
 )
@@ -44,13 +49,8 @@ LEASE_COLUMNS = (
     " bisected, duration, expires, running, cpu_s"
 )
 _LEASE_KEY = "lease, book, chunk, entry_start"
-_RENEW_LEASE = (
-    "UPDATE lease SET duration = ?, expires = ?"
-    " WHERE lease = ? AND book = ? AND chunk = ? AND entry_start = ?"
-)
 FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures, losses, bisected"
 _FREE_KEY = "book, chunk, entry_start"
-_RAISE_HIGH_WATER = "UPDATE chunk SET high_water = ? WHERE book = ? AND chunk = ?"
 _DONE_COLUMNS = (
     "book, chunk, entry_start, entry_stop, attempt, lease, worker, outputs, cpu_s, wall_s, bytes_in"
 )
@@ -59,8 +59,6 @@ FAILED_COLUMNS = (
     " cpu_s, wall_s"
 )
 CLOSED_COLUMNS = "book, chunk, entry_start, entry_stop, state, error, attempt"
-_SET_BISECTIONS = "UPDATE book SET bisections = ? WHERE book = ?"
-
 FRESH, RETURNED, SUSPECT, PART = 0, 1, 2, 3
 _FREE_SELECT = (
     "SELECT free.book, free.chunk, free.entry_start, free.entry_stop, attempt, failures,"
@@ -93,9 +91,12 @@ _READY_BOOKS = f"""
         WHERE chunk.book = value AND high_water < entry_stop), {_EXISTS_FREE}
     FROM wanted"""
 _SUSPECTS = f"SELECT {LEASE_COLUMNS} FROM lease WHERE {_IS[SUSPECT]}"
-ROWS_AHEAD_MAX = 256
-"""So many ready intervals are read ahead at most."""
-_LEASES_AT_ONCE = 1000
+ROWS_AHEAD = 256
+"""So many ready intervals are read ahead."""
+WINDOWS_KEPT_MAX = 400
+LEASES_KEPT_MAX = 20_000
+"""So much a desk knows between groups, at most."""
+LEASES_AT_ONCE = 1000
 
 _Place = tuple[int, int, int]
 _Key = tuple[LeaseId, int, int, int]
@@ -162,6 +163,17 @@ def to_interval(row: tuple[Any, ...]) -> LeasedInterval:
     return LeasedInterval(*fields)
 
 
+def _is_renewed(before: LeasedInterval, now: LeasedInterval) -> bool:
+    """Whether nothing but an interval's times has changed."""
+    return replace(now, duration=before.duration, expires=before.expires) == before
+
+
+def question(leases: Sequence[LeaseId]) -> Question:
+    """Return the question what some leases hold."""
+    marks = ", ".join("?" * len(leases))
+    return f"SELECT {LEASE_COLUMNS} FROM lease WHERE lease IN ({marks})", leases
+
+
 def _to_row(held: LeasedInterval) -> tuple[Any, ...]:
     place = held.book, held.chunk, held.entry_start, held.entry_stop
     counts = held.attempt, held.failures, held.losses, int(held.bisected)
@@ -170,55 +182,87 @@ def _to_row(held: LeasedInterval) -> tuple[Any, ...]:
 
 
 class Desk:
-    """The rows that a group of operations works on.
+    """The rows that operations work on.
 
     Parameters
     ----------
     db : Database
-        Within a transaction beside which nobody writes.
-    operations : int
-        How many will work here: so much ready work is read ahead.
+        Within a transaction beside which nobody writes, whenever the desk is used.
+
+    Attributes
+    ----------
+    now : datetime
+        The database's time, when the group's turn began.
     """
 
-    def __init__(self, db: Database, operations: int = 1) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
-        self._ahead = min(2 + 2 * operations, ROWS_AHEAD_MAX)
-        self.now = db.now()
-        self._clear()
+        self.now = EPOCH
+        self.clear()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forget all that is known, and all that is not written yet."""
         self._leases: dict[LeaseId, dict[_Place, LeasedInterval]] = {}
-        self._stored: dict[_Key, LeasedInterval] = {}
         self._suspects: dict[_Key, WorkerId] | None = None
         self._books: dict[int, _Book] = {}
         self._ready: dict[int, list[bool]] = {}
         self._windows: dict[tuple[int, int], _Window] = {}
+        self._forget_changes()
+
+    def _forget_changes(self) -> None:
+        # What leases that have changed were in the database; None if they are new.
+        self._before: dict[_Key, LeasedInterval | None] = {}
         self._high_water: dict[tuple[int, int], int] = {}
         self._freed: dict[_Place, Ready] = {}
         self._taken: list[_Place] = []
         self._written = _Written()
 
+    def begin(self, turn: Turn) -> None:
+        """Go on in a transaction that has begun."""
+        if not turn.alone:
+            self.clear()
+        self.now = turn.now
+
+    def limit(self) -> None:
+        """Forget some of what is known and written, if there is too much of it."""
+        if len(self._leases) > LEASES_KEPT_MAX:
+            held = [(lease, rows) for lease, rows in self._leases.items() if rows]
+            self._leases = dict(held[-LEASES_KEPT_MAX // 2 :])
+        if len(self._windows) > WINDOWS_KEPT_MAX:
+            self._windows.clear()
+            self._ready.clear()
+
     @property
     def database(self) -> Database:
-        """The database, with all that was done here in it."""
+        """The database, with all that was done here in it; the desk knows nothing of it after."""
+        self.flush()
+        self.clear()
+        return self._db
+
+    def written_to(self) -> Database:
+        """Return the database with all that was done here in it, to be read."""
         self.flush()
         return self._db
 
     # --- leases ---------------------------------------------------------------
 
+    def unknown(self, leases: Iterable[LeaseId]) -> list[LeaseId]:
+        """Return which of some leases would have to be read."""
+        return [lease for lease in dict.fromkeys(leases) if lease not in self._leases]
+
     def read(self, leases: Iterable[LeaseId]) -> None:
         """Read leases that will be worked on."""
-        wanted = [lease for lease in dict.fromkeys(leases) if lease not in self._leases]
-        for start in range(0, len(wanted), _LEASES_AT_ONCE):
-            some = wanted[start : start + _LEASES_AT_ONCE]
-            marks = ", ".join("?" * len(some))
-            for lease in some:
-                self._leases[lease] = {}
-            statement = f"SELECT {LEASE_COLUMNS} FROM lease WHERE lease IN ({marks})"
-            for row in self._db.execute(statement, some).fetchall():
-                held = to_interval(row)
-                self._leases[held.lease][held.book, held.chunk, held.entry_start] = held
-                self._stored[key_of(held)] = held
+        wanted = self.unknown(leases)
+        for start in range(0, len(wanted), LEASES_AT_ONCE):
+            some = wanted[start : start + LEASES_AT_ONCE]
+            self.take_in(some, self._db.execute(*question(some)).fetchall())
+
+    def take_in(self, leases: Sequence[LeaseId], rows: Iterable[tuple[Any, ...]]) -> None:
+        """Know leases by the answer to their `question`."""
+        for lease in leases:
+            self._leases[lease] = {}
+        for held in map(to_interval, rows):
+            self._leases[held.lease][held.book, held.chunk, held.entry_start] = held
 
     def held(self, lease: LeaseId) -> list[LeasedInterval]:
         """Return what a lease holds, in entry order."""
@@ -229,14 +273,19 @@ class Desk:
     def put(self, row: LeasedInterval) -> None:
         """Lease an interval, or change one that is leased."""
         self.read([row.lease])
-        self._leases[row.lease][row.book, row.chunk, row.entry_start] = row
+        rows, place = self._leases[row.lease], (row.book, row.chunk, row.entry_start)
+        key = (row.lease, *place)
+        self._before.setdefault(key, rows.get(place))
+        rows[place] = row
         if row.losses >= SUSPECT_LOSSES and self._suspects is not None:
-            self._suspects[key_of(row)] = row.worker
+            self._suspects[key] = row.worker
 
     def _remove(self, row: LeasedInterval) -> None:
-        del self._leases[row.lease][row.book, row.chunk, row.entry_start]
+        key = key_of(row)
+        self._before.setdefault(key, row)
+        del self._leases[row.lease][key[1:]]
         if self._suspects is not None:
-            self._suspects.pop(key_of(row), None)
+            self._suspects.pop(key, None)
 
     def carve(
         self, lease: LeaseId, worker: WorkerId, place: tuple[int, int, int, int], attempt: int
@@ -292,8 +341,8 @@ class Desk:
         window = self._windows.get((kind, book))
         if window is None or not (window.rows or window.whole):
             self._settle_ready()
-            rows = self._db.execute(_READY[kind], (book, self._ahead)).fetchall()
-            window = _Window(deque(Ready(*row) for row in rows), len(rows) < self._ahead)
+            rows = self._db.execute(_READY[kind], (book, ROWS_AHEAD)).fetchall()
+            window = _Window(deque(Ready(*row) for row in rows), len(rows) < ROWS_AHEAD)
             self._windows[kind, book] = window
         if window.rows:
             return window.rows[0]
@@ -374,8 +423,9 @@ class Desk:
 
     def _forget_ready(self, book: int) -> None:
         """Have what is ready read again, where something comes in among it."""
-        if book in self._ready or any(number == book for _, number in self._windows):
-            self.flush()
+        self._ready.pop(book, None)
+        for kind in _READY:
+            self._windows.pop((kind, book), None)
 
     def _settle_ready(self) -> None:
         """Have the database know what is ready before it is asked."""
@@ -398,12 +448,12 @@ class Desk:
     # --- writing ------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write all that has changed, and forget what was read."""
+        """Write all that has changed."""
         gone, renewed, new = self._lease_changes()
         written, db = self._written, self._db
-        places = [(high, *chunk) for chunk, high in self._high_water.items()]
+        places = [(*chunk, high) for chunk, high in self._high_water.items()]
         freed = [ready.row() for ready in self._freed.values()]
-        made = [(b.bisections, number) for number, b in self._books.items() if b.changed]
+        made = [(number, b.bisections) for number, b in self._books.items() if b.changed]
         for table, key, keys in (("lease", _LEASE_KEY, gone), ("free", _FREE_KEY, self._taken)):
             if keys:
                 db.delete(table, key, keys)
@@ -416,36 +466,34 @@ class Desk:
         ):
             if rows:
                 db.insert(table, columns, rows)
-        for statement, rows in (
-            (_RENEW_LEASE, renewed),
-            (_RAISE_HIGH_WATER, places),
-            (_SET_BISECTIONS, made),
+        for table, key, columns, rows in (
+            ("lease", _LEASE_KEY, "duration, expires", renewed),
+            ("chunk", "book, chunk", "high_water", places),
+            ("book", "book", "bisections", made),
         ):
             if rows:
-                db.executemany(statement, rows)
-        self._clear()
+                db.update(table, key, columns, rows)
+        for book in self._books.values():
+            book.changed = False
+        self._forget_changes()
 
     def _lease_changes(self) -> tuple[list[_Key], list[tuple[Any, ...]], list[tuple[Any, ...]]]:
         gone: list[_Key] = []
         renewed: list[tuple[Any, ...]] = []
         new: list[tuple[Any, ...]] = []
-        for key, stored in self._stored.items():
+        for key, before in self._before.items():
             lease, *place = key
             now = self._leases[lease].get((place[0], place[1], place[2]))
-            if now is stored:
+            if now is before:
                 continue
-            if (
-                now is not None
-                and replace(now, duration=stored.duration, expires=stored.expires) == stored
-            ):
+            if now is not None and before is not None and _is_renewed(before, now):
                 times = now.duration // MICROSECOND, to_microseconds(now.expires)
-                renewed.append((*times, *key))
+                renewed.append((*key, *times))
                 continue
-            gone.append(key)
+            if before is not None:
+                gone.append(key)
             if now is not None:
                 new.append(_to_row(now))
-        for lease, rows in self._leases.items():
-            new += [_to_row(row) for p, row in rows.items() if (lease, *p) not in self._stored]
         return gone, renewed, new
 
     def was_accepted(self, word: RangeReport) -> bool:
@@ -457,5 +505,6 @@ class Desk:
             f"SELECT 1 FROM {kind} WHERE book = ? AND chunk = ? AND entry_start = ?"
             f" AND entry_stop = ? AND attempt = ? AND lease = ?{told}"
         )
-        found = self.database.execute(statement, (*place, word.attempt, word.lease)).fetchone()
+        self.flush()
+        found = self._db.execute(statement, (*place, word.attempt, word.lease)).fetchone()
         return found is not None

@@ -1,4 +1,4 @@
-"""One owner of a SQLite file: everything queued becomes one durable transaction.
+"""One owner of a connection: everything queued becomes one durable transaction.
 
 Many writers starve each other on SQLite, and a durable commit costs a disk flush.
 So one thread owns the connection; it takes all operations that wait, runs them one after
@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from enum import Enum, auto
 from typing import Any, Protocol, TypeVar
 
 from evstream.adapters.catalogue.database import Database, Engine
-from evstream.adapters.catalogue.desk import Desk
+from evstream.adapters.catalogue.desk import LEASES_AT_ONCE, Desk, question
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.domain.names import LeaseId
 
@@ -30,6 +30,17 @@ OPERATIONS_WAITING_MAX = 20_000
 OPERATIONS_PER_COMMIT_MAX = 1_000
 REPEATS_MAX = 2
 """So often a transaction is begun again that chance has ended."""
+
+
+class _Kind(Enum):
+    """What an operation is given."""
+
+    CHANGES = "the database"
+    READS = "the database, to read"
+    WORKS = "the desk"
+
+
+_CHANGES, _READS, _WORKS = _Kind
 
 
 class Owner(Protocol):
@@ -48,8 +59,12 @@ class Owner(Protocol):
         """
         ...
 
+    async def read(self, operation: Callable[[Database], T]) -> T:
+        """Do the same with an operation that changes nothing."""
+        ...
+
     async def work(self, operation: Callable[[Desk], T], leases: Sequence[LeaseId]) -> T:
-        """Do the same at a desk that operations of one transaction share.
+        """Do the same at a desk that operations share.
 
         Such an operation changes nothing before it raises, and works on some leases.
         """
@@ -69,9 +84,11 @@ def _perform(engine: Engine, desk: Desk, waiting: _Waiting) -> None:
         The transaction cannot go on (a full disk can do that), or what was done at the desk
         cannot be told from what others did there.
     """
-    if waiting.leases is not None:
+    if waiting.kind is not _CHANGES:
         try:
-            waiting.result = waiting.operation(desk)
+            waiting.result = waiting.operation(
+                desk if waiting.kind is _WORKS else desk.written_to()
+            )
         except EvstreamError as refused:
             # Raised before anything was changed.
             waiting.failure = refused
@@ -88,6 +105,11 @@ def _perform(engine: Engine, desk: Desk, waiting: _Waiting) -> None:
     engine.drop_mark()
 
 
+def _leases(group: Iterable[_Waiting]) -> Iterator[LeaseId]:
+    for waiting in group:
+        yield from waiting.leases
+
+
 def _roll_back(engine: Engine, error: Exception) -> Exception:
     """Give the transaction up; return why, or why not even that could be done."""
     try:
@@ -100,15 +122,17 @@ def _roll_back(engine: Engine, error: Exception) -> Exception:
 class _Waiting:
     """An operation in the queue, and the future that its caller waits for."""
 
-    __slots__ = ("failure", "future", "leases", "loop", "operation", "result")
+    __slots__ = ("failure", "future", "kind", "leases", "loop", "operation", "result")
 
     def __init__(
         self,
         operation: Callable[[Any], Any],
-        leases: Sequence[LeaseId] | None,
+        kind: _Kind,
+        leases: Sequence[LeaseId],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.operation = operation
+        self.kind = kind
         self.leases = leases
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
@@ -165,6 +189,9 @@ class GroupCommitOwner:
         self._waiting_max = waiting_max
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closed = False
+        self._ending = False
+        self._desk = Desk(engine.database)
+        self._begun = False
         # Guards the order of the last operation and the closing mark in the queue.
         self._door = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="evstream-ledger", daemon=True)
@@ -172,18 +199,23 @@ class GroupCommitOwner:
 
     async def run(self, operation: Callable[[Database], T]) -> T:
         """Queue an operation and return its result once it is durable."""
-        result: T = await self._queued(operation, None)
+        result: T = await self._queued(operation, _CHANGES)
+        return result
+
+    async def read(self, operation: Callable[[Database], T]) -> T:
+        """Do the same with an operation that changes nothing."""
+        result: T = await self._queued(operation, _READS)
         return result
 
     async def work(self, operation: Callable[[Desk], T], leases: Sequence[LeaseId]) -> T:
         """Do the same at the group's desk."""
-        result: T = await self._queued(operation, leases)
+        result: T = await self._queued(operation, _WORKS, leases)
         return result
 
     async def _queued(
-        self, operation: Callable[[Any], Any], leases: Sequence[LeaseId] | None
+        self, operation: Callable[[Any], Any], kind: _Kind, leases: Sequence[LeaseId] = ()
     ) -> Any:
-        waiting = _Waiting(operation, leases, asyncio.get_running_loop())
+        waiting = _Waiting(operation, kind, leases, asyncio.get_running_loop())
         with self._door:
             if self._closed:
                 raise TransientError(
@@ -216,32 +248,33 @@ class GroupCommitOwner:
 
     def _work(self) -> None:
         """Commit groups until the closing mark comes."""
-        closing = False
-        while not closing:
-            group, closing = self._next_group()
+        while not self._ending:
+            group: list[_Waiting] = []
+            self._take_in(group, self._queue.get())
+            self._take_waiting(group)
             if group:
                 self._commit(group)
                 self._answer(group)
         self._engine.close()
 
-    def _next_group(self) -> tuple[list[_Waiting], bool]:
-        """Wait for an operation, then take all that have queued up behind it."""
-        group: list[_Waiting] = []
-        item = self._queue.get()
-        while item is not None:
+    def _take_in(self, group: list[_Waiting], item: _Waiting | None) -> None:
+        if item is None:
+            self._ending = True
+        else:
             group.append(item)
-            if len(group) == OPERATIONS_PER_COMMIT_MAX:
-                return group, False
+
+    def _take_waiting(self, group: list[_Waiting]) -> None:
+        """Take all that has queued up into a group."""
+        while not self._ending and len(group) < OPERATIONS_PER_COMMIT_MAX:
             try:
-                item = self._queue.get_nowait()
+                self._take_in(group, self._queue.get_nowait())
             except queue.Empty:
-                return group, False
-        return group, True
+                return
 
     def _commit(self, group: list[_Waiting]) -> None:
         """Commit a group together; if it cannot be worked off, each by itself."""
         for repeats_left in reversed(range(REPEATS_MAX + 1)):
-            ended = self._attempt(group, repeats_left)
+            ended = self._attempt(group, repeats_left, gather=True)
             if ended is not _Ended.BY_CHANCE:
                 break
         if ended is _Ended.BY_ONE_OF_THEM:
@@ -251,23 +284,31 @@ class GroupCommitOwner:
                     _fail(group[number + 1 :], waiting.failure)
                     break
 
-    def _attempt(self, group: list[_Waiting], repeats_left: int) -> _Ended:
+    def _attempt(self, group: list[_Waiting], repeats_left: int, *, gather: bool = False) -> _Ended:
         """Try to commit a group; where it is not to be tried again, all have their answers."""
-        engine = self._engine
+        engine, desk = self._engine, self._desk
         ended = _Ended.NOT_BEGUN
         try:
-            engine.begin()
+            self._begin(group)
             ended = _Ended.BY_ONE_OF_THEM
-            desk = Desk(engine.database, len(group))
-            desk.read(lease for waiting in group for lease in waiting.leases or ())
+            if gather:
+                # More may have come while this head waited for its turn.
+                self._take_waiting(group)
+            desk.read(_leases(group))
             for waiting in group:
                 waiting.result = waiting.failure = None
                 _perform(engine, desk, waiting)
-            desk.flush()
-            # From here on nobody knows whether it happened.
-            ended = _Ended.FOR_GOOD
-            engine.commit()
+            with engine.one_trip():
+                desk.flush()
+                # From here on nobody knows whether it happened,
+                ended = _Ended.FOR_GOOD
+                engine.commit()
+            desk.limit()
         except Exception as error:  # noqa: BLE001 - the thread must outlive any one group
+            if ended is _Ended.FOR_GOOD and engine.in_transaction:
+                # except where the transaction is still there.
+                ended = _Ended.BY_ONE_OF_THEM
+            desk.clear()
             cause = _roll_back(engine, error)
             if ended is _Ended.BY_ONE_OF_THEM:
                 if engine.may_repeat(error):
@@ -276,6 +317,14 @@ class GroupCommitOwner:
                     return ended
             _fail(group, engine.translate(cause))
         return ended
+
+    def _begin(self, group: list[_Waiting]) -> None:
+        """Begin a transaction, and have the desk know what it needs of the database."""
+        desk = self._desk
+        unknown = desk.unknown(_leases(group))[:LEASES_AT_ONCE]
+        turn = self._engine.begin(question(unknown) if unknown else None)
+        desk.begin(turn)
+        desk.take_in(unknown, turn.answer)
 
     @staticmethod
     def _answer(group: list[_Waiting]) -> None:
@@ -302,11 +351,16 @@ class InlineOwner:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._desk = Desk(engine.database)
         self._closed = False
 
     async def run(self, operation: Callable[[Database], T]) -> T:
         """Run an operation; no other task runs meanwhile."""
         return self._at_once(lambda desk: operation(desk.database))
+
+    async def read(self, operation: Callable[[Database], T]) -> T:
+        """Do the same with an operation that changes nothing."""
+        return self._at_once(lambda desk: operation(desk.written_to()))
 
     async def work(self, operation: Callable[[Desk], T], leases: Sequence[LeaseId]) -> T:
         """Do the same at a desk of its own."""
@@ -317,12 +371,13 @@ class InlineOwner:
         if self._closed:
             raise TransientError("the ledger is shutting down", hint="ask again after its restart")
         try:
-            self._engine.begin()
-            desk = Desk(self._engine.database)
-            result = operation(desk)
-            desk.flush()
+            self._desk.begin(self._engine.begin())
+            result = operation(self._desk)
+            self._desk.flush()
             self._engine.commit()
+            self._desk.limit()
         except Exception as error:
+            self._desk.clear()
             failure = self._engine.translate(_roll_back(self._engine, error))
             if failure is error:
                 raise

@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock
-from evstream.adapters.catalogue.database import Database, Engine, Rows, Values
+from evstream.adapters.catalogue.database import Database, Engine, Question, Rows, Turn, Values
 from evstream.adapters.catalogue.owner import GroupCommitOwner, Owner
 from evstream.adapters.catalogue.postgresql_errors import translate
 from evstream.adapters.catalogue.reader import ConnectedReader, Reader
@@ -45,7 +47,8 @@ _SET_LIMITS = """
         -- and a head that was stopped in its turn, or lost, loses it.
         ('idle_in_transaction_session_timeout', '60s')
     ) AS limits (name, value) WHERE current_setting(name) = '0'"""
-IN_THE_WAY = frozenset({"40001", "40P01", "55P03"})
+DEADLOCK = "40P01"
+IN_THE_WAY = frozenset({"40001", DEADLOCK, "55P03"})
 """Serialisation failures, deadlocks, locks that took too long."""
 READ_ONLY = "25006"
 RETRY_AFTER_UPGRADE_S = 30.0
@@ -55,16 +58,23 @@ _TURN = 0x65767374
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _TAKE_TURN = f"SELECT pg_advisory_xact_lock({_TURN})"
 # Whoever has the turn sees what the one before has committed, a newer schema too.
-_BEGIN_TURN = f"{_BEGIN}; {_TAKE_TURN}; SELECT version FROM evstream"
+# Turns are numbered; who sees the number after his own has been alone.
+_BEGIN_TURN = (
+    f"{_BEGIN}; {_TAKE_TURN}; SELECT version, nextval('turn'), clock_timestamp() FROM evstream"
+)
 _BEGIN_UPGRADE = f"{_BEGIN}; SET LOCAL lock_timeout = 0; {_TAKE_TURN}"
 _BEGIN_READING = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
     " SELECT version, clock_timestamp() FROM evstream"
 )
+# Statements touch few rows, by an index. They are planned once and kept, when tables may be
+# small yet or not analysed; what is best for those would walk over millions of rows later.
+_PLANS = "; ".join(
+    f"SET {what} = off" for what in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
+)
 # How SQLite is told which index to use, and which table to begin with.
 _HINT = re.compile(r" INDEXED BY \w+|\bCROSS (?=JOIN)")
-# The protocol counts a statement's values with 16 bits; far fewer are as fast.
-_VALUES_MAX = 16_000
+_ROWS_AT_ONCE = 10_000
 _NAMED = re.compile(r"(?<![:\w]):(\w+)")
 
 
@@ -75,18 +85,20 @@ def _in_its_words(statement: str) -> str:
     return _NAMED.sub(r"%(\1)s", plain).replace("?", "%s")
 
 
-def _plain(values: Values) -> Values:
+def _plain(values: Any) -> Any:
     """Numbers are stored where SQLite stores truth values."""
     if isinstance(values, Mapping):
         return {name: int(v) if v is True or v is False else v for name, v in values.items()}
     return [int(value) if value is True or value is False else value for value in values]
 
 
-def _portions(rows: Sequence[Values], width: int) -> Iterator[Sequence[Values]]:
-    """Split rows into as many as one statement takes values for."""
-    most = _VALUES_MAX // width
-    for start in range(0, len(rows), most):
-        yield rows[start : start + most]
+def _given(table: str) -> str:
+    """Return what stands for given rows of a table, with its columns' types."""
+    return f"json_populate_recordset(NULL::{table}, %s) AS given"
+
+
+def _with_key(table: str, key: str) -> str:
+    return " AND ".join(f"{table}.{name} = given.{name}" for name in key.split(", "))
 
 
 class PostgresEngine:
@@ -100,9 +112,13 @@ class PostgresEngine:
         For tests: in place of the server's time.
     """
 
+    _settings = f"{_SET_LIMITS}; {_PLANS}"
+
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         self._url = url
         self._clock = clock
+        self._number: int | None = None
+        self._is_fit = True
         self._connection = self._connect()
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -110,7 +126,7 @@ class PostgresEngine:
         options = make_conninfo(**{**CONNECTION, **conninfo_to_dict(self._url)})
         connection = psycopg.connect(options, autocommit=True)
         try:
-            connection.execute(_SET_LIMITS)
+            connection.execute(self._settings.encode())
         except BaseException:
             connection.close()
             raise
@@ -140,26 +156,37 @@ class PostgresEngine:
             self._connection.cursor().executemany(_in_its_words(statement), plain)
         return None
 
-    def insert(self, table: str, columns: str, rows: Sequence[Values], /) -> None:
+    def insert(self, table: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:
         """Put rows into a table, many in one statement: its triggers run once for all."""
-        width = len(columns.split(","))
-        one = f"({', '.join(['%s'] * width)})"
-        for some in _portions(rows, width):
-            marks = ", ".join([one] * len(some))
-            values = [value for row in some for value in _plain(row)]
-            self._connection.execute(
-                f"INSERT INTO {table} ({columns}) VALUES {marks}".encode(), values
-            )
+        self._with_rows(
+            f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {_given(table)}", columns, rows
+        )
 
-    def delete(self, table: str, columns: str, keys: Sequence[Values], /) -> None:
+    def update(self, table: str, key: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:
+        """Change some columns of the rows with some keys, many in one statement."""
+        changes = ", ".join(f"{name} = given.{name}" for name in columns.split(", "))
+        self._with_rows(
+            f"UPDATE {table} SET {changes} FROM {_given(table)} WHERE {_with_key(table, key)}",
+            f"{key}, {columns}",
+            rows,
+        )
+
+    def delete(self, table: str, key: str, keys: Sequence[Sequence[Any]], /) -> None:
         """Delete the rows with some keys, many in one statement."""
-        width = len(columns.split(","))
-        one = f"({', '.join(['%s'] * width)})"
-        for some in _portions(keys, width):
-            marks = ", ".join([one] * len(some))
-            values = [value for key in some for value in _plain(key)]
+        self._with_rows(
+            f"DELETE FROM {table} USING {_given(table)} WHERE {_with_key(table, key)}", key, keys
+        )
+
+    def _with_rows(self, statement: str, columns: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement on rows: one value, so that the server knows it from before."""
+        names = columns.split(", ")
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            given = [
+                dict(zip(names, _plain(row), strict=True))
+                for row in rows[start : start + _ROWS_AT_ONCE]
+            ]
             self._connection.execute(
-                f"DELETE FROM {table} WHERE ({columns}) IN (VALUES {marks})".encode(), values
+                statement.encode(), (msgspec.json.encode(given).decode(),), prepare=True
             )
 
     def script(self, statements: str) -> None:
@@ -174,7 +201,7 @@ class PostgresEngine:
         at: datetime = now
         return at.astimezone(UTC)
 
-    def begin(self) -> None:
+    def begin(self, question: Question | None = None) -> Turn:
         """Begin a transaction, when it is this head's turn to write.
 
         Raises
@@ -184,20 +211,30 @@ class PostgresEngine:
         psycopg.Error
             The server cannot be reached, or another head has not ended its turn.
         """
-        self._begin(_BEGIN_TURN)
+        asked, values = question or ("SELECT", ())
+        begun, (number, now) = self._begin(f"{_BEGIN_TURN}; {_in_its_words(asked)}", values)
+        alone = self._number is not None and number == self._number + 1
+        self._number = number
+        begun.nextset()
+        at: datetime = now if self._clock is None else self._clock.now()
+        return Turn(at.astimezone(UTC), alone, begun.fetchall() if question else [])
 
-    def _begin(self, statements: str) -> tuple[Any, ...]:
-        """Begin a transaction; return the row of the last statement, the version first."""
+    def _begin(
+        self, statements: str, values: Values = ()
+    ) -> tuple[psycopg.Cursor[Any], tuple[Any, ...]]:
+        """Begin a transaction; return what stands beside the schema's version, and what follows."""
         try:
-            begun = self._connection.execute(statements.encode())
-        except psycopg.OperationalError:
-            if not self._connection.closed:
+            begun = self._run_all(statements, values)
+        except psycopg.OperationalError as error:
+            if self._connection.closed:
+                # It was lost since the last transaction, which is told by using it alone.
+                self._connection, self._number, self._is_fit = self._connect(), None, True
+            elif error.sqlstate == DEADLOCK:
+                # With another client, over the question; the turn is given back with it.
+                self.roll_back()
+            else:
                 raise
-            # It was lost since the last transaction, which is told by using it alone.
-            self._connection = self._connect()
-            begun = self._connection.execute(statements.encode())
-        while begun.nextset():
-            pass
+            begun = self._run_all(statements, values)
         version, *others = begun.fetchone() or (None,)
         if version != latest("postgresql"):
             raise TransientError(
@@ -207,7 +244,28 @@ class PostgresEngine:
                 retry_after_s=RETRY_AFTER_UPGRADE_S,
                 version=version,
             )
-        return tuple(others)
+        return begun, tuple(others)
+
+    def _run_all(self, statements: str, values: Values) -> psycopg.Cursor[Any]:
+        """Run statements in one trip, and go to what the one that looks at the schema gives."""
+        # Values are put into the text here, which is the only way to have several statements.
+        begun = psycopg.ClientCursor(self._connection)
+        begun.execute(statements.encode(), values or None)
+        while begun.description is None or begun.description[0].name != "version":
+            begun.nextset()
+        return begun
+
+    @contextmanager
+    def one_trip(self) -> Iterator[None]:
+        """Let statements whose answers nobody looks at share a trip."""
+        try:
+            with self._connection.pipeline():
+                yield
+        except BaseException:
+            # Behind what failed, nothing was done; which statements it left unprepared is
+            # not known here.
+            self._is_fit = False
+            raise
 
     def begin_upgrade(self) -> None:
         """Begin a transaction like `begin`, whatever the schema, and wait as long as it takes."""
@@ -224,7 +282,9 @@ class PostgresEngine:
 
     def roll_back(self) -> None:
         """Give it up, unless the server is gone and has done so."""
-        if not self._connection.closed and self.in_transaction:
+        if not self._is_fit:
+            self._connection.close()
+        elif not self._connection.closed and self.in_transaction:
             self._connection.execute("ROLLBACK")
 
     def set_mark(self) -> None:
@@ -260,10 +320,14 @@ class PostgresEngine:
 class PostgresReadingEngine(PostgresEngine):
     """A connection that only reads, and waits for nobody's turn."""
 
-    def begin(self) -> None:
+    _settings = _SET_LIMITS
+
+    def begin(self, question: Question | None = None) -> Turn:
         """Begin a transaction that sees one state of the database, and look at its clock."""
-        (now,) = self._begin(_BEGIN_READING)
+        _, (now,) = self._begin(_BEGIN_READING)
         self._began: datetime = now.astimezone(UTC)
+        answer = self.execute(*question).fetchall() if question else []
+        return Turn(self._began, alone=False, answer=answer)
 
     def now(self) -> datetime:
         """Return the server's time when the transaction began: one trip less."""

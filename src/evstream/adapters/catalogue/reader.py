@@ -125,7 +125,7 @@ class OwnersReader:
 
     async def read(self, operation: Callable[[Database], T]) -> T:
         """Run an operation in its turn."""
-        return await self._owner.run(operation)
+        return await self._owner.read(operation)
 
     async def close(self) -> None:
         """Do nothing: the owner closes its connection."""

@@ -238,7 +238,7 @@ class SqlLedger:
 
     async def progress(self, book: int) -> Progress:
         """Return entries by state, and sums over attempts."""
-        return await self._owner.run(lambda db: _progress(db, book))
+        return await self._owner.read(lambda db: _progress(db, book))
 
     async def chunks(self, book: int) -> list[Chunk]:
         """Return a book's chunks by number."""
@@ -269,15 +269,15 @@ class SqlLedger:
     ) -> list[WorkerId]:
         """Return whose nodes failed the attempts on an interval, up to one of them, in order."""
         place = (book, chunk, entry_start, attempt)
-        return await self._owner.run(lambda db: _failed_by_nodes(db, place))
+        return await self._owner.read(lambda db: _failed_by_nodes(db, place))
 
     async def leases(self) -> list[LeasedInterval]:
         """Return every leased interval."""
-        return await self._owner.run(leases)
+        return await self._owner.read(leases)
 
     async def _list(self, book: int, read: Callable[[Database, int], list[Any]]) -> list[Any]:
         def operation(db: Database) -> list[Any]:
             require_book(db, book)
             return read(db, book)
 
-        return await self._owner.run(operation)
+        return await self._owner.read(operation)

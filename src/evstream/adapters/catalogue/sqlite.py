@@ -7,10 +7,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock, refuse_network_file_system
-from evstream.adapters.catalogue.database import Database, Engine, Values
+from evstream.adapters.catalogue.database import Database, Engine, Question, Turn
 from evstream.adapters.catalogue.owner import GroupCommitOwner, InlineOwner, Owner
 from evstream.adapters.catalogue.reader import ConnectedReader, OwnersReader, Reader
 from evstream.adapters.catalogue.schema_steps import missing
@@ -108,30 +110,45 @@ class SqliteEngine:
         self.execute = connection.execute
         self.executemany = connection.executemany
         self.now = clock.now
+        self._data_version: int | None = None
 
     @property
     def database(self) -> Database:
         """What operations work on."""
         return self
 
-    def insert(self, table: str, columns: str, rows: Sequence[Values], /) -> None:
+    def insert(self, table: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:
         """Put rows into a table; ``columns`` are names with commas between."""
         marks = ", ".join("?" * len(columns.split(",")))
         self.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
 
-    def delete(self, table: str, columns: str, keys: Sequence[Values], /) -> None:
+    def update(self, table: str, key: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:
+        """Change some columns of the rows with some keys."""
+        width = len(key.split(","))
+        changes = ", ".join(
+            f"{name} = ?{place}" for place, name in enumerate(columns.split(", "), width + 1)
+        )
+        self.executemany(f"UPDATE {table} SET {changes} WHERE {_with_key(key)}", rows)
+
+    def delete(self, table: str, key: str, keys: Sequence[Sequence[Any]], /) -> None:
         """Delete the rows with some keys."""
-        which = " AND ".join(f"{name} = ?" for name in columns.split(", "))
-        self.executemany(f"DELETE FROM {table} WHERE {which}", keys)
+        self.executemany(f"DELETE FROM {table} WHERE {_with_key(key)}", keys)
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open and can go on."""
         return self._connection.in_transaction
 
-    def begin(self) -> None:
-        """Begin a transaction; the file is ours alone, so nobody else writes beside it."""
+    def begin(self, question: Question | None = None) -> Turn:
+        """Begin a transaction; the file is ours alone, but a person may have been at it."""
         self.execute("BEGIN IMMEDIATE")
+        (version,) = self.execute("PRAGMA data_version").fetchone()
+        alone, self._data_version = version == self._data_version, version
+        return Turn(self.now(), alone, self.execute(*question).fetchall() if question else [])
+
+    def one_trip(self) -> AbstractContextManager[None]:
+        """Do nothing: there are no trips."""
+        return nullcontext()
 
     def commit(self) -> None:
         """Make it durable."""
@@ -168,12 +185,18 @@ class SqliteEngine:
         self._connection.close()
 
 
+def _with_key(key: str) -> str:
+    return " AND ".join(f"{name} = ?{place}" for place, name in enumerate(key.split(", "), 1))
+
+
 class SqliteReadingEngine(SqliteEngine):
     """A connection that only reads: what is committed meanwhile stands in the WAL beside."""
 
-    def begin(self) -> None:
+    def begin(self, question: Question | None = None) -> Turn:
         """Begin a transaction that sees one state of the file."""
         self.execute("BEGIN")
+        answer = self.execute(*question).fetchall() if question else []
+        return Turn(self.now(), alone=False, answer=answer)
 
 
 def _connect_to_read(path: Path, clock: Clock) -> Engine:

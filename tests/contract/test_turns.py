@@ -1,0 +1,236 @@
+"""Several heads on one database: what a head knows is never older than its turn."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from evstream.adapters.catalogue.postgresql import PostgresDatabase
+from evstream.adapters.catalogue.sqlite import DATABASE_NAME, SqliteDatabase
+from evstream.domain.errors import ConflictError
+from evstream.domain.ledger import BookRules, Failure, RangeReport, RunningUnit, Success
+from evstream.domain.ledger_model import LedgerModel
+from evstream.domain.names import LeaseId, Lfn, WorkerId
+from evstream.domain.splitting import Chunk
+from evstream.domain.states import Answer
+from evstream.ports.ledger import Ledger
+from evstream.testing.manual_clock import ManualClock
+from tests.postgresql import Server
+
+pytestmark = pytest.mark.anyio
+ANNE = WorkerId("anne")
+MINUTE = timedelta(minutes=1)
+BOOK = 2
+RULES = BookRules(events_per_range=2, failures_max=2, losses_max=4, bisections_max=5)
+CHUNKS = [Chunk(number, Lfn(f"file-{number}"), 0, 30) for number in range(4)]
+STEPS = 250
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def database_url(postgresql: Server) -> str:
+    return postgresql.new_schema()
+
+
+class History:
+    """Random messages, put to the model and to whichever head comes next."""
+
+    def __init__(self, seed: int, clock: ManualClock, heads: list[Ledger]) -> None:
+        self.random = random.Random(seed)
+        self.clock = clock
+        self.heads = heads
+        self.model = LedgerModel()
+
+    async def ask(
+        self, expected: Callable[[], Any], call: Callable[[Ledger], Awaitable[Any]]
+    ) -> None:
+        try:
+            answer = expected()
+        except ConflictError:
+            with pytest.raises(ConflictError):
+                await call(self.random.choice(self.heads))
+            return
+        assert await call(self.random.choice(self.heads)) == answer
+
+    async def step(self) -> None:
+        rng, model = self.random, self.model
+        lease, worker = LeaseId(f"lease-{rng.randrange(9)}"), WorkerId(f"w{rng.randrange(3)}")
+        kind = rng.choices(["claim", "report", "renew", "release", "expire"], [8, 8, 4, 1, 1])[0]
+        if kind == "claim":
+            units = rng.randrange(1, 6)
+            await self.ask(
+                lambda: model.claim(lease, worker, units, MINUTE, self.clock.now(), [BOOK]),
+                lambda head: head.claim_ranges(lease, worker, units, MINUTE, [BOOK]),
+            )
+        elif kind == "release":
+            await self.ask(
+                lambda: model.release(lease, worker), lambda head: head.release_lease(lease, worker)
+            )
+        elif kind == "expire":
+            self.clock.advance(rng.choice([1, 70]))
+            await self.ask(
+                lambda: model.expire(self.clock.now()), lambda head: head.expire_leases()
+            )
+        elif rows := model.leases():
+            row = rng.choice(rows)
+            start, stop = row.entry_start, min(row.entry_start + 2, row.entry_stop)
+            if kind == "renew":
+                unit = RunningUnit(BOOK, row.chunk, start, stop, 0.5)
+                await self.ask(
+                    lambda: model.renew(row.lease, row.worker, MINUTE, self.clock.now(), [unit]),
+                    lambda head: head.renew_lease(row.lease, row.worker, MINUTE, [unit]),
+                )
+            else:
+                outcome = rng.choice([Success(()), Success(()), Failure("payload", "exit 1")])
+                place = BOOK, row.chunk, start, stop
+                word = RangeReport(row.lease, row.worker, *place, row.attempt, outcome)
+                await self.ask(
+                    lambda: [model.report(word), model.report(word)],
+                    lambda head: head.report_ranges([word, word]),
+                )
+
+    async def compare(self) -> None:
+        for head in self.heads:
+            assert await head.leases() == self.model.leases()
+            assert await head.progress(BOOK) == self.model.progress(BOOK)
+            assert await head.commits(BOOK) == self.model.commits(BOOK)
+            assert await head.closed(BOOK) == self.model.closed(BOOK)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3])
+async def test_heads_that_take_turns_are_one_ledger(
+    clock: ManualClock, database_url: str, heads: int
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    databases = [PostgresDatabase(database_url, clock=clock) for _ in range(heads)]
+    history = History(seed, clock, [database.ledger for database in databases])
+    history.model.open_book(BOOK, RULES, CHUNKS)
+    await databases[-1].ledger.open_book(BOOK, RULES, CHUNKS)
+    for _ in range(STEPS):
+        await history.step()
+    await history.compare()
+    for database in databases:
+        await database.close()
+
+
+async def claim(ledger: Ledger, lease: str, units: int = 1) -> list[tuple[int, int, int]]:
+    held = await ledger.claim_ranges(LeaseId(lease), ANNE, units, MINUTE, [BOOK])
+    return [(row.entry_start, row.entry_stop, row.attempt) for row in held]
+
+
+async def test_nothing_is_read_again_that_is_known(tmp_path: Path, clock: ManualClock) -> None:
+    """Else each group of claims and reports would ask for it."""
+    database = SqliteDatabase(tmp_path / "data", clock)
+    ledger = database.ledger
+    await ledger.open_book(BOOK, RULES, CHUNKS)
+    statements: list[str] = []
+    connection = database._owner._engine._connection  # type: ignore[attr-defined]
+    connection.set_trace_callback(statements.append)
+    for number in range(5):
+        lease = LeaseId(f"lease-{number}")
+        (row,) = await ledger.claim_ranges(lease, ANNE, 1, MINUTE, [BOOK])
+        place = BOOK, row.chunk, row.entry_start, row.entry_stop
+        word = RangeReport(lease, ANNE, *place, row.attempt, Success(()))
+        assert await ledger.report_ranges([word]) == [Answer.ACCEPTED]
+        assert (await ledger.progress(BOOK)).finished == 2 * number + 2
+    await database.close()
+    chunks = [text for text in statements if text.split()[0] == "SELECT" and "FROM chunk" in text]
+    leases = [text for text in statements if text.split()[0] == "SELECT" and "FROM lease" in text]
+    assert len(chunks) == 1
+    # Whether a new lease's name is taken, for each claim; and the suspects, none of them.
+    assert len(leases) == 5
+
+
+async def test_what_another_head_did_is_seen(clock: ManualClock, database_url: str) -> None:
+    one, other = (PostgresDatabase(database_url, clock=clock) for _ in range(2))
+    await one.ledger.open_book(BOOK, RULES, CHUNKS)
+    assert await claim(one.ledger, "a") == [(0, 2, 1)]
+    assert await claim(other.ledger, "b") == [(2, 4, 1)]
+    assert await claim(one.ledger, "c") == [(4, 6, 1)]
+    # A lease that was known to hold something is expired by the other head.
+    clock.advance(61)
+    assert len(await other.ledger.expire_leases()) == 3
+    word = RangeReport(LeaseId("a"), ANNE, BOOK, 0, 0, 2, 1, Success(()))
+    assert await one.ledger.report_ranges([word]) == [Answer.SUPERSEDED]
+    assert await claim(one.ledger, "d", 2) == [(0, 2, 2), (2, 4, 2)]
+    await one.close()
+    await other.close()
+
+
+async def test_an_error_and_a_new_connection_leave_nothing_that_is_not_so(
+    clock: ManualClock, database_url: str
+) -> None:
+    database = PostgresDatabase(database_url, clock=clock)
+    ledger, owner = database.ledger, database._owner
+    await ledger.open_book(BOOK, RULES, CHUNKS)
+    assert await claim(ledger, "a") == [(0, 2, 1)]
+
+    def broken(desk: Any) -> None:
+        desk.next_ready(0, BOOK)
+        desk.take(0, BOOK, 3)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await owner.work(broken, [])
+    assert await claim(ledger, "b") == [(2, 4, 1)]
+    pid = owner._engine._connection.info.backend_pid  # type: ignore[attr-defined]
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 60000)", (pid,))
+        other.execute("UPDATE chunk SET high_water = 10 WHERE chunk = 0")
+    assert await claim(ledger, "c") == [(10, 12, 1)]
+    await database.close()
+
+
+async def test_a_person_at_the_sqlite_file_is_seen(tmp_path: Path, clock: ManualClock) -> None:
+    for inline in (True, False):
+        folder = tmp_path / str(inline)
+        database = SqliteDatabase(folder, clock, inline=inline)
+        await database.ledger.open_book(BOOK, RULES, CHUNKS)
+        assert await claim(database.ledger, "a") == [(0, 2, 1)]
+        other = sqlite3.connect(folder / DATABASE_NAME)
+        other.execute("UPDATE chunk SET high_water = 10 WHERE chunk = 0")
+        other.commit()
+        other.close()
+        assert await claim(database.ledger, "b") == [(10, 12, 1)]
+        await database.close()
+
+
+async def test_more_leases_than_a_desk_keeps(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evstream.adapters.catalogue.desk.LEASES_KEPT_MAX", 4)
+    monkeypatch.setattr("evstream.adapters.catalogue.desk.WINDOWS_KEPT_MAX", 1)
+    database = SqliteDatabase(tmp_path / "data", clock, inline=True)
+    await database.ledger.open_book(BOOK, RULES, CHUNKS)
+    await asyncio.gather(*(claim(database.ledger, f"l{number}", 3) for number in range(9)))
+    held = await database.ledger.leases()
+    assert len({row.lease for row in held}) == 9
+    words = [
+        RangeReport(
+            row.lease, ANNE, BOOK, row.chunk, row.entry_start, row.entry_stop, 1, Success(())
+        )
+        for row in held
+    ]
+    for word in words:
+        assert await database.ledger.report_ranges([word]) == [Answer.ACCEPTED]
+        assert await database.ledger.report_ranges([word]) == [Answer.ALREADY_ACCEPTED]
+    assert (await database.ledger.progress(BOOK)).finished == sum(row.entries for row in held)
+    await database.close()
