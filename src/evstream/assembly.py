@@ -41,6 +41,7 @@ from evstream.head import (
     Finishing,
     Merging,
     Nudges,
+    Prepared,
     Reopening,
     Reports,
     Slices,
@@ -59,6 +60,7 @@ from evstream.ports import (
     Offload,
     OutputStore,
     PayloadRunner,
+    ProductCatalogue,
     SourceOpener,
 )
 from evstream.ports.format import Format
@@ -86,6 +88,7 @@ class Parts:
     offload: Offload
     ledger: Ledger
     catalogue: Catalogue
+    products: ProductCatalogue
     store: OutputStore
     opener: SourceOpener
     formats: Formats
@@ -126,6 +129,7 @@ class Application:
         )
         self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
         self._products = Products(catalogue, Sources(parts.opener, parts.formats), parts.offload)
+        slices = Slices(catalogue, planner, parts.formats)
         services = Services(
             catalogue=catalogue,
             datasets=datasets,
@@ -134,8 +138,9 @@ class Application:
             reports=Reports(catalogue, ledger, parts.store, reopening, nudges.nudge),
             finishing=self._finishing,
             reopening=reopening,
-            slices=Slices(catalogue, planner, parts.formats),
+            slices=slices,
             products=self._products,
+            prepared=Prepared(parts.products, catalogue, slices),
             store=parts.store,
             ids=parts.ids,
             receipt_key=receipt_signer.public_key,
@@ -155,6 +160,7 @@ class Application:
                 settings.expire_every_s,
             ),
             daemons.sweep_outputs(self._sweeping, parts.clock, settings.sweep_every_s),
+            daemons.expire_products(parts.products, parts.clock, settings.sweep_every_s),
         ]
 
     async def sweep(self) -> int:
@@ -215,6 +221,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
             offload=offload,
             ledger=database.ledger,
             catalogue=database.catalogue,
+            products=database.products,
             store=LocalStore(directory / "outputs", offload),
             opener=FsspecOpener(),
             formats=KnownFormats(),

@@ -27,7 +27,7 @@ from evstream.domain.streams import Merge, OutputStream
 from evstream.domain.task import Limits, TaskSpec
 from evstream.settings import Settings, resolve
 from evstream.web import make_app
-from evstream.wire import messages
+from evstream.wire import messages, product_messages
 from evstream.wire.problems import status_of
 from evstream.wire.signed_urls import UrlSigner
 from tests.docs.pages import REFERENCE, REPOSITORY, Block, all_blocks, section, table
@@ -124,6 +124,7 @@ def _plain(number: float) -> str:
 def test_each_limit_is_the_codes() -> None:
     rows = table((REFERENCE / "settings.md").read_text(encoding="utf-8"), "limit")
     from evstream.adapters.catalogue.owner import OPERATIONS_WAITING_MAX
+    from evstream.adapters.catalogue.reader import READS_WAITING_MAX
     from evstream.domain.splitting import EVENTS_PER_RANGE_MAX
     from evstream.edge.products import DESCRIPTORS_BYTES_MAX, DESCRIPTORS_MAX, PREPARED_MAX
     from evstream.edge.sources import OPEN_FILES_MAX
@@ -147,6 +148,10 @@ def test_each_limit_is_the_codes() -> None:
         PREPARED_MAX,
         OPEN_FILES_MAX,
         OPERATIONS_WAITING_MAX,
+        READS_WAITING_MAX,
+        product_messages.PRODUCTS_MAX,
+        product_messages.SEARCHES_MAX,
+        product_messages.READY_FILES_MAX,
     ]
 
 
@@ -174,10 +179,11 @@ def test_each_route_is_documented() -> None:
 
 MESSAGES = [
     kind
-    for kind in vars(messages).values()
+    for module in (messages, product_messages)
+    for kind in vars(module).values()
     if isinstance(kind, type)
     and issubclass(kind, msgspec.Struct)
-    and kind.__module__ == messages.__name__
+    and kind.__module__ == module.__name__
 ]
 PARTS = [ledger.Progress, ledger.RunningUnit, ledger.Success, ledger.Failure, OutputRecord]
 

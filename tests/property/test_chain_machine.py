@@ -108,6 +108,7 @@ class ChainMachine(RuleBasedStateMachine):
             offload=InPlace(),
             ledger=self.database.ledger,
             catalogue=self.database.catalogue,
+            products=self.database.products,
             store=self.store,
             opener=MemoryOpener(self.readable),
             formats=KnownFormats(),

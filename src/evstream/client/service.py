@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evstream.client.connection import Connection
+from evstream.client.prepared import Prepared
 from evstream.domain.errors import (
     DescriptorUnknownError,
     EvstreamError,
@@ -35,10 +36,16 @@ class Service:
     ----------
     connection : Connection
         How it is reached. `close` closes it.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        What is prepared where.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.prepared = Prepared(connection)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -6,6 +6,7 @@ from evstream.head.datasets import Datasets
 from evstream.head.finishing import Finishing
 from evstream.head.merging import Merging
 from evstream.head.nudges import Nudges
+from evstream.head.prepared import Prepared
 from evstream.head.reopening import Reopening
 from evstream.head.reports import Reports
 from evstream.head.slices import Slices
@@ -20,6 +21,7 @@ __all__ = [
     "Finishing",
     "Merging",
     "Nudges",
+    "Prepared",
     "Reopening",
     "Reports",
     "Slices",

@@ -23,6 +23,18 @@ class Slices:
         """Return where a product is."""
         return self._planner.deliver(descriptor, await self._catalogue.now())
 
+    async def branches(
+        self, file: SourceFile, tree: str, globs: list[str]
+    ) -> tuple[str, ...] | None:
+        """Return the branches of a file that globs select, sorted; None where that is all.
+
+        Raises
+        ------
+        RequestError
+            A glob selects nothing.
+        """
+        return await choose_branches(self._catalogue, self._formats, file, tree, globs)
+
     async def describe(self, new: NewSlice) -> Descriptor:
         """Describe a cut of a file of a registered dataset.
 
@@ -43,7 +55,7 @@ class Slices:
                 f"entries [{new.entry_start}, {stop}) are not within [0, {entries})",
                 hint="give 0 <= entry_start < entry_stop <= entries",
             )
-        branches = await choose_branches(self._catalogue, self._formats, file, tree, new.branches)
+        branches = await self.branches(file, tree, new.branches)
         return slice_of(file.fingerprint, tree, (new.entry_start, stop), branches, file.format)
 
 

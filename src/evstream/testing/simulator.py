@@ -280,6 +280,7 @@ class Simulation:
             offload=InPlace(),
             ledger=self._faults.wrap("ledger", self._database.ledger),
             catalogue=self._faults.wrap("catalogue", self._database.catalogue),
+            products=self._faults.wrap("products", self._database.products),
             store=self._faults.wrap("store", self._store),
             opener=self._faults.wrap("source", MemoryOpener(self._readable)),
             formats=KnownFormats(),

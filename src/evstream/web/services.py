@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evstream.edge import Products
-from evstream.head import Claims, Datasets, Finishing, Reopening, Reports, Slices, Tasks
+from evstream.head import Claims, Datasets, Finishing, Prepared, Reopening, Reports, Slices, Tasks
 from evstream.ports import Catalogue, Ids, OutputStore
 
 
@@ -22,6 +22,7 @@ class Services:
     reopening: Reopening
     slices: Slices
     products: Products
+    prepared: Prepared
     store: OutputStore
     ids: Ids
     receipt_key: str

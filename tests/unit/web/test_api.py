@@ -54,6 +54,7 @@ def with_application(
             InPlace(),
             database.ledger,
             database.catalogue,
+            database.products,
             store or MemoryStore(),
             opener,
             KnownFormats(),

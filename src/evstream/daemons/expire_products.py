@@ -1,0 +1,19 @@
+"""Forget products past their life, of removed edges, and what nobody wants any more."""
+
+from __future__ import annotations
+
+from evstream.daemons.loop import repeat
+from evstream.ports import Clock, ProductCatalogue
+
+BATCH = 1_000
+"""A transaction's worth: others get their turn between two."""
+
+
+async def expire_products(products: ProductCatalogue, clock: Clock, every_s: float) -> None:
+    """Forget them now and then; two that do it at once share what there is."""
+
+    async def once() -> None:
+        while await products.expire_products(BATCH) == BATCH:
+            continue
+
+    await repeat("expire_products", once, clock, every_s)
