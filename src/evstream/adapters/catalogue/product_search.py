@@ -35,23 +35,30 @@ _RECIPES_OF_FILE = """
     ON s.source = c.source
     WHERE c.digest = ? AND c.size = ? AND c.uuid = ? ORDER BY s.recipe"""
 
-# Of each recipe and each reach that the file has: what begins near enough to hold all of it.
+# Of each recipe and each reach that the file has: what begins near enough to hold all of it. The
+# smallest are looked at first, until one is at a living edge.
 BEST_MATCH = f"""
-    SELECT p.size, p.product FROM piece_span s CROSS JOIN piece p
-    ON p.source = s.source AND p.recipe = s.recipe AND p.reach = s.reach
-    WHERE s.source = ? AND s.recipe IN ({{recipes}}) AND s.reach > ?
-    AND p.entry_start <= ? AND p.entry_start > ? - s.reach AND p.entry_stop >= ?
-    AND EXISTS (
+    SELECT c.size, c.product FROM (
+        SELECT p.size, p.product FROM piece_span s CROSS JOIN piece p
+        ON p.source = s.source AND p.recipe = s.recipe AND p.reach = s.reach
+        WHERE s.source = ? AND s.recipe IN ({{recipes}}) AND s.reach > ?
+        AND p.entry_start <= ? AND p.entry_start > ? - s.reach AND p.entry_stop >= ?
+        ORDER BY p.size, p.product) c
+    WHERE EXISTS (
         SELECT 1 FROM place l JOIN edge e ON e.edge = l.edge
-        WHERE l.product = p.product AND {_ALIVE})
-    ORDER BY p.size, p.product LIMIT 1"""
+        WHERE l.product = c.product AND {_ALIVE})
+    ORDER BY c.size, c.product LIMIT 1"""
 
-# Pieces only of products whose one piece says it all.
-_PRODUCT = """
+# A row for each living edge, and one without where there is none. Pieces come only with products
+# whose one piece says it all.
+_PRODUCT = f"""
     SELECT d.product, d.encoder, d.recipe, d.size, d.sha256, d.sources,
-        c.digest, c.size, c.uuid, p.entry_start, p.entry_stop
+        c.digest, c.size, c.uuid, p.entry_start, p.entry_stop,
+        e.name, e.url, e.kind, e.capacity_bytes, e.alive_until, e.products, e.bytes
     FROM product d LEFT JOIN piece p ON p.product = d.product AND d.sources IS NULL
-    LEFT JOIN source c ON c.source = p.source"""
+    LEFT JOIN source c ON c.source = p.source
+    LEFT JOIN place l ON l.product = d.product
+    LEFT JOIN edge e ON e.edge = l.edge AND {_ALIVE}"""
 
 
 def edge_of(row: Sequence[Any]) -> Edge:
@@ -126,26 +133,25 @@ class ProductSearch:
 
     def products(self, db: Database, numbers: Sequence[int], now: int) -> dict[int, FoundProduct]:
         """Return products by their numbers, with the edges that have them and are alive."""
-        wanted = sorted(set(numbers))
         places: dict[int, list[Edge]] = defaultdict(list)
-        for marks, some in value_lists(wanted):
+        products: dict[int, PreparedProduct] = {}
+        for marks, some in value_lists(sorted(set(numbers))):
             rows = db.execute(
-                f"{EDGE}, l.product FROM place l JOIN edge e ON e.edge = l.edge"
-                f" WHERE l.product IN ({marks}) AND {_ALIVE} ORDER BY e.name",
-                (*some, now),
+                f"{_PRODUCT} WHERE d.product IN ({marks}) ORDER BY e.name", (now, *some)
             )
-            for *edge, product in rows:
-                places[int(product)].append(edge_of(edge))
-        found: dict[int, FoundProduct] = {}
-        for marks, some in value_lists(wanted):
-            records = db.execute(f"{_PRODUCT} WHERE d.product IN ({marks})", some).fetchall()
+            records = rows.fetchall()
             recipes = self.recipes_by_number(db, [int(row[2]) for row in records])
-            for product, encoder, recipe, size, sha256, listed, *piece in records:
+            for product, encoder, recipe, size, sha256, listed, *rest in records:
+                number, piece, edge = int(product), rest[:5], rest[5:]
                 sources = _sources_of(listed) if listed is not None else _single_source(*piece)
                 descriptor = recipes[int(recipe)].descriptor(sources)
-                prepared = PreparedProduct(descriptor, encoder, size, bytes(sha256).hex())
-                found[int(product)] = FoundProduct(prepared, tuple(places[int(product)]))
-        return found
+                products[number] = PreparedProduct(descriptor, encoder, size, bytes(sha256).hex())
+                if edge[0] is not None:
+                    places[number].append(edge_of(edge))
+        return {
+            number: FoundProduct(product, tuple(places[number]))
+            for number, product in products.items()
+        }
 
     def of_key(self, db: Database, key: ProductKey) -> list[FoundProduct]:
         """Return what there is of a key, by encoder."""
