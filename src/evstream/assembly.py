@@ -34,6 +34,7 @@ from evstream.domain.errors import ConfigError, LimitError
 from evstream.domain.names import WorkerId
 from evstream.edge import Products
 from evstream.edge.sources import Sources
+from evstream.eventindex import Readers
 from evstream.head import (
     Chains,
     Claims,
@@ -377,6 +378,11 @@ def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
 def make_formats() -> Formats:
     """Return the formats of files that there are."""
     return KnownFormats()
+
+
+def make_readers() -> Readers:
+    """Return what the event index reads files with."""
+    return Readers(KnownFormats(), FsspecOpener())
 
 
 def verify_receipt(

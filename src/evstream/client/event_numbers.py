@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from evstream.domain.errors import EvstreamError
-from evstream.ports import Formats
+from evstream.ports import FileIndex, Format, Formats
 from evstream.rootio import FileSource
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ EVENT_NUMBERS: tuple[Names, ...] = (
     ("RunNumber", "EventNumber"),
     ("run_number", "event_number"),
     ("EventInfoAuxDyn.runNumber", "EventInfoAuxDyn.lumiBlock", "EventInfoAuxDyn.eventNumber"),
+    (
+        "EventInfoAux./EventInfoAux.runNumber",
+        "EventInfoAux./EventInfoAux.lumiBlock",
+        "EventInfoAux./EventInfoAux.eventNumber",
+    ),
     ("event_number",),
 )
 """Branches that number events, by convention of CMS, ATLAS and others; first match.
@@ -38,6 +43,7 @@ LUMI_BLOCKS: tuple[Names, ...] = (
     ("run", "luminosityBlock"),
     ("runNumber", "lumiBlock"),
     ("EventInfoAuxDyn.runNumber", "EventInfoAuxDyn.lumiBlock"),
+    ("EventInfoAux./EventInfoAux.runNumber", "EventInfoAux./EventInfoAux.lumiBlock"),
 )
 """Branches that name lumi blocks, by the same conventions."""
 
@@ -59,6 +65,32 @@ class Numbers:
 
     names: Names
     rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A tree whose events are numbered.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Branches.
+    """
+
+    tree: str
+    names: Names
+
+
+def find_numbered(
+    known: Format, index: FileIndex, trees: Iterable[str], choices: Sequence[Names]
+) -> Iterator[Numbered]:
+    """Yield what may number the events of a file by the names of its branches, best first."""
+    for tree in trees:
+        # Events that come whole have no branches that could be looked for.
+        branches = {branch.name for branch in index.trees[tree].branches}
+        for names in choices:
+            if known.whole or branches.issuperset(names):
+                yield Numbered(tree, names)
 
 
 def read_numbers(
@@ -92,15 +124,10 @@ def read_numbers(
         trees = [tree] if tree in index.trees else []
         if elsewhere:
             trees += [other for other in index.trees if other != tree]
-        for each in trees:
-            # Events that come whole have no branches that could be looked for.
-            branches = {branch.name for branch in index.trees[each].branches}
-            for chosen in choices:
-                if not known.whole and not branches.issuperset(chosen):
-                    continue
-                rows = known.read_numbers(path, each, chosen)
-                if rows is not None:
-                    return Numbers(chosen, rows)
+        for each in find_numbered(known, index, trees, choices):
+            rows = known.read_numbers(path, each.tree, each.names)
+            if rows is not None:
+                return Numbers(each.names, rows)
     except (EvstreamError, OSError) as error:
         raise NoNumbersError(f"{named} cannot be read: {error}") from error
     raise no_numbers(named, choices)
@@ -131,7 +158,7 @@ class LocalSources:
     def find(self, lfn: str, pfns: Iterable[str], fingerprint: dict[str, Any]) -> Path | None:
         """Return where a file is; None if it is not at hand."""
         if lfn not in self._paths:
-            paths = [path for pfn in pfns if (path := _local_path(pfn)) is not None]
+            paths = [path for pfn in pfns if (path := local_path(pfn)) is not None]
             if self._folder is not None:
                 named = [self._folder / lfn, self._folder / PurePosixPath(lfn).name]
                 paths += named + sorted(self._folder.rglob("*"))
@@ -173,7 +200,8 @@ class LocalSources:
         return (index.uuid, index.fingerprint) == (fingerprint["uuid"], fingerprint["digest"])
 
 
-def _local_path(pfn: str) -> Path | None:
+def local_path(pfn: str) -> Path | None:
+    """Return where a PFN is on this machine; None if it is a URL."""
     if pfn.startswith("file:"):
         return Path(unquote(urlsplit(pfn).path))
     return None if "://" in pfn or "::" in pfn else Path(pfn)

@@ -106,7 +106,7 @@ class RootFormat:
         try:
             with uproot.open(path) as file:
                 found = file.get(tree)
-                if found is None or not set(branches) <= set(found.keys(recursive=False)):
+                if found is None or not set(branches) <= set(found.keys()):
                     return None
                 return rows_of([found[name].array(library="np") for name in branches])
         except Exception as error:  # an odd file makes its reader raise anything

@@ -1,0 +1,97 @@
+"""What people ask an event index, from flags and files, and who answers it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from evstream.cli.service import Door
+from evstream.domain.errors import NotFoundError, RequestError
+from evstream.eventindex import EventIndex, answer
+from evstream.eventindex.event_lists import parse_event, read_events, read_lumis
+from evstream.wire.event_messages import EventAnswer, EventKey, EventQuestion, EventSpan
+
+FOLDER = "event-index"
+"""Of the index, in the data directory."""
+
+Folder = Annotated[
+    Path | None,
+    Parameter(help="Folder of the event index; default: 'event-index' in the data directory."),
+]
+Dataset = Annotated[str, Parameter(help="Look only at files that were indexed for this dataset.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class QuestionOptions:
+    """Flags that say where to look for events."""
+
+    index: Folder = None
+    lumis: Annotated[
+        Path | None,
+        Parameter(help="Lumi blocks: CMS's JSON or an ATLAS good-run list (XML)."),
+    ] = None
+    dataset: Dataset = ""
+    guid: Annotated[str, Parameter(help="Look only at the file of this GUID.")] = ""
+    first_only: Annotated[
+        bool,
+        Parameter(negative="", help="Of an event that is at several places, take the first."),
+    ] = False
+
+
+DEFAULT_QUESTION = QuestionOptions()
+
+
+def folder_of(index: Path | None, door: Door) -> Path:
+    """Return the folder of the index that is meant."""
+    return index if index is not None else Path(door.settings().data_dir) / FOLDER
+
+
+def ask(texts: Sequence[str], options: QuestionOptions, door: Door) -> EventAnswer:
+    """Look up what words and files ask for.
+
+    Raises
+    ------
+    RequestError
+        A list cannot be read, or nothing is asked for.
+    """
+    question = _question(texts, options)
+    return answer(EventIndex(folder_of(options.index, door)), question)
+
+
+def _question(texts: Sequence[str], options: QuestionOptions) -> EventQuestion:
+    events: list[EventKey] = []
+    spans: list[EventSpan] = []
+    for text in texts:
+        if text != "-" and not Path(text).expanduser().is_file():
+            one = parse_event(text)
+            if isinstance(one, EventSpan):
+                spans.append(one)
+            else:
+                events.append(one)
+            continue
+        listed = read_events(_read(text), "standard input" if text == "-" else text)
+        events += listed.events
+        spans += listed.spans
+    lumis = {}
+    if options.lumis is not None:
+        lumis = read_lumis(_read(str(options.lumis)), str(options.lumis))
+    if not (events or spans or lumis):
+        raise RequestError("no event is asked for", hint="give events, files of them, or --lumis")
+    return EventQuestion(events, spans, lumis, options.dataset, options.guid, options.first_only)
+
+
+def _read(text: str) -> str:
+    try:
+        if text == "-":
+            return sys.stdin.read()
+        return Path(text).expanduser().read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no file {text}", hint="check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{text} cannot be read: {error}", hint="give a text file") from error

@@ -1,0 +1,141 @@
+"""Questions to an event index and their answers, as the wire has them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from evstream.domain.errors import LimitError, RequestError
+from evstream.domain.intervals import Interval
+from evstream.eventindex.index import EventIndex, EventKeys
+from evstream.eventindex.manifest import IndexedFile
+from evstream.eventindex.segment import NO_LUMI, Array, Rows
+from evstream.wire.event_messages import (
+    EVENT_MAX,
+    EVENTS_ASKED_MAX,
+    EventAnswer,
+    EventPlace,
+    EventQuestion,
+    FileOfEvents,
+    PoolContainer,
+)
+
+
+def answer(index: EventIndex, question: EventQuestion) -> EventAnswer:
+    """Look up what a question asks for.
+
+    Raises
+    ------
+    NotFoundError
+        Nothing was indexed for its dataset, or there is no file of its GUID.
+    LimitError
+        More events would have to be told one by one than are.
+    RequestError
+        A range ends before it begins, or a number is too large.
+    """
+    files = index.only(question.dataset, question.guid)
+    chosen = _Chosen()
+    events = list(dict.fromkeys(question.events))
+    if any(event > EVENT_MAX for _, _, event in events):
+        raise RequestError("an event number has more than 64 bits", hint="mend the list")
+    found = index.lookup(EventKeys.of(events), files)
+    rows, keys = found.rows, found.keys
+    if question.first_only:
+        firsts = np.unique(keys, return_index=True)[1]
+        rows = rows.take(firsts)
+    told = [rows]
+    chosen.add(rows)
+    for span in question.spans:
+        if span.first > span.last or span.last > EVENT_MAX:
+            raise RequestError(
+                f"events {span.first} to {span.last} of run {span.run} are no range",
+                hint="give the first and the last one",
+            )
+        told.append(_bounded(index.in_span(span.run, span.first, span.last, files)))
+        chosen.add(told[-1])
+    lumis = {
+        _run(run): [(first, last + 1) for first, last in ranges]
+        for run, ranges in question.lumis.items()
+    }
+    for rows in index.in_lumis(lumis, files):
+        chosen.add(rows)
+    steps = chosen.steps()
+    position = {number: at for at, number in enumerate(steps)}
+    listed = Rows.concatenate(told)
+    if len(listed) > EVENTS_ASKED_MAX:
+        raise _too_many()
+    return EventAnswer(
+        files=[_file(index.files[number], each) for number, each in steps.items()],
+        places=[
+            EventPlace(run, None if lumi == NO_LUMI else lumi, event, position[file], entry)
+            for run, lumi, event, file, entry in listed.tuples()
+        ],
+        missing=[events[at] for at in found.missing(len(events)).tolist()],
+        repeated=[events[at] for at in found.repeated().tolist()],
+    )
+
+
+class _Chosen:
+    """Entries of files, each once."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, list[Array]] = defaultdict(list)
+
+    def add(self, rows: Rows) -> None:
+        order = np.argsort(rows.files, kind="stable")
+        numbers, starts = np.unique(rows.files[order], return_index=True)
+        if len(numbers):
+            entries = np.split(rows.entries[order], starts[1:])
+            for number, each in zip(numbers.tolist(), entries, strict=True):
+                self._entries[number].append(each)
+
+    def steps(self) -> dict[int, list[Interval]]:
+        """Return half-open intervals of entries by the number of the file."""
+        return {
+            number: _intervals(np.unique(np.concatenate(pieces)))
+            for number, pieces in sorted(self._entries.items())
+        }
+
+
+def _intervals(entries: Array) -> list[Interval]:
+    """Return ascending entries, one at least, as the fewest intervals that hold them."""
+    breaks = np.flatnonzero(np.diff(entries) != 1) + 1
+    starts = entries[np.concatenate([[0], breaks])]
+    lasts = entries[np.concatenate([breaks, [len(entries)]]) - 1]
+    return list(zip(starts.tolist(), (lasts + np.uint64(1)).tolist(), strict=True))
+
+
+def _bounded(rows: Rows) -> Rows:
+    if len(rows) > EVENTS_ASKED_MAX:
+        raise _too_many()
+    return rows
+
+
+def _too_many() -> LimitError:
+    return LimitError(
+        f"more than {EVENTS_ASKED_MAX} events would be told one by one",
+        hint="ask for fewer, or for lumi blocks, whose events are told as intervals",
+    )
+
+
+def _run(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) < NO_LUMI):
+        raise RequestError(f"{text!r} is no run", hint='give {"RUN": [[FIRST, LAST], ...]}')
+    return int(text)
+
+
+def _file(file: IndexedFile, steps: list[Interval]) -> FileOfEvents:
+    pool = file.pool
+    return FileOfEvents(
+        lfn=file.lfn,
+        guid=file.guid,
+        pfns=list(file.pfns),
+        uuid=file.uuid,
+        tree=file.tree,
+        entries=file.entries,
+        steps=steps,
+        pool=None
+        if pool is None
+        else PoolContainer(pool.container, pool.class_id, pool.technology, pool.link),
+    )

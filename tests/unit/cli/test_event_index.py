@@ -1,0 +1,140 @@
+"""``evstream index``: what people type, and what they read."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+
+from evstream.cli.commands import app
+from evstream.domain.errors import DataError, NotFoundError, RequestError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EVSTREAM_DATA_DIR", str(tmp_path / "service"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def evstream(*words: object) -> None:
+    app([str(word) for word in words], exit_on_error=False, result_action="return_value")
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    capsys.readouterr()
+    evstream(*words, "--json")
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def real(folder: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """An index of real files: two runs of CMS, and Zmumu, whose events repeat."""
+    for name in ("Run2012B_SingleMu_1000.root", "uproot-Zmumu.root"):
+        evstream("index", "build", shared_data / name)
+    capsys.readouterr()
+    return shared_data
+
+
+def test_events_are_found_where_they_are(real: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with uproot.open(real / "Run2012B_SingleMu_1000.root") as file:
+        numbers = file["Events"].arrays(["run", "luminosityBlock", "event"], library="np")
+    rows = list(zip(*(numbers[name].tolist() for name in numbers), strict=True))
+    Path("events.csv").write_text(
+        "run,luminosityBlock,event\n" + "".join(f"{r},{b},{e}\n" for r, b, e in rows[::7])
+    )
+    found = answer(capsys, "index", "lookup", "events.csv", "1:2")
+    assert [tuple(p[:3]) for p in found["places"]] == rows[::7]
+    assert [p[4] for p in found["places"]] == list(range(0, len(rows), 7))
+    assert found["missing"] == [[1, None, 2]]
+    assert "repeated" not in found
+    assert [f["lfn"] for f in found["files"]] == ["Run2012B_SingleMu_1000.root"]
+
+
+def test_repeated_events_are_told_not_hidden(
+    real: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with uproot.open(real / "uproot-Zmumu.root") as file:
+        runs, events = (file["events"][name].array(library="np") for name in ("Run", "Event"))
+    _, counts = np.unique(np.stack([runs, events]), axis=1, return_counts=True)
+    found = answer(capsys, "index", "duplicates")
+    assert len(found) == counts[counts > 1].sum()
+    assert len({(d["run"], d["event"]) for d in found}) == (counts > 1).sum()
+    key = f"{runs[0]}:{events[0]}"
+    evstream("index", "lookup", key, "--selection", "all.json")
+    assert f"at several places: {key}" in capsys.readouterr().err
+    places = np.flatnonzero((runs == runs[0]) & (events == events[0])).tolist()
+    assert selected("all.json") == places
+    evstream("index", "lookup", key, "--first-only", "--selection", "one.json")
+    assert selected("one.json") == places[:1]
+
+
+def selected(name: str) -> list[int]:
+    (files,) = [one["files"] for one in json.loads(Path(name).read_text()).values()]
+    (about,) = files.values()
+    return [entry for start, stop in about["steps"] for entry in range(start, stop)]
+
+
+def test_lumi_blocks_select_their_events(real: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with uproot.open(real / "Run2012B_SingleMu_1000.root") as file:
+        tree = file["Events"].arrays(["run", "luminosityBlock"], library="np")
+    run, block = tree["run"], tree["luminosityBlock"]
+    low, high = sorted({int(block[0]), int(block[-1])})
+    Path("good.json").write_text(json.dumps({str(run[0]): [[low, high]], "1": [[1, 9]]}))
+    evstream("index", "lookup", "--lumis", "good.json", "--selection", "good.sel.json")
+    inside = (run == run[0]) & (block >= low) & (block <= high)
+    assert selected("good.sel.json") == np.flatnonzero(inside).tolist()
+    assert f"{inside.sum()} entries of 1 file" in capsys.readouterr().err
+
+
+def test_ranges_and_guids_narrow_a_question(
+    real: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = answer(capsys, "index", "show", "--check")["files"]
+    guids = {file["lfn"]: file["guid"] for file in files}
+    everything = f"148031:0-{2**64 - 1}"
+    zmumu = guids["uproot-Zmumu.root"]
+    found = answer(capsys, "index", "lookup", everything, "--guid", zmumu.upper())
+    with uproot.open(real / "uproot-Zmumu.root") as file:
+        inside = np.flatnonzero(file["events"]["Run"].array(library="np") == 148031)
+    assert [f["steps"] for f in found["files"]] == [[[inside[0], inside[-1] + 1]]]
+    assert len(found["places"]) == len(inside) == inside[-1] + 1 - inside[0]
+    assert [p[2] for p in found["places"]] == sorted(p[2] for p in found["places"])
+    other = guids["Run2012B_SingleMu_1000.root"]
+    assert answer(capsys, "index", "lookup", everything, "--guid", other) == {}
+    monkeypatch.setattr("sys.stdin", io.StringIO("148031 10507008 - \n"))
+    with pytest.raises(RequestError, match="standard input, line 1"):
+        evstream("index", "lookup", "-")
+
+
+def test_what_cannot_be_indexed_is_told_and_the_rest_is_there(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with uproot.recreate("good.root") as file:
+        file.mktree("t", {"run": np.array([1]), "event": np.array([2])})
+    with uproot.recreate("without.root") as file:
+        file.mktree("t", {"x": np.array([1])})
+    Path("bad.root").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="2 of 3 files are not indexed"):
+        evstream("index", "build", ".", "--index", "here")
+    told = capsys.readouterr()
+    assert "1 file with 1 event added" in told.out
+    assert "without.root: no tree has run and event numbers" in told.err
+    assert "bad.root" in told.err
+    evstream("index", "compact", "--index", "here")
+    evstream("index", "show", "--index", "here")
+    assert "good.root" in capsys.readouterr().out
+    with pytest.raises(NotFoundError, match="nothing to select"):
+        evstream("index", "lookup", "1:3", "--index", "here", "--selection", "x.json")
+    assert not Path("x.json").exists()
+    with pytest.raises(RequestError, match="no event is asked for"):
+        evstream("index", "lookup", "--index", "here")
+    with pytest.raises(NotFoundError, match="no event index"):
+        evstream("index", "lookup", "1:3")
+    with pytest.raises(NotFoundError, match="there is no file"):
+        evstream("index", "lookup", "--lumis", "none.json", "--index", "here")

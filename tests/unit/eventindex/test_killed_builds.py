@@ -1,0 +1,79 @@
+"""Builders that are killed at any instant leave an index of whole files, and the next goes on."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from evstream.domain.errors import NotFoundError
+from evstream.eventindex import EventIndex, EventKeys
+from evstream.eventindex.manifest import MANIFEST_NAME
+
+FILES, EVENTS, KILLS = 40, 50, 8
+BUILDER = """
+import sys
+import numpy as np
+from pathlib import Path
+from evstream.eventindex import EventIndex, IndexedFile, open_builder
+
+files, events = int(sys.argv[2]), int(sys.argv[3])
+with open_builder(Path(sys.argv[1]), 1) as builder:
+    print("begun", flush=True)
+    for number in range(files):
+        if builder.known(f"digest {number}", "Events"):
+            continue
+        numbers = np.arange(number * events, (number + 1) * events)
+        file = IndexedFile(0, f"{number}.root", "", (f"/{number}.root",), "root", 1, "",
+                           f"digest {number}", "Events", events, ("run", "event"))
+        builder.add(file, np.full(events, 3), np.full(events, 5), numbers)
+        print(number, flush=True)
+    builder.compact()
+"""
+
+
+def test_killed_builds_leave_whole_files(tmp_path: Path, rng: random.Random) -> None:
+    words = [sys.executable, "-c", BUILDER, str(tmp_path), str(FILES), str(EVENTS)]
+    for _ in range(KILLS):
+        builder = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert builder.stdout is not None
+        with builder, builder.stdout:
+            # It goes on while we read: the kill falls anywhere within a later file.
+            for _ in range(rng.randrange(1, 9)):
+                builder.stdout.readline()
+            spin(rng.randrange(200_000))
+            builder.kill()
+        check_whole(tmp_path)
+    subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+    index = check_whole(tmp_path)
+    assert index is not None
+    assert len(index) == FILES * EVENTS
+    assert len(index.segments) == 1
+    assert not [p for p in tmp_path.iterdir() if p.name.endswith(".partial")]
+
+
+def spin(steps: int) -> None:
+    """Let some time pass, a random part of what a file takes."""
+    for _ in range(steps):
+        pass
+
+
+def check_whole(folder: Path) -> EventIndex | None:
+    """Open what a killed builder left: every event of every file in it is found, once."""
+    try:
+        index = EventIndex(folder)
+    except NotFoundError:
+        assert not (folder / MANIFEST_NAME).exists()
+        return None
+    index.check()
+    numbers = [int(file.lfn.removesuffix(".root")) for file in index.files.values()]
+    assert sorted(numbers) == list(range(len(numbers)))
+    events = np.arange(len(numbers) * EVENTS, dtype=np.uint64)
+    keys = EventKeys(np.full(len(events), 3, np.uint32), np.full(len(events), 5, np.uint32), events)
+    found = index.lookup(keys, index.only())
+    assert found.keys.tolist() == list(range(len(events)))
+    assert (found.rows.entries == events % np.uint64(EVENTS)).all()
+    return index
