@@ -71,7 +71,10 @@ def build(
             {"added": done.added, "known": done.known, "events": done.events, "failed": failed}
         )
     else:
-        added, events = counted(done.added, "file", "files"), counted(done.events, "event", "events")
+        added, events = (
+            counted(done.added, "file", "files"),
+            counted(done.events, "event", "events"),
+        )
         print(f"{added} with {events} added, {done.known} known already")
     if done.failed:
         raise DataError(
@@ -84,8 +87,8 @@ def lookup(
     *events: Annotated[
         str,
         Parameter(
-            help="RUN:EVENT, RUN:LUMI:EVENT, RUN:FIRST-LAST, files of such lines, CSV or JSON "
-            "files, or - for standard input."
+            help="RUN:EVENT, RUN:LUMI:EVENT, RUN:FIRST-LAST, or files of such lines, of CSV or "
+            "of JSON."
         ),
     ],
     options: QuestionOptions = DEFAULT_QUESTION,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +67,15 @@ def _question(texts: Sequence[str], options: QuestionOptions) -> EventQuestion:
     events: list[EventKey] = []
     spans: list[EventSpan] = []
     for text in texts:
-        if text != "-" and not Path(text).expanduser().is_file():
+        # A pipe will do as well as a file.
+        if not Path(text).expanduser().exists():
             one = parse_event(text)
             if isinstance(one, EventSpan):
                 spans.append(one)
             else:
                 events.append(one)
             continue
-        listed = read_events(_read(text), "standard input" if text == "-" else text)
+        listed = read_events(_read(text), text)
         events += listed.events
         spans += listed.spans
     lumis = {}
@@ -88,8 +88,6 @@ def _question(texts: Sequence[str], options: QuestionOptions) -> EventQuestion:
 
 def _read(text: str) -> str:
     try:
-        if text == "-":
-            return sys.stdin.read()
         return Path(text).expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {text}", hint="check the path") from error

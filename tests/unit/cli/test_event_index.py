@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,7 @@ def test_lumi_blocks_select_their_events(real: Path, capsys: pytest.CaptureFixtu
     assert f"{inside.sum()} entries of 1 file" in capsys.readouterr().err
 
 
-def test_ranges_and_guids_narrow_a_question(
-    real: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ranges_and_guids_narrow_a_question(real: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = answer(capsys, "index", "show", "--check")["files"]
     guids = {file["lfn"]: file["guid"] for file in files}
     everything = f"148031:0-{2**64 - 1}"
@@ -107,9 +105,12 @@ def test_ranges_and_guids_narrow_a_question(
     assert [p[2] for p in found["places"]] == sorted(p[2] for p in found["places"])
     other = guids["Run2012B_SingleMu_1000.root"]
     assert answer(capsys, "index", "lookup", everything, "--guid", other) == {}
-    monkeypatch.setattr("sys.stdin", io.StringIO("148031 10507008 - \n"))
-    with pytest.raises(RequestError, match="standard input, line 1"):
-        evstream("index", "lookup", "-")
+    reading, writing = os.pipe()
+    os.write(writing, b"148031 10507008 -\n")
+    os.close(writing)
+    with pytest.raises(RequestError, match=r"/dev/fd/\d+, line 1"):
+        evstream("index", "lookup", f"/dev/fd/{reading}")
+    os.close(reading)
 
 
 def test_what_cannot_be_indexed_is_told_and_the_rest_is_there(
