@@ -32,6 +32,7 @@ from evstream.adapters.storage.local import LocalStore
 from evstream.client import Address, Connection, Service, verification
 from evstream.domain.errors import ConfigError, LimitError
 from evstream.domain.names import WorkerId
+from evstream.domain.scheduling import parse_shares
 from evstream.edge import Products
 from evstream.edge.sources import Sources
 from evstream.eventindex import Readers
@@ -51,6 +52,7 @@ from evstream.head import (
     Turns,
 )
 from evstream.head.plans import Planner
+from evstream.head.scheduler import Scheduler
 from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import (
     Catalogue,
@@ -121,6 +123,7 @@ class Application:
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
         turns, nudges = Turns(), Nudges()
+        scheduler = Scheduler(ledger, parse_shares(settings.queue_shares))
         merging = Merging(catalogue, ledger, planner, settings.merge_inputs_max)
         datasets = Datasets(catalogue, parts.opener, parts.offload, parts.formats)
         reopening = Reopening(catalogue, ledger, merging, turns, nudges.nudge)
@@ -135,7 +138,7 @@ class Application:
             catalogue=catalogue,
             datasets=datasets,
             tasks=Tasks(catalogue, ledger, planner, parts.formats, parts.store, chains),
-            claims=Claims(catalogue, ledger, planner, merging),
+            claims=Claims(catalogue, ledger, planner, merging, scheduler),
             reports=Reports(catalogue, ledger, parts.store, reopening, nudges.nudge),
             finishing=self._finishing,
             reopening=reopening,

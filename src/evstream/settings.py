@@ -61,6 +61,10 @@ class Settings:
         128 << 30, "Size of one output that a service stores", 16 << 10, 1 << 50
     )
     merge_inputs_max: int = _setting(2000, "Outputs that one merge joins", 2, 100_000)
+    queue_shares: str = _setting(
+        "",
+        "Shares of queues in the workers, as in 'production=3 analysis=1'; 1 where none is given",
+    )
     # They wait for disks more than they compute, and the disk commits in groups.
     threads: int = _setting(
         max(16, 2 * (os.cpu_count() or 1)), "Threads for cutting and file work", 1, 1024

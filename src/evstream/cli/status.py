@@ -12,6 +12,7 @@ from evstream.cli.printing import print_json, print_table
 from evstream.cli.progress import ProgressDisplay
 from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.client import Service
+from evstream.domain.scheduling import Scheduling
 from evstream.domain.states import TaskState
 from evstream.wire.messages import TaskView
 
@@ -45,6 +46,7 @@ def status(
         print_json(views if task is None else views[0])
         return
     chained = any(view.spec.takes for view in views)
+    ranked = any(view.spec.scheduling != Scheduling() for view in views)
     rows = [
         (
             view.id,
@@ -56,6 +58,7 @@ def status(
             view.process.fatal,
             view.workers,
             *([", ".join(str(t.task) for t in view.spec.takes)] if chained else []),
+            *([view.spec.scheduling.queue, view.spec.scheduling.priority] if ranked else []),
             view.reason,
         )
         for view in views
@@ -70,6 +73,7 @@ def status(
         "set-aside",
         "workers",
         *(["takes"] if chained else []),
+        *(["queue", "priority"] if ranked else []),
         "reason",
     ]
     print_table([column.replace("-", " ") for column in columns], rows)

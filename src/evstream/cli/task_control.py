@@ -37,6 +37,27 @@ def resume(task: Number, *, door: Door = DEFAULT_DOOR) -> None:
     _tell(door.ask(lambda service: service.resume(task)), door)
 
 
+def schedule(
+    task: Number,
+    *,
+    queue: Annotated[str | None, Parameter(help="Queue whose share it works on.")] = None,
+    priority: Annotated[
+        int | None, Parameter(help="Priority within its queue; higher ones come first.")
+    ] = None,
+    door: Door = DEFAULT_DOOR,
+) -> None:
+    """Give a task another place among the others; what is leased stays so.
+
+    For example:
+
+        evstream task schedule 1 --priority 10
+    """
+    view = door.ask(lambda service: service.schedule(task, queue=queue, priority=priority))
+    _tell(view, door)
+    if not door.json:
+        print(f"queue {view.spec.scheduling.queue}, priority {view.spec.scheduling.priority}")
+
+
 def retry(
     task: Number,
     *,

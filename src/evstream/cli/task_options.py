@@ -16,6 +16,7 @@ from evstream.client.task_file import TaskFile, read_task_file
 from evstream.domain.errors import RequestError
 from evstream.domain.granularity import Granularity
 from evstream.domain.payload import Payload, PayloadKind
+from evstream.domain.task import Limits
 
 
 @Parameter(name="*")
@@ -158,6 +159,13 @@ class TaskOptions:
         float | None,
         Parameter(help="Fraction of events set aside above which the task fails; default 1."),
     ] = None
+    queue: Annotated[
+        str | None, Parameter(help="Queue whose share of the workers it has; default 'default'.")
+    ] = None
+    priority: Annotated[
+        int | None,
+        Parameter(help="Priority within its queue; higher ones come first; default 0."),
+    ] = None
     name: Annotated[str, Parameter(help="Name of the task; default from the payload.")] = ""
 
     def describe(self, inputs: list[str], dataset: str) -> TaskFile:
@@ -209,17 +217,22 @@ class TaskOptions:
             base,
             payload=absolute_payload(payload) if self.payload is not None else payload,
             outputs=(first, *rest, *further_streams(self.stream, merge=first.merge)),
-            limits=_with(
-                base.limits,
-                failures_max=self.failures_max,
-                losses_max=self.losses_max,
-                bisections_max=self.bisections_max,
-                give_up_after=self.give_up_after,
-                node_failures_max=self.node_failures_max,
-                set_aside_max=self.set_aside_max,
-            ),
+            limits=self._limits(base.limits),
+            scheduling=_with(base.scheduling, queue=self.queue, priority=self.priority),
             **given,
         )
+
+    def _limits(self, base: Limits) -> Limits:
+        limits: Limits = _with(
+            base,
+            failures_max=self.failures_max,
+            losses_max=self.losses_max,
+            bisections_max=self.bisections_max,
+            give_up_after=self.give_up_after,
+            node_failures_max=self.node_failures_max,
+            set_aside_max=self.set_aside_max,
+        )
+        return limits
 
 
 def _variables(base: dict[str, str], given: tuple[str, ...]) -> dict[str, str]:

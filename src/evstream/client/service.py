@@ -97,6 +97,13 @@ class Service:
         """Let a paused task go on."""
         return await self._connection.call("POST", f"/v1/tasks/{task}/resume", m.TaskView)
 
+    async def schedule(
+        self, task: int, *, queue: str | None = None, priority: int | None = None
+    ) -> m.TaskView:
+        """Give a task another place among others; what is left out stays."""
+        wanted = m.ScheduleRequest(queue, priority)
+        return await self._connection.call("POST", f"/v1/tasks/{task}/schedule", m.TaskView, wanted)
+
     async def retry(self, task: int, *, failed_only: bool = False) -> m.TaskView:
         """Send out again what was set aside, and what was cancelled."""
         wanted = m.RetryRequest(failed_only)

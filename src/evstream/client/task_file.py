@@ -16,6 +16,7 @@ from evstream.client.inputs import absolute_path, absolute_payload
 from evstream.domain.errors import AccessError, LimitError, NotFoundError, RequestError
 from evstream.domain.granularity import Granularity
 from evstream.domain.payload import Payload, split_payload
+from evstream.domain.scheduling import Scheduling
 from evstream.domain.secondary import Secondary
 from evstream.domain.streams import OutputStream
 from evstream.domain.task import Limits, TakenOutputs
@@ -85,6 +86,7 @@ class TaskFile(Message, frozen=True):
     granularity: Granularity = Granularity()
     outputs: tuple[OutputStream, ...] = (OutputStream(),)
     limits: Limits = Limits()
+    scheduling: Scheduling = Scheduling()
     secondary: list[SecondaryInputs] = []
     sandbox: str = ""
     takes: tuple[TakenOutputs, ...] = ()
@@ -112,6 +114,7 @@ class TaskFile(Message, frozen=True):
             yield f"payload.files[{index}]", file.check
         yield "payload", self.payload.check
         yield "limits", self.limits.check
+        yield "scheduling", self.scheduling.check
         for index, stream in enumerate(self.outputs):
             yield f"outputs[{index}]", stream.check
         for index, one in enumerate(self.secondary):
@@ -143,6 +146,7 @@ class TaskFile(Message, frozen=True):
             granularity=self.granularity,
             outputs=self.outputs,
             limits=self.limits,
+            scheduling=self.scheduling,
             takes=self.takes,
         )
 

@@ -13,6 +13,7 @@ from evstream.domain.granularity import Granularity
 from evstream.domain.ledger import BookRules, Place, Progress
 from evstream.domain.names import DatasetName, TaskId, WorkerId
 from evstream.domain.payload import Payload, check_output_named
+from evstream.domain.scheduling import Scheduling
 from evstream.domain.secondary import Secondary, check_secondary
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
 from evstream.domain.states import TaskState
@@ -135,6 +136,8 @@ class TaskSpec:
     events_per_range : int
         What came of it. Where ranges go by time, the events of the cells that ranges are
         made of.
+    scheduling : Scheduling
+        Its place among other tasks; the one thing that may change.
     secondary : tuple of Secondary
         Whose events each unit gets beside its own.
     takes : tuple of TakenOutputs
@@ -151,6 +154,7 @@ class TaskSpec:
     events_per_range: int = 10_000
     outputs: tuple[OutputStream, ...] = (OutputStream(),)
     limits: Limits = Limits()
+    scheduling: Scheduling = Scheduling()
     secondary: tuple[Secondary, ...] = ()
     takes: tuple[TakenOutputs, ...] = ()
 
@@ -197,6 +201,7 @@ class TaskSpec:
             )
         self.granularity.check()
         check_events_per_range(self.events_per_range)
+        self.scheduling.check()
         self._check_takes()
         self.payload.check()
         if self.granularity.seconds is not None and self.payload.ranges_per_file > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from evstream.domain.dataset import SourceFile
@@ -24,6 +25,7 @@ from evstream.domain.task import (
 )
 from evstream.head.merging import Merging
 from evstream.head.plans import Planner
+from evstream.head.scheduler import Scheduler
 from evstream.head.secondary import SecondaryPlans
 from evstream.ports import Catalogue, Ledger
 from evstream.wire import messages as m
@@ -38,12 +40,18 @@ class Claims:
     """Leases work and renews leases."""
 
     def __init__(
-        self, catalogue: Catalogue, ledger: Ledger, planner: Planner, merging: Merging
+        self,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        planner: Planner,
+        merging: Merging,
+        scheduler: Scheduler,
     ) -> None:
         self._catalogue = catalogue
         self._ledger = ledger
         self._planner = planner
         self._merging = merging
+        self._scheduler = scheduler
         self._secondary = SecondaryPlans(catalogue, planner)
         # What never changes once it is written, by task and by book; chained tasks get more.
         self._files: dict[TaskId, dict[Lfn, SourceFile]] = {}
@@ -52,27 +60,22 @@ class Claims:
     async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
         """Lease units of work; merges come first, since they end tasks."""
         active = await self._catalogue.tasks(ACTIVE)
-        by_id = {task.id: task for task in active if request.task in (None, task.id)}
         self._forget_ended({task.id for task in active})
+        asked = [task for task in active if request.task in (None, task.id)]
+        by_id = {task.id: task for task in await self._scheduler.in_turn(asked)}
         running = [t.id for t in by_id.values() if t.state is TaskState.RUNNING]
         cells = {task: await self._cells(by_id[task]) for task in running if by_id[task].spec.spans}
-        rest = [
-            merge_book(t.id)
-            for t in by_id.values()
-            if t.spec.merges and t.state is not TaskState.PAUSED
-        ]
-        rest += [process_book(t) for t in running if t not in cells]
         rows: list[LeasedInterval] = []
-        # A unit of such a task is several of the ledger's, so each is asked apart.
-        for books, each in [(rest, 1), *(([process_book(t)], n) for t, n in cells.items())]:
+        for books, wanted in await self._offers(request, by_id, running, cells):
             if books and not rows:
                 rows = await self._ledger.claim_ranges(
                     lease,
                     WorkerId(request.worker),
-                    request.units * each,
+                    wanted,
                     timedelta(seconds=request.lease_s),
                     books,
                 )
+        self._scheduler.note(rows)
         now = await self._catalogue.now()
         units: list[m.RangeUnit | m.MergeUnit] = []
         for row in rows:
@@ -86,6 +89,35 @@ class Claims:
             active_tasks=len(by_id),
             poll_s=POLL_S,
         )
+
+    async def _offers(
+        self,
+        request: m.ClaimRequest,
+        by_id: Mapping[TaskId, Task],
+        running: Sequence[TaskId],
+        cells: Mapping[TaskId, int],
+    ) -> list[tuple[list[int], int]]:
+        """Return books that are asked together, and for how many of the ledger's units.
+
+        Merges come first, since they end tasks; then tasks in their turn.
+        """
+        merges = [
+            merge_book(t.id)
+            for t in by_id.values()
+            if t.spec.merges and t.state is not TaskState.PAUSED
+        ]
+        single = [task for task in running if task not in cells]
+        wanted = await self._scheduler.units(
+            WorkerId(request.worker), request.units, request.lease_s, [by_id[t] for t in single]
+        )
+        offers = [(merges, wanted)]
+        for task in running:
+            if task in cells:
+                # A unit of such a task is several of the ledger's, so it is asked apart.
+                offers += [([process_book(task)], request.units * cells[task]), ([], wanted)]
+            else:
+                offers[-1][0].append(process_book(task))
+        return offers
 
     async def renew(self, lease: LeaseId, request: m.RenewRequest) -> list[LeasedInterval]:
         """Extend a lease; return what it still holds.

@@ -96,6 +96,7 @@ class TaskPlanner:
             events_per_range=grid.events_per_range,
             outputs=new.outputs,
             limits=new.limits,
+            scheduling=new.scheduling,
             secondary=tuple(found.asked for found in beside),
         )
         spec.check()
@@ -135,6 +136,7 @@ class TaskPlanner:
             events_per_range=grid.events_per_range,
             outputs=new.outputs,
             limits=new.limits,
+            scheduling=new.scheduling,
             secondary=tuple(found.asked for found in beside),
             takes=tuple(takes),
         )

@@ -10,6 +10,7 @@ from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.ledger import BookRules
 from evstream.domain.merging import MergeGroup
 from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.scheduling import Scheduling
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
 from evstream.domain.task import TakeBack, Task, TaskSpec
@@ -151,6 +152,16 @@ class Catalogue(Protocol):
 
     async def resume_task(self, task: TaskId) -> Task:
         """Move a paused task to running; one that is not paused stays as it is.
+
+        Raises
+        ------
+        ConflictError
+            It has ended.
+        """
+        ...
+
+    async def reschedule(self, task: TaskId, scheduling: Scheduling) -> Task:
+        """Give a task another place among others.
 
         Raises
         ------

@@ -153,6 +153,10 @@ class Ledger(Leasing, Protocol):
         """
         ...
 
+    async def progress_of(self, books: Sequence[int]) -> dict[int, Progress]:
+        """Return the progress of those of some books that there are."""
+        ...
+
     async def chunks(self, book: int) -> list[Chunk]:
         """Return a book's chunks by number."""
         ...

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from evstream.domain.scheduling import Scheduling
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.web.task_routes import task_id_of
@@ -31,6 +32,17 @@ def control_routes(services: Services) -> list[Route]:
     async def resume(request: Request) -> Response:
         task = await services.catalogue.resume_task(task_id_of(request))
         services.finishing.nudge(task.id)
+        return reply(await services.tasks.view(task))
+
+    async def schedule(request: Request) -> Response:
+        task_id, wanted = task_id_of(request), await read(request, m.ScheduleRequest)
+        known = (await services.catalogue.task(task_id)).spec.scheduling
+        scheduling = Scheduling(
+            known.queue if wanted.queue is None else wanted.queue,
+            known.priority if wanted.priority is None else wanted.priority,
+        )
+        scheduling.check()
+        task = await services.catalogue.reschedule(task_id, scheduling)
         return reply(await services.tasks.view(task))
 
     async def retry(request: Request) -> Response:
@@ -57,6 +69,7 @@ def control_routes(services: Services) -> list[Route]:
         Route("/v1/tasks/{task}/cancel", cancel, methods=["POST"]),
         Route("/v1/tasks/{task}/pause", pause, methods=["POST"]),
         Route("/v1/tasks/{task}/resume", resume, methods=["POST"]),
+        Route("/v1/tasks/{task}/schedule", schedule, methods=["POST"]),
         Route("/v1/tasks/{task}/retry", retry, methods=["POST"]),
         Route("/v1/tasks/{task}/reprocess", reprocess, methods=["POST"]),
         Route("/v1/tasks/{task}/withdraw", withdraw, methods=["POST"]),

@@ -26,6 +26,7 @@ from evstream.domain.ledger import (
 )
 from evstream.domain.names import TaskId
 from evstream.domain.payload import Payload
+from evstream.domain.scheduling import Scheduling
 from evstream.domain.secondary import Secondary
 from evstream.domain.states import Answer, TaskState
 from evstream.domain.streams import Complete, OutputStream
@@ -132,6 +133,7 @@ class NewTask(Message, frozen=True):
     granularity: Granularity = Granularity()
     outputs: tuple[OutputStream, ...] = (OutputStream(),)
     limits: Limits = Limits()
+    scheduling: Scheduling = Scheduling()
     secondary: tuple[Secondary, ...] = ()
 
 
@@ -199,6 +201,13 @@ class RetryRequest(Message, frozen=True):
     """
 
     failed_only: bool = False
+
+
+class ScheduleRequest(Message, frozen=True):
+    """POST /v1/tasks/ID/schedule: a task's place among others; what is left out stays."""
+
+    queue: str | None = None
+    priority: int | None = None
 
 
 class FileRequest(Message, frozen=True):

@@ -28,6 +28,7 @@ from evstream.domain.ledger import (
 from evstream.domain.ledger_model import LedgerModel
 from evstream.domain.merging import MergeGroup, merge_chunks
 from evstream.domain.names import DatasetName, LeaseId, TaskId, WorkerId
+from evstream.domain.scheduling import Scheduling
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, TaskState
 from evstream.domain.task import (
@@ -127,6 +128,11 @@ class MemoryLedger:
     async def progress(self, book: int) -> Progress:
         """Return entries by state, and sums over attempts."""
         return self._model.progress(book)
+
+    async def progress_of(self, books: Sequence[int]) -> dict[int, Progress]:
+        """Return the progress of those of some books that there are."""
+        there = set(self._model.books())
+        return {book: self._model.progress(book) for book in books if book in there}
 
     async def chunks(self, book: int) -> list[Chunk]:
         """Return a book's chunks by number."""
@@ -313,6 +319,12 @@ class MemoryCatalogue:
         known = await self._active(task)
         if known.state is TaskState.PAUSED:
             self._tasks[task] = replace(known, state=TaskState.RUNNING, reason="")
+        return self._tasks[task]
+
+    async def reschedule(self, task: TaskId, scheduling: Scheduling) -> Task:
+        """Give a task another place among others."""
+        known = await self._active(task)
+        self._tasks[task] = replace(known, spec=replace(known.spec, scheduling=scheduling))
         return self._tasks[task]
 
     async def _active(self, task: TaskId) -> Task:

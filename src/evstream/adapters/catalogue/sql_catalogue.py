@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.ledger import BookRules
 from evstream.domain.merging import MergeGroup, merge_chunks
 from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.scheduling import Scheduling
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
 from evstream.domain.task import (
@@ -266,6 +268,12 @@ def _resume(db: Database, number: TaskId) -> Task:
     return _task(db, number)
 
 
+def _reschedule(db: Database, number: TaskId, scheduling: Scheduling) -> Task:
+    spec = replace(_active(db, number).spec, scheduling=scheduling)
+    db.execute("UPDATE task SET spec = ? WHERE task = ?", (_to_json(spec), number))
+    return _task(db, number)
+
+
 def _active(db: Database, number: TaskId) -> Task:
     task = _task(db, number)
     if task.state.final:
@@ -434,6 +442,10 @@ class SqlCatalogue:
     async def resume_task(self, task: TaskId) -> Task:
         """Move a paused task to running; one that is not paused stays as it is."""
         return await self._owner.run(lambda db: _resume(db, task))
+
+    async def reschedule(self, task: TaskId, scheduling: Scheduling) -> Task:
+        """Give a task another place among others."""
+        return await self._owner.run(lambda db: _reschedule(db, task, scheduling))
 
     async def take_back(self, task: TaskId, change: TakeBack) -> Task:
         """Send work of a task out again, or withdraw it, and open the task again."""

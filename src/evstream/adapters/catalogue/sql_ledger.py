@@ -47,18 +47,29 @@ from evstream.domain.outputs import OutputRecord
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, RangeState
 
+_BOOKS_AT_ONCE = 500
+_PROGRESS_SELECT = (
+    "SELECT book, entries, sent, running, finished, fatal, cancelled, ranges, ranges_finished,"
+    " attempts, failed_attempts, cpu_s, lost_cpu_s, wall_s, bytes_in, own_failures,"
+    " bisections, withdrawn FROM book"
+)
+
 
 def _progress(db: Database, book: int) -> Progress:
-    row = db.execute(
-        "SELECT entries, sent, running, finished, fatal, cancelled, ranges, ranges_finished,"
-        " attempts, failed_attempts, cpu_s, lost_cpu_s, wall_s, bytes_in, own_failures,"
-        " bisections, withdrawn"
-        " FROM book WHERE book = ?",
-        (book,),
-    ).fetchone()
-    if row is None:
+    found = _progress_of(db, [book])
+    if book not in found:
         raise NotFoundError(f"there is no book {book}", book=book)
-    return Progress(*row)
+    return found[book]
+
+
+def _progress_of(db: Database, books: Sequence[int]) -> dict[int, Progress]:
+    found: dict[int, Progress] = {}
+    for start in range(0, len(books), _BOOKS_AT_ONCE):
+        some = list(books[start : start + _BOOKS_AT_ONCE])
+        marks = ", ".join("?" * len(some))
+        rows = db.execute(f"{_PROGRESS_SELECT} WHERE book IN ({marks})", some)
+        found.update({book: Progress(*sums) for book, *sums in rows})
+    return found
 
 
 def _chunks(db: Database, book: int) -> list[Chunk]:
@@ -239,6 +250,10 @@ class SqlLedger:
     async def progress(self, book: int) -> Progress:
         """Return entries by state, and sums over attempts."""
         return await self._owner.read(lambda db: _progress(db, book))
+
+    async def progress_of(self, books: Sequence[int]) -> dict[int, Progress]:
+        """Return the progress of those of some books that there are."""
+        return await self._owner.run(lambda db: _progress_of(db, books))
 
     async def chunks(self, book: int) -> list[Chunk]:
         """Return a book's chunks by number."""

@@ -17,6 +17,7 @@ from evstream.domain.merging import MergeGroup
 from evstream.domain.names import DatasetName, Guid, Lfn, Pfn, TaskId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import Payload
+from evstream.domain.scheduling import Scheduling
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream
@@ -268,6 +269,18 @@ class CatalogueContract(Suite):
         for call in (catalogue.pause_task, catalogue.resume_task):
             with pytest.raises(ConflictError):
                 await call(task.id)
+
+    async def test_a_task_gets_another_place_among_others(self, catalogue: Catalogue) -> None:
+        task = await self.add_task(catalogue)
+        place = Scheduling("analysis", 7)
+        changed = await catalogue.reschedule(task.id, place)
+        assert changed == replace(task, spec=replace(task.spec, scheduling=place))
+        assert await catalogue.task(task.id) == changed
+        await catalogue.end_task(task.id, TaskState.DONE, "", None)
+        with pytest.raises(ConflictError):
+            await catalogue.reschedule(task.id, Scheduling())
+        with pytest.raises(NotFoundError):
+            await catalogue.reschedule(TaskId(99), place)
 
     async def test_a_paused_merge_runs_again(self, catalogue: Catalogue) -> None:
         task = await self.add_task(catalogue)

@@ -187,6 +187,13 @@ class LedgerContract(LeasesContract):
         assert await ledger.release_lease(FIRST, ANNE, []) == []
         assert await ledger.leases() == held
 
+    async def test_the_progress_of_many_books_is_read_at_once(self, ledger: Ledger) -> None:
+        await self.work(ledger)
+        await ledger.open_book(BOOK + 1, RULES, [Chunk(0, Lfn("c.root"), 0, 30)])
+        found = await ledger.progress_of([BOOK + 1, 99, BOOK])
+        assert found == {book: await ledger.progress(book) for book in (BOOK, BOOK + 1)}
+        assert await ledger.progress_of([]) == {}
+
     async def test_a_book_is_forgotten_whole(self, ledger: Ledger) -> None:
         await self.work(ledger)
         await ledger.open_book(BOOK + 1, RULES, [Chunk(0, Lfn("c.root"), 0, 30)])
