@@ -26,6 +26,7 @@ from evstream.adapters.catalogue.schema_steps import latest, missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
 from evstream.adapters.catalogue.sql_products import SqlProducts
+from evstream.adapters.catalogue.sql_whiteboard import SqlWhiteboard
 from evstream.domain.errors import ConfigError, TransientError
 from evstream.ports.clock import Clock
 
@@ -90,6 +91,11 @@ def _plain(values: Any) -> Any:
     if isinstance(values, Mapping):
         return {name: int(v) if v is True or v is False else v for name, v in values.items()}
     return [int(value) if value is True or value is False else value for value in values]
+
+
+def _in_json(value: Any) -> Any:
+    """Bytes stand in JSON as the server reads them."""
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else value
 
 
 def _given(table: str) -> str:
@@ -182,7 +188,7 @@ class PostgresEngine:
         names = columns.split(", ")
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             given = [
-                dict(zip(names, _plain(row), strict=True))
+                dict(zip(names, map(_in_json, _plain(row)), strict=True))
                 for row in rows[start : start + _ROWS_AT_ONCE]
             ]
             self._connection.execute(
@@ -360,6 +366,7 @@ class PostgresDatabase:
     ledger : SqlLedger
     catalogue : SqlCatalogue
     products : SqlProducts
+    whiteboard : SqlWhiteboard
 
     Raises
     ------
@@ -391,6 +398,7 @@ class PostgresDatabase:
         self._reader: Reader = ConnectedReader(lambda: _connect_to_read(url, clock))
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)
+        self.whiteboard = SqlWhiteboard(self._owner, self._reader)
 
     async def close(self) -> None:
         """Finish what waits and close the connections."""
