@@ -51,7 +51,7 @@ class Database(Protocol):
         ...
 
     def insert(self, table: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:
-        """Put rows of numbers and texts into a table; ``columns`` are names with commas between."""
+        """Put rows of numbers, texts and bytes into a table; commas are between columns."""
         ...
 
     def update(self, table: str, key: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:

@@ -91,8 +91,8 @@ _READY_BOOKS = f"""
         WHERE chunk.book = value AND high_water < entry_stop), {_EXISTS_FREE}
     FROM wanted"""
 _SUSPECTS = f"SELECT {LEASE_COLUMNS} FROM lease WHERE {_IS[SUSPECT]}"
-ROWS_AHEAD = 256
-"""So many ready intervals are read ahead."""
+ROWS_AHEAD, ROWS_AHEAD_MAX = 8, 512
+"""So many ready intervals are read ahead, at first and at most."""
 WINDOWS_KEPT_MAX = 400
 LEASES_KEPT_MAX = 20_000
 """So much a desk knows between groups, at most."""
@@ -135,10 +135,12 @@ class _Book:
 
 @dataclass(slots=True)
 class _Window:
-    """The next intervals of a kind in a book; ``whole`` if there are no others."""
+    """The next intervals of a kind in a book, of which so many were asked for."""
 
     rows: deque[Ready]
+    asked: int
     whole: bool
+    """There are no others."""
 
 
 @dataclass(slots=True)
@@ -341,8 +343,10 @@ class Desk:
         window = self._windows.get((kind, book))
         if window is None or not (window.rows or window.whole):
             self._settle_ready()
-            rows = self._db.execute(_READY[kind], (book, ROWS_AHEAD)).fetchall()
-            window = _Window(deque(Ready(*row) for row in rows), len(rows) < ROWS_AHEAD)
+            # More each time: whoever used up the ones before will need them.
+            ahead = ROWS_AHEAD if window is None else min(4 * window.asked, ROWS_AHEAD_MAX)
+            rows = self._db.execute(_READY[kind], (book, ahead)).fetchall()
+            window = _Window(deque(Ready(*row) for row in rows), ahead, len(rows) < ahead)
             self._windows[kind, book] = window
         if window.rows:
             return window.rows[0]

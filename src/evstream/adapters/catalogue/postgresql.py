@@ -86,7 +86,7 @@ def _in_its_words(statement: str) -> str:
     return _NAMED.sub(r"%(\1)s", plain).replace("?", "%s")
 
 
-def _plain(values: Any) -> Any:
+def _plain(values: Values) -> Values:
     """Numbers are stored where SQLite stores truth values."""
     if isinstance(values, Mapping):
         return {name: int(v) if v is True or v is False else v for name, v in values.items()}
@@ -94,8 +94,11 @@ def _plain(values: Any) -> Any:
 
 
 def _in_json(value: Any) -> Any:
-    """Bytes stand in JSON as the server reads them."""
-    return f"\\x{value.hex()}" if isinstance(value, bytes) else value
+    """Return a value as a column of its type takes it out of JSON."""
+    kind = value.__class__
+    if kind is bytes:
+        return f"\\x{value.hex()}"
+    return int(value) if kind is bool else value
 
 
 def _given(table: str) -> str:
@@ -188,7 +191,7 @@ class PostgresEngine:
         names = columns.split(", ")
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             given = [
-                dict(zip(names, map(_in_json, _plain(row)), strict=True))
+                {name: _in_json(value) for name, value in zip(names, row, strict=True)}
                 for row in rows[start : start + _ROWS_AT_ONCE]
             ]
             self._connection.execute(

@@ -8,14 +8,16 @@ from typing import Any
 
 import msgspec
 
-from evstream.adapters.catalogue.database import Database, to_microseconds
+from evstream.adapters.catalogue.database import Database
 from evstream.adapters.catalogue.owner import Owner
 from evstream.adapters.catalogue.reopening import discard, drop_chunks, redo
 from evstream.adapters.catalogue.transitions import (
+    EXPIRED_AT_ONCE,
     add_chunks,
     cancel,
     claim,
     drop_book,
+    expire,
     give_back,
     insert_book,
     leases,
@@ -226,14 +228,19 @@ class SqlLedger:
         await self._owner.run(resume)
 
     async def expire_leases(self) -> list[LeasedInterval]:
-        """Take back the leases whose time is over."""
-        return await self._owner.run(
-            lambda db: lose(db, "lease expired", "expires <= ?", to_microseconds(db.now()))
-        )
+        """Take back the leases whose time is over, so many at a time as hold nobody up."""
+        lost: list[LeasedInterval] = []
+        while some := await self._owner.work(expire, []):
+            lost += some
+            if len(some) < EXPIRED_AT_ONCE:
+                break
+        return sorted(lost, key=lambda row: (row.book, row.chunk, row.entry_start))
 
     async def forget_worker(self, worker: WorkerId) -> list[LeasedInterval]:
         """Take back the leases of a worker that is known to be gone."""
-        return await self._owner.run(lambda db: lose(db, "worker lost", "worker = ?", worker))
+        return await self._owner.work(
+            lambda desk: lose(desk, "worker lost", "worker = ?", worker), []
+        )
 
     async def cancel_book(self, book: int, reason: str = CANCELLED) -> None:
         """Close all that is not finished, with a reason; leases on it end."""

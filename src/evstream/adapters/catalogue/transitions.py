@@ -39,9 +39,9 @@ from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.splitting import Chunk, count_units
 from evstream.domain.states import Answer, RangeState
 
-_INSERT_CHUNK = """
-    INSERT INTO chunk (book, chunk, lfn, entry_start, entry_stop, high_water)
-    VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (book, chunk) DO NOTHING"""
+EXPIRED_AT_ONCE = 20_000
+"""Intervals that are taken back in one transaction: others wait for it."""
+_CHUNK_COLUMNS = "book, chunk, lfn, entry_start, entry_stop, high_water"
 
 
 def insert_book(db: Database, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
@@ -69,18 +69,34 @@ def add_chunks(db: Database, book: int, chunks: Iterable[Chunk], bisections: int
     A chunk whose number it has stays as it is.
     """
     step = require_book(db, book).events_per_range
-    entries = ranges = 0
-    for chunk in chunks:
-        start, stop = chunk.entry_start, chunk.entry_stop
-        row = (book, chunk.number, chunk.lfn, start, stop, start)
-        if db.execute(_INSERT_CHUNK, row).rowcount:
-            entries += chunk.entries
-            ranges += count_units((start, stop), start, step)
+    new = _new_chunks(db, book, chunks)
+    db.insert(
+        "chunk",
+        _CHUNK_COLUMNS,
+        [(book, c.number, c.lfn, c.entry_start, c.entry_stop, c.entry_start) for c in new],
+    )
+    entries = sum(chunk.entries for chunk in new)
+    ranges = sum(count_units((c.entry_start, c.entry_stop), c.entry_start, step) for c in new)
     db.execute(
         "UPDATE book SET entries = entries + ?, ranges = ranges + ?,"
         " bisections_max = bisections_max + ? WHERE book = ?",
         (entries, ranges, bisections * ranges, book),
     )
+
+
+def _new_chunks(db: Database, book: int, chunks: Iterable[Chunk]) -> list[Chunk]:
+    """Return the chunks whose numbers a book does not have; of those alike, the first."""
+    by_number: dict[int, Chunk] = {}
+    for chunk in chunks:
+        by_number.setdefault(chunk.number, chunk)
+    if by_number:
+        known = db.execute(
+            "SELECT chunk FROM chunk WHERE book = ? AND chunk BETWEEN ? AND ?",
+            (book, min(by_number), max(by_number)),
+        )
+        for (number,) in known:
+            by_number.pop(number, None)
+    return list(by_number.values())
 
 
 def in_entry_order(rows: Iterable[tuple[Any, ...]]) -> list[LeasedInterval]:
@@ -192,17 +208,28 @@ def give_back(
     return given
 
 
-def lose(db: Database, reason: str, condition: str, *values: object) -> list[LeasedInterval]:
+def lose(desk: Desk, reason: str, condition: str, *values: object) -> list[LeasedInterval]:
     """Take back the leased intervals that meet a condition."""
-    rows = db.execute(
+    rows = desk.database.execute(
         f"DELETE FROM lease WHERE {condition} RETURNING {LEASE_COLUMNS}", values
     ).fetchall()
     lost = in_entry_order(rows)
-    desk = Desk(db)
     for row in lost:
         desk.fail(row, Failure("lost", reason, cpu_s=row.cpu_s))
-    desk.flush()
     return lost
+
+
+_EXPIRED = """
+    SELECT max(expires) FROM (
+        SELECT expires FROM lease WHERE expires <= ? ORDER BY expires LIMIT ?
+    ) AS first"""
+
+
+def expire(desk: Desk) -> list[LeasedInterval]:
+    """Take back leases whose time is over, about `EXPIRED_AT_ONCE` of those that ended first."""
+    values = (to_microseconds(desk.now), EXPIRED_AT_ONCE)
+    (until,) = desk.written_to().execute(_EXPIRED, values).fetchone()
+    return [] if until is None else lose(desk, "lease expired", "expires <= ?", until)
 
 
 _RESUME = """
