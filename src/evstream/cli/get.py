@@ -11,59 +11,77 @@ from cyclopts import Parameter
 from evstream.cli.printing import print_json, size_text
 from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.client import Service
+from evstream.client.inputs import tree_of_inputs
+from evstream.client.picking import pick, slices_to_pick
+from evstream.client.registering import register
 from evstream.domain.errors import ConfigError, RequestError
 from evstream.wire.messages import NewSlice
 
 
 def get(
-    dataset: Annotated[str, Parameter(help="A registered dataset.")],
+    dataset: Annotated[
+        str, Parameter(help="A registered dataset, or a coffea fileset such as a selection.")
+    ],
     output: Annotated[Path, Parameter(help="File to write.")],
     *,
     lfn: Annotated[str, Parameter(help="File of the dataset, where it has several.")] = "",
     tree: Annotated[str, Parameter(help="Tree, where there are several.")] = "",
-    entries: Annotated[str, Parameter(help="START:STOP, half-open; either may be left out.")] = ":",
+    entries: Annotated[
+        str | None,
+        Parameter(
+            help="START:STOP, half-open; either may be left out. Default: what the dataset asks "
+            "for, of all its files; all of a file where it asks for nothing."
+        ),
+    ] = None,
     branches: Annotated[
         tuple[str, ...],
         Parameter(consume_multiple=True, negative="", help="Globs of branches; default all."),
     ] = (),
     door: Door = DEFAULT_DOOR,
 ) -> None:
-    """Fetch exactly some entries and branches of a registered file.
+    """Fetch exactly some entries and branches of registered files.
 
     For example:
 
         evstream get user:dimuons cut.root --entries 100:200 --branches 'Muon_*'
+        evstream get picked.json picked.root
     """
-    start, stop = parse_entries(entries)
-    request = NewSlice(
-        dataset=dataset,
-        lfn=lfn,
-        tree=tree,
-        entry_start=start,
-        entry_stop=stop,
-        branches=list(branches),
-    )
+    from evstream.assembly import make_formats
+
+    start, stop = parse_entries(entries or ":")
     if output.exists() and not output.is_file():
         raise RequestError(f"{output} is no regular file", hint="name a file to write")
     # A link is followed, not replaced.
     target = output.resolve()
     partial = target.with_name(f".{target.name}.partial")
 
-    async def work(service: Service) -> tuple[str, int]:
-        plan = await service.describe_slice(request)
-        return plan.key, await service.fetch_product(plan, partial)
+    async def work(service: Service) -> list[str]:
+        name, named_tree = dataset, tree
+        if dataset.endswith(".json"):
+            named_tree = tree or tree_of_inputs([dataset])
+            name = await register(service, [dataset])
+        slices = [NewSlice(name, lfn, named_tree, start, stop, list(branches))]
+        if entries is None:
+            view = await service.dataset(name)
+            if any(file.asked for file in view.files):
+                slices = slices_to_pick(view, lfn, named_tree, list(branches))
+        return await pick(service, make_formats(), slices, partial)
 
     try:
-        key, size = door.ask(work)
+        keys = door.ask(work)
         partial.replace(target)
+        size = target.stat().st_size
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
     if door.json:
-        print_json({"key": key, "file": str(output), "size": size})
+        told = {"key": keys[0]} if len(keys) == 1 else {"keys": keys}
+        print_json({**told, "file": str(output), "size": size})
+    elif len(keys) == 1:
+        print(f"{output}: {size_text(size)}, product {keys[0]}")
     else:
-        print(f"{output}: {size_text(size)}, product {key}")
+        print(f"{output}: {size_text(size)}, {len(keys)} products joined")
 
 
 def parse_entries(text: str) -> tuple[int, int]:

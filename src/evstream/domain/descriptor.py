@@ -10,7 +10,7 @@ from typing import Any
 
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.errors import RequestError
-from evstream.domain.intervals import Interval
+from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import ProductKey
 
 DESCRIPTOR_VERSION = 1
@@ -131,11 +131,22 @@ def slice_of(
     file_format : str
         The file's; the product is in the same one.
     """
+    return scattered_slice_of(fingerprint, tree, IntervalSet((interval,)), branches, file_format)
+
+
+def scattered_slice_of(
+    fingerprint: Fingerprint,
+    tree: str,
+    entries: IntervalSet,
+    branches: tuple[str, ...] | None,
+    file_format: str = "root",
+) -> Descriptor:
+    """Describe a cut of entries that need not follow each other; else as `slice_of`."""
     parameters: list[tuple[str, Any]] = [("tree", tree)]
     if branches is not None:
         parameters.insert(0, ("branches", sorted(set(branches))))
     return Descriptor(
-        sources=(SourceSlice(fingerprint, (interval,)),),
+        sources=(SourceSlice(fingerprint, entries.intervals),),
         recipe=SLICE,
         recipe_version=1,
         parameters=tuple(parameters),

@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import SLICE, Descriptor
 from evstream.domain.errors import DescriptorUnknownError, EvstreamError, RequestError
+from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import ProductKey
 from evstream.edge.sources import OpenSource, Sources
 from evstream.ports import Catalogue, Cut, Offload
@@ -155,19 +158,11 @@ class Products:
                 f"{file.lfn} is in format {file.format}, and slices of it are too",
                 hint=f"ask for format {file.format}",
             )
-        start, stop = piece.entries[0]
 
         def prepare() -> tuple[Cut, str, bytes | None]:
             opened = self._sources.acquire(file)
             try:
-                cut = opened.format.plan_cut(
-                    opened.index,
-                    tree=tree,
-                    entry_start=start,
-                    entry_stop=stop,
-                    branches=branches,
-                    identity=bytes.fromhex(key),
-                )
+                cut = _planned(opened, tree, piece.entries, branches, bytes.fromhex(key))
                 cut.prepare(opened.source)
                 small = cut.size <= WHOLE_BYTES_MAX
                 whole = cut.read(0, cut.size, opened.source) if small else None
@@ -225,6 +220,41 @@ class Products:
         self._sources.close()
 
 
+def _planned(
+    opened: OpenSource,
+    tree: str,
+    entries: tuple[Interval, ...],
+    branches: list[str] | None,
+    identity: bytes,
+) -> Cut:
+    """Plan the cut of one interval, or of entries that do not follow each other."""
+    if len(entries) == 1:
+        start, stop = entries[0]
+        return opened.format.plan_cut(
+            opened.index,
+            tree=tree,
+            entry_start=start,
+            entry_stop=stop,
+            branches=branches,
+            identity=identity,
+        )
+    known = opened.index.trees.get(tree)
+    if known is not None and not 0 <= entries[0][0] < entries[-1][1] <= known.entries:
+        raise RequestError(
+            f"entries to {entries[-1][1]} are asked for, and {tree} has {known.entries}",
+            hint="ask for entries that it has",
+        )
+    # A tree that is not there is refused by the format.
+    ranges = [np.arange(start, stop) for start, stop in entries if known is not None]
+    return opened.format.plan_select(
+        opened.index,
+        tree=tree,
+        entries=np.concatenate([np.arange(0), *ranges]),
+        branches=branches,
+        identity=identity,
+    )
+
+
 def _parameters(descriptor: Descriptor) -> tuple[str, list[str] | None]:
     """Return tree and branches of a slice; refuse what is none."""
     if (descriptor.recipe, descriptor.recipe_version) != (SLICE, 1):
@@ -232,8 +262,12 @@ def _parameters(descriptor: Descriptor) -> tuple[str, list[str] | None]:
             f"recipe {descriptor.recipe} version {descriptor.recipe_version} is not known",
             hint="this service makes 'slice' version 1",
         )
-    if len(descriptor.sources) != 1 or len(descriptor.sources[0].entries) != 1:
-        raise RequestError("a slice has one source and one interval of entries")
+    entries = descriptor.sources[0].entries if len(descriptor.sources) == 1 else ()
+    # One interval that holds none is refused by the format, which knows how many there are.
+    if len(entries) != 1 and (not entries or IntervalSet.of(entries).intervals != entries):
+        raise RequestError(
+            "a slice has one source, and intervals of entries that ascend and do not touch"
+        )
     tree, branches = descriptor.parameter("tree"), descriptor.parameter("branches")
     listed = branches is None or isinstance(branches, list)
     if not listed or not all(isinstance(name, str) for name in (tree, *(branches or ()))):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from evstream.domain.dataset import Dataset, SourceFile
-from evstream.domain.descriptor import Descriptor, slice_of
+from evstream.domain.descriptor import Descriptor, scattered_slice_of
 from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.intervals import IntervalSet
 from evstream.domain.names import DatasetName
 from evstream.head.plans import Planner
 from evstream.ports import Catalogue, Formats
@@ -48,15 +49,24 @@ class Slices:
         tree = choose_tree(dataset, new.tree)
         if tree not in file.trees:
             raise NotFoundError(f"{file.lfn} has no tree {tree}", hint=f"it has {list(file.trees)}")
-        entries = file.trees[tree]
-        stop = entries if new.entry_stop == -1 else new.entry_stop
-        if not 0 <= new.entry_start < stop <= entries:
+        chosen = _entries(new, file.trees[tree])
+        branches = await self.branches(file, tree, new.branches)
+        return scattered_slice_of(file.fingerprint, tree, chosen, branches, file.format)
+
+
+def _entries(new: NewSlice, entries: int) -> IntervalSet:
+    """Return which of so many entries a slice is of."""
+    if new.steps and (new.entry_start, new.entry_stop) != (0, -1):
+        raise RequestError("entry_start and entry_stop are given, and steps", hint="give one")
+    stop = entries if new.entry_stop == -1 else new.entry_stop
+    steps = new.steps or [(new.entry_start, stop)]
+    for start, stop in steps:
+        if not 0 <= start < stop <= entries:
             raise RequestError(
-                f"entries [{new.entry_start}, {stop}) are not within [0, {entries})",
+                f"entries [{start}, {stop}) are not within [0, {entries})",
                 hint="give 0 <= entry_start < entry_stop <= entries",
             )
-        branches = await self.branches(file, tree, new.branches)
-        return slice_of(file.fingerprint, tree, (new.entry_start, stop), branches, file.format)
+    return IntervalSet.of(steps)
 
 
 def _find_file(dataset: Dataset, lfn: str) -> SourceFile:

@@ -41,6 +41,8 @@ INLINE_BYTES_MAX = 16 << 10
 """Outputs of a unit that have no more together may come with its report."""
 FILES_MAX = 100_000
 CUTS_MAX = 100
+STEPS_MAX = 10_000
+"""Of one slice: its descriptor has to stay within what may be registered."""
 
 # An escape is one only after an even number of backslashes.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
@@ -295,7 +297,8 @@ class NewProduct(Message, frozen=True):
 class NewSlice(Message, frozen=True):
     """POST /v1/slices: describe a cut of a registered file; answered with a plan.
 
-    ``entry_stop`` of -1 stands for the end of the tree.
+    ``entry_stop`` of -1 stands for the end of the tree; ``steps`` are half-open intervals of
+    entries instead.
     """
 
     dataset: Name
@@ -304,6 +307,7 @@ class NewSlice(Message, frozen=True):
     entry_start: Count = 0
     entry_stop: int = -1
     branches: list[str] = []
+    steps: Annotated[list[tuple[Count, Count]], Meta(max_length=STEPS_MAX)] = []
 
 
 class UnitRef(Message, frozen=True):
