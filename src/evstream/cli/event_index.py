@@ -92,6 +92,10 @@ def lookup(
         ),
     ],
     options: QuestionOptions = DEFAULT_QUESTION,
+    lumis: Annotated[
+        Path | None,
+        Parameter(help="Lumi blocks: CMS's JSON or an ATLAS good-run list (XML)."),
+    ] = None,
     selection: Annotated[
         Path | None,
         Parameter(help="File to write the selection to, which 'get', 'submit' and 'run' take."),
@@ -107,12 +111,12 @@ def lookup(
         evstream index lookup 194533:1200871 --selection picked.json
         evstream index lookup events.txt --lumis good-runs.json
     """
-    found = ask(events, options, door)
+    found = ask(events, options, door, lumis)
     if door.json:
         print_json(found)
     elif found.places:
         _print_places(found)
-    _tell(found)
+    tell(found)
     if selection is not None:
         _write(selection, found)
 
@@ -268,7 +272,7 @@ def _print_rows(rows: Sequence[tuple[object, ...]]) -> None:
         print(f"... and {len(rows) - ROWS_SHOWN_MAX} more: see --json", file=sys.stderr)
 
 
-def _tell(found: EventAnswer) -> None:
+def tell(found: EventAnswer) -> None:
     """Say on standard error what was found, and what was not."""
     for what, keys in (("not found", found.missing), ("at several places", found.repeated)):
         for run, lumi, event in keys[:ROWS_SHOWN_MAX]:

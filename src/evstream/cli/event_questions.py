@@ -31,10 +31,6 @@ class QuestionOptions:
     """Flags that say where to look for events."""
 
     index: Folder = None
-    lumis: Annotated[
-        Path | None,
-        Parameter(help="Lumi blocks: CMS's JSON or an ATLAS good-run list (XML)."),
-    ] = None
     dataset: Dataset = ""
     guid: Annotated[str, Parameter(help="Look only at the file of this GUID.")] = ""
     first_only: Annotated[
@@ -51,19 +47,26 @@ def folder_of(index: Path | None, door: Door) -> Path:
     return index if index is not None else Path(door.settings().data_dir) / FOLDER
 
 
-def ask(texts: Sequence[str], options: QuestionOptions, door: Door) -> EventAnswer:
+def ask(
+    texts: Sequence[str], options: QuestionOptions, door: Door, lumis: Path | None = None
+) -> EventAnswer:
     """Look up what words and files ask for.
+
+    Parameters
+    ----------
+    lumis : Path, optional
+        List of lumi blocks.
 
     Raises
     ------
     RequestError
         A list cannot be read, or nothing is asked for.
     """
-    question = _question(texts, options)
+    question = _question(texts, options, lumis)
     return answer(EventIndex(folder_of(options.index, door)), question)
 
 
-def _question(texts: Sequence[str], options: QuestionOptions) -> EventQuestion:
+def _question(texts: Sequence[str], options: QuestionOptions, lumis: Path | None) -> EventQuestion:
     events: list[EventKey] = []
     spans: list[EventSpan] = []
     for text in texts:
@@ -78,12 +81,10 @@ def _question(texts: Sequence[str], options: QuestionOptions) -> EventQuestion:
         listed = read_events(_read(text), text)
         events += listed.events
         spans += listed.spans
-    lumis = {}
-    if options.lumis is not None:
-        lumis = read_lumis(_read(str(options.lumis)), str(options.lumis))
-    if not (events or spans or lumis):
-        raise RequestError("no event is asked for", hint="give events, files of them, or --lumis")
-    return EventQuestion(events, spans, lumis, options.dataset, options.guid, options.first_only)
+    blocks = {} if lumis is None else read_lumis(_read(str(lumis)), str(lumis))
+    if not (events or spans or blocks):
+        raise RequestError("no event is asked for", hint="give events, or files of them")
+    return EventQuestion(events, spans, blocks, options.dataset, options.guid, options.first_only)
 
 
 def _read(text: str) -> str:

@@ -17,6 +17,7 @@ from evstream.wire.event_messages import (
     EventAnswer,
     EventPlace,
     EventQuestion,
+    EventSpan,
     FileOfEvents,
     PoolContainer,
 )
@@ -40,20 +41,20 @@ def answer(index: EventIndex, question: EventQuestion) -> EventAnswer:
     if any(event > EVENT_MAX for _, _, event in events):
         raise RequestError("an event number has more than 64 bits", hint="mend the list")
     found = index.lookup(EventKeys.of(events), files)
-    rows, keys = found.rows, found.keys
+    repeated = [events[at] for at in found.repeated().tolist()]
+    told = [found.rows]
     if question.first_only:
-        firsts = np.unique(keys, return_index=True)[1]
-        rows = rows.take(firsts)
-    told = [rows]
-    chosen.add(rows)
+        told = [found.rows.take(np.unique(found.keys, return_index=True)[1])]
     for span in question.spans:
-        if span.first > span.last or span.last > EVENT_MAX:
-            raise RequestError(
-                f"events {span.first} to {span.last} of run {span.run} are no range",
-                hint="give the first and the last one",
-            )
-        told.append(_bounded(index.in_span(span.run, span.first, span.last, files)))
-        chosen.add(told[-1])
+        rows = _of_span(index, span, files)
+        again = _again(rows)
+        repeated += dict.fromkeys(
+            (run, None if lumi == NO_LUMI else lumi, event)
+            for run, lumi, event, _, _ in rows.take(again).tuples()
+        )
+        told.append(rows.take(~again) if question.first_only else rows)
+    for rows in told:
+        chosen.add(rows)
     lumis = {
         _run(run): [(first, last + 1) for first, last in ranges]
         for run, ranges in question.lumis.items()
@@ -61,19 +62,42 @@ def answer(index: EventIndex, question: EventQuestion) -> EventAnswer:
     for rows in index.in_lumis(lumis, files):
         chosen.add(rows)
     steps = chosen.steps()
-    position = {number: at for at, number in enumerate(steps)}
-    listed = Rows.concatenate(told)
-    if len(listed) > EVENTS_ASKED_MAX:
-        raise _too_many()
     return EventAnswer(
         files=[_file(index.files[number], each) for number, each in steps.items()],
-        places=[
-            EventPlace(run, None if lumi == NO_LUMI else lumi, event, position[file], entry)
-            for run, lumi, event, file, entry in listed.tuples()
-        ],
+        places=_places(told, {number: at for at, number in enumerate(steps)}),
         missing=[events[at] for at in found.missing(len(events)).tolist()],
-        repeated=[events[at] for at in found.repeated().tolist()],
+        repeated=repeated,
     )
+
+
+def _places(told: list[Rows], position: dict[int, int]) -> list[EventPlace]:
+    if sum(map(len, told)) > EVENTS_ASKED_MAX:
+        raise _too_many()
+    return [
+        EventPlace(run, None if lumi == NO_LUMI else lumi, event, position[file], entry)
+        for rows in told
+        for run, lumi, event, file, entry in rows.tuples()
+    ]
+
+
+def _of_span(index: EventIndex, span: EventSpan, files: Array) -> Rows:
+    if span.first > span.last or span.last > EVENT_MAX:
+        raise RequestError(
+            f"events {span.first} to {span.last} of run {span.run} are no range",
+            hint="give the first and the last one",
+        )
+    rows = index.in_span(span.run, span.first, span.last, files)
+    if len(rows) > EVENTS_ASKED_MAX:
+        raise _too_many()
+    return rows
+
+
+def _again(rows: Rows) -> Array:
+    """Return a flag for each row of a span: whether the event before it is the same."""
+    again = np.zeros(len(rows), bool)
+    same_number = rows.events[1:] == rows.events[:-1]
+    again[1:] = same_number & (rows.lumis[1:] == rows.lumis[:-1])
+    return again
 
 
 class _Chosen:
@@ -104,12 +128,6 @@ def _intervals(entries: Array) -> list[Interval]:
     starts = entries[np.concatenate([[0], breaks])]
     lasts = entries[np.concatenate([breaks, [len(entries)]]) - 1]
     return list(zip(starts.tolist(), (lasts + np.uint64(1)).tolist(), strict=True))
-
-
-def _bounded(rows: Rows) -> Rows:
-    if len(rows) > EVENTS_ASKED_MAX:
-        raise _too_many()
-    return rows
 
 
 def _too_many() -> LimitError:

@@ -175,13 +175,16 @@ class EventIndex:
         return Found(asked[final], found.take(final))
 
     def in_span(self, run: int, first: int, last: int, files: Array) -> Rows:
-        """Return the events of a run from one number to another, by number, file and entry."""
+        """Return the events of a run from one number to another, both included.
+
+        They are in the order of number, lumi block, file and entry.
+        """
         pieces = []
         for segment in self.segments:
             rows = segment.rows(slice(*segment.span(run, first, last)))
             pieces.append(rows.take(files[rows.files]))
         rows = Rows.concatenate(pieces)
-        return rows.take(np.lexsort((rows.entries, rows.files, rows.events)))
+        return rows.take(np.lexsort((rows.entries, rows.files, rows.lumis, rows.events)))
 
     def in_lumis(self, lumis: Mapping[int, Intervals], files: Array) -> Iterator[Rows]:
         """Yield every event of some lumi blocks, some events at a time.

@@ -13,6 +13,7 @@ import uproot
 
 from evstream.cli.commands import app
 from evstream.domain.errors import DataError, NotFoundError, RequestError
+from tests.unit.eventindex.test_extraction import GUID, LINK, write_pool
 
 
 @pytest.fixture
@@ -139,3 +140,30 @@ def test_what_cannot_be_indexed_is_told_and_the_rest_is_there(
         evstream("index", "lookup", "1:3")
     with pytest.raises(NotFoundError, match="there is no file"):
         evstream("index", "lookup", "--lumis", "none.json", "--index", "here")
+
+
+def test_tokens_say_how_events_are_read(real: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pool(Path("pool.root"), [f"[NAME=FID][VALUE={GUID}]"], [LINK])
+    evstream("index", "build", "pool.root", real / "inputThreads1.hepmc")
+    told = answer(capsys, "token", "1:2", "1:0-1", "--guid", GUID.lower())
+    assert [(t["run"], t["event"], t["entry"]) for t in told] == [(1, 2, 2), (1, 0, 0), (1, 1, 1)]
+    assert [t["token"] for t in told] == [
+        f"[DB={GUID}][CNT=POOLContainer(DataHeader)][CLID=4DDBD295-EFCE-472A-9EC8-15CD35A9EB8D]"
+        f"[TECH=00000203][OID=000000000000002A-{entry:016X}]"
+        for entry in (2, 0, 1)
+    ]
+    with uproot.open(real / "uproot-Zmumu.root") as file:
+        runs, events = (file["events"][name].array(library="np") for name in ("Run", "Event"))
+        guid = str(file.file.uuid).upper()
+    capsys.readouterr()
+    evstream("token", f"{runs[9]}:{events[9]}-{events[9]}")
+    printed = capsys.readouterr()
+    places = np.flatnonzero((runs == runs[9]) & (events == events[9])).tolist()
+    assert printed.out.splitlines() == [
+        f"{runs[9]} {events[9]} [DB={guid}][TREE=events][ENTRY={entry}]" for entry in places
+    ]
+    assert f"at several places: {runs[9]}:{events[9]}" in printed.err
+    evstream("token", f"{runs[9]}:{events[9]}-{events[9]}", "--first-only")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    evstream("token", "0:1")
+    assert "[LFN=inputThreads1.hepmc][TREE=events][ENTRY=" in capsys.readouterr().out
