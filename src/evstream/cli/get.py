@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from msgspec.structs import replace
 
 from evstream.cli.printing import print_json, size_text
 from evstream.cli.service import DEFAULT_DOOR, Door
@@ -46,8 +47,6 @@ def get(
         evstream get user:dimuons cut.root --entries 100:200 --branches 'Muon_*'
         evstream get picked.json picked.root
     """
-    from evstream.assembly import make_formats
-
     start, stop = parse_entries(entries or ":")
     if output.exists() and not output.is_file():
         raise RequestError(f"{output} is no regular file", hint="name a file to write")
@@ -55,17 +54,10 @@ def get(
     target = output.resolve()
     partial = target.with_name(f".{target.name}.partial")
 
+    asked = NewSlice(dataset, lfn, tree, start, stop, list(branches))
+
     async def work(service: Service) -> list[str]:
-        name, named_tree = dataset, tree
-        if dataset.endswith(".json"):
-            named_tree = tree or tree_of_inputs([dataset])
-            name = await register(service, [dataset])
-        slices = [NewSlice(name, lfn, named_tree, start, stop, list(branches))]
-        if entries is None:
-            view = await service.dataset(name)
-            if any(file.asked for file in view.files):
-                slices = slices_to_pick(view, lfn, named_tree, list(branches))
-        return await pick(service, make_formats(), slices, partial)
+        return await _fetch(service, asked, partial, wanted_only=entries is None)
 
     try:
         keys = door.ask(work)
@@ -82,6 +74,23 @@ def get(
         print(f"{output}: {size_text(size)}, product {keys[0]}")
     else:
         print(f"{output}: {size_text(size)}, {len(keys)} products joined")
+
+
+async def _fetch(
+    service: Service, asked: NewSlice, target: Path, *, wanted_only: bool
+) -> list[str]:
+    """Fetch a slice, or what its dataset asks for; return the products' keys."""
+    from evstream.assembly import make_formats
+
+    if asked.dataset.endswith(".json"):
+        tree = asked.tree or tree_of_inputs([asked.dataset])
+        asked = replace(asked, dataset=await register(service, [asked.dataset]), tree=tree)
+    slices = [asked]
+    if wanted_only:
+        view = await service.dataset(asked.dataset)
+        if any(file.asked for file in view.files):
+            slices = slices_to_pick(view, asked.lfn, asked.tree, asked.branches)
+    return await pick(service, make_formats(), slices, target)
 
 
 def parse_entries(text: str) -> tuple[int, int]:
