@@ -35,7 +35,7 @@ from evstream.domain.names import WorkerId
 from evstream.domain.scheduling import parse_shares
 from evstream.edge import Products
 from evstream.edge.sources import Sources
-from evstream.eventindex import Readers
+from evstream.eventindex import FOLDER, EventFinder, Readers
 from evstream.head import (
     Chains,
     Claims,
@@ -145,6 +145,7 @@ class Application:
             slices=slices,
             products=self._products,
             prepared=Prepared(parts.products, catalogue, slices),
+            events=EventFinder(Path(settings.data_dir) / FOLDER, parts.offload),
             store=parts.store,
             ids=parts.ids,
             receipt_key=receipt_signer.public_key,

@@ -27,7 +27,7 @@ from evstream.domain.streams import Merge, OutputStream
 from evstream.domain.task import Limits, TaskSpec
 from evstream.settings import Settings, resolve
 from evstream.web import make_app
-from evstream.wire import messages, product_messages
+from evstream.wire import event_messages, messages, product_messages
 from evstream.wire.problems import status_of
 from evstream.wire.signed_urls import UrlSigner
 from tests.docs.pages import REFERENCE, REPOSITORY, Block, all_blocks, section, table
@@ -179,7 +179,7 @@ def test_each_route_is_documented() -> None:
 
 MESSAGES = [
     kind
-    for module in (messages, product_messages)
+    for module in (messages, product_messages, event_messages)
     for kind in vars(module).values()
     if isinstance(kind, type)
     and issubclass(kind, msgspec.Struct)

@@ -39,6 +39,7 @@ from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_reader import read_tree
 from evstream.web.byte_ranges import parse_range
 from evstream.wire import messages
+from evstream.wire.event_messages import EventQuestion
 from evstream.wire.receipt_signature import check_signature
 from evstream.wire.signed_urls import descriptor_from_query
 
@@ -313,6 +314,7 @@ KINDS = (
     messages.RenewRequest,
     messages.ReportRequest,
     messages.ReleaseRequest,
+    EventQuestion,
 )
 
 

@@ -28,9 +28,10 @@ def test_selected_events_are_delivered_and_processed(
     assert (built["added"], built["events"]) == (2, 1000)
     lines = "".join(f"{run} {event}\n" for run, event in [*WANTED, (3, 1)])
     (tmp_path / "events.txt").write_text(lines)
-    found = command.json(
-        "index", "lookup", "events.txt", "--dataset", "user:two", "--selection", "s.json", *door
-    )
+    # The service that runs is asked, where one is named by its address.
+    address = json.loads((data / "address.json").read_text())["url"]
+    words = ["--dataset", "user:two", "--selection", "s.json", "--url", address]
+    found = command.json("index", "lookup", "events.txt", *words)
     assert [tuple(place[::2]) for place in found["places"]] == [
         (run, event, event) for run, event in WANTED
     ]

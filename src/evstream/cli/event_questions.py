@@ -11,12 +11,9 @@ from cyclopts import Parameter
 
 from evstream.cli.service import Door
 from evstream.domain.errors import NotFoundError, RequestError
-from evstream.eventindex import EventIndex, answer
+from evstream.eventindex import FOLDER, EventIndex, answer
 from evstream.eventindex.event_lists import parse_event, read_events, read_lumis
 from evstream.wire.event_messages import EventAnswer, EventKey, EventQuestion, EventSpan
-
-FOLDER = "event-index"
-"""Of the index, in the data directory."""
 
 Folder = Annotated[
     Path | None,
@@ -50,7 +47,7 @@ def folder_of(index: Path | None, door: Door) -> Path:
 def ask(
     texts: Sequence[str], options: QuestionOptions, door: Door, lumis: Path | None = None
 ) -> EventAnswer:
-    """Look up what words and files ask for.
+    """Look up what words and files ask for, in a folder or at a service that is named.
 
     Parameters
     ----------
@@ -63,6 +60,8 @@ def ask(
         A list cannot be read, or nothing is asked for.
     """
     question = _question(texts, options, lumis)
+    if options.index is None and door.settings().url:
+        return door.ask(lambda service: service.find_events(question))
     return answer(EventIndex(folder_of(options.index, door)), question)
 
 

@@ -19,6 +19,7 @@ from evstream.domain.errors import (
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.states import Answer
 from evstream.wire import messages as m
+from evstream.wire.event_messages import EventAnswer, EventQuestion
 
 T = TypeVar("T")
 
@@ -64,6 +65,10 @@ class Service:
     async def dataset(self, name: str) -> m.DatasetView:
         """Return a registered dataset."""
         return await self._connection.call("GET", f"/v1/datasets/{name}", m.DatasetView)
+
+    async def find_events(self, question: EventQuestion) -> EventAnswer:
+        """Look events up in the service's event index."""
+        return await self._connection.call("POST", "/v1/event-lookups", EventAnswer, question)
 
     async def datasets(self) -> list[m.DatasetLine]:
         """Return all datasets, a line each."""

@@ -18,6 +18,7 @@ from evstream.web.catalogue_routes import catalogue_routes
 from evstream.web.content_routes import content_routes
 from evstream.web.control_routes import control_routes
 from evstream.web.doors import Doors
+from evstream.web.event_routes import event_routes
 from evstream.web.product_routes import edge_routes, product_routes
 from evstream.web.replies import problem_reply, reply
 from evstream.web.sandbox_routes import sandbox_routes
@@ -55,6 +56,7 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
             *control_routes(services),
             *product_routes(services),
             *edge_routes(services),
+            *event_routes(services),
             Route("/v1/health", health, methods=["GET"]),
         ],
         middleware=[Middleware(Doors, token=token, signer=signer, clock=clock)],

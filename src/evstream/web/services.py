@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evstream.edge import Products
+from evstream.eventindex import EventFinder
 from evstream.head import Claims, Datasets, Finishing, Prepared, Reopening, Reports, Slices, Tasks
 from evstream.ports import Catalogue, Ids, OutputStore
 
@@ -23,6 +24,7 @@ class Services:
     slices: Slices
     products: Products
     prepared: Prepared
+    events: EventFinder
     store: OutputStore
     ids: Ids
     receipt_key: str
