@@ -92,12 +92,18 @@ def _plain(values: Values) -> Values:
     return [int(value) if value is True or value is False else value for value in values]
 
 
-def _in_json(value: Any) -> Any:
-    """Return a value as a column of its type takes it out of JSON."""
-    kind = value.__class__
-    if kind is bytes:
-        return f"\\x{value.hex()}"
-    return int(value) if kind is bool else value
+def _in_json(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return rows as a list of objects. Bytes are spelled as a column of theirs takes them."""
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    for place, column in enumerate(columns):
+        # A column at a time: rows come by thousands, and next to none has bytes.
+        kinds = set(map(type, column))
+        if bytes in kinds:
+            columns[place] = [None if cell is None else f"\\x{cell.hex()}" for cell in column]
+        elif bool in kinds:
+            columns[place] = [int(cell) for cell in column]
+    given = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return msgspec.json.encode(given).decode()
 
 
 def _given(table: str) -> str:
@@ -189,13 +195,8 @@ class PostgresEngine:
         """Run a statement on rows: one value, so that the server knows it from before."""
         names = columns.split(", ")
         for start in range(0, len(rows), _ROWS_AT_ONCE):
-            given = [
-                {name: _in_json(value) for name, value in zip(names, row, strict=True)}
-                for row in rows[start : start + _ROWS_AT_ONCE]
-            ]
-            self._connection.execute(
-                statement.encode(), (msgspec.json.encode(given).decode(),), prepare=True
-            )
+            value = _in_json(names, rows[start : start + _ROWS_AT_ONCE])
+            self._connection.execute(statement.encode(), (value,), prepare=True)
 
     def script(self, statements: str) -> None:
         """Run statements that take no values."""
