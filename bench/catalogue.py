@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bench.catalogue_parts import cycles, events
+from bench.catalogue_parts import cycles, events, live, soak
 from bench.catalogue_parts.ground import SETTINGS, Ground
 from bench.harness import Bench
 from tests.postgresql import server, skip_without_server
@@ -29,6 +29,9 @@ def main() -> int:
         bench.ready()
         cycles.measure_cycles(ground)
         cycles.measure_batches(ground)
+        if not bench.quick:
+            live.measure_live(ground)
+            soak.measure_soak(ground)
     events.measure_events(bench)
     return bench.finish()
 

@@ -88,8 +88,7 @@ def _weigh(bench: Bench, url: str) -> None:
     bench.measure("table done, output records of finished bundles among it", done / 1e6, "MB")
     bench.measure("output records of finished bundles: their JSON", outputs / 1e6, "MB")
     total = sum(live.values()) + done - outputs
-    if not bench.quick:
-        bench.ask("live state without output records, GB", total / 1e9, "<=", 1.0)
+    bench.ask("live state without output records, GB", total / 1e9, "<=", 1.0)
     (ranges,) = ask(url, f"SELECT ranges FROM book WHERE book = {LARGE}")
     bench.measure("live state, a range", total / ranges, "B")
 
