@@ -42,6 +42,7 @@ from evstream.head import (
     Datasets,
     Finishing,
     Merging,
+    Notes,
     Nudges,
     Prepared,
     Reopening,
@@ -65,6 +66,7 @@ from evstream.ports import (
     PayloadRunner,
     ProductCatalogue,
     SourceOpener,
+    Whiteboard,
 )
 from evstream.ports.format import Format
 from evstream.rootio import Rules
@@ -92,6 +94,7 @@ class Parts:
     ledger: Ledger
     catalogue: Catalogue
     products: ProductCatalogue
+    whiteboard: Whiteboard
     store: OutputStore
     opener: SourceOpener
     formats: Formats
@@ -146,6 +149,7 @@ class Application:
             products=self._products,
             prepared=Prepared(parts.products, catalogue, slices),
             events=EventFinder(Path(settings.data_dir) / FOLDER, parts.offload),
+            notes=Notes(parts.whiteboard, catalogue),
             store=parts.store,
             ids=parts.ids,
             receipt_key=receipt_signer.public_key,
@@ -227,6 +231,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
             ledger=database.ledger,
             catalogue=database.catalogue,
             products=database.products,
+            whiteboard=database.whiteboard,
             store=LocalStore(directory / "outputs", offload),
             opener=FsspecOpener(),
             formats=KnownFormats(),

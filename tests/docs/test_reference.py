@@ -27,7 +27,7 @@ from evstream.domain.streams import Merge, OutputStream
 from evstream.domain.task import Limits, TaskSpec
 from evstream.settings import Settings, resolve
 from evstream.web import make_app
-from evstream.wire import event_messages, messages, product_messages
+from evstream.wire import event_messages, messages, product_messages, whiteboard_messages
 from evstream.wire.problems import status_of
 from evstream.wire.signed_urls import UrlSigner
 from tests.docs.pages import REFERENCE, REPOSITORY, Block, all_blocks, section, table
@@ -66,7 +66,7 @@ def flags_of(command: App) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ALL_COMMANDS)
 def test_a_command_is_documented_with_each_flag(name: str) -> None:
     text = section(COMMANDS, f"evstream {name}")
-    named = set(re.findall(r"`(--[a-z-]+|[A-Z]{4,})`", text))
+    named = set(re.findall(r"`(--[a-z-]+|[A-Z]{3,})`", text))
     real = flags_of(ALL_COMMANDS[name])
     assert set(real) <= named, f"not documented: {set(real) - named}"
     in_table = set(re.findall(r"^\| `(--[a-z-]+)`", text, re.MULTILINE))
@@ -126,6 +126,7 @@ def test_each_limit_is_the_codes() -> None:
     from evstream.adapters.catalogue.owner import OPERATIONS_WAITING_MAX
     from evstream.adapters.catalogue.reader import READS_WAITING_MAX
     from evstream.domain.splitting import EVENTS_PER_RANGE_MAX
+    from evstream.domain.whiteboard import VALUE_BYTES_MAX
     from evstream.edge.products import DESCRIPTORS_BYTES_MAX, DESCRIPTORS_MAX, PREPARED_MAX
     from evstream.edge.sources import OPEN_FILES_MAX
     from evstream.web.content_routes import DESCRIPTOR_BYTES_MAX
@@ -152,6 +153,9 @@ def test_each_limit_is_the_codes() -> None:
         product_messages.PRODUCTS_MAX,
         product_messages.SEARCHES_MAX,
         product_messages.READY_FILES_MAX,
+        VALUE_BYTES_MAX,
+        whiteboard_messages.PARTS_MAX,
+        whiteboard_messages.NOTES_MAX,
     ]
 
 
@@ -179,7 +183,7 @@ def test_each_route_is_documented() -> None:
 
 MESSAGES = [
     kind
-    for module in (messages, product_messages, event_messages)
+    for module in (messages, product_messages, event_messages, whiteboard_messages)
     for kind in vars(module).values()
     if isinstance(kind, type)
     and issubclass(kind, msgspec.Struct)

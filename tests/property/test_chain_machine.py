@@ -109,6 +109,7 @@ class ChainMachine(RuleBasedStateMachine):
             ledger=self.database.ledger,
             catalogue=self.database.catalogue,
             products=self.database.products,
+            whiteboard=self.database.whiteboard,
             store=self.store,
             opener=MemoryOpener(self.readable),
             formats=KnownFormats(),

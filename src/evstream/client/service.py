@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from evstream.client.connection import Connection
 from evstream.client.prepared import Prepared
+from evstream.client.whiteboard import Whiteboard
 from evstream.domain.errors import (
     DescriptorUnknownError,
     EvstreamError,
@@ -42,11 +43,14 @@ class Service:
     ----------
     prepared : Prepared
         What is prepared where.
+    whiteboard : Whiteboard
+        Notes on collections of events.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.prepared = Prepared(connection)
+        self.whiteboard = Whiteboard(connection)
 
     async def close(self) -> None:
         """Close the connection."""

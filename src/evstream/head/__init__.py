@@ -5,6 +5,7 @@ from evstream.head.claims import Claims
 from evstream.head.datasets import Datasets
 from evstream.head.finishing import Finishing
 from evstream.head.merging import Merging
+from evstream.head.notes import Notes
 from evstream.head.nudges import Nudges
 from evstream.head.prepared import Prepared
 from evstream.head.reopening import Reopening
@@ -20,6 +21,7 @@ __all__ = [
     "Datasets",
     "Finishing",
     "Merging",
+    "Notes",
     "Nudges",
     "Prepared",
     "Reopening",

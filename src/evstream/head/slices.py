@@ -45,7 +45,7 @@ class Slices:
             No such dataset, file, tree or branch; entries out of range.
         """
         dataset = await self._catalogue.dataset(DatasetName(new.dataset))
-        file = _find_file(dataset, new.lfn)
+        file = find_file(dataset, new.lfn)
         tree = choose_tree(dataset, new.tree)
         if tree not in file.trees:
             raise NotFoundError(f"{file.lfn} has no tree {tree}", hint=f"it has {list(file.trees)}")
@@ -69,7 +69,13 @@ def _entries(new: NewSlice, entries: int) -> IntervalSet:
     return IntervalSet.of(steps)
 
 
-def _find_file(dataset: Dataset, lfn: str) -> SourceFile:
+def find_file(dataset: Dataset, lfn: str) -> SourceFile:
+    """Return a file by its name, or the only one.
+
+    Raises
+    ------
+    NotFoundError
+    """
     if not lfn and len(dataset.files) == 1:
         return dataset.files[0]
     for file in dataset.files:

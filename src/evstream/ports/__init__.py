@@ -16,6 +16,7 @@ from evstream.ports.payload import (
 from evstream.ports.products import ProductCatalogue
 from evstream.ports.source import ByteSource, SourceOpener
 from evstream.ports.storage import OutputStore, Stored
+from evstream.ports.whiteboard import Whiteboard
 
 __all__ = [
     "ByteSource",
@@ -37,4 +38,5 @@ __all__ = [
     "SecondaryFiles",
     "SourceOpener",
     "Stored",
+    "Whiteboard",
 ]

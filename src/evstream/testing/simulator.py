@@ -281,6 +281,7 @@ class Simulation:
             ledger=self._faults.wrap("ledger", self._database.ledger),
             catalogue=self._faults.wrap("catalogue", self._database.catalogue),
             products=self._faults.wrap("products", self._database.products),
+            whiteboard=self._faults.wrap("whiteboard", self._database.whiteboard),
             store=self._faults.wrap("store", self._store),
             opener=self._faults.wrap("source", MemoryOpener(self._readable)),
             formats=KnownFormats(),

@@ -24,6 +24,7 @@ from evstream.web.replies import problem_reply, reply
 from evstream.web.sandbox_routes import sandbox_routes
 from evstream.web.services import Services
 from evstream.web.task_routes import task_routes
+from evstream.web.whiteboard_routes import whiteboard_routes
 from evstream.web.work_routes import work_routes
 from evstream.wire.messages import Health
 from evstream.wire.signed_urls import UrlSigner
@@ -57,6 +58,7 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
             *product_routes(services),
             *edge_routes(services),
             *event_routes(services),
+            *whiteboard_routes(services),
             Route("/v1/health", health, methods=["GET"]),
         ],
         middleware=[Middleware(Doors, token=token, signer=signer, clock=clock)],

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 from evstream.edge import Products
 from evstream.eventindex import EventFinder
-from evstream.head import Claims, Datasets, Finishing, Prepared, Reopening, Reports, Slices, Tasks
+from evstream.head import (
+    Claims,
+    Datasets,
+    Finishing,
+    Notes,
+    Prepared,
+    Reopening,
+    Reports,
+    Slices,
+    Tasks,
+)
 from evstream.ports import Catalogue, Ids, OutputStore
 
 
@@ -25,6 +35,7 @@ class Services:
     products: Products
     prepared: Prepared
     events: EventFinder
+    notes: Notes
     store: OutputStore
     ids: Ids
     receipt_key: str

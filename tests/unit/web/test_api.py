@@ -55,6 +55,7 @@ def with_application(
             database.ledger,
             database.catalogue,
             database.products,
+            database.whiteboard,
             store or MemoryStore(),
             opener,
             KnownFormats(),

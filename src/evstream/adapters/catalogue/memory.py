@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from evstream.adapters.catalogue.memory_products import MemoryProducts
+from evstream.adapters.catalogue.memory_whiteboard import MemoryWhiteboard
 from evstream.domain.chains import chunks_of
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
@@ -408,12 +409,14 @@ class MemoryDatabase:
     ledger : MemoryLedger
     catalogue : MemoryCatalogue
     products : MemoryProducts
+    whiteboard : MemoryWhiteboard
     """
 
     def __init__(self, clock: Clock) -> None:
         self.ledger = MemoryLedger(clock)
         self.catalogue = MemoryCatalogue(clock, self.ledger)
         self.products = MemoryProducts(clock)
+        self.whiteboard = MemoryWhiteboard(clock)
 
     async def close(self) -> None:
         """Do nothing; there is nothing to close."""

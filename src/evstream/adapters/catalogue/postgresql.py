@@ -26,6 +26,7 @@ from evstream.adapters.catalogue.schema_steps import latest, missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
 from evstream.adapters.catalogue.sql_products import SqlProducts
+from evstream.adapters.catalogue.sql_whiteboard import SqlWhiteboard
 from evstream.domain.errors import ConfigError, TransientError
 from evstream.ports.clock import Clock
 
@@ -369,6 +370,7 @@ class PostgresDatabase:
     ledger : SqlLedger
     catalogue : SqlCatalogue
     products : SqlProducts
+    whiteboard : SqlWhiteboard
 
     Raises
     ------
@@ -400,6 +402,7 @@ class PostgresDatabase:
         self._reader: Reader = ConnectedReader(lambda: _connect_to_read(url, clock))
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)
+        self.whiteboard = SqlWhiteboard(self._owner, self._reader)
 
     async def close(self) -> None:
         """Finish what waits and close the connections."""

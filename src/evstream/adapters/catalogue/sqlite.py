@@ -19,6 +19,7 @@ from evstream.adapters.catalogue.schema_steps import missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
 from evstream.adapters.catalogue.sql_products import SqlProducts
+from evstream.adapters.catalogue.sql_whiteboard import SqlWhiteboard
 from evstream.adapters.catalogue.sqlite_errors import translate
 from evstream.domain.errors import ConfigError
 from evstream.ports.clock import Clock
@@ -49,6 +50,7 @@ class SqliteDatabase:
     ledger : SqlLedger
     catalogue : SqlCatalogue
     products : SqlProducts
+    whiteboard : SqlWhiteboard
 
     Raises
     ------
@@ -88,6 +90,7 @@ class SqliteDatabase:
         )
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)
+        self.whiteboard = SqlWhiteboard(self._owner, self._reader)
 
     async def close(self) -> None:
         """Finish what waits, close the file and give the directory back."""

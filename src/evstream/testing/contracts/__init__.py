@@ -22,6 +22,7 @@ from evstream.testing.contracts.output_store import OutputStoreContract
 from evstream.testing.contracts.payload_runner import PayloadRunnerContract
 from evstream.testing.contracts.products import ProductCatalogueContract
 from evstream.testing.contracts.source_opener import SourceOpenerContract
+from evstream.testing.contracts.whiteboard import WhiteboardContract
 
 __all__ = [
     "CatalogueContract",
@@ -34,4 +35,5 @@ __all__ = [
     "PayloadRunnerContract",
     "ProductCatalogueContract",
     "SourceOpenerContract",
+    "WhiteboardContract",
 ]
