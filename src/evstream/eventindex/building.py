@@ -13,6 +13,7 @@ from msgspec import structs
 from evstream.domain.errors import ConfigError
 from evstream.eventindex.index import merged_rows
 from evstream.eventindex.manifest import (
+    Indexed,
     IndexedFile,
     Manifest,
     SegmentName,
@@ -78,18 +79,28 @@ class Builder:
         # What the manifest will be: a kill before it is written costs no more than these.
         self._next_number = self.manifest.next_number
         self._files = {file.content: file for file in self.manifest.files}
-        self._at = {pfn: file.content for file in self.manifest.files for pfn in file.pfns}
+        self._at: dict[str, set[tuple[str, str]]] = {}
+        for file in self.manifest.files:
+            for pfn in file.pfns:
+                self._at.setdefault(pfn, set()).add(file.content)
         self._pieces: list[Rows] = []
         remove_leftovers(folder, self.manifest)
 
-    def known(self, digest: str, tree: str) -> IndexedFile | None:
-        """Return a file that is in the index, or was added."""
-        return self._files.get((digest, tree))
+    @property
+    def known(self) -> frozenset[Indexed]:
+        """What need not be read again."""
+        return frozenset(file.indexed for file in self._files.values())
+
+    def has(self, file: IndexedFile) -> bool:
+        """Whether a file is in the index, or was added, with the same numbers."""
+        known = self._files.get(file.content)
+        return known is not None and known.indexed == file.indexed
 
     def add(self, file: IndexedFile, runs: Array, lumis: Array, events: Array) -> None:
         """Add a file, whatever number it says it has.
 
-        Another file that lay where this one lies is replaced by it.
+        Another file that lay where this one lies is replaced by it, and so is the same one
+        if other branches numbered its events.
 
         Parameters
         ----------
@@ -98,6 +109,8 @@ class Builder:
         """
         file = structs.replace(file, number=self._next_number)
         self._next_number += 1
+        if (before := self._files.get(file.content)) is not None:
+            file = _in_both(file, before)
         rows = Rows(
             runs.astype(np.uint32),
             lumis.astype(np.uint32),
@@ -113,25 +126,17 @@ class Builder:
 
     def note(self, seen: IndexedFile) -> None:
         """Note where else a file of the index lies, and what other datasets it is in."""
-        file = self._files[seen.content]
-        self._put(
-            structs.replace(
-                file,
-                pfns=tuple(dict.fromkeys((*file.pfns, *seen.pfns))),
-                datasets=tuple(dict.fromkeys((*file.datasets, *seen.datasets))),
-            )
-        )
+        self._put(_in_both(self._files[seen.content], seen))
 
     def _put(self, file: IndexedFile) -> None:
         for pfn in file.pfns:
-            before = self._files.get(self._at.get(pfn, ("", "")))
-            if before is not None and before.digest != file.digest:
-                left = tuple(each for each in before.pfns if each != pfn)
-                if left:
-                    self._files[before.content] = structs.replace(before, pfns=left)
-                else:
-                    del self._files[before.content]
-            self._at[pfn] = file.content
+            here = self._at.setdefault(pfn, set())
+            for content in [content for content in here if content[0] != file.digest]:
+                here.remove(content)
+                before = self._files.pop(content)
+                if left := tuple(each for each in before.pfns if each != pfn):
+                    self._files[content] = structs.replace(before, pfns=left)
+            here.add(file.content)
         self._files[file.content] = file
 
     def flush(self) -> None:
@@ -148,7 +153,11 @@ class Builder:
     def compact(self) -> None:
         """Merge all segments into as few as can be, and drop what replaced files left."""
         self.flush()
-        self._merge(self.manifest.segments)
+        groups = [self.manifest.segments]
+        while groups:
+            group = groups.pop()
+            if not self._merge(group) and len(group) > 2:
+                groups += [group[: len(group) // 2], group[len(group) // 2 :]]
 
     def _write(self, pieces: Sequence[Rows]) -> list[SegmentName]:
         """Write rows as one segment, or as several where one cannot hold them."""
@@ -230,6 +239,15 @@ class Builder:
             sync_folder(self.folder)
             replace_manifest(self.folder, manifest)
             self.manifest = manifest
+
+
+def _in_both(file: IndexedFile, other: IndexedFile) -> IndexedFile:
+    """Return a file with its places and datasets, and with another's behind."""
+    return structs.replace(
+        file,
+        pfns=tuple(dict.fromkeys((*file.pfns, *other.pfns))),
+        datasets=tuple(dict.fromkeys((*file.datasets, *other.datasets))),
+    )
 
 
 def _like(segments: Sequence[SegmentName]) -> list[SegmentName]:

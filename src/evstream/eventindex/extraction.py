@@ -19,7 +19,7 @@ from evstream.client.event_numbers import EVENT_NUMBERS, Names, Numbered, find_n
 from evstream.domain.errors import DataError, EvstreamError, RequestError
 from evstream.domain.names import without_secrets
 from evstream.eventindex import pool
-from evstream.eventindex.manifest import IndexedFile
+from evstream.eventindex.manifest import Indexed, IndexedFile
 from evstream.eventindex.segment import NO_LUMI, Array
 from evstream.ports import ByteSource, FileIndex, Format, Formats, SourceOpener
 
@@ -82,13 +82,13 @@ Result = Extracted | IndexedFile | EvstreamError
 """What came of a file: an `IndexedFile` is one that is in the index already."""
 
 
-def extract(readers: Readers, wanted: WantedFile, known: frozenset[tuple[str, str]]) -> Result:
+def extract(readers: Readers, wanted: WantedFile, known: frozenset[Indexed]) -> Result:
     """Read the numbers of a file's events, unless it is known.
 
     Parameters
     ----------
     known : frozenset of (str, str)
-        `IndexedFile.content` of those that are in the index.
+        `IndexedFile.indexed` of those that are in the index.
     """
     try:
         with readers.opener.open(wanted.pfn) as source:
@@ -111,7 +111,7 @@ class _Reading:
         self._format = form
         self._index = index
 
-    def result(self, known: frozenset[tuple[str, str]]) -> Extracted | IndexedFile:
+    def result(self, known: frozenset[Indexed]) -> Extracted | IndexedFile:
         wanted, index = self._wanted, self._index
         trees = [wanted.tree] if wanted.tree else list(index.trees)
         if wanted.tree and wanted.tree not in index.trees:
@@ -120,7 +120,7 @@ class _Reading:
         choices = [wanted.numbers] if wanted.numbers else EVENT_NUMBERS
         for numbered in find_numbered(self._format, index, trees, choices):
             file = self._file(numbered)
-            if file.content in known:
+            if file.indexed in known:
                 return file
             with self._at_hand(numbered.tree, numbered.names) as path:
                 rows = self._format.read_numbers(path, numbered.tree, numbered.names)
@@ -199,7 +199,7 @@ def _extracted(file: IndexedFile, rows: Array) -> Extracted:
 def extract_all(
     make_readers: Callable[[], Readers],
     wanted: Sequence[WantedFile],
-    known: frozenset[tuple[str, str]],
+    known: frozenset[Indexed],
     processes: int,
 ) -> Iterator[Result]:
     """Read many files; yields what came of each as it is done.
@@ -246,10 +246,10 @@ def extract_all(
 
 
 _readers: Readers
-_known: frozenset[tuple[str, str]]
+_known: frozenset[Indexed]
 
 
-def _begin(make_readers: Callable[[], Readers], known: frozenset[tuple[str, str]]) -> None:
+def _begin(make_readers: Callable[[], Readers], known: frozenset[Indexed]) -> None:
     """Prepare a process that reads files."""
     global _readers, _known
     _readers, _known = make_readers(), known

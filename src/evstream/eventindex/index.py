@@ -292,10 +292,18 @@ def _open(folder: Path) -> tuple[Manifest, list[Segment]]:
                 hint="build one: evstream index build DATASET or FILES",
             )
         try:
-            return manifest, [Segment(folder / each.name) for each in manifest.segments]
+            segments = [Segment(folder / each.name) for each in manifest.segments]
         except FileNotFoundError as error:
             if read_manifest(folder) == manifest:
                 raise DataError(
                     f"{error.filename} is missing", hint="remove the folder and build it anew"
                 ) from error
+            continue
+        for segment in segments:
+            if len(segment.files) and int(segment.files.max()) >= manifest.next_number:
+                raise DataError(
+                    f"{segment.path} holds files that the manifest does not know",
+                    hint="remove the folder and build it anew",
+                )
+        return manifest, segments
     raise TransientError(f"the event index {folder} changes all the time", hint="try again")

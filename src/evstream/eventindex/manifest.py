@@ -24,6 +24,10 @@ SEGMENT_SUFFIX = ".segment"
 _PARTIAL = ".partial"
 
 
+Indexed = tuple[str, str, tuple[str, ...]]
+"""Digest, tree and branches: a file that has these is not read again."""
+
+
 class PoolFile(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What tokens need to know of a file that POOL wrote; see `evstream.eventindex.tokens`.
 
@@ -83,6 +87,11 @@ class IndexedFile(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     def content(self) -> tuple[str, str]:
         """What makes it the same file wherever it lies, and the tree that was indexed."""
         return self.digest, self.tree
+
+    @property
+    def indexed(self) -> Indexed:
+        """Its content, and the branches that number its events."""
+        return self.digest, self.tree, self.numbers
 
 
 class SegmentName(Struct, frozen=True, forbid_unknown_fields=True):

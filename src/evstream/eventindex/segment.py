@@ -248,13 +248,16 @@ class Segment:
         if isinstance(positions, slice):
             positions = np.arange(positions.start, positions.stop)
         at_run = np.searchsorted(self.run_starts, positions, side="right") - 1
-        return Rows(
-            self.runs[at_run],
-            self.lumis[self._packing.lumis(places).astype(np.intp)],
-            np.asarray(self.events[positions]),
-            self.files[self._packing.files(places).astype(np.intp)],
-            self._packing.entries(places),
-        )
+        try:
+            return Rows(
+                self.runs[at_run],
+                self.lumis[self._packing.lumis(places).astype(np.intp)],
+                np.asarray(self.events[positions]),
+                self.files[self._packing.files(places).astype(np.intp)],
+                self._packing.entries(places),
+            )
+        except IndexError as error:
+            raise _damaged(self.path, "a place names what is not there") from error
 
     def in_lumis(self, wanted: Mapping[int, Intervals]) -> Iterator[Rows]:
         """Yield the events of some lumi blocks, piece by piece.

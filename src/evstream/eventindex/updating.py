@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evstream.domain.errors import EvstreamError
-from evstream.eventindex.building import open_builder
-from evstream.eventindex.extraction import Extracted, Readers, WantedFile, extract_all
+from evstream.eventindex.building import Builder, open_builder
+from evstream.eventindex.extraction import Extracted, Readers, Result, WantedFile, extract_all
 
 
 @dataclass(slots=True)
@@ -36,14 +36,8 @@ def update_index(
     wanted: Sequence[WantedFile],
     make_readers: Callable[[], Readers],
     processes: int,
-    told: Callable[[Updated], None] = lambda _: None,
 ) -> Updated:
     """Add files to the index of a folder; those whose content it has are not read again.
-
-    Parameters
-    ----------
-    told : callable
-        Called after each file.
 
     Raises
     ------
@@ -54,16 +48,26 @@ def update_index(
     """
     done = Updated()
     with open_builder(folder) as builder:
-        known = frozenset(file.content for file in builder.manifest.files)
-        for result in extract_all(make_readers, wanted, known, processes):
-            if isinstance(result, EvstreamError):
-                done.failed.append(result)
-            elif isinstance(result, Extracted) and not builder.known(*result.file.content):
-                builder.add(result.file, result.runs, result.lumis, result.events)
-                done.added += 1
-                done.events += result.file.entries
-            else:
-                builder.note(result.file if isinstance(result, Extracted) else result)
-                done.known += 1
-            told(done)
+        while wanted:
+            results = extract_all(make_readers, wanted, builder.known, processes)
+            wanted = [again for result in results if (again := _take(builder, result, done))]
     return done
+
+
+def _take(builder: Builder, result: Result, done: Updated) -> WantedFile | None:
+    """Add what came of a file; return what has to be read after all, if it has."""
+    if isinstance(result, EvstreamError):
+        done.failed.append(result)
+    elif isinstance(result, Extracted) and not builder.has(result.file):
+        builder.add(result.file, result.runs, result.lumis, result.events)
+        done.added += 1
+        done.events += result.file.entries
+    else:
+        file = result.file if isinstance(result, Extracted) else result
+        if not builder.has(file):
+            # It was known until another file took its place: it has moved to where it is now.
+            dataset = "".join(file.datasets)
+            return WantedFile(file.pfns[0], file.lfn, dataset, file.tree, file.numbers)
+        builder.note(file)
+        done.known += 1
+    return None

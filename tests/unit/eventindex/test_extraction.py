@@ -223,3 +223,37 @@ def test_an_index_is_brought_up_to_date(tmp_path: Path) -> None:
     }
     found = index.lookup(EventKeys.of([(0, None, 15), (77, None, 78), (0, None, 3)]), index.only())
     assert found.missing(3).tolist() == [0]
+
+
+def test_files_that_moved_and_numbers_that_differ_are_read_again(tmp_path: Path) -> None:
+    folder, a, b = tmp_path / "index", tmp_path / "a.root", tmp_path / "b.root"
+    first = {"run": [1, 1], "event": [2, 3], "other": [7, 8]}
+    write_events(a, first)
+    update_index(folder, [WantedFile(str(a), dataset="user:x")], make_readers, 1)
+    # Its place is taken by another one, and it lies elsewhere, in one go.
+    a.rename(b)
+    write_events(a, {"run": [5], "event": [6]})
+    moved = [WantedFile(str(a)), WantedFile(str(b), dataset="user:y")]
+    done = update_index(folder, moved, make_readers, 1)
+    assert (done.added, done.known, done.failed) == (2, 0, [])
+    files = EventIndex(folder).files.values()
+    assert {(f.lfn, f.datasets) for f in files} == {("a.root", ()), ("b.root", ("user:y",))}
+    again = [WantedFile(str(b), numbers=("run", "other"))]
+    assert update_index(folder, again, make_readers, 1).added == 1
+    index = EventIndex(folder)
+    index.check()
+    found = index.lookup(EventKeys.of([(1, None, 7), (1, None, 2)]), index.only("user:y"))
+    assert found.missing(2).tolist() == [1]
+    assert update_index(folder, again, make_readers, 1).known == 1
+
+
+def test_two_trees_of_one_file_are_replaced_together(tmp_path: Path) -> None:
+    folder, path = tmp_path / "index", tmp_path / "a.root"
+    with uproot.recreate(path) as file:
+        for name in ("t", "u"):
+            file.mktree(name, {"run": np.array([1]), "event": np.array([2])})
+    both = [WantedFile(str(path), tree=tree) for tree in ("t", "u")]
+    assert update_index(folder, both, make_readers, 1).added == 2
+    write_events(path, {"run": [1], "event": [3]}, "t")
+    assert update_index(folder, both[:1], make_readers, 1).added == 1
+    assert [(f.tree, f.entries) for f in EventIndex(folder).files.values()] == [("t", 1)]

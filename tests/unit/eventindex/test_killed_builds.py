@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import numpy as np
 from evstream.domain.errors import NotFoundError
 from evstream.eventindex import EventIndex, EventKeys
 from evstream.eventindex.manifest import MANIFEST_NAME
+from tests.unit.eventindex.test_extraction import some_files
 
-FILES, EVENTS, KILLS = 40, 50, 8
+WAIT_S_MAX = 120.0
+FILES, EVENTS, KILLS = 40, 50, 6
 BUILDER = """
 import sys
 import numpy as np
@@ -24,11 +27,11 @@ files, events = int(sys.argv[2]), int(sys.argv[3])
 with open_builder(Path(sys.argv[1]), 1) as builder:
     print("begun", flush=True)
     for number in range(files):
-        if builder.known(f"digest {number}", "Events"):
-            continue
         numbers = np.arange(number * events, (number + 1) * events)
         file = IndexedFile(0, f"{number}.root", "", (f"/{number}.root",), "root", 1, "",
                            f"digest {number}", "Events", events, ("run", "event"))
+        if builder.has(file):
+            continue
         builder.add(file, np.full(events, 3), np.full(events, 5), numbers)
         print(number, flush=True)
     builder.compact()
@@ -53,6 +56,46 @@ def test_killed_builds_leave_whole_files(tmp_path: Path, rng: random.Random) -> 
     assert len(index) == FILES * EVENTS
     assert len(index.segments) == 1
     assert not [p for p in tmp_path.iterdir() if p.name.endswith(".partial")]
+
+
+READER = """
+import multiprocessing, sys
+from pathlib import Path
+from evstream.assembly import make_readers
+from evstream.eventindex.extraction import WantedFile, extract_all
+
+wanted = [WantedFile(str(path)) for path in sorted(Path(sys.argv[1]).iterdir())]
+results = extract_all(make_readers, wanted, frozenset(), 2)
+next(results)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_processes_that_read_files_leave_with_a_killed_builder(tmp_path: Path) -> None:
+    some_files(tmp_path, 9)
+    words = [sys.executable, "-c", READER, str(tmp_path)]
+    builder = subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    with builder:
+        assert builder.stdout is not None
+        children = list(map(int, builder.stdout.readline().split()))
+        builder.kill()
+    assert len(children) == 2
+    pause = threading.Event()
+    for _ in range(int(WAIT_S_MAX / 0.05)):
+        if not any(map(runs, children)):
+            return
+        pause.wait(0.05)
+    raise AssertionError(f"{children} still run")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
 
 
 def spin(steps: int) -> None:
