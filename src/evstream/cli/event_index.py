@@ -26,7 +26,7 @@ from evstream.client.inputs import expand_inputs
 from evstream.domain.errors import ConfigError, DataError, NotFoundError
 from evstream.domain.words import counted
 from evstream.eventindex import EventIndex, WantedFile, open_builder, update_index
-from evstream.eventindex.segment import NO_LUMI
+from evstream.eventindex.rows import NO_LUMI
 from evstream.wire.event_messages import EventAnswer
 
 ROWS_SHOWN_MAX = 1000

@@ -6,7 +6,7 @@ from evstream.eventindex.extraction import Readers, WantedFile
 from evstream.eventindex.finding import FOLDER, EventFinder
 from evstream.eventindex.index import EventIndex, EventKeys, Found
 from evstream.eventindex.manifest import IndexedFile
-from evstream.eventindex.segment import NO_LUMI, Rows
+from evstream.eventindex.rows import NO_LUMI, Rows
 from evstream.eventindex.updating import Updated, update_index
 
 __all__ = [

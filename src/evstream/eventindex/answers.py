@@ -10,7 +10,7 @@ from evstream.domain.errors import LimitError, RequestError
 from evstream.domain.intervals import Interval
 from evstream.eventindex.index import EventIndex, EventKeys
 from evstream.eventindex.manifest import IndexedFile
-from evstream.eventindex.segment import NO_LUMI, Array, Rows
+from evstream.eventindex.rows import NO_LUMI, Array, Rows
 from evstream.wire.event_messages import (
     EVENT_MAX,
     EVENTS_ASKED_MAX,

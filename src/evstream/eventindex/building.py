@@ -24,14 +24,9 @@ from evstream.eventindex.manifest import (
     replace_manifest,
     sync_folder,
 )
-from evstream.eventindex.segment import (
-    Array,
-    Rows,
-    Segment,
-    SegmentWriter,
-    fits_in_one,
-    write_segment,
-)
+from evstream.eventindex.rows import Array, Rows
+from evstream.eventindex.segment import Segment
+from evstream.eventindex.segment_writing import SegmentWriter, fits_in_one, write_segment
 
 BUFFERED_EVENTS = 1 << 22
 """So many events are kept in memory, then written as a segment: 100 MB."""

@@ -20,7 +20,7 @@ from evstream.domain.errors import DataError, EvstreamError, RequestError
 from evstream.domain.names import without_secrets
 from evstream.eventindex import pool
 from evstream.eventindex.manifest import Indexed, IndexedFile
-from evstream.eventindex.segment import NO_LUMI, Array
+from evstream.eventindex.rows import NO_LUMI, Array
 from evstream.ports import ByteSource, FileIndex, Format, Formats, SourceOpener
 
 FILES_PER_PROCESS = 4

@@ -13,7 +13,8 @@ import numpy as np
 
 from evstream.domain.errors import DataError, NotFoundError, TransientError
 from evstream.eventindex.manifest import IndexedFile, Manifest, read_manifest
-from evstream.eventindex.segment import NO_LUMI, Array, Intervals, Rows, Segment
+from evstream.eventindex.rows import NO_LUMI, Array, Rows
+from evstream.eventindex.segment import Intervals, Segment
 
 OPENINGS_MAX = 10
 """A segment may be merged away between reading its name and opening it; then it is looked anew."""

@@ -21,7 +21,9 @@ from evstream.domain.errors import (
 )
 from evstream.eventindex import EventIndex, EventKeys, IndexedFile, open_builder
 from evstream.eventindex.manifest import MANIFEST_NAME, SEGMENT_SUFFIX, only_builder
-from evstream.eventindex.segment import Rows, Segment, write_segment
+from evstream.eventindex.rows import Rows
+from evstream.eventindex.segment import Segment
+from evstream.eventindex.segment_writing import write_segment
 
 EVENTS = 100
 
