@@ -199,6 +199,18 @@ async def test_an_error_and_a_new_connection_leave_nothing_that_is_not_so(
     await database.close()
 
 
+async def test_statements_that_were_forgotten_are_prepared_again(
+    clock: ManualClock, database_url: str
+) -> None:
+    database = PostgresDatabase(database_url, clock=clock)
+    await database.ledger.open_book(BOOK, RULES, CHUNKS)
+    assert await claim(database.ledger, "a") == [(0, 2, 1)]
+    await database._owner.run(lambda db: db.execute("DEALLOCATE ALL"))
+    assert await claim(database.ledger, "b") == [(2, 4, 1)]
+    assert len(await database.ledger.leases()) == 2
+    await database.close()
+
+
 async def test_a_person_at_the_sqlite_file_is_seen(tmp_path: Path, clock: ManualClock) -> None:
     for inline in (True, False):
         folder = tmp_path / str(inline)

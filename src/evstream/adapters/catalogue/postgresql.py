@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.sql import Literal
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock
 from evstream.adapters.catalogue.database import Database, Engine, Question, Rows, Turn, Values
@@ -51,7 +52,7 @@ _SET_LIMITS = """
 DEADLOCK = "40P01"
 IN_THE_WAY = frozenset({"40001", DEADLOCK, "55P03"})
 """Serialisation failures, deadlocks, locks that took too long."""
-READ_ONLY = "25006"
+READ_ONLY, NOT_PREPARED = "25006", "26000"
 RETRY_AFTER_UPGRADE_S = 30.0
 # One writer at a time: heads take turns, each with all that waits for it. The number is only
 # for this purpose; it is the same for all heads on one database.
@@ -109,7 +110,7 @@ def _in_json(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _given(table: str) -> str:
     """Return what stands for given rows of a table, with its columns' types."""
-    return f"json_populate_recordset(NULL::{table}, %s) AS given"
+    return f"json_populate_recordset(NULL::{table}, $1) AS given"
 
 
 def _with_key(table: str, key: str) -> str:
@@ -133,7 +134,9 @@ class PostgresEngine:
         self._url = url
         self._clock = clock
         self._number: int | None = None
-        self._is_fit = True
+        self._kept_back: list[str] | None = None
+        # What is prepared on this connection, and its names.
+        self._names: dict[str, str] = {}
         self._connection = self._connect()
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -196,8 +199,17 @@ class PostgresEngine:
         """Run a statement on rows: one value, so that the server knows it from before."""
         names = columns.split(", ")
         for start in range(0, len(rows), _ROWS_AT_ONCE):
-            value = _in_json(names, rows[start : start + _ROWS_AT_ONCE])
-            self._connection.execute(statement.encode(), (value,), prepare=True)
+            value = Literal(_in_json(names, rows[start : start + _ROWS_AT_ONCE]))
+            self._send(f"EXECUTE {self._prepared(statement)} ({value.as_string(self._connection)})")
+
+    def _prepared(self, statement: str) -> str:
+        """Return the name of a statement that takes one JSON value, and is planned once."""
+        name = self._names.get(statement)
+        if name is None:
+            name = f"with_rows_{len(self._names)}"
+            self._connection.execute(f"PREPARE {name} (json) AS {statement}".encode())
+            self._names[statement] = name
+        return name
 
     def script(self, statements: str) -> None:
         """Run statements that take no values."""
@@ -238,7 +250,7 @@ class PostgresEngine:
         except psycopg.OperationalError as error:
             if self._connection.closed:
                 # It was lost since the last transaction, which is told by using it alone.
-                self._connection, self._number, self._is_fit = self._connect(), None, True
+                self._connection, self._number, self._names = self._connect(), None, {}
             elif error.sqlstate == DEADLOCK:
                 # With another client, over the question; the turn is given back with it.
                 self.roll_back()
@@ -267,15 +279,21 @@ class PostgresEngine:
 
     @contextmanager
     def one_trip(self) -> Iterator[None]:
-        """Let statements whose answers nobody looks at share a trip."""
+        """Keep statements back whose answers nobody looks at, and send them together."""
+        kept_back = self._kept_back = []
         try:
-            with self._connection.pipeline():
-                yield
-        except BaseException:
-            # Behind what failed, nothing was done; which statements it left unprepared is
-            # not known here.
-            self._is_fit = False
-            raise
+            yield
+        finally:
+            self._kept_back = None
+        if kept_back:
+            self._send("; ".join(kept_back))
+
+    def _send(self, statement: str) -> None:
+        """Run a statement whose answer nobody looks at, now or with others."""
+        if self._kept_back is None:
+            self._connection.execute(statement.encode(), prepare=False)
+        else:
+            self._kept_back.append(statement)
 
     def begin_upgrade(self) -> None:
         """Begin a transaction like `begin`, whatever the schema, and wait as long as it takes."""
@@ -288,13 +306,11 @@ class PostgresEngine:
 
     def commit(self) -> None:
         """Make it durable."""
-        self._connection.execute("COMMIT")
+        self._send("COMMIT")
 
     def roll_back(self) -> None:
         """Give it up, unless the server is gone and has done so."""
-        if not self._is_fit:
-            self._connection.close()
-        elif not self._connection.closed and self.in_transaction:
+        if not self._connection.closed and self.in_transaction:
             self._connection.execute("ROLLBACK")
 
     def set_mark(self) -> None:
@@ -311,7 +327,10 @@ class PostgresEngine:
 
     def may_repeat(self, error: Exception) -> bool:
         """Whether the connection was lost, or another client was in the way."""
-        if not isinstance(error, psycopg.OperationalError):
+        if isinstance(error, psycopg.Error) and error.sqlstate == NOT_PREPARED:
+            # Whoever pools connections has given us another one.
+            self._connection.close()
+        elif not isinstance(error, psycopg.OperationalError):
             return False
         if error.sqlstate == READ_ONLY:
             # What was the primary is a standby now; the URL may name others.
