@@ -81,6 +81,7 @@ index_app = App(name="index", help="Find events by run, lumi block and event num
 index_app.command("evstream.cli.event_index:build", name="build")
 index_app.command("evstream.cli.event_index:lookup", name="lookup")
 index_app.command("evstream.cli.event_index:duplicates", name="duplicates")
+index_app.command("evstream.cli.event_index:remove", name="remove")
 index_app.command("evstream.cli.event_index:compact", name="compact")
 index_app.command("evstream.cli.event_index:show", name="show")
 app.command(index_app)

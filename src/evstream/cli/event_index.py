@@ -23,9 +23,9 @@ from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.cli.verify import Numbers
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs
-from evstream.domain.errors import ConfigError, DataError, NotFoundError
+from evstream.domain.errors import ConfigError, DataError, NotFoundError, RequestError
 from evstream.domain.words import counted
-from evstream.eventindex import EventIndex, WantedFile, open_builder, update_index
+from evstream.eventindex import EventIndex, IndexedFile, WantedFile, open_builder, update_index
 from evstream.eventindex.rows import NO_LUMI
 from evstream.wire.event_messages import EventAnswer
 
@@ -142,6 +142,51 @@ def duplicates(*, index: Folder = None, dataset: Dataset = "", door: Door = DEFA
     count = len({row[:3] for row in rows})
     told = "event is" if count == 1 else "events are"
     print(f"{count} {told} at {len(rows)} places", file=sys.stderr)
+
+
+def remove(
+    *names: Annotated[str, Parameter(help="LFNs, PFNs or GUIDs of files of the index.")],
+    index: Folder = None,
+    dataset: Annotated[
+        str, Parameter(help="Instead: all files that were indexed for this dataset alone.")
+    ] = "",
+    door: Door = DEFAULT_DOOR,
+) -> None:
+    """Take files out of an index. Their room is given back by 'evstream index compact'.
+
+    Files of a dataset that were indexed for others too stay for these.
+
+    For example:
+
+        evstream index remove old.root
+        evstream index remove --dataset user:old
+    """
+    if bool(names) == bool(dataset):
+        raise RequestError("name files, or a dataset", hint="give LFNs, or --dataset")
+    with open_builder(folder_of(index, door)) as builder:
+        files = builder.files
+        if dataset:
+            chosen = [file for file in files if dataset in file.datasets]
+            missing = [] if chosen else [dataset]
+        else:
+            called = [file for file in files if _called(file, names)]
+            known = {name for file in called for name in names if _called(file, [name])}
+            chosen, missing = called, [name for name in names if name not in known]
+        if missing:
+            raise NotFoundError(
+                f"nothing in the index is called {missing[0]}", hint="see 'evstream index show'"
+            )
+        removed = builder.remove(chosen, dataset)
+    if door.json:
+        print_json({"removed": removed})
+    else:
+        print(f"{counted(removed, 'file', 'files')} removed")
+
+
+def _called(file: IndexedFile, names: Sequence[str]) -> bool:
+    return any(
+        name in (file.lfn, *file.pfns) or name.lower() == file.guid.lower() for name in names
+    )
 
 
 def compact(*, index: Folder = None, door: Door = DEFAULT_DOOR) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,6 +82,11 @@ class Builder:
         remove_leftovers(folder, self.manifest)
 
     @property
+    def files(self) -> tuple[IndexedFile, ...]:
+        """What is in the index, or was added."""
+        return tuple(self._files.values())
+
+    @property
     def known(self) -> frozenset[Indexed]:
         """What need not be read again."""
         return frozenset(file.indexed for file in self._files.values())
@@ -118,6 +123,26 @@ class Builder:
         self._put(file)
         if sum(map(len, self._pieces)) >= self._buffered_events:
             self.flush()
+
+    def remove(self, files: Iterable[IndexedFile], dataset: str = "") -> int:
+        """Take files of the index out of it; return how many. `compact` gives their room back.
+
+        Parameters
+        ----------
+        dataset : str
+            Take them out of this dataset; those that are in others too stay.
+        """
+        removed = 0
+        for file in files:
+            left = tuple(name for name in file.datasets if name != dataset)
+            if dataset and left:
+                self._files[file.content] = structs.replace(file, datasets=left)
+                continue
+            removed += 1
+            del self._files[file.content]
+            for pfn in file.pfns:
+                self._at[pfn].discard(file.content)
+        return removed
 
     def note(self, seen: IndexedFile) -> None:
         """Note where else a file of the index lies, and what other datasets it is in."""
@@ -228,7 +253,7 @@ class Builder:
 
     def _commit(self, segments: Sequence[SegmentName]) -> None:
         """Make files and segments what the index is; the segments are on disk already."""
-        files, name = tuple(self._files.values()), tuple(segments)
+        files, name = self.files, tuple(segments)
         manifest = Manifest(next_number=self._next_number, files=files, segments=name)
         if manifest != self.manifest:
             sync_folder(self.folder)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import uproot
+from msgspec import structs
 
 from evstream.cli.commands import app
 from evstream.domain.errors import DataError, NotFoundError, RequestError
+from evstream.eventindex import open_builder
 from tests.unit.eventindex.test_extraction import GUID, LINK, write_pool
 
 
@@ -167,3 +169,28 @@ def test_tokens_say_how_events_are_read(real: Path, capsys: pytest.CaptureFixtur
     assert len(capsys.readouterr().out.splitlines()) == 1
     evstream("token", "0:1")
     assert "[LFN=inputThreads1.hepmc][TREE=events][ENTRY=" in capsys.readouterr().out
+
+
+def test_files_and_datasets_are_removed(real: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = Path("service/event-index")
+    with open_builder(index) as builder:
+        cms, zmumu = builder.files
+        builder.note(structs.replace(zmumu, datasets=("user:x", "user:y")))
+        builder.note(structs.replace(cms, datasets=("user:x",)))
+    for words in ((), ("a.root", "--dataset", "user:x")):
+        with pytest.raises(RequestError, match="name files, or a dataset"):
+            evstream("index", "remove", *words)
+    with pytest.raises(NotFoundError, match="called user:none"):
+        evstream("index", "remove", "--dataset", "user:none")
+    with pytest.raises(NotFoundError, match=r"called none.root"):
+        evstream("index", "remove", cms.lfn, "none.root")
+    assert answer(capsys, "index", "remove", "--dataset", "user:x") == {"removed": 1}
+    shown = answer(capsys, "index", "show", "--check")
+    assert [(f["lfn"], f["datasets"]) for f in shown["files"]] == [(zmumu.lfn, ["user:y"])]
+    evstream("index", "compact")
+    assert answer(capsys, "index", "show")["bytes"] < shown["bytes"]
+    assert answer(capsys, "index", "lookup", "194533:0-999999999999") == {}
+    evstream("index", "build", real / cms.lfn)
+    assert answer(capsys, "index", "remove", cms.pfns[0], zmumu.guid.upper()) == {"removed": 2}
+    with pytest.raises(NotFoundError, match="no event index"):
+        evstream("index", "show")
