@@ -184,9 +184,8 @@ def remove(
 
 
 def _called(file: IndexedFile, names: Sequence[str]) -> bool:
-    return any(
-        name in (file.lfn, *file.pfns) or name.lower() == file.guid.lower() for name in names
-    )
+    own = {file.lfn, *file.pfns}
+    return any(name in own or name.lower() == file.guid.lower() for name in names if name)
 
 
 def compact(*, index: Folder = None, door: Door = DEFAULT_DOOR) -> None:
