@@ -20,6 +20,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from evstream import daemons
+from evstream.adapters.catalogue import sqlite_backup
 from evstream.adapters.catalogue.data_directory import refuse_network_file_system
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.adapters.clock import SystemClock
@@ -382,6 +383,25 @@ def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
             os.fsync(file.fileno())
         partial.replace(path)
     return path.read_bytes()
+
+
+def back_up_catalogue(settings: Settings, target: Path) -> int:
+    """Write the ledger's file, as it is now, to another; return its bytes."""
+    _require_file(settings, "back it up with pg_dump")
+    return sqlite_backup.back_up(Path(settings.data_dir), target)
+
+
+def restore_catalogue(settings: Settings, backup: Path) -> Path | None:
+    """Put a backup in place of the ledger's file; return where that is now, if it was there."""
+    _require_file(settings, "restore it with pg_restore")
+    return sqlite_backup.restore(backup, Path(settings.data_dir))
+
+
+def _require_file(settings: Settings, hint: str) -> None:
+    if settings.catalogue:
+        raise ConfigError(
+            "the setting 'catalogue' says that the ledger is in a database server", hint=hint
+        )
 
 
 def make_formats() -> Formats:

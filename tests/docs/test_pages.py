@@ -49,6 +49,9 @@ BEFORE = {
         evstream submit user:dimuons --payload 'cp {input} {output}' --data service
         evstream pilot --data service
     """,
+    "back-up.md": """
+        evstream submit data --payload 'cp {input} {output}' --data service
+    """,
     "kill-and-resume.md": """
         evstream submit data --payload 'cp {input} {output}' --data service
     """,

@@ -82,9 +82,9 @@ class CommandLine:
         for process in self._started:
             self.end(process)
 
-    def serve(self, data: Path, *words: object) -> subprocess.Popen[bytes]:
+    def serve(self, data: Path, *words: object, **environment: str) -> subprocess.Popen[bytes]:
         """Start a service and wait until it answers."""
-        process = self.start("serve", "--data", data, *words)
+        process = self.start("serve", "--data", data, *words, **environment)
         wait_until(
             lambda: (data / "address.json").exists() or process.poll() is not None,
             "the service's address",
