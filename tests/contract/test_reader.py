@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from evstream.adapters.catalogue.postgresql import PostgresDatabase
-from evstream.adapters.catalogue.reader import READS_WAITING_MAX, ConnectedReader
+from evstream.adapters.catalogue.reader import CONNECTIONS, READS_WAITING_MAX, ConnectedReader
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.testing.manual_clock import ManualClock
@@ -75,6 +75,37 @@ def test_a_reader_cannot_write(database: Database) -> None:
             await database.close()
         with pytest.raises(TransientError):
             await database.products.edges()
+
+    asyncio.run(main())
+
+
+def test_searches_that_wait_at_the_end_are_told(database: Database) -> None:
+    async def main() -> None:
+        reader = database._reader
+        assert isinstance(reader, ConnectedReader)
+        begun, gate, pause = threading.Semaphore(0), threading.Event(), threading.Event()
+
+        def hold(_: object) -> bool:
+            begun.release()
+            return gate.wait(WAIT_S_MAX)
+
+        def open_when_closing() -> None:
+            while not reader._closed:
+                pause.wait(0.001)
+            gate.set()
+
+        running = [asyncio.ensure_future(reader.read(hold)) for _ in range(CONNECTIONS)]
+        for _ in range(CONNECTIONS):
+            await asyncio.to_thread(begun.acquire)
+        waiting = asyncio.ensure_future(database.products.edges())
+        await asyncio.sleep(0)
+        opener = threading.Thread(target=open_when_closing)
+        opener.start()
+        await database.close()
+        opener.join()
+        assert await asyncio.gather(*running) == [True] * CONNECTIONS
+        with pytest.raises(TransientError, match="shutting down"):
+            await waiting
 
     asyncio.run(main())
 

@@ -59,8 +59,7 @@ class ConnectedReader:
 
     async def read(self, operation: Callable[[Database], T]) -> T:
         """Run an operation in one of the threads."""
-        if self._closed:
-            raise TransientError("the ledger is shutting down", hint="ask again after its restart")
+        self._refuse_closed()
         if self._waiting >= READS_WAITING_MAX:
             raise TransientError(
                 f"{READS_WAITING_MAX} searches wait for the database",
@@ -74,7 +73,13 @@ class ConnectedReader:
         finally:
             self._waiting -= 1
 
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise TransientError("the ledger is shutting down", hint="ask again after its restart")
+
     def _perform(self, operation: Callable[[Database], T]) -> T:
+        # What still waits when the reader is closed is told so.
+        self._refuse_closed()
         try:
             # No more threads than engines: one that is not idle has not been made yet.
             engine = self._idle.get_nowait()
@@ -96,9 +101,9 @@ class ConnectedReader:
             self._idle.put(engine)
 
     async def close(self) -> None:
-        """Let reads end and close the connections."""
+        """Let reads that have begun end, and close the connections."""
         self._closed = True
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown()
         while not self._idle.empty():
             self._idle.get().close()
 
