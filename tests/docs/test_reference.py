@@ -155,6 +155,7 @@ def test_each_limit_is_the_codes() -> None:
         product_messages.READY_FILES_MAX,
         VALUE_BYTES_MAX,
         whiteboard_messages.PARTS_MAX,
+        whiteboard_messages.INTERVALS_MAX,
         whiteboard_messages.NOTES_MAX,
     ]
 

@@ -116,7 +116,7 @@ class PreparedProduct:
     size: int
     sha256: str
 
-    @property
+    @cached_property
     def name(self) -> tuple[ProductKey, str]:
         """Key and encoder: what tells it from others."""
         return self.descriptor.key, self.encoder_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
-from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.errors import LimitError, NotFoundError, RequestError
 from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import DatasetName
 from evstream.domain.whiteboard import (
@@ -160,6 +160,13 @@ class Notes:
         dataset = await self._catalogue.dataset(DatasetName(ref.dataset))
         if not ref.parts:
             return Collection.on_dataset(dataset.name)
+        intervals = sum(len(part.entries) for part in ref.parts)
+        if intervals > m.INTERVALS_MAX:
+            raise LimitError(
+                f"a collection cannot have {intervals} intervals",
+                hint=f"make several notes, of {m.INTERVALS_MAX} at most",
+                intervals_max=m.INTERVALS_MAX,
+            )
         return Collection.on_parts([_part(dataset, part) for part in ref.parts])
 
     async def _page(self, notes: Sequence[Note], limit: int) -> m.NotesAnswer:

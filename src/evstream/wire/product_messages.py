@@ -10,7 +10,8 @@ from evstream.domain.dataset import Fingerprint
 from evstream.domain.products import Edge, PlaceKind, ReplicaState
 from evstream.wire.messages import Count, Message, Name, NewSlice
 
-PRODUCTS_MAX = 10_000
+PRODUCTS_MAX = 1_000
+"""Of one request: a transaction that claims and reports wait for is short."""
 SEARCHES_MAX = 1_000
 READY_FILES_MAX = 1_000
 WANTED_MAX = 1_000

@@ -12,6 +12,8 @@ from evstream.wire.messages import Count, Message, Name
 
 NOTES_MAX = 1_000
 PARTS_MAX = 10_000
+INTERVALS_MAX = 200_000
+"""Of one collection: longer lists are several notes."""
 INTERVALS_LISTED_MAX = 1_000
 """Collections with more are shown without their intervals, but for one note by itself."""
 

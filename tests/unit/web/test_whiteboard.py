@@ -8,7 +8,13 @@ import pytest
 
 from evstream.assembly import Application
 from evstream.client import Service
-from evstream.domain.errors import AccessError, ConflictError, NotFoundError, RequestError
+from evstream.domain.errors import (
+    AccessError,
+    ConflictError,
+    LimitError,
+    NotFoundError,
+    RequestError,
+)
 from evstream.testing.simulator import sample_files
 from evstream.wire import messages as m
 from evstream.wire import whiteboard_messages as wm
@@ -132,6 +138,18 @@ def test_long_lists_are_shortened_where_there_are_several(
         (found,) = (await board.find(wm.NoteSearch())).notes
         assert found.collection.shortened
         assert [(part.events, part.entries) for part in found.collection.parts] == [(50, [])] * 3
+
+    with_board(work)
+
+
+def test_a_list_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wm, "INTERVALS_MAX", 3)
+
+    async def work(service: Service, lfns: list[str]) -> None:
+        await service.whiteboard.put(note(on(lfns[0], (0, 1), (2, 3), (4, 5)), 1))
+        with pytest.raises(LimitError) as caught:
+            await service.whiteboard.put(note(on(lfns[0], (0, 1), (2, 3), (4, 5), (6, 7)), 1))
+        assert caught.value.fields["intervals_max"] == 3
 
     with_board(work)
 
