@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -230,7 +231,8 @@ def extract_all(
                 while len(pending) < processes * _WAITING_PER_PROCESS:
                     if (more := next(files, None)) is None:
                         break
-                    pending.add(executor.submit(_extract_here, more))
+                    with _interrupts_held():
+                        pending.add(executor.submit(_extract_here, more))
                 if not pending:
                     return
                 finished, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -243,6 +245,16 @@ def extract_all(
             ) from error
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start processes that a terminal does not interrupt: the builder ends them by itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _readers: Readers
