@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from evstream import daemons
 from evstream.adapters.catalogue import sqlite_backup
 from evstream.adapters.catalogue.data_directory import refuse_network_file_system
+from evstream.adapters.catalogue.parquet_archive import ParquetArchive
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.adapters.clock import SystemClock
 from evstream.adapters.formats import KnownFormats, RootFormat
@@ -38,6 +39,7 @@ from evstream.edge import Products
 from evstream.edge.sources import Sources
 from evstream.eventindex import FOLDER, EventFinder, Readers
 from evstream.head import (
+    Archiving,
     Chains,
     Claims,
     Datasets,
@@ -57,6 +59,7 @@ from evstream.head.plans import Planner
 from evstream.head.scheduler import Scheduler
 from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.ports import (
+    Archive,
     Catalogue,
     Clock,
     Formats,
@@ -99,6 +102,7 @@ class Parts:
     store: OutputStore
     opener: SourceOpener
     formats: Formats
+    archive: Archive | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,8 @@ class Application:
         self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
         self._products = Products(catalogue, Sources(parts.opener, parts.formats), parts.offload)
         slices = Slices(catalogue, planner, parts.formats)
+        after = timedelta(seconds=settings.archive_after_s)
+        self._archiving = Archiving(catalogue, ledger, parts.archive, turns, after)
         services = Services(
             catalogue=catalogue,
             datasets=datasets,
@@ -146,6 +152,7 @@ class Application:
             reports=Reports(catalogue, ledger, parts.store, reopening, nudges.nudge),
             finishing=self._finishing,
             reopening=reopening,
+            archiving=self._archiving,
             slices=slices,
             products=self._products,
             prepared=Prepared(parts.products, catalogue, slices),
@@ -169,6 +176,7 @@ class Application:
                 parts.clock,
                 settings.expire_every_s,
             ),
+            daemons.archive_tasks(self._archiving, parts.clock, settings.sweep_every_s),
             daemons.sweep_outputs(self._sweeping, parts.clock, settings.sweep_every_s),
             daemons.expire_products(parts.products, parts.clock, settings.sweep_every_s),
         ]
@@ -195,10 +203,12 @@ class Application:
         await self._products.close()
 
 
-def _open_database(url: str, directory: Path, clock: Clock) -> SqliteDatabase | PostgresDatabase:
+def _open_database(
+    url: str, directory: Path, clock: Clock, archive: Archive
+) -> SqliteDatabase | PostgresDatabase:
     """Open what keeps ledger and catalogue; the directory is this process's either way."""
     if not url:
-        return SqliteDatabase(directory, clock)
+        return SqliteDatabase(directory, clock, archive=archive)
     try:
         from evstream.adapters.catalogue.postgresql import PostgresDatabase
     except ImportError as problem:
@@ -206,7 +216,7 @@ def _open_database(url: str, directory: Path, clock: Clock) -> SqliteDatabase | 
             f"there is no driver for PostgreSQL here: {problem}",
             hint="pip install 'evstream[postgresql]'",
         ) from problem
-    return PostgresDatabase(url, directory)
+    return PostgresDatabase(url, directory, archive=archive)
 
 
 @asynccontextmanager
@@ -223,7 +233,9 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
     directory = Path(settings.data_dir)
     clock = SystemClock()
     offload = Threads(settings.threads)
-    database = _open_database(settings.catalogue, directory, clock)
+    archive_dir = Path(settings.archive_dir) if settings.archive_dir else directory / "archive"
+    archive = ParquetArchive(archive_dir, offload)
+    database = _open_database(settings.catalogue, directory, clock, archive)
     try:
         parts = Parts(
             clock=clock,
@@ -236,6 +248,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
             store=LocalStore(directory / "outputs", offload),
             opener=FsspecOpener(),
             formats=KnownFormats(),
+            archive=archive,
         )
         application = Application(parts, _keys(directory), settings, token)
         try:

@@ -61,6 +61,10 @@ class Settings:
         128 << 30, "Size of one output that a service stores", 16 << 10, 1 << 50
     )
     merge_inputs_max: int = _setting(2000, "Outputs that one merge joins", 2, 100_000)
+    archive_dir: str = _setting("", "Folder of archived tasks; default archive in data_dir")
+    archive_after_s: float = _setting(
+        0.0, "How long after its end a task is archived; 0 for never by itself", 0.0, 1e10
+    )
     queue_shares: str = _setting(
         "",
         "Shares of queues in the workers, as in 'production=3 analysis=1'; 1 where none is given",

@@ -10,8 +10,9 @@ from cyclopts import Parameter
 from evstream.cli.printing import print_json
 from evstream.cli.progress import describe
 from evstream.cli.service import DEFAULT_DOOR, Door
+from evstream.client import Service
 from evstream.domain.words import counted
-from evstream.wire.messages import TaskView
+from evstream.wire.messages import Archived, TaskView
 
 Number = Annotated[int, Parameter(help="Number of the task.")]
 File = Annotated[str, Parameter(help="LFN of an input file of the task, or its path.")]
@@ -56,6 +57,30 @@ def schedule(
     _tell(view, door)
     if not door.json:
         print(f"queue {view.spec.scheduling.queue}, priority {view.spec.scheduling.priority}")
+
+
+def archive(
+    *tasks: Annotated[int, Parameter(help="Numbers of the tasks.")], door: Door = DEFAULT_DOOR
+) -> None:
+    """Put the ranges and attempts of ended tasks into Parquet files, out of the database.
+
+    What a task has made, its failures and its receipt are there as before; it cannot be
+    retried, reprocessed or withdrawn any more.
+
+    For example:
+
+        evstream task archive 1 2 3
+    """
+
+    async def work(service: Service) -> list[Archived]:
+        return [await service.archive(task) for task in tasks]
+
+    archived = door.ask(work)
+    if door.json:
+        print_json(archived)
+        return
+    for one in archived:
+        print(f"task {one.task}: {counted(one.rows, 'row has', 'rows have')} left the database")
 
 
 def retry(

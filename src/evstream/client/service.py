@@ -113,6 +113,10 @@ class Service:
         wanted = m.ScheduleRequest(queue, priority)
         return await self._connection.call("POST", f"/v1/tasks/{task}/schedule", m.TaskView, wanted)
 
+    async def archive(self, task: int) -> m.Archived:
+        """Put the books of an ended task into the archive."""
+        return await self._connection.call("POST", f"/v1/tasks/{task}/archive", m.Archived)
+
     async def retry(self, task: int, *, failed_only: bool = False) -> m.TaskView:
         """Send out again what was set aside, and what was cancelled."""
         wanted = m.RetryRequest(failed_only)

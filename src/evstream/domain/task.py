@@ -338,6 +338,15 @@ def ended(task: Task) -> ConflictError:
     )
 
 
+def archived(task: Task) -> ConflictError:
+    """Return the error for what needs books that are in the archive."""
+    return ConflictError(
+        f"task {task.id} is archived",
+        hint="what it has done stays; submit it anew to do it again",
+        task=task.id,
+    )
+
+
 def process_book(task: TaskId) -> int:
     """Return the ledger book of a task's event ranges."""
     return 2 * task

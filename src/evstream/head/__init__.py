@@ -1,5 +1,6 @@
 """Decides: registers datasets, accepts tasks, leases their ranges, ends them."""
 
+from evstream.head.archiving import Archiving
 from evstream.head.chains import Chains
 from evstream.head.claims import Claims
 from evstream.head.datasets import Datasets
@@ -16,6 +17,7 @@ from evstream.head.tasks import Tasks
 from evstream.head.turns import Turns
 
 __all__ = [
+    "Archiving",
     "Chains",
     "Claims",
     "Datasets",

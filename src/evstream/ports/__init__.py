@@ -1,5 +1,6 @@
 """What we ask of the world: protocols that `evstream.adapters` answers."""
 
+from evstream.ports.archive import Archive, BookRecord
 from evstream.ports.catalogue import Catalogue
 from evstream.ports.clock import Clock
 from evstream.ports.format import Cut, FileIndex, Format, Formats
@@ -19,6 +20,8 @@ from evstream.ports.storage import OutputStore, Stored
 from evstream.ports.whiteboard import Whiteboard
 
 __all__ = [
+    "Archive",
+    "BookRecord",
     "ByteSource",
     "Catalogue",
     "Clock",

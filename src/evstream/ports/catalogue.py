@@ -189,6 +189,16 @@ class Catalogue(Protocol):
         """Move a task to a final state with its receipt; the first end stays."""
         ...
 
+    async def drop_books(self, task: Task) -> None:
+        """Forget the books of an ended task, which are archived; it cannot be opened again.
+
+        Raises
+        ------
+        ConflictError
+            It is not as it was given: it was opened again meanwhile.
+        """
+        ...
+
     async def receipt(self, task: TaskId) -> dict[str, Any]:
         """Return the receipt of an ended task.
 

@@ -45,6 +45,10 @@ def control_routes(services: Services) -> list[Route]:
         task = await services.catalogue.reschedule(task_id, scheduling)
         return reply(await services.tasks.view(task))
 
+    async def archive(request: Request) -> Response:
+        task_id = task_id_of(request)
+        return reply(m.Archived(task_id, await services.archiving.archive(task_id)))
+
     async def retry(request: Request) -> Response:
         task_id, wanted = task_id_of(request), await read(request, m.RetryRequest)
         task = await services.reopening.retry(
@@ -70,6 +74,7 @@ def control_routes(services: Services) -> list[Route]:
         Route("/v1/tasks/{task}/pause", pause, methods=["POST"]),
         Route("/v1/tasks/{task}/resume", resume, methods=["POST"]),
         Route("/v1/tasks/{task}/schedule", schedule, methods=["POST"]),
+        Route("/v1/tasks/{task}/archive", archive, methods=["POST"]),
         Route("/v1/tasks/{task}/retry", retry, methods=["POST"]),
         Route("/v1/tasks/{task}/reprocess", reprocess, methods=["POST"]),
         Route("/v1/tasks/{task}/withdraw", withdraw, methods=["POST"]),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from evstream.edge import Products
 from evstream.eventindex import EventFinder
 from evstream.head import (
+    Archiving,
     Claims,
     Datasets,
     Finishing,
@@ -31,6 +32,7 @@ class Services:
     reports: Reports
     finishing: Finishing
     reopening: Reopening
+    archiving: Archiving
     slices: Slices
     products: Products
     prepared: Prepared

@@ -212,6 +212,19 @@ class ScheduleRequest(Message, frozen=True):
     priority: int | None = None
 
 
+class Archived(Message, frozen=True):
+    """Reply of POST /v1/tasks/ID/archive.
+
+    Attributes
+    ----------
+    rows : int
+        That left the database; 0 if they had left it before.
+    """
+
+    task: TaskId
+    rows: int
+
+
 class FileRequest(Message, frozen=True):
     """POST /v1/tasks/ID/reprocess and /withdraw: a file by its LFN or one of its PFNs."""
 

@@ -37,6 +37,7 @@ from evstream.domain.task import (
     TakenBack,
     Task,
     TaskSpec,
+    archived,
     ended,
     merge_book,
     process_book,
@@ -340,6 +341,8 @@ class MemoryCatalogue:
         if known.taken_back is not None and known.taken_back.key == change.key:
             return known
         book, ledger = process_book(task), self._ledger
+        if book not in await ledger.books():
+            raise archived(known)
         taken = TakenBack(
             change.key,
             await ledger.redo(book, change.redo, change.reason),
@@ -379,6 +382,13 @@ class MemoryCatalogue:
                 self._receipts[task] = json.dumps(receipt)
             self._tasks[task] = replace(known, state=state, reason=reason, ended=self._clock.now())
         return self._tasks[task]
+
+    async def drop_books(self, task: Task) -> None:
+        """Forget the books of an ended task."""
+        if await self.task(task.id) != task:
+            raise ConflictError(f"task {task.id} was opened again", task=task.id)
+        for book in (process_book(task.id), merge_book(task.id)):
+            await self._ledger.drop_book(book)
 
     async def receipt(self, task: TaskId) -> dict[str, Any]:
         """Return the receipt of an ended task."""

@@ -29,6 +29,7 @@ from evstream.adapters.catalogue.sql_ledger import SqlLedger
 from evstream.adapters.catalogue.sql_products import SqlProducts
 from evstream.adapters.catalogue.sql_whiteboard import SqlWhiteboard
 from evstream.domain.errors import ConfigError, TransientError
+from evstream.ports.archive import Archive
 from evstream.ports.clock import Clock
 
 SERVER_VERSION_MIN = 15
@@ -383,6 +384,8 @@ class PostgresDatabase:
         Where outputs and keys are: this process's until `close`.
     clock : Clock, optional
         For tests: in place of the server's time.
+    archive : Archive, optional
+        Where books are read that the database has no more; all heads share it.
 
     Attributes
     ----------
@@ -401,7 +404,13 @@ class PostgresDatabase:
         The server does not answer.
     """
 
-    def __init__(self, url: str, directory: Path | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        directory: Path | None = None,
+        clock: Clock | None = None,
+        archive: Archive | None = None,
+    ) -> None:
         self._lock = None if directory is None else DirectoryLock(directory)
         try:
             engine = PostgresEngine(url, clock)
@@ -417,7 +426,7 @@ class PostgresDatabase:
                 raise translate(error) from error
             raise
         self._owner: Owner = GroupCommitOwner(engine)
-        self.ledger = SqlLedger(self._owner)
+        self.ledger = SqlLedger(self._owner, archive)
         self._reader: Reader = ConnectedReader(lambda: _connect_to_read(url, clock))
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)

@@ -14,6 +14,7 @@ from evstream.adapters.catalogue.owner import Owner
 from evstream.adapters.catalogue.reopening import discard, drop_chunks, redo
 from evstream.adapters.catalogue.transitions import (
     add_chunks,
+    drop_book,
     insert_book,
 )
 from evstream.domain.chains import chunks_of
@@ -30,6 +31,7 @@ from evstream.domain.task import (
     TakenBack,
     Task,
     TaskSpec,
+    archived,
     dataset_of,
     ended,
     merge_book,
@@ -274,6 +276,13 @@ def _reschedule(db: Database, number: TaskId, scheduling: Scheduling) -> Task:
     return _task(db, number)
 
 
+def _drop_books(db: Database, task: Task) -> None:
+    if _task(db, task.id) != task:
+        raise ConflictError(f"task {task.id} was opened again", task=task.id)
+    for book in (process_book(task.id), merge_book(task.id)):
+        drop_book(db, book)
+
+
 def _active(db: Database, number: TaskId) -> Task:
     task = _task(db, number)
     if task.state.final:
@@ -285,6 +294,8 @@ def _take_back(db: Database, number: TaskId, change: TakeBack) -> Task:
     task, book = _task(db, number), process_book(number)
     if task.taken_back is not None and task.taken_back.key == change.key:
         return task
+    if db.execute("SELECT 1 FROM book WHERE book = ?", (book,)).fetchone() is None:
+        raise archived(task)
     taken = TakenBack(
         change.key,
         redo(db, book, change.redo, change.reason),
@@ -456,6 +467,10 @@ class SqlCatalogue:
     ) -> Task:
         """Move a task to a final state with its receipt; the first end stays."""
         return await self._owner.run(lambda db: _end_task(db, task, state, reason, receipt))
+
+    async def drop_books(self, task: Task) -> None:
+        """Forget the books of an ended task."""
+        await self._owner.run(lambda db: _drop_books(db, task))
 
     async def receipt(self, task: TaskId) -> dict[str, Any]:
         """Return the receipt of an ended task."""

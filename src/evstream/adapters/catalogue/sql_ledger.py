@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -48,6 +48,7 @@ from evstream.domain.names import LeaseId, Lfn, WorkerId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, RangeState
+from evstream.ports.archive import Archive
 
 _BOOKS_AT_ONCE = 500
 _PROGRESS_SELECT = (
@@ -159,10 +160,17 @@ def _failed_by_nodes(db: Database, place: tuple[int, int, int, int]) -> list[Wor
 
 
 class SqlLedger:
-    """The `Ledger` port on the owner's database, whose time is the only one."""
+    """The `Ledger` port on the owner's database, whose time is the only one.
 
-    def __init__(self, owner: Owner) -> None:
+    Parameters
+    ----------
+    archive : Archive, optional
+        Where books are read that the database has no more.
+    """
+
+    def __init__(self, owner: Owner, archive: Archive | None = None) -> None:
         self._owner = owner
+        self._archive = archive
 
     async def open_book(self, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
         """Add a book of work; opening the same one again changes nothing."""
@@ -174,7 +182,7 @@ class SqlLedger:
 
     async def books(self) -> list[int]:
         """Return the numbers of all books, in order."""
-        return await self._owner.run(
+        return await self._owner.read(
             lambda db: [number for (number,) in db.execute("SELECT book FROM book ORDER BY book")]
         )
 
@@ -256,35 +264,49 @@ class SqlLedger:
 
     async def progress(self, book: int) -> Progress:
         """Return entries by state, and sums over attempts."""
-        return await self._owner.read(lambda db: _progress(db, book))
+        try:
+            return await self._owner.read(lambda db: _progress(db, book))
+        except NotFoundError:
+            if self._archive is None:
+                raise
+        return await self._archive.progress(book)
 
     async def progress_of(self, books: Sequence[int]) -> dict[int, Progress]:
         """Return the progress of those of some books that there are."""
-        return await self._owner.run(lambda db: _progress_of(db, books))
+        return await self._owner.read(lambda db: _progress_of(db, books))
 
     async def chunks(self, book: int) -> list[Chunk]:
         """Return a book's chunks by number."""
-        return await self._list(book, _chunks)
+        return await self._list(book, _chunks, lambda archive: archive.chunks(book))
 
     async def commits(self, book: int) -> list[Commit]:
         """Return what is done, in entry order."""
-        return await self._list(book, _commits)
+        return await self._list(book, _commits, lambda archive: archive.commits(book))
 
     async def finished(
         self, book: int, chunk: int, entry_start: int, limit: int
     ) -> list[Commit | ClosedInterval]:
         """Return what is done or closed from a place on, in entry order, at most so many."""
+
+        async def archived(archive: Archive) -> list[Any]:
+            rows: list[Commit | ClosedInterval] = [
+                *await archive.commits(book),
+                *await archive.closed(book),
+            ]
+            rows = [row for row in rows if (row.chunk, row.entry_start) >= (chunk, entry_start)]
+            return sorted(rows, key=lambda row: (row.chunk, row.entry_start))[:limit]
+
         return await self._list(
-            book, lambda db, number: _finished(db, number, chunk, entry_start, limit)
+            book, lambda db, number: _finished(db, number, chunk, entry_start, limit), archived
         )
 
     async def closed(self, book: int) -> list[ClosedInterval]:
         """Return what was set aside or cancelled, in entry order."""
-        return await self._list(book, _closed)
+        return await self._list(book, _closed, lambda archive: archive.closed(book))
 
     async def failed_attempts(self, book: int) -> list[FailedAttempt]:
         """Return attempts that came to nothing, in the order they ended."""
-        return await self._list(book, _failed)
+        return await self._list(book, _failed, lambda archive: archive.failed_attempts(book))
 
     async def failed_by_nodes(
         self, book: int, chunk: int, entry_start: int, attempt: int
@@ -297,9 +319,21 @@ class SqlLedger:
         """Return every leased interval."""
         return await self._owner.read(leases)
 
-    async def _list(self, book: int, read: Callable[[Database, int], list[Any]]) -> list[Any]:
+    async def _list(
+        self,
+        book: int,
+        read: Callable[[Database, int], list[Any]],
+        archived: Callable[[Archive], Awaitable[list[Any]]],
+    ) -> list[Any]:
+        """Read from a book, or from the archive if the database has it no more."""
+
         def operation(db: Database) -> list[Any]:
             require_book(db, book)
             return read(db, book)
 
-        return await self._owner.read(operation)
+        try:
+            return await self._owner.read(operation)
+        except NotFoundError:
+            if self._archive is None:
+                raise
+        return await archived(self._archive)

@@ -22,6 +22,7 @@ from evstream.adapters.catalogue.sql_products import SqlProducts
 from evstream.adapters.catalogue.sql_whiteboard import SqlWhiteboard
 from evstream.adapters.catalogue.sqlite_errors import translate
 from evstream.domain.errors import ConfigError
+from evstream.ports.archive import Archive
 from evstream.ports.clock import Clock
 
 DATABASE_NAME = "ledger.sqlite"
@@ -44,6 +45,8 @@ class SqliteDatabase:
     inline : bool
         For the simulator: no thread, each operation a transaction of its own, done in
         place. It survives the end of the process, but not a power cut.
+    archive : Archive, optional
+        Where books are read that the database has no more.
 
     Attributes
     ----------
@@ -63,7 +66,14 @@ class SqliteDatabase:
         The file is damaged.
     """
 
-    def __init__(self, directory: Path, clock: Clock, *, inline: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        clock: Clock,
+        *,
+        inline: bool = False,
+        archive: Archive | None = None,
+    ) -> None:
         if sqlite3.sqlite_version_info < _SQLITE_VERSION_MIN:
             raise ConfigError(
                 f"SQLite {sqlite3.sqlite_version} is too old",
@@ -82,7 +92,7 @@ class SqliteDatabase:
             raise translated from error
         engine = SqliteEngine(connection, clock)
         self._owner: Owner = InlineOwner(engine) if inline else GroupCommitOwner(engine)
-        self.ledger = SqlLedger(self._owner)
+        self.ledger = SqlLedger(self._owner, archive)
         self._reader: Reader = (
             OwnersReader(self._owner)
             if inline

@@ -282,6 +282,22 @@ class CatalogueContract(Suite):
         with pytest.raises(NotFoundError):
             await catalogue.reschedule(TaskId(99), place)
 
+    async def test_an_archived_task_has_no_books_and_is_not_opened_again(
+        self, catalogue: Catalogue
+    ) -> None:
+        task = await self.add_task(catalogue)
+        ended = await catalogue.end_task(task.id, TaskState.DONE, "", {"task": task.id})
+        with pytest.raises(ConflictError, match="opened again"):
+            await catalogue.drop_books(task)
+        await catalogue.drop_books(ended)
+        await catalogue.drop_books(ended)
+        assert await catalogue.task(task.id) == ended
+        assert await catalogue.receipt(task.id) == {"task": task.id}
+        change = TakeBack("key", "again", redo=((0, 0, 10),))
+        with pytest.raises(ConflictError, match="is archived"):
+            await catalogue.take_back(task.id, change)
+        assert await catalogue.task(task.id) == ended
+
     async def test_a_paused_merge_runs_again(self, catalogue: Catalogue) -> None:
         task = await self.add_task(catalogue)
         await catalogue.start_merging(task.id, BookRules(1), [Chunk(0, Lfn("output"), 0, 1)])
