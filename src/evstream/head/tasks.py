@@ -10,6 +10,7 @@ from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import Lfn, TaskId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import sandbox_name
+from evstream.domain.scheduling import Scheduling
 from evstream.domain.states import RangeState, TaskState
 from evstream.domain.task import Task, is_merge, process_book, task_of
 from evstream.head.books import books_of, merge_progress, merges_of
@@ -104,6 +105,16 @@ class Tasks:
             workers=0 if task.state.final else await self._workers(task.id),
             takers=await self._catalogue.takers(task.id),
         )
+
+    async def schedule(self, task_id: TaskId, wanted: m.ScheduleRequest) -> Task:
+        """Give a task another place among others; what is not said stays."""
+        known = (await self._catalogue.task(task_id)).spec.scheduling
+        scheduling = Scheduling(
+            known.queue if wanted.queue is None else wanted.queue,
+            known.priority if wanted.priority is None else wanted.priority,
+        )
+        scheduling.check()
+        return await self._catalogue.reschedule(task_id, scheduling)
 
     async def _held_up(self, task: Task) -> str:
         """Say why a task gets nothing more to do: a task before it has paused by itself."""

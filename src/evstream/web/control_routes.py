@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from evstream.domain.scheduling import Scheduling
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.web.task_routes import task_id_of
@@ -35,14 +34,8 @@ def control_routes(services: Services) -> list[Route]:
         return reply(await services.tasks.view(task))
 
     async def schedule(request: Request) -> Response:
-        task_id, wanted = task_id_of(request), await read(request, m.ScheduleRequest)
-        known = (await services.catalogue.task(task_id)).spec.scheduling
-        scheduling = Scheduling(
-            known.queue if wanted.queue is None else wanted.queue,
-            known.priority if wanted.priority is None else wanted.priority,
-        )
-        scheduling.check()
-        task = await services.catalogue.reschedule(task_id, scheduling)
+        wanted = await read(request, m.ScheduleRequest)
+        task = await services.tasks.schedule(task_id_of(request), wanted)
         return reply(await services.tasks.view(task))
 
     async def archive(request: Request) -> Response:
