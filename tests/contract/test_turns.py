@@ -13,9 +13,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from evstream.adapters.catalogue.database import Database
 from evstream.adapters.catalogue.postgresql import PostgresDatabase
 from evstream.adapters.catalogue.sqlite import DATABASE_NAME, SqliteDatabase
-from evstream.domain.errors import ConflictError
+from evstream.domain.errors import ConflictError, EvstreamError
 from evstream.domain.ledger import BookRules, Failure, RangeReport, RunningUnit, Success
 from evstream.domain.ledger_model import LedgerModel
 from evstream.domain.names import LeaseId, Lfn, WorkerId
@@ -208,6 +209,29 @@ async def test_statements_that_were_forgotten_are_prepared_again(
     await database._owner.run(lambda db: db.execute("DEALLOCATE ALL"))
     assert await claim(database.ledger, "b") == [(2, 4, 1)]
     assert len(await database.ledger.leases()) == 2
+    await database.close()
+
+
+async def test_statements_stay_prepared_when_something_is_given_up(
+    clock: ManualClock, database_url: str
+) -> None:
+    database = PostgresDatabase(database_url, clock=clock)
+    await database.ledger.open_book(BOOK, RULES, CHUNKS)
+
+    def names(db: Database) -> list[Any]:
+        return db.execute("SELECT name FROM pg_prepared_statements ORDER BY name").fetchall()
+
+    for number in range(9):
+        assert await claim(database.ledger, f"lease-{number}")
+        await database.ledger.progress(BOOK)
+    known = await database._owner.read(names)
+    assert known
+    with pytest.raises(EvstreamError):
+        await database._owner.run(lambda db: db.execute("SELECT 1 / 0"))
+    with pytest.raises(ConflictError):
+        await database.ledger.claim_ranges(LeaseId("lease-0"), WorkerId("bob"), 1, MINUTE, [BOOK])
+    assert await claim(database.ledger, "last")
+    assert await database._owner.read(names) == known
     await database.close()
 
 

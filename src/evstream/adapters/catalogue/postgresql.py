@@ -130,6 +130,8 @@ class PostgresEngine:
     """
 
     _settings = f"{_SET_LIMITS}; {_PLANS}"
+    # psycopg prepares nothing here: with a rollback it would forget our statements too.
+    _prepare_threshold: int | None = None
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         self._url = url
@@ -143,7 +145,9 @@ class PostgresEngine:
     def _connect(self) -> psycopg.Connection[Any]:
         """Connect; what the URL says goes before what is usual here."""
         options = make_conninfo(**{**CONNECTION, **conninfo_to_dict(self._url)})
-        connection = psycopg.connect(options, autocommit=True)
+        connection = psycopg.connect(
+            options, autocommit=True, prepare_threshold=self._prepare_threshold
+        )
         try:
             connection.execute(self._settings.encode())
         except BaseException:
@@ -292,7 +296,7 @@ class PostgresEngine:
     def _send(self, statement: str) -> None:
         """Run a statement whose answer nobody looks at, now or with others."""
         if self._kept_back is None:
-            self._connection.execute(statement.encode(), prepare=False)
+            self._connection.execute(statement.encode())
         else:
             self._kept_back.append(statement)
 
@@ -351,6 +355,7 @@ class PostgresReadingEngine(PostgresEngine):
     """A connection that only reads, and waits for nobody's turn."""
 
     _settings = _SET_LIMITS
+    _prepare_threshold = 5
 
     def begin(self, question: Question | None = None) -> Turn:
         """Begin a transaction that sees one state of the database, and look at its clock."""
