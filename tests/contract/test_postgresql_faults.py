@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,8 @@ import pytest
 
 from evstream.adapters.catalogue.postgresql import PostgresDatabase
 from evstream.adapters.catalogue.postgresql_errors import translate
+from evstream.adapters.clock import SystemClock
+from evstream.daemons import expire_leases
 from evstream.domain.errors import (
     ConfigError,
     LimitError,
@@ -460,3 +462,48 @@ def test_errors_say_what_to_do(error: psycopg.Error, kind: type[Exception]) -> N
     translated = translate(error)
     assert type(translated) is kind
     assert translated.__cause__ is error
+
+
+# Clocks
+
+
+class SkewedClock(SystemClock):
+    """A machine's clock that is wrong."""
+
+    def __init__(self, minutes: float) -> None:
+        self._wrong = timedelta(minutes=minutes)
+
+    def now(self) -> datetime:
+        return super().now() + self._wrong
+
+
+@pytest.mark.parametrize("minutes", [-10.0, 10.0])
+async def test_heads_whose_clocks_differ_agree_on_leases(url: str, minutes: float) -> None:
+    """Time is the server's: what a head with a wrong clock expires has expired."""
+    async with opened(url) as ledger:
+        other = PostgresDatabase(url)
+        (held,) = await ledger.claim_ranges(LeaseId("a"), WORKER, 5, timedelta(minutes=5), [BOOK])
+        with psycopg.connect(url) as connection:
+            (left,) = connection.execute(
+                "SELECT expires / 1e6 - extract(epoch FROM clock_timestamp()) FROM lease"
+            ).fetchone() or (0,)
+        assert 0 < left <= 300
+        rounds = asyncio.Event()
+
+        async def noted(call: Awaitable[object]) -> object:
+            answer = await call
+            rounds.set()
+            return answer
+
+        clock = SkewedClock(minutes)
+        looking = other.ledger
+        expire = looking.expire_leases
+        looking.expire_leases = lambda *words: noted(expire(*words))  # type: ignore[method-assign]
+        loop = asyncio.create_task(expire_leases(looking, lambda task: None, clock, 0.01))
+        for _ in range(3):
+            rounds.clear()
+            async with asyncio.timeout(WAIT_S_MAX):
+                await rounds.wait()
+        loop.cancel()
+        assert set(await ledger.report_ranges(reports([held]))) == {Answer.ACCEPTED}
+        await other.close()
