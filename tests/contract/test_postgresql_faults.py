@@ -450,6 +450,7 @@ async def test_a_disk_that_is_full(postgresql: Server) -> None:
         (psycopg.errors.CannotConnectNow("x"), TransientError),
         (psycopg.errors.TooManyConnections("x"), TransientError),
         (psycopg.errors.ReadOnlySqlTransaction("x"), TransientError),
+        (psycopg.errors.InvalidSqlStatementName("x"), TransientError),
         (psycopg.errors.InvalidPassword("x"), ConfigError),
         (psycopg.errors.InsufficientPrivilege("x"), ConfigError),
         (psycopg.errors.UndefinedTable("x"), ConfigError),

@@ -53,9 +53,9 @@ def _from_server(error: psycopg.Error) -> EvstreamError:
         return LimitError(f"the database cannot hold a value: {said}", hint="send less at once")
     lost = not state and isinstance(error, psycopg.OperationalError)
     # Connections that break have no state; 08 a broken connection, 25 a server that has become a
-    # standby, 40 a serialisation failure, 53 no resources, 55 a lock, 57 a shutdown, 58 the
-    # system below it.
-    if lost or state[:2] in ("08", "25", "40", "53", "55", "57", "58"):
+    # standby, 26 another session than before (somebody pools connections), 40 a serialisation
+    # failure, 53 no resources, 55 a lock, 57 a shutdown, 58 the system below it.
+    if lost or state[:2] in ("08", "25", "26", "40", "53", "55", "57", "58"):
         return TransientError(
             f"the database is away or busy ({said})",
             hint="ask again later",
