@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bench.catalogue_parts import cycles, events, live, soak
+from bench.catalogue_parts import cycles, events, live, products, soak
 from bench.catalogue_parts.ground import SETTINGS, Ground
 from bench.harness import Bench
 from tests.postgresql import server, skip_without_server
@@ -32,8 +32,20 @@ def main() -> int:
         if not bench.quick:
             live.measure_live(ground)
             soak.measure_soak(ground)
+            measure_searches(ground)
     events.measure_events(bench)
     return bench.finish()
+
+
+def measure_searches(ground: Ground) -> None:
+    """Search for the smallest product that covers a range, among many."""
+    bench = ground.bench
+    count = bench.choose("prepared products", full=10_000_000, quick=100_000)
+    found = products.measure_best_match(ground.new_database(), count)
+    bench.input("searches among products, compared with looking at all", found.checked)
+    bench.measure("best match: median", found.p50_ms, "ms")
+    bench.measure("best match: a product with its indices", found.bytes_per_product, "B")
+    bench.ask("best match: 99 of 100 searches within, ms", found.p99_ms, "<=", 3.0)
 
 
 if __name__ == "__main__":
