@@ -28,8 +28,8 @@ from evstream.eventindex.rows import Array, Rows
 from evstream.eventindex.segment import Segment
 from evstream.eventindex.segment_writing import SegmentWriter, fits_in_one, write_segment
 
-BUFFERED_EVENTS = 1 << 22
-"""So many events are kept in memory, then written as a segment: 100 MB."""
+BUFFERED_EVENTS = 1 << 21
+"""So many events are kept in memory, then written as a segment: 0.3 GB with what sorting takes."""
 MERGED_TOGETHER = 8
 """So many segments of like size are merged into one."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from evstream.domain.errors import DataError, NotFoundError, TransientError
 from evstream.eventindex.manifest import IndexedFile, Manifest, read_manifest
 from evstream.eventindex.rows import NO_LUMI, Array, Rows
-from evstream.eventindex.segment import Intervals, Segment
+from evstream.eventindex.segment import PIECE_EVENTS, Intervals, Segment
 
 OPENINGS_MAX = 10
 """A segment may be merged away between reading its name and opening it; then it is looked anew."""
@@ -238,7 +238,7 @@ class EventIndex:
                 )
 
 
-def merged_rows(segments: Sequence[Segment], pieces_max: int = 1 << 22) -> Iterator[Rows]:
+def merged_rows(segments: Sequence[Segment], pieces_max: int = PIECE_EVENTS) -> Iterator[Rows]:
     """Yield the rows of several segments ordered by run and event, some at a time.
 
     All rows of one run and number are in one piece.
