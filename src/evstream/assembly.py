@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -32,7 +33,7 @@ from evstream.adapters.payload.by_kind import PayloadsByKind
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.storage.local import LocalStore
 from evstream.client import Address, Connection, Service, verification
-from evstream.domain.errors import ConfigError, LimitError
+from evstream.domain.errors import ConfigError, LimitError, TransientError
 from evstream.domain.names import WorkerId
 from evstream.domain.scheduling import parse_shares
 from evstream.edge import Products
@@ -385,17 +386,38 @@ def _keys(data_dir: Path) -> Keys:
 
 
 def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
-    """Return a file's content, made first where there is none; for its owner's eyes."""
-    if not path.exists():
-        partial = path.with_name(f".{path.name}.partial")
-        partial.unlink(missing_ok=True)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(make())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    return path.read_bytes()
+    """Return a file's content, made first where there is none; for its owner's eyes.
+
+    Raises
+    ------
+    TransientError
+        No space is left for it.
+    ConfigError
+        It cannot be written or read.
+    """
+    try:
+        if not path.exists():
+            _write_secret(path, make())
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TransientError(
+                f"no space is left for {path}", hint="free space on its disk"
+            ) from error
+        raise ConfigError(
+            f"{path} cannot be used: {error.strerror}", hint="look at the folder's owner and mode"
+        ) from error
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def back_up_catalogue(settings: Settings, target: Path) -> int:

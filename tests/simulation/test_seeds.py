@@ -8,11 +8,11 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from evstream.adapters.catalogue import sql_ledger, transitions
-from evstream.adapters.catalogue.database import Database
 from evstream.adapters.catalogue.desk import Desk
 from evstream.domain.errors import EvstreamError
 from evstream.domain.ledger import RangeReport, Success
@@ -128,14 +128,13 @@ def _caught(files: dict[str, bytes]) -> Exception | None:
 def test_a_sweep_that_leaves_leases_behind_is_caught(
     files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(db: Database, reason: str, condition: str, *values: object) -> object:
-        kept = db.execute(f"SELECT * FROM lease WHERE {condition}", values).fetchall()
-        lost = transitions.lose(db, reason, condition, *values)
-        for row in kept:
-            db.execute(f"INSERT INTO lease VALUES ({','.join('?' * len(row))})", row)
+    def broken(desk: Desk) -> object:
+        lost = transitions.expire(desk)
+        for row in lost:
+            desk.put(replace(row, expires=row.expires + timedelta(days=1)))
         return lost
 
-    monkeypatch.setattr(sql_ledger, "lose", broken)
+    monkeypatch.setattr(sql_ledger, "expire", broken)
     assert isinstance(_caught(files), AssertionError)
 
 

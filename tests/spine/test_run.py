@@ -439,7 +439,7 @@ def test_an_unwritable_output_folder_is_refused(
 
 @pytest.mark.root_user
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
-@pytest.mark.parametrize("kilobytes", [64, 300, 700])
+@pytest.mark.parametrize("kilobytes", [64, 300, 340, 420, 700])
 def test_a_full_disk_ends_the_job_with_one_line(
     command: CommandLine, tmp_path: Path, shared_data: Path, kilobytes: int
 ) -> None:
