@@ -9,14 +9,11 @@ import msgspec
 
 from evstream.domain.errors import ConfigError, ConflictError, NotFoundError
 from evstream.domain.names import TaskId
-from evstream.domain.states import TaskState
-from evstream.domain.task import Task
+from evstream.domain.task import Task, task_of
 from evstream.head.books import books_of
 from evstream.head.turns import Turns
 from evstream.ports import Catalogue, Ledger
 from evstream.ports.archive import Archive, BookRecord
-
-FINAL = [state for state in TaskState if state.final]
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +74,11 @@ class Archiving:
         if not self._after or self._archive is None:
             return 0
         before = await self._catalogue.now() - self._after
-        there = {book // 2 for book in await self._ledger.books()}
         count = 0
-        for task in await self._catalogue.tasks(FINAL):
-            if task.id not in there or task.ended is None or task.ended > before:
+        # What has books is little beside what has ended in years.
+        for number in sorted({task_of(book) for book in await self._ledger.books()}):
+            task = await self._catalogue.task(number)
+            if task.ended is None or task.ended > before:
                 continue
             try:
                 await self.archive(task.id)

@@ -33,6 +33,8 @@ class Scheduler:
         self._looked = float("-inf")
         self._claimed = Counter[int]()
         self._wanted: dict[WorkerId, tuple[float, int]] = {}
+        self._wanted_by_all = 0
+        self._forgot = float("-inf")
 
     async def in_turn(self, tasks: Sequence[Task]) -> list[Task]:
         """Return active tasks in the order in which a claim looks at them."""
@@ -49,15 +51,25 @@ class Scheduler:
         self, worker: WorkerId, wanted: int, lease_s: float, tasks: Sequence[Task]
     ) -> int:
         """Return how many units of some tasks a worker gets; none of them spans several."""
-        now = asyncio.get_running_loop().time()
-        self._wanted[worker] = (now + lease_s, wanted)
-        self._wanted = {who: said for who, said in self._wanted.items() if said[0] >= now}
-        wanted_by_all = sum(units for _, units in self._wanted.values())
+        wanted_by_all = self._want(worker, wanted, lease_s)
         if wanted <= 1 or wanted == wanted_by_all:
             return wanted
         await self._look(tasks)
         ready = sum(-(-self._known(task.id).ready // task.spec.events_per_range) for task in tasks)
         return fair_units(wanted, ready, wanted_by_all)
+
+    def _want(self, worker: WorkerId, wanted: int, lease_s: float) -> int:
+        """Note what a worker wants; return what all want that have asked of late."""
+        now = asyncio.get_running_loop().time()
+        if now - self._forgot >= LOOK_EVERY_S:
+            # Not at each claim: there may be ten thousand workers.
+            self._forgot = now
+            self._wanted = {who: said for who, said in self._wanted.items() if said[0] >= now}
+            self._wanted_by_all = sum(units for _, units in self._wanted.values())
+        _, before = self._wanted.get(worker, (0.0, 0))
+        self._wanted[worker] = (now + lease_s, wanted)
+        self._wanted_by_all += wanted - before
+        return self._wanted_by_all
 
     def note(self, rows: Iterable[LeasedInterval]) -> None:
         """Note what a claim has taken."""
