@@ -149,7 +149,7 @@ class Application:
             catalogue=catalogue,
             datasets=datasets,
             tasks=Tasks(catalogue, ledger, planner, parts.formats, parts.store, chains),
-            claims=Claims(catalogue, ledger, planner, merging, scheduler),
+            claims=Claims(catalogue, ledger, planner, merging, scheduler, parts.products),
             reports=Reports(catalogue, ledger, parts.store, reopening, nudges.nudge),
             finishing=self._finishing,
             reopening=reopening,

@@ -76,9 +76,11 @@ class History:
         kind = rng.choices(["claim", "report", "renew", "release", "expire"], [8, 8, 4, 1, 1])[0]
         if kind == "claim":
             units = rng.randrange(1, 6)
+            some = {BOOK: rng.sample([chunk.number for chunk in CHUNKS], 1)}
+            within = rng.choice([None, None, some])
             await self.ask(
-                lambda: model.claim(lease, worker, units, MINUTE, self.clock.now(), [BOOK]),
-                lambda head: head.claim_ranges(lease, worker, units, MINUTE, [BOOK]),
+                lambda: model.claim(lease, worker, units, MINUTE, self.clock.now(), [BOOK], within),
+                lambda head: head.claim_ranges(lease, worker, units, MINUTE, [BOOK], within),
             )
         elif kind == "release":
             await self.ask(

@@ -40,6 +40,7 @@ from evstream.domain.ledger import (
     RangeReport,
     RunningUnit,
     Success,
+    Within,
 )
 from evstream.domain.ledger_model import LedgerModel
 from evstream.domain.names import LeaseId, Lfn, WorkerId
@@ -70,6 +71,9 @@ LIVE = st.none() | st.integers(0, 20)
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 RULES = st.builds(
     BookRules, st.integers(1, 12), st.integers(1, 3), st.integers(1, 6), st.integers(0, 9)
+)
+WITHIN = st.none() | st.dictionaries(
+    st.sampled_from([*BOOKS, NO_BOOK]), st.none() | st.lists(st.integers(0, 4), max_size=3)
 )
 
 
@@ -156,19 +160,30 @@ class LedgerMachine(RuleBasedStateMachine):
         worker=WORKERS,
         units=st.integers(0, 9),
         books=st.lists(st.sampled_from([*BOOKS, NO_BOOK]), max_size=4),
+        within=WITHIN,
     )
-    def claim(self, lease: LeaseId, worker: WorkerId, units: int, books: list[int]) -> Any:
+    def claim(
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        units: int,
+        books: list[int],
+        within: Within | None,
+    ) -> Any:
         duration = timedelta(seconds=LEASE_S)
         known = self.oracle.held(lease)
         answer = self.ask(
-            lambda: self.oracle.claim(lease, worker, units, duration, self.clock.now(), books),
-            lambda ledger: ledger.claim_ranges(lease, worker, units, duration, books),
+            lambda: self.oracle.claim(
+                lease, worker, units, duration, self.clock.now(), books, within
+            ),
+            lambda ledger: ledger.claim_ranges(lease, worker, units, duration, books, within),
         )
         if isinstance(answer, tuple):
             assert answer[0] is ConflictError
             return multiple()
         if not known:
             self.note_issued(answer)
+            assert within is None or all(_is_within(row, within) for row in answer)
         return multiple(*answer)
 
     def choose(self, row: LeasedInterval, live: int | None) -> LeasedInterval:
@@ -355,6 +370,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def all_say_the_same(self) -> None:
         self.ask(self.oracle.leases, lambda ledger: ledger.leases())
         for book in (*BOOKS, NO_BOOK):
+            for place in ((0, 9), (1, 2)):
+                self.ask(
+                    lambda book=book, place=place: self.oracle.ready_chunks(book, *place),
+                    lambda ledger, book=book, place=place: ledger.ready_chunks(book, *place),
+                )
             for question in ("progress", "chunks", "commits", "closed", "failed_attempts"):
                 self.ask_about(book, question)
 
@@ -421,6 +441,11 @@ class LedgerMachine(RuleBasedStateMachine):
 def _word(row: LeasedInterval, outcome: Success | Failure) -> RangeReport:
     place = (row.book, row.chunk, row.entry_start, row.entry_stop)
     return RangeReport(row.lease, row.worker, *place, row.attempt, outcome)
+
+
+def _is_within(row: LeasedInterval, within: Within) -> bool:
+    chunks = within.get(row.book, ())
+    return chunks is None or row.chunk in chunks
 
 
 async def _await(answer: Awaitable[Any]) -> Any:

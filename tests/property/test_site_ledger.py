@@ -109,14 +109,19 @@ class World:
         lease, worker = LeaseId(self.ids.new("l")), WorkerId(f"w{self.rng.randrange(3)}")
         books = self.rng.choice([[2, 5], [5, 2], [2], [5]])
         units = self.rng.randrange(1, 6)
-        rows = await site.ledger.claim_ranges(lease, worker, units, WORKER_LEASE, books)
+        some = {book: self.rng.sample(range(len(CHUNKS)), 1) for book in books}
+        within = self.rng.choice([None, None, some])
+        rows = await site.ledger.claim_ranges(lease, worker, units, WORKER_LEASE, books, within)
         if self.rng.random() < 0.2:
-            again = await site.ledger.claim_ranges(lease, worker, units, WORKER_LEASE, books)
+            again = await site.ledger.claim_ranges(
+                lease, worker, units, WORKER_LEASE, books, within
+            )
             assert set(again) == set(rows) or not rows
             rows = again
         self.leases.append((site, lease, worker))
         for row in rows:
             assert row.book in books
+            assert within is None or row.chunk in within[row.book]
             for entry in range(row.entry_start, row.entry_stop):
                 self.handed_out[row.book, row.chunk, entry, row.attempt] += 1
             grid = CHUNKS[row.chunk].entry_start

@@ -23,6 +23,12 @@ def pilot(
     cores: Annotated[int | None, Parameter(help="Payloads to run at once.")] = None,
     task: Annotated[int | None, Parameter(help="Work for this task alone.")] = None,
     workdir: Annotated[Path | None, Parameter(help="Scratch space; default a new one.")] = None,
+    near: Annotated[
+        str | None, Parameter(help="Edge: work whose input it holds comes first.")
+    ] = None,
+    near_only: Annotated[
+        bool, Parameter(help="Take no other work than that, but merges.", negative="")
+    ] = False,
     worker: Annotated[str, Parameter(help="Name of this worker; default host, pid, chance.")] = "",
     door: Door = DEFAULT_DOOR,
 ) -> None:
@@ -49,6 +55,8 @@ def pilot(
         away_s_max=settings.pilot_patience_s,
         drain_s=settings.drain_s,
         task=task,
+        near=near,
+        near_only=near_only,
     )
 
     if workdir is not None:

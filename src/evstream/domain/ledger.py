@@ -12,7 +12,7 @@ one book, its merges another. Work is leased as intervals; only what deviates fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -52,6 +52,10 @@ PART_TRIES = 2
 """Attempts that a bisected range's part has, if it is not to be bisected further."""
 PART_LOSSES = 3
 """Losses of a part that was bisected as a suspect, after which it is bisected again."""
+
+Within = Mapping[int, Collection[int] | None]
+"""Which chunks of which books a claim may take from: None stands for all of a book's chunks,
+and a book that is left out holds nothing."""
 
 
 @dataclass(frozen=True, slots=True)

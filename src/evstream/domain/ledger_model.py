@@ -30,6 +30,7 @@ from evstream.domain.ledger import (
     RangeReport,
     RunningUnit,
     Success,
+    Within,
     aftermath,
     joined,
 )
@@ -132,6 +133,7 @@ class LedgerModel:
         duration: timedelta,
         now: datetime,
         books: Sequence[int],
+        within: Within | None = None,
     ) -> list[LeasedInterval]:
         """Lease up to `units` units; a repeated lease id gives what it gave.
 
@@ -139,6 +141,8 @@ class LedgerModel:
         ----------
         books : sequence of int
             Where to look, in this order.
+        within : mapping of int, optional
+            Which of their chunks may be taken from.
         """
         held = self.held(lease)
         if held:
@@ -151,7 +155,7 @@ class LedgerModel:
             for number in books:
                 if number not in self._books:
                     continue
-                for state in self._books[number].chunks.values():
+                for state in self._within(number, within):
                     for piece in take(worker, number, state, units):
                         units -= self._count(number, state, piece)
                         row = LeasedInterval(
@@ -171,6 +175,11 @@ class LedgerModel:
                         self._leases.append(row)
                         taken.append(row)
         return taken
+
+    def _within(self, number: int, within: Within | None) -> list[_ChunkState]:
+        states = self._books[number].chunks
+        some = None if within is None else within.get(number, ())
+        return [state for chunk, state in states.items() if some is None or chunk in some]
 
     def _count(self, book: int, state: _ChunkState, piece: _Free) -> int:
         step = self._books[book].rules.events_per_range
@@ -548,6 +557,12 @@ class LedgerModel:
             if (item.chunk, item.entry_start, item.failure.kind) == (chunk, entry_start, NODE)
             and item.attempt <= attempt
         ]
+
+    def ready_chunks(self, number: int, first: int, limit: int) -> list[int]:
+        """Return the numbers of chunks that a claim would find work in, in order."""
+        states = self._books[number].chunks.items() if number in self._books else ()
+        ready = [c for c, s in states if s.free or s.high_water < s.chunk.entry_stop]
+        return [chunk for chunk in ready if chunk >= first][:limit]
 
     def chunks(self, number: int) -> list[Chunk]:
         """Return a book's chunks by number."""

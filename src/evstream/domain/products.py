@@ -29,6 +29,9 @@ HALF_LIFE_S = 7 * 86_400.0
 FORGOTTEN_BELOW = 0.01
 """What is wanted less than this is not kept: one request is, for about 46 days."""
 
+EDGE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""What edges and stores may be called."""
+
 PlaceKind = Literal["edge", "store"]
 ReplicaState = Literal["available", "copying", "unavailable", "bad"]
 

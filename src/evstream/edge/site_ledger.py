@@ -34,6 +34,7 @@ from evstream.domain.ledger import (
     RangeReport,
     RunningUnit,
     Success,
+    Within,
 )
 from evstream.domain.names import LeaseId, Lfn, WorkerId
 from evstream.domain.splitting import Chunk
@@ -79,6 +80,11 @@ class _Part:
     @property
     def origin(self) -> _Origin:
         return self.pieces[min(self.pieces)].origin
+
+    def chunks(self, within: Within) -> list[int]:
+        """Return which of its pieces are of some chunks of the head's."""
+        some = within.get(self.origin.book, ())
+        return [n for n, piece in self.pieces.items() if some is None or piece.origin.chunk in some]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +152,19 @@ class SiteLedger:
         units: int,
         duration: timedelta,
         books: Sequence[int],
+        within: Within | None = None,
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units; where the site has none left, it asks the head for more."""
         await self._remember()
-        taken = await self._claim_own(lease, worker, units, duration, books)
+        taken = await self._claim_own(lease, worker, units, duration, books, within)
         if taken or units <= 0:
             return taken
         before = max(self._parts, default=0)
         async with self._fetching:
             # Whoever waited here may find what another has fetched.
             if before == max(self._parts, default=0):
-                await self._fetch(books)
-        return await self._claim_own(lease, worker, units, duration, books)
+                await self._fetch(books, within)
+        return await self._claim_own(lease, worker, units, duration, books, within)
 
     async def renew_lease(
         self,
@@ -316,11 +323,11 @@ class SiteLedger:
         if not open_entries:
             part.over_since = self._clock.monotonic()
 
-    async def _fetch(self, books: Sequence[int]) -> None:
+    async def _fetch(self, books: Sequence[int], within: Within | None) -> None:
         """Lease more from the head, and open books for it."""
         lease = LeaseId(self._ids.new("site"))
         rows = await self._head.claim_ranges(
-            lease, self._name, self._settings.units, self._settings.duration, books
+            lease, self._name, self._settings.units, self._settings.duration, books, within
         )
         by_book: dict[int, list[LeasedInterval]] = defaultdict(list)
         for row in rows:
@@ -354,15 +361,20 @@ class SiteLedger:
         units: int,
         duration: timedelta,
         books: Sequence[int],
+        within: Within | None,
     ) -> list[LeasedInterval]:
-        own_books = [
-            part.own_book
+        parts = [
+            part
             for book in books
             for part in self._parts.values()
             if part.origin.book == book and part.over_since is None
         ]
+        own_books = [part.own_book for part in parts]
+        own_within = None if within is None else {p.own_book: p.chunks(within) for p in parts}
         while True:
-            rows = await self._own.claim_ranges(lease, worker, units, duration, own_books)
+            rows = await self._own.claim_ranges(
+                lease, worker, units, duration, own_books, own_within
+            )
             # A crash may have come between a failure and its way back to the head.
             again = [row for row in rows if row.attempt != _FIRST]
             await self._lost(again)

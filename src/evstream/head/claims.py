@@ -10,8 +10,8 @@ from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import RequestError
 from evstream.domain.granularity import cells_per_range
 from evstream.domain.intervals import Interval
-from evstream.domain.ledger import NUMBER_MAX, LeasedInterval
-from evstream.domain.names import LeaseId, Lfn, TaskId, WorkerId
+from evstream.domain.ledger import NUMBER_MAX, LeasedInterval, Within
+from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName
 from evstream.domain.splitting import Chunk, in_runs, units_of
 from evstream.domain.states import ACTIVE, TaskState
@@ -23,11 +23,13 @@ from evstream.domain.task import (
     process_book,
     task_of,
 )
+from evstream.head.holdings import Holdings
 from evstream.head.merging import Merging
 from evstream.head.plans import Planner
 from evstream.head.scheduler import Scheduler
 from evstream.head.secondary import SecondaryPlans
-from evstream.ports import Catalogue, Ledger
+from evstream.head.task_files import TaskFiles
+from evstream.ports import Catalogue, Ledger, ProductCatalogue
 from evstream.wire import messages as m
 from evstream.wire.range_id import range_id
 
@@ -46,6 +48,7 @@ class Claims:
         planner: Planner,
         merging: Merging,
         scheduler: Scheduler,
+        products: ProductCatalogue,
     ) -> None:
         self._catalogue = catalogue
         self._ledger = ledger
@@ -53,12 +56,19 @@ class Claims:
         self._merging = merging
         self._scheduler = scheduler
         self._secondary = SecondaryPlans(catalogue, planner)
-        # What never changes once it is written, by task and by book; chained tasks get more.
-        self._files: dict[TaskId, dict[Lfn, SourceFile]] = {}
-        self._chunks: dict[int, dict[int, Chunk]] = {}
+        self._files = TaskFiles(catalogue, ledger)
+        self._holdings = Holdings(ledger, products, self._files)
 
     async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
-        """Lease units of work; merges come first, since they end tasks."""
+        """Lease units of work; merges come first, since they end tasks.
+
+        Raises
+        ------
+        RequestError, NotFoundError
+            Work near an edge is asked for, and none is named; or there is no such edge.
+        """
+        if request.near_only and request.near is None:
+            raise RequestError("near_only is set, and no edge is named", hint="name it as near")
         active = await self._catalogue.tasks(ACTIVE)
         self._forget_ended({task.id for task in active})
         asked = [task for task in active if request.task in (None, task.id)]
@@ -66,7 +76,8 @@ class Claims:
         running = [t.id for t in by_id.values() if t.state is TaskState.RUNNING]
         cells = {task: await self._cells(by_id[task]) for task in running if by_id[task].spec.spans}
         rows: list[LeasedInterval] = []
-        for books, wanted in await self._offers(request, by_id, running, cells):
+        offers = await self._offers(request, by_id, running, cells)
+        for books, wanted, within in await self._by_place(request, by_id, running, offers):
             if books and not rows:
                 rows = await self._ledger.claim_ranges(
                     lease,
@@ -74,6 +85,7 @@ class Claims:
                     wanted,
                     timedelta(seconds=request.lease_s),
                     books,
+                    within,
                 )
         self._scheduler.note(rows)
         now = await self._catalogue.now()
@@ -119,6 +131,31 @@ class Claims:
                 offers[-1][0].append(process_book(task))
         return offers
 
+    async def _by_place(
+        self,
+        request: m.ClaimRequest,
+        by_id: Mapping[TaskId, Task],
+        running: Sequence[TaskId],
+        offers: Sequence[tuple[list[int], int]],
+    ) -> list[tuple[list[int], int, Within | None]]:
+        """Return offers of what an edge holds before all others, or instead of them.
+
+        Merges are offered with both: they read outputs, which no edge holds.
+        """
+        anywhere: list[tuple[list[int], int, Within | None]] = [(*offer, None) for offer in offers]
+        if request.near is None:
+            return anywhere
+        held = await self._holdings.chunks_at(request.near, [by_id[task] for task in running])
+        if not held and not request.near_only:
+            return anywhere
+        near: list[tuple[list[int], int, Within | None]] = []
+        for books, wanted in offers:
+            within: Within = {
+                book: held.get(book) for book in books if is_merge(book) or book in held
+            }
+            near.append((list(within), wanted, within))
+        return near if request.near_only else near + anywhere
+
     async def renew(self, lease: LeaseId, request: m.RenewRequest) -> list[LeasedInterval]:
         """Extend a lease; return what it still holds.
 
@@ -145,10 +182,8 @@ class Claims:
         return await self._ledger.forget_worker(worker)
 
     def _forget_ended(self, active: set[TaskId]) -> None:
-        for task in [task for task in self._files if task not in active]:
-            del self._files[task]
-        for book in [book for book in self._chunks if task_of(book) not in active]:
-            del self._chunks[book]
+        self._files.forget_ended(active)
+        self._holdings.forget_ended(active)
         self._secondary.forget_ended(active)
 
     async def _cells(self, task: Task) -> int:
@@ -168,11 +203,11 @@ class Claims:
         if is_merge(row.book):
             merge = await self._merging.unit(task, row, now)
             return [] if merge is None else [merge]
-        chunk = await self._chunk(row)
-        file = None if chunk is None else await self._file(task, chunk.lfn)
+        chunk = await self._files.chunk(row.book, row.chunk)
+        file = None if chunk is None else await self._files.file(task, chunk.lfn)
         if chunk is None or file is None:
             return []  # Its output was taken back in the task that made it; so is the lease.
-        await self._secondary.load(task, list(self._chunks[row.book].values()))
+        await self._secondary.load(task, self._files.chunks(row.book))
         step = task.spec.events_per_range
         grid_start = row.entry_start if cells > 1 else chunk.entry_start
         units = list(units_of((row.entry_start, row.entry_stop), grid_start, cells * step))
@@ -204,18 +239,6 @@ class Claims:
             )
             for each in run
         }
-
-    async def _chunk(self, row: LeasedInterval) -> Chunk | None:
-        if row.chunk not in self._chunks.get(row.book, {}):
-            chunks = await self._ledger.chunks(row.book)
-            self._chunks[row.book] = {chunk.number: chunk for chunk in chunks}
-        return self._chunks[row.book].get(row.chunk)
-
-    async def _file(self, task: Task, lfn: Lfn) -> SourceFile | None:
-        if lfn not in self._files.get(task.id, {}):
-            dataset = await self._catalogue.dataset(task.dataset)
-            self._files[task.id] = {file.lfn: file for file in dataset.files}
-        return self._files[task.id].get(lfn)
 
     def _range_unit(
         self,

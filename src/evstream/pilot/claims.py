@@ -124,8 +124,15 @@ class Claimer:
 
     async def _claim(self, units: int) -> ClaimAnswer:
         lease = LeaseId(self._ids.new("lease"))
+        settings = self._settings
         request = ClaimRequest(
-            self._worker, units, self._settings.lease_s, self._settings.task, list(CUT_HERE)
+            self._worker,
+            units,
+            settings.lease_s,
+            settings.task,
+            list(CUT_HERE),
+            settings.near,
+            settings.near_only,
         )
         # The lease is expected before it is asked for: if the answer never comes, the
         # same question is repeated, and if we leave first, the lease is given back.

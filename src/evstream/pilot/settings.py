@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evstream.domain.errors import LimitError
+from evstream.domain.errors import LimitError, RequestError
 from evstream.wire.messages import CLAIM_UNITS_MAX, INLINE_BYTES_MAX, LEASE_S_MAX, REPORTS_MAX
 
 
@@ -49,6 +49,10 @@ class PilotSettings:
         broken disk, or without a program that payloads need, it would go on failing.
     task : int or None
         Work for this task alone.
+    near : str or None
+        An edge: work whose input it holds is asked for first.
+    near_only : bool
+        No other work is asked for, but merges.
     """
 
     cores: int = 1
@@ -67,6 +71,8 @@ class PilotSettings:
     drain_s: float = 30.0
     node_failures_max: int = 8
     task: int | None = None
+    near: str | None = None
+    near_only: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers out of bounds, naming the field."""
@@ -80,6 +86,10 @@ class PilotSettings:
         self._check("beat_s", 0.0001, self.lease_s)
         for name in ("ahead_s", "idle_s_max", "away_s_max", "report_s", "drain_s"):
             self._check(name, 0, float("inf"))
+        if self.near_only and self.near is None:
+            raise RequestError(
+                "near_only is set, and no edge is named", hint="name it as near", field="near"
+            )
 
     def _check(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)

@@ -18,6 +18,7 @@ from evstream.domain.ledger import (
     Progress,
     RangeReport,
     RunningUnit,
+    Within,
 )
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.splitting import Chunk
@@ -38,10 +39,12 @@ class Leasing(Protocol):
         units: int,
         duration: timedelta,
         books: Sequence[int],
+        within: Within | None = None,
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units of work, returned work first.
 
-        Books are looked at in the order given; one that is not open holds nothing. A
+        Books are looked at in the order given; one that is not open holds nothing. With
+        ``within``, nothing but the chunks that it names is looked at, in the same order. A
         repeated lease id gives what it gave. An empty answer does not mean that
         the work is done: others may lose theirs.
 
@@ -159,6 +162,13 @@ class Ledger(Leasing, Protocol):
 
     async def chunks(self, book: int) -> list[Chunk]:
         """Return a book's chunks by number."""
+        ...
+
+    async def ready_chunks(self, book: int, first: int, limit: int) -> list[int]:
+        """Return the numbers of chunks that a claim would find work in, in order.
+
+        From ``first`` on, and at most so many. A book that is not open has none.
+        """
         ...
 
     async def commits(self, book: int) -> list[Commit]:

@@ -11,11 +11,12 @@ from starlette.routing import Route
 from evstream.domain.errors import RequestError
 from evstream.domain.names import ProductKey
 from evstream.domain.payload import SHA256
+from evstream.domain.products import EDGE_NAME
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.wire import product_messages as m
 
-_EDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_EDGE = re.compile(EDGE_NAME)
 
 
 def edge_routes(services: Services) -> list[Route]:

@@ -26,6 +26,7 @@ from evstream.domain.ledger import (
 )
 from evstream.domain.names import TaskId
 from evstream.domain.payload import Payload
+from evstream.domain.products import EDGE_NAME
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.secondary import Secondary
 from evstream.domain.states import Answer, TaskState
@@ -50,6 +51,7 @@ _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 Count = Annotated[int, Meta(ge=0)]
 Worker = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._@:-]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=300)]
+Edge = Annotated[str, Meta(pattern=f"^{EDGE_NAME}$")]
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -470,6 +472,10 @@ class ClaimRequest(Message, frozen=True):
     cuts : list of str
         Formats that the worker can cut itself. Short units of such files come in
         products that hold several of them, and the worker cuts its units out of these.
+    near : str or None
+        An edge: work whose input it holds comes before all other.
+    near_only : bool
+        No other comes at all, but merges.
     """
 
     worker: Worker
@@ -477,6 +483,8 @@ class ClaimRequest(Message, frozen=True):
     lease_s: Annotated[float, Meta(gt=0, le=LEASE_S_MAX)] = 60.0
     task: int | None = None
     cuts: Annotated[list[str], Meta(max_length=CUTS_MAX)] = []
+    near: Edge | None = None
+    near_only: bool = False
 
 
 class ClaimAnswer(Message, frozen=True):

@@ -15,7 +15,8 @@ turn, an operation that is given the database itself, an error.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from evstream.adapters.catalogue.database import (
     from_microseconds,
     to_microseconds,
 )
+from evstream.adapters.catalogue.value_lists import value_lists
 from evstream.domain.errors import NotFoundError
 from evstream.domain.ledger import (
     SUSPECT_LOSSES,
@@ -38,6 +40,7 @@ from evstream.domain.ledger import (
     LeasedInterval,
     RangeReport,
     Success,
+    Within,
     aftermath,
 )
 from evstream.domain.names import LeaseId, WorkerId
@@ -80,6 +83,10 @@ _READY = {
     " events_per_range FROM chunk INDEXED BY chunk_fresh CROSS JOIN book USING (book)"
     " WHERE chunk.book = ? AND high_water < entry_stop ORDER BY chunk LIMIT ?",
     **{k: _FREE_SELECT.format(index=_INDEX[k], which=_IS[k]) for k in _IS},
+}
+_AMONG = {
+    FRESH: _READY[FRESH].replace("ORDER BY", "AND chunk.chunk IN ({}) ORDER BY"),
+    **{k: _READY[k].replace("ORDER BY", "AND free.chunk IN ({}) ORDER BY") for k in _IS},
 }
 _EXISTS_FREE = ", ".join(
     f"EXISTS (SELECT 1 FROM free INDEXED BY {_INDEX[k]} WHERE free.book = value AND {_IS[k]})"
@@ -209,6 +216,7 @@ class Desk:
         self._books: dict[int, _Book] = {}
         self._ready: dict[int, list[bool]] = {}
         self._windows: dict[tuple[int, int], _Window] = {}
+        self._within: Within | None = None
         self._forget_changes()
 
     def _forget_changes(self) -> None:
@@ -345,7 +353,7 @@ class Desk:
             self._settle_ready()
             # More each time: whoever used up the ones before will need them.
             ahead = ROWS_AHEAD if window is None else min(4 * window.asked, ROWS_AHEAD_MAX)
-            rows = self._db.execute(_READY[kind], (book, ahead)).fetchall()
+            rows = self._next_rows(kind, book, ahead)
             window = _Window(deque(Ready(*row) for row in rows), ahead, len(rows) < ahead)
             self._windows[kind, book] = window
         if window.rows:
@@ -353,6 +361,32 @@ class Desk:
         if book in self._ready:
             self._ready[book][kind] = False
         return None
+
+    def _next_rows(self, kind: int, book: int, limit: int) -> list[tuple[Any, ...]]:
+        chunks = None if self._within is None else self._within[book]
+        if chunks is None:
+            return self._db.execute(_READY[kind], (book, limit)).fetchall()
+        rows: list[tuple[Any, ...]] = []
+        for marks, some in value_lists(sorted(chunks)):
+            values = (book, *some, limit - len(rows))
+            rows += self._db.execute(_AMONG[kind].format(marks), values).fetchall()
+            if len(rows) >= limit:
+                break
+        return rows
+
+    @contextmanager
+    def within(self, chunks: Within, books: Sequence[int]) -> Iterator[None]:
+        """Have nothing but some chunks of some books be ready meanwhile."""
+        # What was read ahead is of all chunks before, and of some of them after.
+        for book in books:
+            self._forget_ready(book)
+        self._within = chunks
+        try:
+            yield
+        finally:
+            self._within = None
+            for book in books:
+                self._forget_ready(book)
 
     def take(self, kind: int, book: int, units: int) -> tuple[Ready, int]:
         """Take the first units of the first ready interval; return it, and where they end."""

@@ -25,6 +25,7 @@ from evstream.domain.ledger import (
     Progress,
     RangeReport,
     RunningUnit,
+    Within,
 )
 from evstream.domain.ledger_model import LedgerModel
 from evstream.domain.merging import MergeGroup, merge_chunks
@@ -79,9 +80,11 @@ class MemoryLedger:
         units: int,
         duration: timedelta,
         books: Sequence[int],
+        within: Within | None = None,
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units of work, returned work first."""
-        return self._model.claim(lease, worker, units, duration, self._clock.now(), books)
+        now = self._clock.now()
+        return self._model.claim(lease, worker, units, duration, now, books, within)
 
     async def renew_lease(
         self,
@@ -139,6 +142,10 @@ class MemoryLedger:
     async def chunks(self, book: int) -> list[Chunk]:
         """Return a book's chunks by number."""
         return self._model.chunks(book)
+
+    async def ready_chunks(self, book: int, first: int, limit: int) -> list[int]:
+        """Return the numbers of chunks that a claim would find work in, in order."""
+        return self._model.ready_chunks(book, first, limit)
 
     async def commits(self, book: int) -> list[Commit]:
         """Return what is done, in entry order."""

@@ -43,6 +43,7 @@ from evstream.domain.ledger import (
     RangeReport,
     RunningUnit,
     Success,
+    Within,
 )
 from evstream.domain.names import LeaseId, Lfn, WorkerId
 from evstream.domain.outputs import OutputRecord
@@ -81,6 +82,23 @@ def _chunks(db: Database, book: int) -> list[Chunk]:
         (book,),
     )
     return [Chunk(number, Lfn(lfn), start, stop) for number, lfn, start, stop in rows]
+
+
+# A chunk that was claimed to its end may have returned work; most have one of both.
+_READY_CHUNKS = (
+    "SELECT chunk FROM chunk INDEXED BY chunk_fresh"
+    " WHERE book = ? AND chunk >= ? AND high_water < entry_stop ORDER BY chunk LIMIT ?",
+    "SELECT DISTINCT chunk FROM free WHERE book = ? AND chunk >= ? ORDER BY chunk LIMIT ?",
+)
+
+
+def _ready_chunks(db: Database, book: int, first: int, limit: int) -> list[int]:
+    found = {
+        int(chunk)
+        for statement in _READY_CHUNKS
+        for (chunk,) in db.execute(statement, (book, first, limit)).fetchall()
+    }
+    return sorted(found)[:limit]
 
 
 _COMMIT_SELECT = (
@@ -201,10 +219,11 @@ class SqlLedger:
         units: int,
         duration: timedelta,
         books: Sequence[int],
+        within: Within | None = None,
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units of work, returned work first."""
         return await self._owner.work(
-            lambda desk: claim(desk, lease, worker, units, duration, books), [lease]
+            lambda desk: claim(desk, lease, worker, units, duration, books, within), [lease]
         )
 
     async def renew_lease(
@@ -278,6 +297,10 @@ class SqlLedger:
     async def chunks(self, book: int) -> list[Chunk]:
         """Return a book's chunks by number."""
         return await self._list(book, _chunks, lambda archive: archive.chunks(book))
+
+    async def ready_chunks(self, book: int, first: int, limit: int) -> list[int]:
+        """Return the numbers of chunks that a claim would find work in, in order."""
+        return await self._owner.read(lambda db: _ready_chunks(db, book, first, limit))
 
     async def commits(self, book: int) -> list[Commit]:
         """Return what is done, in entry order."""

@@ -34,6 +34,7 @@ from evstream.domain.ledger import (
     RangeReport,
     RunningUnit,
     Success,
+    Within,
 )
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.splitting import Chunk, count_units
@@ -125,6 +126,7 @@ def claim(
     units: int,
     duration: timedelta,
     books: Sequence[int],
+    within: Within | None = None,
 ) -> list[LeasedInterval]:
     """Lease up to so many units: a suspect, returned ones, fresh ones, then bisected ones."""
     held = desk.held(lease)
@@ -132,6 +134,21 @@ def claim(
         if held[0].worker != worker:
             raise ConflictError(f"lease {lease} is another worker's", lease=lease)
         return held
+    if within is None:
+        return _take(desk, lease, worker, units, duration, books)
+    named = [book for book in books if book in within]
+    with desk.within(within, named):
+        return _take(desk, lease, worker, units, duration, named)
+
+
+def _take(
+    desk: Desk,
+    lease: LeaseId,
+    worker: WorkerId,
+    units: int,
+    duration: timedelta,
+    books: Sequence[int],
+) -> list[LeasedInterval]:
     taken: list[LeasedInterval] = []
     times = duration, desk.now + duration
     for kind in (SUSPECT, RETURNED, FRESH, PART) if units > 0 else ():

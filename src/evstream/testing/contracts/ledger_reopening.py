@@ -21,15 +21,15 @@ from evstream.testing.contracts.ledger import (
     SECOND,
     SUCCESS,
     THIRD,
-    LeasesContract,
     report_on,
     spans,
 )
+from evstream.testing.contracts.ledger_within import WithinContract
 
 FIRST_FILE, SECOND_FILE = (0, 0, 25), (1, 100, 120)
 
 
-class LedgerContract(LeasesContract):
+class LedgerContract(WithinContract):
     """All of the contract; override `open_ledger`."""
 
     async def work(self, ledger: Ledger) -> None:
