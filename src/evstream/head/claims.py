@@ -37,6 +37,9 @@ POLL_S = 0.5
 SHARED_BYTES = 1 << 20
 """Units share a product of about this size at most, by the file's bytes per entry."""
 
+_Offer = tuple[list[int], int, Within | None]
+"""Books that are asked together, for how many of the ledger's units, within which chunks."""
+
 
 class Claims:
     """Leases work and renews leases."""
@@ -137,23 +140,21 @@ class Claims:
         by_id: Mapping[TaskId, Task],
         running: Sequence[TaskId],
         offers: Sequence[tuple[list[int], int]],
-    ) -> list[tuple[list[int], int, Within | None]]:
+    ) -> list[_Offer]:
         """Return offers of what an edge holds before all others, or instead of them.
 
         Merges are offered with both: they read outputs, which no edge holds.
         """
-        anywhere: list[tuple[list[int], int, Within | None]] = [(*offer, None) for offer in offers]
+        anywhere: list[_Offer] = [(*offer, None) for offer in offers]
         if request.near is None:
             return anywhere
         held = await self._holdings.chunks_at(request.near, [by_id[task] for task in running])
         if not held and not request.near_only:
             return anywhere
-        near: list[tuple[list[int], int, Within | None]] = []
+        near: list[_Offer] = []
         for books, wanted in offers:
-            within: Within = {
-                book: held.get(book) for book in books if is_merge(book) or book in held
-            }
-            near.append((list(within), wanted, within))
+            some = [book for book in books if is_merge(book) or book in held]
+            near.append((some, wanted, {book: held.get(book) for book in some} if held else None))
         return near if request.near_only else near + anywhere
 
     async def renew(self, lease: LeaseId, request: m.RenewRequest) -> list[LeasedInterval]:

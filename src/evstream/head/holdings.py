@@ -120,8 +120,8 @@ class Holdings:
             wanted = list(files)
             some = slice_of(wanted[0], task.spec.tree, (0, 1), task.spec.branches, file_format)
             ready = await self._products.ready(wanted, Recipe.of(some))
-            for file, at in zip(wanted, ready, strict=True):
-                held[file] = at.get(edge, IntervalSet())
+            for fingerprint, at in zip(wanted, ready, strict=True):
+                held[fingerprint] = at.get(edge, IntervalSet())
         copies = {
             replica.fingerprint
             for replica in await self._products.replicas(list(held))
@@ -129,8 +129,8 @@ class Holdings:
         }
         return [
             chunk.number
-            for chunk, file in chunks
-            if file in copies or not _entries(chunk) - held[file]
+            for chunk, fingerprint in chunks
+            if fingerprint in copies or not _entries(chunk) - held[fingerprint]
         ]
 
 
