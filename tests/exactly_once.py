@@ -27,6 +27,7 @@ from evstream.domain.ledger import (
     RangeReport,
     RunningUnit,
     Success,
+    Within,
 )
 from evstream.domain.names import LeaseId, Lfn, WorkerId
 from evstream.domain.splitting import Chunk, units_of
@@ -289,7 +290,10 @@ class Workers:
             number += 1
             lease, worker = LeaseId(f"{self._book}-{name}-{number}"), WorkerId(name)
             units, duration = self._rng.randint(1, 5), timedelta(seconds=DURATION_S)
-            claim = partial(self._claim, lease, worker, units, duration)
+            # Some workers are near some of the files.
+            near = {self._book: [self._rng.choice(self.chunks).number]}
+            within = self._rng.choice([None, None, near])
+            claim = partial(self._claim, lease, worker, units, duration, within)
             held = await self._perhaps(claim)
             if held:
                 self.history.leased(lease, held)
@@ -300,9 +304,15 @@ class Workers:
             await self._pause()
 
     async def _claim(
-        self, lease: LeaseId, worker: WorkerId, units: int, duration: timedelta, ledger: Ledger
+        self,
+        lease: LeaseId,
+        worker: WorkerId,
+        units: int,
+        duration: timedelta,
+        within: Within | None,
+        ledger: Ledger,
     ) -> list[LeasedInterval]:
-        return await ledger.claim_ranges(lease, worker, units, duration, [self._book])
+        return await ledger.claim_ranges(lease, worker, units, duration, [self._book], within)
 
     async def _work_on(
         self, lease: LeaseId, worker: WorkerId, held: Sequence[LeasedInterval]

@@ -77,6 +77,15 @@ def test_files_of_several_ranges_keep_every_rule(seed: int, files: dict[str, byt
     ), outcome
 
 
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_pilots_that_prefer_what_an_edge_holds_keep_every_rule(
+    seed: int, files: dict[str, bytes]
+) -> None:
+    outcome = simulate(seed, files, Scenario(near=True))
+    assert outcome.state in (TaskState.DONE, TaskState.FINISHED), outcome
+    assert outcome.committed + outcome.set_aside == outcome.events, outcome
+
+
 def test_an_event_that_kills_its_workers_is_found(files: dict[str, bytes]) -> None:
     lethal = Scenario(poisoned=0.0, crashes=2, killers=frozenset({(1, 77)}), limits=Limits(3, 4))
     outcome = simulate(3, files, lethal)

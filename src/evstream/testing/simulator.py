@@ -49,10 +49,13 @@ from evstream.testing.invariants import Watcher
 from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.virtual_time import VirtualClock, run_virtual
 from evstream.wire.messages import NewDataset, NewFile, NewTask, TaskView
+from evstream.wire.product_messages import Beat, NewReplica, NewReplicas
 from evstream.wire.receipt_signature import check_signature
 
 VIRTUAL_S_MAX = 20_000.0
 PILOTS = 2
+NEAR = "near"
+"""An edge."""
 INTERVENTIONS = ("pause", "retry", "retry", "reprocess", "reprocess", "withdraw", "cancel")
 
 
@@ -78,6 +81,8 @@ class Scenario:
         after its end.
     ranges_per_file : int
         Of growing files, which are closed before that by chance.
+    near : bool
+        Every other pilot prefers what an edge holds: the last file.
     port_faults : float
         Chance that a call of ledger, catalogue, output store or source fails; half of
         those that fail have done their work.
@@ -95,6 +100,7 @@ class Scenario:
     merge: Merge | bool = True
     merge_inputs_max: int = 2000
     ranges_per_file: int = 1
+    near: bool = False
     port_faults: float = 0.005
     rates: FaultRates = field(default_factory=FaultRates)
 
@@ -308,6 +314,10 @@ class Simulation:
         if not takes:
             files = [NewFile(pfn) for pfn in sorted(self._files)]
             dataset = (await service.add_dataset(NewDataset(files, "sim:events"))).name
+            if self._scenario.near:
+                await service.prepared.beat(NEAR, Beat("https://near"))
+                copy = NewReplica(files[-1].pfn, "https://near/copy", NEAR)
+                await service.prepared.add_replicas(NewReplicas(dataset, [copy]))
         new = NewTask(
             name="simulated",
             dataset=dataset,
@@ -326,7 +336,9 @@ class Simulation:
         worker = WorkerId(f"pilot{self._born}")
         transport = FaultyTransport(self._wire)
         service = Service(Connection(transport, self._clock, self._ids, patience_s=600.0))
-        settings = PilotSettings(cores=2, lease_s=self._scenario.lease_s, idle_s_max=1e9)
+        near = NEAR if self._scenario.near and self._born % 2 else None
+        lease_s = self._scenario.lease_s
+        settings = PilotSettings(cores=2, lease_s=lease_s, idle_s_max=1e9, near=near)
 
         async def die() -> None:
             # Not from within: who kills waits until the killed is dead.

@@ -10,7 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from evstream.domain.errors import AccessError, ConfigError, PayloadError, TransientError
+from evstream.domain.errors import (
+    AccessError,
+    ConfigError,
+    PayloadError,
+    RequestError,
+    TransientError,
+)
 from evstream.domain.payload import Payload, StagedFile
 from evstream.pilot.claims import Pace
 from evstream.ports import PayloadCall
@@ -43,6 +49,11 @@ def test_every_unit_is_computed_stored_and_reported(tmp_path: Path) -> None:
     assert (summary.units_done, summary.units_failed, summary.cpu_s) == (25, 0, 12.5)
     assert summary.bytes_in == summary.bytes_out == sum(len(f"product {k}") for k in range(25))
     assert runner.running_most == 2
+
+
+def test_work_near_an_edge_needs_the_edges_name(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no edge is named"):
+        make_pilot(FakeService([]), FakeRunner(), tmp_path, near_only=True)
 
 
 def test_payload_gets_its_values_and_a_directory_of_its_own(tmp_path: Path) -> None:
