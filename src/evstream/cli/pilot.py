@@ -17,18 +17,17 @@ from evstream.cli.printing import print_json
 from evstream.cli.service import DEFAULT_DOOR, Door, find_service, run_async
 from evstream.domain.errors import ConfigError
 
+Near = Annotated[str | None, Parameter(help="Edge: work whose input it holds comes first.")]
+NearOnly = Annotated[bool, Parameter(help="Take no other work than that, but merges.", negative="")]
+
 
 def pilot(
     *,
     cores: Annotated[int | None, Parameter(help="Payloads to run at once.")] = None,
     task: Annotated[int | None, Parameter(help="Work for this task alone.")] = None,
     workdir: Annotated[Path | None, Parameter(help="Scratch space; default a new one.")] = None,
-    near: Annotated[
-        str | None, Parameter(help="Edge: work whose input it holds comes first.")
-    ] = None,
-    near_only: Annotated[
-        bool, Parameter(help="Take no other work than that, but merges.", negative="")
-    ] = False,
+    near: Near = None,
+    near_only: NearOnly = False,
     worker: Annotated[str, Parameter(help="Name of this worker; default host, pid, chance.")] = "",
     door: Door = DEFAULT_DOOR,
 ) -> None:
