@@ -17,7 +17,7 @@ from evstream.adapters.catalogue.database import Database
 from evstream.adapters.catalogue.postgresql import PostgresDatabase
 from evstream.adapters.catalogue.sqlite import DATABASE_NAME, SqliteDatabase
 from evstream.domain.errors import ConflictError, EvstreamError
-from evstream.domain.ledger import BookRules, Failure, RangeReport, RunningUnit, Success
+from evstream.domain.ledger import BookRules, Failure, RangeReport, RunningUnit, Success, Within
 from evstream.domain.ledger_model import LedgerModel
 from evstream.domain.names import LeaseId, Lfn, WorkerId
 from evstream.domain.splitting import Chunk
@@ -139,7 +139,10 @@ async def claim(ledger: Ledger, lease: str, units: int = 1) -> list[tuple[int, i
     return [(row.entry_start, row.entry_stop, row.attempt) for row in held]
 
 
-async def test_nothing_is_read_again_that_is_known(tmp_path: Path, clock: ManualClock) -> None:
+@pytest.mark.parametrize("within", [None, {BOOK: [0, 2]}], ids=["anywhere", "within"])
+async def test_nothing_is_read_again_that_is_known(
+    tmp_path: Path, clock: ManualClock, within: Within | None
+) -> None:
     """Else each group of claims and reports would ask for it."""
     database = SqliteDatabase(tmp_path / "data", clock)
     ledger = database.ledger
@@ -149,7 +152,7 @@ async def test_nothing_is_read_again_that_is_known(tmp_path: Path, clock: Manual
     connection.set_trace_callback(statements.append)
     for number in range(5):
         lease = LeaseId(f"lease-{number}")
-        (row,) = await ledger.claim_ranges(lease, ANNE, 1, MINUTE, [BOOK])
+        (row,) = await ledger.claim_ranges(lease, ANNE, 1, MINUTE, [BOOK], within)
         place = BOOK, row.chunk, row.entry_start, row.entry_stop
         word = RangeReport(lease, ANNE, *place, row.attempt, Success(()))
         assert await ledger.report_ranges([word]) == [Answer.ACCEPTED]

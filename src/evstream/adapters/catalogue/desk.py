@@ -15,9 +15,9 @@ turn, an operation that is given the database itself, an error.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -84,9 +84,15 @@ _READY = {
     " WHERE chunk.book = ? AND high_water < entry_stop ORDER BY chunk LIMIT ?",
     **{k: _FREE_SELECT.format(index=_INDEX[k], which=_IS[k]) for k in _IS},
 }
+# The same in some chunks. PostgreSQL would walk over all the others, were the order the index's.
 _AMONG = {
-    FRESH: _READY[FRESH].replace("ORDER BY", "AND chunk.chunk IN ({}) ORDER BY"),
-    **{k: _READY[k].replace("ORDER BY", "AND free.chunk IN ({}) ORDER BY") for k in _IS},
+    FRESH: _READY[FRESH].replace("ORDER BY chunk", "AND chunk.chunk IN ({}) ORDER BY chunk + 0"),
+    **{
+        kind: _READY[kind].replace(
+            "ORDER BY free.chunk", "AND free.chunk IN ({}) ORDER BY free.chunk + 0"
+        )
+        for kind in _IS
+    },
 }
 _EXISTS_FREE = ", ".join(
     f"EXISTS (SELECT 1 FROM free INDEXED BY {_INDEX[k]} WHERE free.book = value AND {_IS[k]})"
@@ -100,6 +106,8 @@ _READY_BOOKS = f"""
 _SUSPECTS = f"SELECT {LEASE_COLUMNS} FROM lease WHERE {_IS[SUSPECT]}"
 ROWS_AHEAD, ROWS_AHEAD_MAX = 8, 512
 """So many ready intervals are read ahead, at first and at most."""
+CHUNKS_AT_FIRST = 64
+"""Of the chunks that a claim names, the first so many are likely to be enough."""
 WINDOWS_KEPT_MAX = 400
 LEASES_KEPT_MAX = 20_000
 """So much a desk knows between groups, at most."""
@@ -202,6 +210,8 @@ class Desk:
     ----------
     now : datetime
         The database's time, when the group's turn began.
+    within : dict
+        The chunks that are looked at, in books where these are not all.
     """
 
     def __init__(self, db: Database) -> None:
@@ -216,7 +226,7 @@ class Desk:
         self._books: dict[int, _Book] = {}
         self._ready: dict[int, list[bool]] = {}
         self._windows: dict[tuple[int, int], _Window] = {}
-        self._within: Within | None = None
+        self.within: dict[int, list[int]] = {}
         self._forget_changes()
 
     def _forget_changes(self) -> None:
@@ -363,30 +373,33 @@ class Desk:
         return None
 
     def _next_rows(self, kind: int, book: int, limit: int) -> list[tuple[Any, ...]]:
-        chunks = None if self._within is None else self._within[book]
+        chunks = self.within.get(book)
         if chunks is None:
             return self._db.execute(_READY[kind], (book, limit)).fetchall()
         rows: list[tuple[Any, ...]] = []
-        for marks, some in value_lists(sorted(chunks)):
+        first, others = chunks[:CHUNKS_AT_FIRST], chunks[CHUNKS_AT_FIRST:]
+        for marks, some in chain(value_lists(first), value_lists(others)):
             values = (book, *some, limit - len(rows))
             rows += self._db.execute(_AMONG[kind].format(marks), values).fetchall()
             if len(rows) >= limit:
                 break
         return rows
 
-    @contextmanager
-    def within(self, chunks: Within, books: Sequence[int]) -> Iterator[None]:
-        """Have nothing but some chunks of some books be ready meanwhile."""
-        # What was read ahead is of all chunks before, and of some of them after.
-        for book in books:
-            self._forget_ready(book)
-        self._within = chunks
-        try:
-            yield
-        finally:
-            self._within = None
-            for book in books:
+    def look_within(self, within: Within | None, books: Sequence[int]) -> list[int]:
+        """Have nothing but some chunks be ready; return the books that have any.
+
+        It stays so until it is said otherwise: who asks next may well name the same.
+        """
+        named = [book for book in books if within is None or book in within]
+        for book in named:
+            some = None if within is None else within[book]
+            chunks = None if some is None else sorted(set(some))
+            if chunks != self.within.get(book):
                 self._forget_ready(book)
+                self.within.pop(book, None)
+                if chunks is not None:
+                    self.within[book] = chunks
+        return named
 
     def take(self, kind: int, book: int, units: int) -> tuple[Ready, int]:
         """Take the first units of the first ready interval; return it, and where they end."""

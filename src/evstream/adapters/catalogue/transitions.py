@@ -134,21 +134,8 @@ def claim(
         if held[0].worker != worker:
             raise ConflictError(f"lease {lease} is another worker's", lease=lease)
         return held
-    if within is None:
-        return _take(desk, lease, worker, units, duration, books)
-    named = [book for book in books if book in within]
-    with desk.within(within, named):
-        return _take(desk, lease, worker, units, duration, named)
-
-
-def _take(
-    desk: Desk,
-    lease: LeaseId,
-    worker: WorkerId,
-    units: int,
-    duration: timedelta,
-    books: Sequence[int],
-) -> list[LeasedInterval]:
+    if within is not None or desk.within:
+        books = desk.look_within(within, books)
     taken: list[LeasedInterval] = []
     times = duration, desk.now + duration
     for kind in (SUSPECT, RETURNED, FRESH, PART) if units > 0 else ():
