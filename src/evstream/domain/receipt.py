@@ -397,6 +397,9 @@ def _check_state(receipt: dict[str, Any], unmerged: int) -> None:
     parents = receipt.get("parents", [])
     fallen = any(parent["state"] in ("failed", "aborted") for parent in parents)
     early = any(parent["receipt"] is None for parent in parents)
+    # What was merged by file or by events may have been cancelled between two levels of merges:
+    # the receipt does not say which merges were to be merged once more.
+    levels = any(s["merge"] not in (None, "all") for s in task.get("streams", []))
     stopped = set_aside > task.get("set_aside_max", 1.0) * counts["events"]
     fits = {
         TaskState.DONE: not (set_aside or cancelled or withdrawn or unmerged),
@@ -406,7 +409,11 @@ def _check_state(receipt: dict[str, Any], unmerged: int) -> None:
         or fallen
         or early
         or (unmerged and not cancelled),
-        TaskState.ABORTED: early or cancelled or unmerged or withdrawn == counts["events"],
+        TaskState.ABORTED: early
+        or cancelled
+        or unmerged
+        or levels
+        or withdrawn == counts["events"],
     }
     if not fits.get(TaskState(task["state"])):
         raise VerificationError(

@@ -167,6 +167,22 @@ def test_a_task_is_cancelled_at_once_whatever_is_reported_meanwhile(
     _with_api(work, settings=Settings(merge_inputs_max=2))
 
 
+@pytest.mark.parametrize("rule", [{"by": "all"}, {"by": "file"}, {"by": "events", "target": 60}])
+def test_a_task_is_cancelled_between_levels_of_merges(rule: Reply) -> None:
+    """All its events are done, and all outputs are in merges; these are not joined yet."""
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        task = {**TASK, "granularity": {"events": 10}, "outputs": [{"merge": rule}]}
+        await _post(client, "tasks", task, 201)
+        assert await _work_off(client) == 10
+        await VirtualClock().sleep(1.0)
+        assert await _work_off(client) == 5
+        view = await _post(client, "tasks/1/cancel")
+        assert (view["state"], view["reason"]) == ("aborted", "cancelled while merging")
+
+    _with_api(work, settings=Settings(merge_inputs_max=2))
+
+
 async def _refuse(client: httpx2.AsyncClient, worker: str) -> str:
     """Have a node fail a unit; return the task's state and why."""
     claim = await _post(client, "claims", {"worker": worker, "units": 1})
