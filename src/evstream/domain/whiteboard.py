@@ -186,6 +186,9 @@ class Change:
         None: as they were.
     removed : bool
         The note is to go; `value` is None.
+    id : str
+        Its author's, and of no other change of the note: what comes again under it is a repeat,
+        whose first answer was lost. Empty: never a repeat.
     """
 
     collection: Collection
@@ -195,6 +198,7 @@ class Change:
     expected_version: int | None = None
     writers: tuple[str, ...] | None = None
     removed: bool = False
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,18 +343,36 @@ def next_version(known: Note | None, change: Change, number: int, now: datetime)
             owner=known.owner,
         )
     writers = known.writers if change.writers is None else change.writers
-    same = (known.value, known.removed, known.writers) == (change.value, change.removed, writers)
-    if same and type(known.value) is type(change.value):
-        # A repeat, whose first answer was lost, expects the version before.
-        repeat = change.expected_version == known.version - 1 and known.author == change.author
-        if not repeat:
-            _expect(change, known.version)
-        return known
     _expect(change, known.version)
+    if _says(known) == _says(change) and known.writers == writers:
+        return known
     return replace(
         known, value=change.value, version=known.version + 1, writers=writers,
         author=change.author, changed=now, removed=change.removed,
     )  # fmt: skip
+
+
+def repeated(made: Note, change: Change) -> Note:
+    """Return the version that a change has made already.
+
+    Raises
+    ------
+    ConflictError
+        It was another change.
+    """
+    same = (made.author, _says(made)) == (change.author, _says(change))
+    if not same or change.writers not in (None, made.writers):
+        raise ConflictError(
+            f"this Idempotency-Key has made version {made.version}, which is another one",
+            hint="send each change with a key of its own",
+            version=made.version,
+        )
+    return made
+
+
+def _says(one: Note | Change) -> tuple[str, bool]:
+    """Return what is noted as text, since Python holds True, 1 and 1.0 for equal."""
+    return str(sort_value("json", one.value)), one.removed
 
 
 def _expect(change: Change, version: int) -> None:

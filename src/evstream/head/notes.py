@@ -48,8 +48,8 @@ class Notes:
         """Return all keys."""
         return [_key_view(key) for key in await self._whiteboard.keys()]
 
-    async def put(self, new: m.NewNote) -> m.NoteView:
-        """Make or change a note.
+    async def put(self, new: m.NewNote, change_id: str) -> m.NoteView:
+        """Make or change a note; what comes again under the same id is done once.
 
         Raises
         ------
@@ -58,11 +58,13 @@ class Notes:
         """
         collection = await self._collection(new.collection)
         writers = None if new.writers is None else tuple(new.writers)
-        change = Change(collection, new.key, new.value, new.author, new.expected_version, writers)
+        change = Change(
+            collection, new.key, new.value, new.author, new.expected_version, writers, id=change_id
+        )
         return await self._view(await self._whiteboard.put(change))
 
-    async def remove(self, gone: m.Removal) -> m.NoteView:
-        """Remove a note.
+    async def remove(self, gone: m.Removal, change_id: str) -> m.NoteView:
+        """Remove a note; what comes again under the same id is done once.
 
         Raises
         ------
@@ -70,7 +72,9 @@ class Notes:
             As `evstream.ports.Whiteboard.remove`.
         """
         collection = await self._collection(gone.collection)
-        change = Change(collection, gone.key, None, gone.author, gone.expected_version)
+        change = Change(
+            collection, gone.key, None, gone.author, gone.expected_version, id=change_id
+        )
         return await self._view(await self._whiteboard.remove(change))
 
     async def read(self, asked: m.NoteRequest) -> m.NoteView:

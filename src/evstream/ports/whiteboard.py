@@ -36,6 +36,8 @@ class Whiteboard(Protocol):
     async def put(self, change: Change) -> Note:
         """Make or change a note; its first author owns it. No new version if nothing changes.
 
+        A change that comes again under the same id is answered as the first was.
+
         Raises
         ------
         NotFoundError
@@ -45,7 +47,7 @@ class Whiteboard(Protocol):
         AccessError
             The author may not write it.
         ConflictError
-            Another version is there than was expected.
+            Another version is there than was expected; or the id is of another change.
         """
         ...
 

@@ -6,9 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from evstream.domain.errors import RequestError
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.wire import whiteboard_messages as m
+
+CHANGE_ID_MAX = 200
 
 
 def whiteboard_routes(services: Services) -> list[Route]:
@@ -21,11 +24,21 @@ def whiteboard_routes(services: Services) -> list[Route]:
     async def keys(request: Request) -> Response:
         return reply(await services.notes.keys())
 
+    def change_id_of(request: Request) -> str:
+        change_id = request.headers.get("Idempotency-Key") or services.ids.new("req")
+        if len(change_id) > CHANGE_ID_MAX:
+            raise RequestError(
+                "the Idempotency-Key is too long", hint=f"send {CHANGE_ID_MAX} characters at most"
+            )
+        return change_id
+
     async def put(request: Request) -> Response:
-        return reply(await services.notes.put(await read(request, m.NewNote)))
+        new = await read(request, m.NewNote)
+        return reply(await services.notes.put(new, change_id_of(request)))
 
     async def remove(request: Request) -> Response:
-        return reply(await services.notes.remove(await read(request, m.Removal)))
+        gone = await read(request, m.Removal)
+        return reply(await services.notes.remove(gone, change_id_of(request)))
 
     async def read_note(request: Request) -> Response:
         return reply(await services.notes.read(await read(request, m.NoteRequest)))

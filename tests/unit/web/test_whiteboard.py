@@ -162,6 +162,8 @@ def test_what_cannot_be_is_refused() -> None:
         with pytest.raises(ConflictError) as caught:
             await board.put(again)
         assert caught.value.fields["version"] == first.version
+        with pytest.raises(ConflictError):
+            await board.put(wm.NewNote(DATASET, "count", 1, "anna", expected_version=0))
         with pytest.raises(AccessError):
             await board.put(note(DATASET, 2, "ben"))
         with pytest.raises(ConflictError):

@@ -20,6 +20,7 @@ from evstream.domain.whiteboard import (
     next_version,
     no_note,
     redefined,
+    repeated,
     sort_value,
     unknown_key,
 )
@@ -35,6 +36,7 @@ class MemoryWhiteboard:
         self._clock = clock
         self._keys: dict[str, KeyDefinition] = {}
         self._notes: dict[tuple[bytes, str], list[Note]] = {}
+        self._made: dict[tuple[tuple[bytes, str], str], Note] = {}
 
     async def define_key(self, definition: KeyDefinition) -> KeyDefinition:
         """Define a key."""
@@ -64,11 +66,15 @@ class MemoryWhiteboard:
 
     def _change(self, change: Change) -> Note:
         place = (change.collection.digest, change.key)
+        if (place, change.id) in self._made:
+            return repeated(self._made[place, change.id], change)
         versions = self._notes.get(place, [])
         known = versions[-1] if versions else None
         made = next_version(known, change, len(self._notes) + 1, self._clock.now())
         if made is not known:
             self._notes[place] = [*versions, made]
+            if change.id:
+                self._made[place, change.id] = made
         return made
 
     async def note(self, collection: Collection, key: str, version: int | None = None) -> Note:

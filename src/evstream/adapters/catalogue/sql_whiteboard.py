@@ -32,6 +32,7 @@ from evstream.domain.whiteboard import (
     next_version,
     no_note,
     redefined,
+    repeated,
     sort_value,
     unknown_key,
 )
@@ -187,6 +188,11 @@ def _change(db: Database, change: Change, kind: ValueType) -> Note:
     place = (collection, change.key)
     rows = db.execute(f"{_NOTE} WHERE n.collection = ? AND n.key = ?", place).fetchall()
     known = _notes(db, rows)[0] if rows else None
+    if known is not None and change.id:
+        where = "WHERE n.note = ? AND v.change_id = ?"
+        rows = db.execute(f"{_VERSIONS} {where}", (known.number, change.id)).fetchall()
+        if rows:
+            return repeated(_notes(db, rows)[0], change)
     made = next_version(known, change, next_number(db, "note"), db.now())
     if made is known:
         return made
@@ -212,8 +218,8 @@ def _change(db: Database, change: Change, kind: ValueType) -> Note:
     )
     db.insert(
         "note_version",
-        "note, version, author, changed, removed, writers, value",
-        [(made.number, *version)],
+        "note, version, author, changed, removed, writers, value, change_id",
+        [(made.number, *version, change.id or None)],
     )
     return made
 

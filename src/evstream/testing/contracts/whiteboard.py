@@ -170,20 +170,49 @@ class WhiteboardContract(Suite):
 
     async def test_two_who_change_at_once(self, board: Whiteboard) -> None:
         """Who expects a version that is gone is refused; a repeat of what was done is not."""
-        new = replace(change(DATASET, "count", 1), expected_version=0)
+        new = replace(change(DATASET, "count", 1), expected_version=0, id="one")
         first = await board.put(new)
         assert await board.put(new) == first
+        for other in ("", "two"):
+            with pytest.raises(ConflictError):
+                await board.put(replace(new, id=other))
         with pytest.raises(ConflictError):
-            await board.put(replace(new, value=2))
-        second = await board.put(replace(new, value=2, expected_version=1))
+            await board.put(replace(new, value=2, id="two"))
+        second = await board.put(replace(new, value=2, expected_version=1, id="two"))
         assert second.version == 2
+        assert await board.put(new) == first
         with pytest.raises(ConflictError) as caught:
-            await board.put(replace(new, value=3, expected_version=1))
+            await board.put(replace(new, value=3, expected_version=1, id="three"))
         assert caught.value.fields["version"] == 2
         with pytest.raises(ConflictError):
-            await board.remove(replace(new, expected_version=1))
-        gone = replace(new, value=None, expected_version=2)
+            await board.remove(replace(new, expected_version=1, id="three"))
+        gone = replace(new, value=None, expected_version=2, id="three")
         assert await board.remove(gone) == await board.remove(gone)
+        with pytest.raises(ConflictError):
+            await board.remove(replace(gone, id="four"))
+        assert len(await board.history(DATASET, "count")) == 3
+
+    async def test_an_id_is_of_one_change(self, board: Whiteboard) -> None:
+        """What comes again under the id of another change is refused; other notes do not mind."""
+        new = replace(change(DATASET, "count", 1), id="one")
+        await board.put(new)
+        others = (replace(new, value=2), replace(new, author="ben"), replace(new, writers=("ben",)))
+        for other in others:
+            with pytest.raises(ConflictError):
+                await board.put(other)
+        with pytest.raises(ConflictError):
+            await board.remove(replace(new, value=None))
+        assert (await board.put(replace(new, key="weight"))).version == 1
+        assert (await board.put(replace(new, collection=WHOLE))).version == 1
+
+    async def test_json_that_looks_alike_is_another_value(self, board: Whiteboard) -> None:
+        """True, 1 and 1.0 differ, wherever they stand; the order of names does not count."""
+        values: list[Any] = [{"ok": 1}, {"ok": True}, {"ok": 1.0}, [1], [True], 1, True]
+        for version, value in enumerate(values, 1):
+            note = await board.put(change(DATASET, "setup", value))
+            assert (note.version, repr(note.value)) == (version, repr(value))
+        first = await board.put(change(WHOLE, "setup", {"a": 1, "b": 2}))
+        assert await board.put(change(WHOLE, "setup", {"b": 2, "a": 1})) == first
 
     async def test_who_may_write(self, board: Whiteboard) -> None:
         """The first author owns a note, and says who else may change it."""
