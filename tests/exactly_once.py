@@ -95,19 +95,19 @@ class Fault:
     def __call__(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         return partial(self._perform, name, call)
 
-    def _perform(self, name: str, call: Callable[..., Any], /, *values: Any) -> Any:
+    def _perform(self, name: str, call: Callable[..., Any], /, *values: Any, **named: Any) -> Any:
         if self._at and name != "commit":
-            return call(*values)
+            return call(*values, **named)
         if not self._at and self._calls:
             self._calls -= 1
-            return call(*values)
+            return call(*values, **named)
         self._engine.fault = None
         if self._at == "committed":
-            call(*values)
+            call(*values, **named)
             # Whatever was to be sent together with it has been sent once this is answered.
             self._engine.execute("SELECT 1").fetchone()
         self._happen(self._engine)
-        return call(*values)
+        return call(*values, **named)
 
 
 NO_ANSWER = (TransientError, StumbleError)

@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +28,7 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
+from msgspec import structs
 
 from evstream.adapters.catalogue.memory import MemoryLedger
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
@@ -244,7 +244,7 @@ class LedgerMachine(RuleBasedStateMachine):
         row = self.choose(row, live)
         pieces = [(row.entry_start, row.entry_stop)] if whole else _pieces(row, cut)
         words = [
-            replace(_word(row, outcome), entry_start=start, entry_stop=stop)
+            structs.replace(_word(row, outcome), entry_start=start, entry_stop=stop)
             for start, stop in pieces
         ]
         self.send(words)
@@ -281,7 +281,7 @@ class LedgerMachine(RuleBasedStateMachine):
         changed: dict[str, Any],
     ) -> None:
         """Send what nobody in his right mind would."""
-        self.send([replace(_word(self.choose(row, live), outcome), **changed)])
+        self.send([structs.replace(_word(self.choose(row, live), outcome), **changed)])
 
     def send(self, words: list[RangeReport]) -> None:
         attempts = [self.attempt_held(word) for word in words]

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from evstream.adapters.catalogue.memory import MemoryLedger
 from evstream.domain.errors import TransientError
@@ -126,7 +126,7 @@ class World:
                 self.handed_out[row.book, row.chunk, entry, row.attempt] += 1
             grid = CHUNKS[row.chunk].entry_start
             for start, stop in units_of((row.entry_start, row.entry_stop), grid, BOOKS[row.book]):
-                self.units.append((site, replace(row, entry_start=start, entry_stop=stop)))
+                self.units.append((site, structs.replace(row, entry_start=start, entry_stop=stop)))
 
     async def report(self, site: Site, held: LeasedInterval, *, fails: bool) -> None:
         place = (held.book, held.chunk, held.entry_start, held.entry_stop)
@@ -157,7 +157,9 @@ class World:
             case 6 if self.reported:
                 at, word = self.rng.choice(self.reported)
                 if self.rng.random() < 0.3:
-                    word = replace(word, outcome=Failure("payload", "said otherwise before"))
+                    word = structs.replace(
+                        word, outcome=Failure("payload", "said otherwise before")
+                    )
                 (answer,) = await at.ledger.report_ranges([word])
                 assert answer is not Answer.ACCEPTED
             case 7 if self.leases:

@@ -16,6 +16,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from msgspec import Struct
+
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.states import RangeState
@@ -80,8 +82,7 @@ class BookRules:
     bisections_max: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LeasedInterval:
+class LeasedInterval(Struct, frozen=True):
     """An interval of a chunk that a worker holds; one or more units of work.
 
     Attributes
@@ -116,8 +117,7 @@ class LeasedInterval:
         return self.entry_stop - self.entry_start
 
 
-@dataclass(frozen=True, slots=True)
-class RunningUnit:
+class RunningUnit(Struct, frozen=True):
     """A unit that a worker says it has begun, with the CPU seconds spent so far."""
 
     book: int
@@ -127,8 +127,7 @@ class RunningUnit:
     cpu_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
+class Success(Struct, frozen=True):
     """A unit's outputs are in the store."""
 
     outputs: tuple[OutputRecord, ...]
@@ -231,8 +230,7 @@ def aftermath(
     return Aftermath(failures, losses, row.bisected, error=error)
 
 
-@dataclass(frozen=True, slots=True)
-class RangeReport:
+class RangeReport(Struct, frozen=True):
     """A worker's word on one unit."""
 
     lease: LeaseId

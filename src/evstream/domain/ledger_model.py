@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from msgspec import structs
+
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
     CANCELLED,
@@ -251,9 +253,9 @@ class LedgerModel:
                 lease, worker, unit.book, unit.chunk, unit.entry_start, unit.entry_stop
             )
             if row is not None:
-                self._leases.append(replace(row, running=True, cpu_s=unit.cpu_s))
+                self._leases.append(structs.replace(row, running=True, cpu_s=unit.cpu_s))
         self._leases = [
-            replace(row, duration=duration, expires=now + duration)
+            structs.replace(row, duration=duration, expires=now + duration)
             if (row.lease, row.worker) == (lease, worker)
             else row
             for row in self._leases
@@ -290,7 +292,7 @@ class LedgerModel:
                 )
             )
         else:
-            self._fail(book, replace(row, running=True), report.outcome)
+            self._fail(book, structs.replace(row, running=True), report.outcome)
         return Answer.ACCEPTED
 
     @staticmethod
@@ -349,10 +351,14 @@ class LedgerModel:
                 continue
             del self._leases[index]
             if row.entry_start < start:
-                self._leases.append(replace(row, entry_stop=start, running=False, cpu_s=0.0))
+                self._leases.append(
+                    structs.replace(row, entry_stop=start, running=False, cpu_s=0.0)
+                )
             if stop < row.entry_stop:
-                self._leases.append(replace(row, entry_start=stop, running=False, cpu_s=0.0))
-            return replace(row, entry_start=start, entry_stop=stop)
+                self._leases.append(
+                    structs.replace(row, entry_start=stop, running=False, cpu_s=0.0)
+                )
+            return structs.replace(row, entry_start=start, entry_stop=stop)
         return None
 
     def _fail(self, book: _Book, row: LeasedInterval, failure: Failure) -> None:
@@ -389,7 +395,8 @@ class LedgerModel:
     def resume(self, now: datetime) -> None:
         """Give every lease its whole time again."""
         self._leases = [
-            replace(row, expires=max(row.expires, now + row.duration)) for row in self._leases
+            structs.replace(row, expires=max(row.expires, now + row.duration))
+            for row in self._leases
         ]
 
     def expire(self, now: datetime) -> list[LeasedInterval]:

@@ -17,10 +17,11 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import msgspec
+from msgspec import structs
 
 from evstream.domain.intervals import IntervalSet
 from evstream.domain.ledger import (
@@ -178,7 +179,7 @@ class SiteLedger:
         held = await self._own.renew_lease(lease, worker, duration)
         pieces = [self._piece_of(row) for row in held]
         begun = [
-            replace(unit, book=piece.own_book, chunk=piece.own.number)
+            structs.replace(unit, book=piece.own_book, chunk=piece.own.number)
             for unit in running
             for piece in dict.fromkeys(pieces)
             if _is_at(unit, piece)
@@ -192,7 +193,7 @@ class SiteLedger:
         await self._remember()
         found = [self._find(report) for report in reports]
         known = [
-            replace(report, book=piece.own_book, chunk=piece.own.number, attempt=_FIRST)
+            structs.replace(report, book=piece.own_book, chunk=piece.own.number, attempt=_FIRST)
             for report, piece in zip(reports, found, strict=True)
             if piece is not None
         ]
@@ -403,7 +404,9 @@ class SiteLedger:
         seen = []
         for row in rows:
             origin = self._piece_of(row).origin
-            seen.append(replace(row, book=origin.book, chunk=origin.chunk, attempt=origin.attempt))
+            seen.append(
+                structs.replace(row, book=origin.book, chunk=origin.chunk, attempt=origin.attempt)
+            )
         return seen
 
     def _find(self, report: RangeReport) -> _Piece | None:

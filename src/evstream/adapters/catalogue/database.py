@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from evstream.domain.names import LeaseId
+
 Values = Sequence[Any] | Mapping[str, Any]
-Question = tuple[str, Values]
-"""A statement that asks for rows, and its values."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -79,11 +79,14 @@ class Turn:
         Nobody else has written since this engine's turn before.
     answer : list of tuple
         The rows that were asked for.
+    assumed : bool
+        The database was not asked; that all this is so is made sure of before anything else.
     """
 
     now: datetime
     alone: bool
     answer: list[tuple[Any, ...]]
+    assumed: bool = False
 
 
 class Engine(Protocol):
@@ -99,10 +102,16 @@ class Engine(Protocol):
         """Whether a transaction is open and can go on."""
         ...
 
-    def begin(self, question: Question | None = None) -> Turn:
-        """Begin a transaction that nobody else writes beside, and ask its first question.
+    def begin(self, leases: Sequence[LeaseId] = (), *, assume: bool = False) -> Turn:
+        """Begin a transaction that nobody else writes beside, and ask what leases hold.
 
         What it raises will not go away by beginning again at once.
+
+        Parameters
+        ----------
+        assume : bool
+            The leases are new to all that is known: that they hold nothing, and that nobody else
+            had a turn, may be assumed. Where it proves wrong, what comes next fails by chance.
         """
         ...
 

@@ -16,17 +16,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 import msgspec
+from msgspec import Struct, structs
 
 from evstream.adapters.catalogue.database import (
     EPOCH,
     MICROSECOND,
     Database,
-    Question,
     Turn,
     from_microseconds,
     to_microseconds,
@@ -117,8 +117,7 @@ _Place = tuple[int, int, int]
 _Key = tuple[LeaseId, int, int, int]
 
 
-@dataclass(slots=True)
-class Ready:
+class Ready(Struct):
     """An interval that waits to be claimed.
 
     ``attempt`` is the number that its next claim gets; the grid's cells begin at ``grid_start``.
@@ -182,11 +181,11 @@ def to_interval(row: tuple[Any, ...]) -> LeasedInterval:
 
 def _is_renewed(before: LeasedInterval, now: LeasedInterval) -> bool:
     """Whether nothing but an interval's times has changed."""
-    return replace(now, duration=before.duration, expires=before.expires) == before
+    return structs.replace(now, duration=before.duration, expires=before.expires) == before
 
 
-def question(leases: Sequence[LeaseId]) -> Question:
-    """Return the question what some leases hold."""
+def question(leases: Sequence[LeaseId]) -> tuple[str, Sequence[LeaseId]]:
+    """Return the question what some leases hold, and its values."""
     marks = ", ".join("?" * len(leases))
     return f"SELECT {LEASE_COLUMNS} FROM lease WHERE lease IN ({marks})", leases
 
@@ -329,10 +328,12 @@ class Desk:
             return None
         self._remove(row)
         if row.entry_start < start:
-            self.put(replace(row, entry_stop=start, running=False, cpu_s=0.0))
+            self.put(structs.replace(row, entry_stop=start, running=False, cpu_s=0.0))
         if stop < row.entry_stop:
-            self.put(replace(row, entry_start=stop, running=False, cpu_s=0.0))
-        return replace(row, entry_start=start, entry_stop=stop)
+            self.put(structs.replace(row, entry_start=stop, running=False, cpu_s=0.0))
+        if (start, stop) == (row.entry_start, row.entry_stop):
+            return row
+        return structs.replace(row, entry_start=start, entry_stop=stop)
 
     def _around(self, lease: LeaseId, book: int, chunk: int, start: int) -> LeasedInterval | None:
         self.read([lease])
@@ -408,7 +409,7 @@ class Desk:
         place = row.book, row.chunk, row.entry_start
         interval = row.entry_start, row.entry_stop
         end = units_end(interval, row.grid_start, row.events_per_range, units)
-        rest = replace(row, entry_start=end) if end < row.entry_stop else None
+        rest = structs.replace(row, entry_start=end) if end < row.entry_stop else None
         if rest is not None:
             rows.appendleft(rest)
         if kind == FRESH:
@@ -452,6 +453,14 @@ class Desk:
 
     def fail(self, row: LeasedInterval, failure: Failure) -> None:
         """Write down an attempt that ended, and what becomes of its entries."""
+        self.settle(row, failure)
+        place = row.book, row.chunk, row.entry_start, row.entry_stop
+        holder = row.attempt, row.lease, row.worker, int(row.running)
+        said = failure.kind, failure.error, failure.log, failure.cpu_s, failure.wall_s
+        self._written.failed.append((*place, *holder, *said))
+
+    def settle(self, row: LeasedInterval, failure: Failure) -> None:
+        """Write down what becomes of the entries of an attempt that ended."""
         self._forget_ready(row.book)
         book = self._book(row.book)
         after = aftermath(row, failure, book.rules, book.bisections)
@@ -467,10 +476,6 @@ class Desk:
                 counts = after.failures, after.losses, int(after.bisected)
                 freed = Ready(*place, row.attempt + 1, *counts, 0, 0)
                 self._freed[row.book, row.chunk, start] = freed
-        place = row.book, row.chunk, row.entry_start, row.entry_stop
-        holder = row.attempt, row.lease, row.worker, int(row.running)
-        said = failure.kind, failure.error, failure.log, failure.cpu_s, failure.wall_s
-        self._written.failed.append((*place, *holder, *said))
 
     def _forget_ready(self, book: int) -> None:
         """Have what is ready read again, where something comes in among it."""

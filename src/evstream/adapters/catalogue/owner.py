@@ -19,8 +19,8 @@ from copy import copy
 from enum import Enum, auto
 from typing import Any, Protocol, TypeVar
 
-from evstream.adapters.catalogue.database import Database, Engine
-from evstream.adapters.catalogue.desk import LEASES_AT_ONCE, Desk, question
+from evstream.adapters.catalogue.database import Database, Engine, Turn
+from evstream.adapters.catalogue.desk import LEASES_AT_ONCE, Desk
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.domain.names import LeaseId
 
@@ -63,10 +63,13 @@ class Owner(Protocol):
         """Do the same with an operation that changes nothing."""
         ...
 
-    async def work(self, operation: Callable[[Desk], T], leases: Sequence[LeaseId]) -> T:
+    async def work(
+        self, operation: Callable[[Desk], T], leases: Sequence[LeaseId], *, new: bool = False
+    ) -> T:
         """Do the same at a desk that operations share.
 
-        Such an operation changes nothing before it raises, and works on some leases.
+        Such an operation changes nothing before it raises, and works on some leases; ``new``
+        ones were never heard of, as far as anybody knows.
         """
         ...
 
@@ -122,7 +125,7 @@ def _roll_back(engine: Engine, error: Exception) -> Exception:
 class _Waiting:
     """An operation in the queue, and the future that its caller waits for."""
 
-    __slots__ = ("failure", "future", "kind", "leases", "loop", "operation", "result")
+    __slots__ = ("failure", "future", "kind", "leases", "loop", "new", "operation", "result")
 
     def __init__(
         self,
@@ -130,7 +133,10 @@ class _Waiting:
         kind: _Kind,
         leases: Sequence[LeaseId],
         loop: asyncio.AbstractEventLoop,
+        *,
+        new: bool,
     ) -> None:
+        self.new = new
         self.operation = operation
         self.kind = kind
         self.leases = leases
@@ -207,15 +213,22 @@ class GroupCommitOwner:
         result: T = await self._queued(operation, _READS)
         return result
 
-    async def work(self, operation: Callable[[Desk], T], leases: Sequence[LeaseId]) -> T:
+    async def work(
+        self, operation: Callable[[Desk], T], leases: Sequence[LeaseId], *, new: bool = False
+    ) -> T:
         """Do the same at the group's desk."""
-        result: T = await self._queued(operation, _WORKS, leases)
+        result: T = await self._queued(operation, _WORKS, leases, new=new)
         return result
 
     async def _queued(
-        self, operation: Callable[[Any], Any], kind: _Kind, leases: Sequence[LeaseId] = ()
+        self,
+        operation: Callable[[Any], Any],
+        kind: _Kind,
+        leases: Sequence[LeaseId] = (),
+        *,
+        new: bool = False,
     ) -> Any:
-        waiting = _Waiting(operation, kind, leases, asyncio.get_running_loop())
+        waiting = _Waiting(operation, kind, leases, asyncio.get_running_loop(), new=new)
         with self._door:
             if self._closed:
                 raise TransientError(
@@ -289,9 +302,9 @@ class GroupCommitOwner:
         engine, desk = self._engine, self._desk
         ended = _Ended.NOT_BEGUN
         try:
-            self._begin(group)
+            turn = self._begin(group, assume=repeats_left > 0)
             ended = _Ended.BY_ONE_OF_THEM
-            if gather:
+            if gather and not turn.assumed:
                 # More may have come while this head waited for its turn.
                 self._take_waiting(group)
             desk.read(_leases(group))
@@ -318,13 +331,16 @@ class GroupCommitOwner:
             _fail(group, engine.translate(cause))
         return ended
 
-    def _begin(self, group: list[_Waiting]) -> None:
+    def _begin(self, group: list[_Waiting], *, assume: bool) -> Turn:
         """Begin a transaction, and have the desk know what it needs of the database."""
         desk = self._desk
         unknown = desk.unknown(_leases(group))[:LEASES_AT_ONCE]
-        turn = self._engine.begin(question(unknown) if unknown else None)
+        # What has to be read anyway is read in the same trip.
+        new = set(_leases(waiting for waiting in group if waiting.new))
+        turn = self._engine.begin(unknown, assume=assume and new.issuperset(unknown))
         desk.begin(turn)
         desk.take_in(unknown, turn.answer)
+        return turn
 
     @staticmethod
     def _answer(group: list[_Waiting]) -> None:
@@ -362,9 +378,11 @@ class InlineOwner:
         """Do the same with an operation that changes nothing."""
         return self._at_once(lambda desk: operation(desk.written_to()))
 
-    async def work(self, operation: Callable[[Desk], T], leases: Sequence[LeaseId]) -> T:
+    async def work(
+        self, operation: Callable[[Desk], T], leases: Sequence[LeaseId], *, new: bool = False
+    ) -> T:
         """Do the same at a desk of its own."""
-        del leases  # read as they are asked for
+        del leases, new  # read as they are asked for
         return self._at_once(operation)
 
     def _at_once(self, operation: Callable[[Desk], T]) -> T:

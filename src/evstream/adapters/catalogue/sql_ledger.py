@@ -223,7 +223,9 @@ class SqlLedger:
     ) -> list[LeasedInterval]:
         """Lease up to ``units`` units of work, returned work first."""
         return await self._owner.work(
-            lambda desk: claim(desk, lease, worker, units, duration, books, within), [lease]
+            lambda desk: claim(desk, lease, worker, units, duration, books, within),
+            [lease],
+            new=True,
         )
 
     async def renew_lease(

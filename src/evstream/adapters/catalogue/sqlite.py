@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock, refuse_network_file_system
-from evstream.adapters.catalogue.database import Database, Engine, Question, Turn
+from evstream.adapters.catalogue.database import Database, Engine, Turn
+from evstream.adapters.catalogue.desk import question
 from evstream.adapters.catalogue.owner import GroupCommitOwner, InlineOwner, Owner
 from evstream.adapters.catalogue.reader import ConnectedReader, OwnersReader, Reader
 from evstream.adapters.catalogue.schema_steps import missing
@@ -22,6 +23,7 @@ from evstream.adapters.catalogue.sql_products import SqlProducts
 from evstream.adapters.catalogue.sql_whiteboard import SqlWhiteboard
 from evstream.adapters.catalogue.sqlite_errors import translate
 from evstream.domain.errors import ConfigError
+from evstream.domain.names import LeaseId
 from evstream.ports.archive import Archive
 from evstream.ports.clock import Clock
 
@@ -152,12 +154,13 @@ class SqliteEngine:
         """Whether a transaction is open and can go on."""
         return self._connection.in_transaction
 
-    def begin(self, question: Question | None = None) -> Turn:
+    def begin(self, leases: Sequence[LeaseId] = (), *, assume: bool = False) -> Turn:
         """Begin a transaction; the file is ours alone, but a person may have been at it."""
+        del assume  # Nothing is far away.
         self.execute("BEGIN IMMEDIATE")
         (version,) = self.execute("PRAGMA data_version").fetchone()
         alone, self._data_version = version == self._data_version, version
-        return Turn(self.now(), alone, self.execute(*question).fetchall() if question else [])
+        return Turn(self.now(), alone, self.execute(*question(leases)).fetchall() if leases else [])
 
     def one_trip(self) -> AbstractContextManager[None]:
         """Do nothing: there are no trips."""
@@ -205,10 +208,11 @@ def _with_key(key: str) -> str:
 class SqliteReadingEngine(SqliteEngine):
     """A connection that only reads: what is committed meanwhile stands in the WAL beside."""
 
-    def begin(self, question: Question | None = None) -> Turn:
+    def begin(self, leases: Sequence[LeaseId] = (), *, assume: bool = False) -> Turn:
         """Begin a transaction that sees one state of the file."""
+        del assume
         self.execute("BEGIN")
-        answer = self.execute(*question).fetchall() if question else []
+        answer = self.execute(*question(leases)).fetchall() if leases else []
         return Turn(self.now(), alone=False, answer=answer)
 
 

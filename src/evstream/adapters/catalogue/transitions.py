@@ -10,13 +10,17 @@ rules of cutting intervals into units are the domain's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from datetime import timedelta
 from typing import Any
+
+from msgspec import structs
 
 from evstream.adapters.catalogue.database import Database, to_microseconds
 from evstream.adapters.catalogue.desk import (
     CLOSED_COLUMNS,
+    FAILED_COLUMNS,
+    FREE_COLUMNS,
     FRESH,
     LEASE_COLUMNS,
     PART,
@@ -169,10 +173,10 @@ def renew(
         place = unit.book, unit.chunk, unit.entry_start, unit.entry_stop
         row = desk.carve(lease, worker, place, 0)
         if row is not None:
-            desk.put(replace(row, running=True, cpu_s=unit.cpu_s))
+            desk.put(structs.replace(row, running=True, cpu_s=unit.cpu_s))
     expires = desk.now + duration
     held = [
-        replace(row, duration=duration, expires=expires)
+        structs.replace(row, duration=duration, expires=expires)
         for row in desk.held(lease)
         if row.worker == worker
     ]
@@ -191,7 +195,7 @@ def report(desk: Desk, word: RangeReport) -> Answer:
         desk.commit(row, word.outcome)
     else:
         # Whoever reports has begun it, whether or not a renewal ever said so.
-        desk.fail(replace(row, running=True), word.outcome)
+        desk.fail(structs.replace(row, running=True), word.outcome)
     return Answer.ACCEPTED
 
 
@@ -212,14 +216,31 @@ def give_back(
     return given
 
 
+# What never began goes out again as it was, whatever the book's rules: thousands of intervals by
+# a few statements. Parts of a range are judged one by one, and so is what had begun.
+_NEVER_BEGAN = "running = 0 AND bisected = 0"
+_GO_OUT_AGAIN = f"""
+    INSERT INTO free ({FREE_COLUMNS})
+    SELECT book, chunk, entry_start, entry_stop, attempt + 1, failures, losses, bisected
+    FROM lease WHERE {_NEVER_BEGAN} AND {{condition}}"""
+_ARE_HISTORY = f"""
+    INSERT INTO failed ({FAILED_COLUMNS})
+    SELECT book, chunk, entry_start, entry_stop, attempt, lease, worker, running, 'lost', ?, '',
+        cpu_s, 0.0
+    FROM lease WHERE {{condition}} ORDER BY book, chunk, entry_start"""
+
+
 def lose(desk: Desk, reason: str, condition: str, *values: object) -> list[LeasedInterval]:
     """Take back the leased intervals that meet a condition."""
-    rows = desk.database.execute(
-        f"DELETE FROM lease WHERE {condition} RETURNING {LEASE_COLUMNS}", values
-    ).fetchall()
-    lost = in_entry_order(rows)
+    db = desk.database
+    db.execute(_GO_OUT_AGAIN.format(condition=condition), values)
+    db.execute(_ARE_HISTORY.format(condition=condition), (reason, *values))
+    lost = in_entry_order(
+        db.execute(f"DELETE FROM lease WHERE {condition} RETURNING {LEASE_COLUMNS}", values)
+    )
     for row in lost:
-        desk.fail(row, Failure("lost", reason, cpu_s=row.cpu_s))
+        if row.running or row.bisected:
+            desk.settle(row, Failure("lost", reason))
     return lost
 
 

@@ -1,0 +1,1 @@
+-- Nothing: a turn on SQLite is no trip that could be spared.
