@@ -28,6 +28,7 @@ from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.adapters.clock import SystemClock
 from evstream.adapters.formats import KnownFormats, RootFormat
 from evstream.adapters.ids import RandomIds
+from evstream.adapters.metrics import ServiceMetrics
 from evstream.adapters.offload import Threads
 from evstream.adapters.payload.by_kind import PayloadsByKind
 from evstream.adapters.source.fsspec import FsspecOpener
@@ -66,6 +67,7 @@ from evstream.ports import (
     Formats,
     Ids,
     Ledger,
+    Loaded,
     Offload,
     OutputStore,
     PayloadRunner,
@@ -104,6 +106,7 @@ class Parts:
     opener: SourceOpener
     formats: Formats
     archive: Archive | None = None
+    load: Loaded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ class Application:
         slices = Slices(catalogue, planner, parts.formats)
         after = timedelta(seconds=settings.archive_after_s)
         self._archiving = Archiving(catalogue, ledger, parts.archive, turns, after)
+        self.metrics = ServiceMetrics(daemons.NAMES, parts.load)
         services = Services(
             catalogue=catalogue,
             datasets=datasets,
@@ -161,6 +165,7 @@ class Application:
             notes=Notes(parts.whiteboard, catalogue),
             store=parts.store,
             ids=parts.ids,
+            metrics=self.metrics,
             receipt_key=receipt_signer.public_key,
             output_bytes_max=settings.output_bytes_max,
         )
@@ -168,18 +173,16 @@ class Application:
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Return the daemons, to be run beside the API."""
-        parts, settings = self._parts, self._settings
+        parts, clock, meter = self._parts, self._parts.clock, self.metrics
+        often, seldom = self._settings.expire_every_s, self._settings.sweep_every_s
+        life = timedelta(seconds=self._settings.request_id_life_s)
         return [
-            daemons.finish_tasks(self._finishing, parts.clock, every_s=0.0),
-            daemons.expire_leases(
-                parts.ledger,
-                self._finishing.nudge,
-                parts.clock,
-                settings.expire_every_s,
-            ),
-            daemons.archive_tasks(self._archiving, parts.clock, settings.sweep_every_s),
-            daemons.sweep_outputs(self._sweeping, parts.clock, settings.sweep_every_s),
-            daemons.expire_products(parts.products, parts.clock, settings.sweep_every_s),
+            daemons.finish_tasks(self._finishing, clock, meter),
+            daemons.expire_leases(parts.ledger, self._finishing.nudge, clock, meter, often),
+            daemons.archive_tasks(self._archiving, clock, meter, seldom),
+            daemons.sweep_outputs(self._sweeping, clock, meter, seldom),
+            daemons.expire_products(parts.products, clock, meter, seldom),
+            daemons.forget_request_ids(parts.catalogue, life, clock, meter, seldom),
         ]
 
     async def sweep(self) -> int:
@@ -250,6 +253,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
             opener=FsspecOpener(),
             formats=KnownFormats(),
             archive=archive,
+            load=database.load,
         )
         application = Application(parts, _keys(directory), settings, token)
         try:

@@ -65,6 +65,10 @@ class Settings:
     archive_after_s: float = _setting(
         0.0, "How long after its end a task is archived; 0 for never by itself", 0.0, 1e10
     )
+    # No less than a client's patience: until then the same request may come again.
+    request_id_life_s: float = _setting(
+        604_800.0, "How long after a task's end its request id gives it again", 86_400.0, 1e10
+    )
     queue_shares: str = _setting(
         "",
         "Shares of queues in the workers, as in 'production=3 analysis=1'; 1 where none is given",

@@ -19,6 +19,7 @@ from evstream import rootio
 from evstream.adapters.formats import KnownFormats
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import slice_of
+from evstream.eventindex import IndexedFile, open_builder
 from evstream.rootio.compression import decompress
 from evstream.rootio.container import Window, read_record
 from evstream.rootio.source import BytesSource, drive
@@ -121,6 +122,23 @@ def rntuple_file() -> bytes:
         return Path(out.name).read_bytes()
 
 
+def event_index() -> tuple[bytes, bytes]:
+    """Return the manifest of an event index of two files, and its one segment."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open_builder(Path(folder)) as builder:
+            for number in range(2):
+                events = np.arange(ENTRIES, dtype=np.uint64) * (number + 1)
+                file = IndexedFile(
+                    0, f"{number}.root", f"guid-{number}", (f"/{number}.root",), "root", 9,
+                    f"uuid-{number}", f"digest-{number}", "Events", ENTRIES, ("run", "event"),
+                    datasets=("user:x",),
+                )  # fmt: skip
+                builder.add(file, events % 3, events % 4, events)
+        (segment,) = Path(folder).glob("*.segment")
+        manifest = Path(folder, "manifest.json").read_bytes()
+        return manifest.replace(segment.name.encode(), b"0.segment"), segment.read_bytes()
+
+
 def _root_records(content: bytes) -> tuple[bytes, bytes]:
     """Return a file's class descriptions and one tree's record, decompressed."""
     source = BytesSource(content)
@@ -139,10 +157,11 @@ def write(folder: Path) -> None:
     streamers, tree = _root_records(plain)
     lhe = KnownFormats().named("lhe")
     kept = lhe.inspect(BytesSource(LHE)).to_bytes()
+    manifest, segment = event_index()
     descriptor = slice_of(Fingerprint(10, "uuid", "ab" * 32), "Events", (0, 5), ("x",))
     receipt = ReceiptSigner(b"k" * 32).sign(RECEIPT)
     files = {
-        "base": [plain, rntuple_file()],
+        "base": [plain, rntuple_file(), manifest, segment],
         "rntuple": [bytes(range(60))],
         "root_file": [plain, packed],
         "root_join": [plain],
@@ -158,6 +177,9 @@ def write(folder: Path) -> None:
         "kept_index": [kept],
         "descriptor": [descriptor.canonical_bytes],
         "receipt": [json.dumps(receipt).encode()],
+        "event_manifest": [manifest],
+        "event_segment": [segment],
+        "event_sections": [b"\x00" * 9, bytes(range(90))],
         "messages": [b'{"name": "user:x", "files": [{"pfn": "a.root"}]}', b"bytes=0-5"],
     }
     for name, contents in files.items():

@@ -32,6 +32,11 @@ from evstream.adapters.formats.text_stream import Search
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import EvstreamError
 from evstream.domain.receipt import check_ledger
+from evstream.eventindex.answers import answer
+from evstream.eventindex.index import EventIndex
+from evstream.eventindex.manifest import MANIFEST_NAME
+from evstream.eventindex.segment_format import DTYPES, PREFIX
+from evstream.eventindex.segment_format import MAGIC as SEGMENT_MAGIC
 from evstream.rootio.class_plan import Plans
 from evstream.rootio.index_codec import _HEAD, MAGIC, VERSION, sealed
 from evstream.rootio.source import BytesSource
@@ -39,7 +44,7 @@ from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_reader import read_tree
 from evstream.web.byte_ranges import parse_range
 from evstream.wire import messages
-from evstream.wire.event_messages import EventQuestion
+from evstream.wire.event_messages import EventQuestion, EventSpan
 from evstream.wire.receipt_signature import check_signature
 from evstream.wire.signed_urls import descriptor_from_query
 
@@ -302,6 +307,81 @@ def receipt(data: bytes) -> None:
     with contextlib.suppress(EvstreamError):
         check_signature(plain)
     check_ledger(plain)
+
+
+@cache
+def event_base() -> tuple[bytes, bytes]:
+    """Return the manifest and the segment of a sound event index."""
+    folder = Path(os.environ[INPUTS_VARIABLE], "base")
+    return (folder / "seed2").read_bytes(), (folder / "seed3").read_bytes()
+
+
+def _ask(manifest: bytes, segment: bytes) -> None:
+    """Open an event index and ask it all there is to ask."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, MANIFEST_NAME).write_bytes(manifest)
+        Path(folder, "0.segment").write_bytes(segment)
+        index = EventIndex(Path(folder))
+        events = [(run, lumi, event) for run in (0, 2) for lumi in (None, 1) for event in (0, 8)]
+        questions = (
+            EventQuestion(events=events, spans=[EventSpan(1, 0, 99)], lumis={"1": [(0, 9)]}),
+            EventQuestion(dataset="user:x", events=events, first_only=True),
+            EventQuestion(guid="guid-1", spans=[EventSpan(0, 3, 1 << 63)]),
+        )
+        for question in questions:
+            with contextlib.suppress(EvstreamError):
+                messages.encode(answer(index, question))
+        with contextlib.suppress(EvstreamError):
+            for rows in index.duplicates(index.only()):
+                assert len(rows) > 1
+        assert len(index) >= 0
+        assert index.nbytes >= 0
+        index.check()
+
+
+@target
+def event_manifest(data: bytes) -> None:
+    """The manifest of an event index, beside a sound segment."""
+    _ask(data, event_base()[1])
+
+
+@target
+def event_segment(data: bytes) -> None:
+    """A segment of an event index, whatever its checksums."""
+    _ask(event_base()[0], data)
+
+
+@target
+def event_sections(data: bytes) -> None:
+    """A segment with other numbers in its header and in its sections, and checksums that fit."""
+    manifest, segment = event_base()
+    _, length, _ = PREFIX.unpack_from(segment)
+    # Room for a header that grows.
+    content = bytearray(4096) + segment
+    header = json.loads(segment[PREFIX.size : PREFIX.size + length])
+    for section in header["sections"].values():
+        section["offset"] += 4096
+    places: list[tuple[dict[str, int], str]] = [(header, "file_bits"), (header, "entry_bits")]
+    places += [(header["sections"][name], what) for name in DTYPES for what in ("offset", "count")]
+    for at in range(0, len(data) - 8, 9):
+        which, value = struct.unpack_from("<Bq", data, at)
+        if which < len(places):
+            holder, name = places[which]
+            # Near what it was, or anything.
+            holder[name] = holder[name] + value if abs(value) < 1 << 16 else value
+        else:
+            (section, *_) = [header["sections"][name] for name in list(DTYPES)[which % 6 :]]
+            begin = max(0, min(section["offset"], len(content) - 8))
+            place = begin + 8 * (which // 6 % 32)
+            if place + 8 <= len(content):
+                content[place : place + 8] = struct.pack("<q", value)
+    for name, section in header["sections"].items():
+        stop = section["offset"] + section["count"] * np.dtype(DTYPES[name]).itemsize
+        if 0 <= section["offset"] <= stop <= len(content):
+            section["crc32"] = zlib.crc32(content[section["offset"] : stop])
+    text = json.dumps(header).encode()
+    head = PREFIX.pack(SEGMENT_MAGIC, len(text), zlib.crc32(text)) + text
+    _ask(manifest, head + bytes(content[len(head) :]))
 
 
 KINDS = (

@@ -11,6 +11,9 @@ from tests.fuzz.campaign import fuzz, write_inputs
 
 TARGETS = [
     "descriptor",
+    "event_manifest",
+    "event_sections",
+    "event_segment",
     "gzip_text",
     "hdf5_layout",
     "hepmc",

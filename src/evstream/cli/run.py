@@ -229,7 +229,8 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
             own = await replaceable(service, mine.id, folder=job.output) if mine else set[Path]()
             _refuse_results_of_others(job, own)
             _warn_of_unfinished(job, [view for view in known if view.request_id != request_id])
-        task = await service.submit(new, request_id)
+        # One that ended long ago is not known by its request id any more, but it is there.
+        task = mine or await service.submit(new, request_id)
         job.begun = True
         if task.state is TaskState.PAUSED:
             await service.resume(task.id)

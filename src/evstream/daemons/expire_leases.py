@@ -9,14 +9,18 @@ from datetime import datetime
 from evstream.daemons.loop import repeat
 from evstream.domain.names import TaskId
 from evstream.domain.task import task_of
-from evstream.ports import Clock, Ledger
+from evstream.ports import Clock, Ledger, Meter
 
 PAUSE_S_MIN = 2.0
 """A round that comes so much later than it should: the service was paused or held up."""
 
 
 async def expire_leases(
-    ledger: Ledger, on_change: Callable[[TaskId], None], clock: Clock, every_s: float
+    ledger: Ledger,
+    on_change: Callable[[TaskId], None],
+    clock: Clock,
+    meter: Meter,
+    every_s: float,
 ) -> None:
     """Return expired ranges to the free list, and say which tasks that touches.
 
@@ -25,7 +29,7 @@ async def expire_leases(
     """
     last: tuple[float, datetime] | None = None
 
-    async def once() -> None:
+    async def once() -> int:
         nonlocal last
         now = clock.monotonic(), clock.now()
         # Some systems' monotonic clock stands still while the machine sleeps; leases do not.
@@ -37,5 +41,6 @@ async def expire_leases(
         last = now
         for lease in expired:
             on_change(task_of(lease.book))
+        return len(expired)
 
-    await repeat("expire_leases", once, clock, every_s)
+    await repeat("expire_leases", once, clock, meter, every_s)

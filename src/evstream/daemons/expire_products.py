@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from evstream.daemons.loop import repeat
-from evstream.ports import Clock, ProductCatalogue
+from evstream.ports import Clock, Meter, ProductCatalogue
 
 BATCH = 1_000
 """A transaction's worth: others get their turn between two."""
 
 
-async def expire_products(products: ProductCatalogue, clock: Clock, every_s: float) -> None:
+async def expire_products(
+    products: ProductCatalogue, clock: Clock, meter: Meter, every_s: float
+) -> None:
     """Forget them now and then; two that do it at once share what there is."""
 
-    async def once() -> None:
-        while await products.expire_products(BATCH) == BATCH:
-            continue
+    async def once() -> int:
+        total = count = await products.expire_products(BATCH)
+        while count == BATCH:
+            count = await products.expire_products(BATCH)
+            total += count
+        return total
 
-    await repeat("expire_products", once, clock, every_s)
+    await repeat("expire_products", once, clock, meter, every_s)

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from evstream.daemons.loop import log_error, repeat
+from functools import partial
+
+from evstream.daemons.loop import run_once
 from evstream.domain.errors import NotFoundError
+from evstream.domain.names import TaskId
 from evstream.head import Finishing
-from evstream.ports import Clock
+from evstream.ports import Clock, Meter
 
-RETRY_S = 1.0
+NAME = "finish_tasks"
 
 
-async def finish_tasks(finishing: Finishing, clock: Clock, every_s: float) -> None:
+async def finish_tasks(finishing: Finishing, clock: Clock, meter: Meter) -> None:
     """Advance tasks when they are nudged, after looking at all of them once.
 
     What a crash left half-way is found by that first look.
     """
-    looked = False
 
-    async def once() -> None:
-        nonlocal looked
-        if not looked:
-            await finishing.nudge_all()
-            looked = True
+    async def look() -> int:
+        await finishing.nudge_all()
+        return 0
+
+    async def advance(task: TaskId) -> int:
+        try:
+            await finishing.advance(task)
+        except NotFoundError:
+            return 0  # A report named a task that there never was.
+        return 1
+
+    while not await run_once(NAME, look, clock, meter):
+        continue
+    while True:
         for task in await finishing.wait():
-            try:
-                await finishing.advance(task)
-            except NotFoundError:
-                continue  # A report named a task that there never was.
-            except Exception as error:  # noqa: BLE001 - one task must not hold up the others
-                log_error(f"finish_tasks: task {task}", error)
+            # One task must not hold up the others.
+            if not await run_once(NAME, partial(advance, task), clock, meter, f"task {task}"):
                 finishing.nudge(task)
-                await clock.sleep(RETRY_S)
-
-    await repeat("finish_tasks", once, clock, every_s)

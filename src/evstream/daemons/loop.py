@@ -1,4 +1,4 @@
-"""One shape for all loops: do it, survive its errors, wait, again."""
+"""One shape for all loops: do it, measure it, survive its errors, wait, again."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from evstream.domain.errors import EvstreamError
-from evstream.ports import Clock
+from evstream.ports import Clock, Meter
 
 RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
 
+Work = Callable[[], Awaitable[int]]
+"""A round of a loop; returns how many things it removed, took back or looked at."""
 
-def log_error(what: str, error: Exception) -> None:
+
+def _log_error(what: str, error: Exception) -> None:
     """Write down what failed: a line if it is one of ours, else with where it comes from."""
     if isinstance(error, EvstreamError):
         log.warning("%s: %s", what, error)
@@ -21,14 +24,28 @@ def log_error(what: str, error: Exception) -> None:
         log.error("%s failed unexpectedly", what, exc_info=error)
 
 
-async def repeat(
-    name: str, work: Callable[[], Awaitable[object]], clock: Clock, every_s: float
-) -> None:
+async def run_once(name: str, work: Work, clock: Clock, meter: Meter, what: str = "") -> bool:
+    """Do a round of a loop; after an error, which is logged, wait a little and return False.
+
+    Parameters
+    ----------
+    what : str
+        What it is about, for the log.
+    """
+    began = clock.monotonic()
+    try:
+        items = await work()
+    except Exception as error:  # noqa: BLE001 - a service without its loops is dead unnoticed
+        _log_error(f"{name}: {what}" if what else name, error)
+        meter.failed(name, clock.monotonic() - began)
+        await clock.sleep(RETRY_S)
+        return False
+    meter.ran(name, clock.monotonic() - began, items, clock.now())
+    return True
+
+
+async def repeat(name: str, work: Work, clock: Clock, meter: Meter, every_s: float) -> None:
     """Do some work for ever; an error of one round is logged and the next one comes."""
     while True:
-        try:
-            await work()
-        except Exception as error:  # noqa: BLE001 - a service without its loops is dead unnoticed
-            log_error(name, error)
-            await clock.sleep(RETRY_S)
+        await run_once(name, work, clock, meter)
         await clock.sleep(every_s)

@@ -81,11 +81,10 @@ class Archiving:
             if task.ended is None or task.ended > before:
                 continue
             try:
-                await self.archive(task.id)
+                # Another head may have been quicker.
+                count += bool(await self.archive(task.id))
             except ConflictError as error:
                 log.info("task %s is not archived: %s", task.id, error)
-            else:
-                count += 1
         return count
 
     async def _refuse_active(self, task: Task) -> None:

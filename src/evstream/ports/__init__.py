@@ -6,6 +6,7 @@ from evstream.ports.clock import Clock
 from evstream.ports.format import Cut, FileIndex, Format, Formats
 from evstream.ports.ids import Ids
 from evstream.ports.ledger import Ledger
+from evstream.ports.metrics import Load, Loaded, Meter, Metrics
 from evstream.ports.offload import Offload
 from evstream.ports.payload import (
     PayloadCall,
@@ -31,6 +32,10 @@ __all__ = [
     "Formats",
     "Ids",
     "Ledger",
+    "Load",
+    "Loaded",
+    "Meter",
+    "Metrics",
     "Offload",
     "OutputStore",
     "PayloadCall",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
@@ -66,6 +66,19 @@ class Catalogue(Protocol):
         """Create a task and open its book; a known request id gives its task.
 
         A chained task gets an empty dataset of its own.
+        """
+        ...
+
+    async def forget_request_ids(self, life: timedelta, limit: int) -> int:
+        """Forget the request ids of tasks that ended so long ago: they are free for others.
+
+        The tasks keep them, to be shown. Those of a task that is opened again meanwhile stay
+        known.
+
+        Returns
+        -------
+        int
+            How many, ``limit`` at most; 0 once there are none left to forget.
         """
         ...
 

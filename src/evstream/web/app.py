@@ -42,6 +42,9 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
     async def health(request: Request) -> Response:
         return reply(Health(evstream.__version__, services.receipt_key))
 
+    async def metrics(request: Request) -> Response:
+        return Response(services.metrics.text(), media_type=services.metrics.media_type)
+
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         EvstreamError: _on_error,
         HTTPException: _on_http_error,
@@ -60,6 +63,7 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
             *event_routes(services),
             *whiteboard_routes(services),
             Route("/v1/health", health, methods=["GET"]),
+            Route("/metrics", metrics, methods=["GET"]),
         ],
         middleware=[Middleware(Doors, token=token, signer=signer, clock=clock)],
         exception_handlers=handlers,

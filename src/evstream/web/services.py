@@ -18,7 +18,7 @@ from evstream.head import (
     Slices,
     Tasks,
 )
-from evstream.ports import Catalogue, Ids, OutputStore
+from evstream.ports import Catalogue, Ids, Metrics, OutputStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,5 +40,6 @@ class Services:
     notes: Notes
     store: OutputStore
     ids: Ids
+    metrics: Metrics
     receipt_key: str
     output_bytes_max: int

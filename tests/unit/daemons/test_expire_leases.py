@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from evstream.adapters.catalogue.memory import MemoryLedger
+from evstream.adapters.metrics import ServiceMetrics
 from evstream.daemons import expire_leases
 from evstream.domain.errors import TransientError
 from evstream.domain.ledger import BookRules, LeasedInterval
@@ -65,7 +66,8 @@ def test_a_database_that_is_away_costs_no_lease(rounds_after: int, lost: bool) -
     async def main() -> None:
         await ledger.open_book(2, BookRules(10), [Chunk(0, Lfn("a"), 0, 10)])
         await ledger.claim_ranges(LeaseId("l"), WorkerId("w"), 1, timedelta(seconds=LEASE_S), [2])
-        await expire_leases(ledger, touched.append, clock, every_s=1.0)
+        meter = ServiceMetrics(["expire_leases"])
+        await expire_leases(ledger, touched.append, clock, meter, every_s=1.0)
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())
@@ -91,7 +93,8 @@ def test_a_pause_costs_no_lease(pauses: list[float], lost: bool, asleep: bool) -
     async def main() -> None:
         await ledger.open_book(2, BookRules(10), [Chunk(0, Lfn("a"), 0, 10)])
         await ledger.claim_ranges(LeaseId("l"), WorkerId("w"), 1, timedelta(seconds=LEASE_S), [2])
-        await expire_leases(ledger, touched.append, clock, every_s=1.0)
+        meter = ServiceMetrics(["expire_leases"])
+        await expire_leases(ledger, touched.append, clock, meter, every_s=1.0)
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())

@@ -185,6 +185,7 @@ class MemoryCatalogue:
         self._datasets: dict[DatasetName, Dataset] = {}
         self._indexes: dict[str, bytes] = {}
         self._tasks: dict[TaskId, Task] = {}
+        self._forgotten: set[TaskId] = set()
         self._receipts: dict[TaskId, str] = {}
         self._merges: dict[TaskId, dict[int, MergeGroup]] = {}
 
@@ -236,7 +237,7 @@ class MemoryCatalogue:
     ) -> Task:
         """Create a task and open its book; a known request id gives its task."""
         for known in self._tasks.values():
-            if known.request_id == request_id:
+            if known.request_id == request_id and known.id not in self._forgotten:
                 return known
         number = TaskId(len(self._tasks) + 1)
         task = Task(number, spec, TaskState.RUNNING, request_id, self._clock.now())
@@ -245,6 +246,17 @@ class MemoryCatalogue:
         if spec.takes:
             self._datasets[task.dataset] = Dataset(task.dataset, ())
         return task
+
+    async def forget_request_ids(self, life: timedelta, limit: int) -> int:
+        """Forget the request ids of tasks that ended so long ago; return of how many."""
+        before = self._clock.now() - life
+        old = [
+            task.id
+            for task in self._tasks.values()
+            if task.ended and task.ended <= before and task.id not in self._forgotten
+        ][:limit]
+        self._forgotten.update(old)
+        return len(old)
 
     async def take_outputs(
         self, task: TaskId, files: Sequence[SourceFile], indexes: dict[str, bytes]

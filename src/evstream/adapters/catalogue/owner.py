@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from enum import Enum, auto
@@ -21,8 +22,10 @@ from typing import Any, Protocol, TypeVar
 
 from evstream.adapters.catalogue.database import Database, Engine, Turn
 from evstream.adapters.catalogue.desk import LEASES_AT_ONCE, Desk
+from evstream.adapters.catalogue.tally import Tally
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.domain.names import LeaseId
+from evstream.ports.metrics import Load
 
 T = TypeVar("T")
 
@@ -71,6 +74,10 @@ class Owner(Protocol):
         Such an operation changes nothing before it raises, and works on some leases; ``new``
         ones were never heard of, as far as anybody knows.
         """
+        ...
+
+    def load(self) -> Load:
+        """Return what it has done, and how much waits."""
         ...
 
     async def close(self) -> None:
@@ -198,6 +205,7 @@ class GroupCommitOwner:
         self._ending = False
         self._desk = Desk(engine.database)
         self._begun = False
+        self._tally = Tally()
         # Guards the order of the last operation and the closing mark in the queue.
         self._door = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="evstream-ledger", daemon=True)
@@ -243,6 +251,10 @@ class GroupCommitOwner:
             self._queue.put(waiting)
         return await waiting.future
 
+    def load(self) -> Load:
+        """Return what it has done, and how many operations wait in its queue."""
+        return self._tally.load(self._queue.qsize())
+
     async def close(self) -> None:
         """Finish what waits, close the connection and end the thread."""
         with self._door:
@@ -266,7 +278,9 @@ class GroupCommitOwner:
             self._take_in(group, self._queue.get())
             self._take_waiting(group)
             if group:
+                began = time.perf_counter()
                 self._commit(group)
+                self._tally.count(len(group), time.perf_counter() - began)
                 self._answer(group)
         self._engine.close()
 
@@ -322,6 +336,7 @@ class GroupCommitOwner:
                 # except where the transaction is still there.
                 ended = _Ended.BY_ONE_OF_THEM
             desk.clear()
+            self._tally.give_up()
             cause = _roll_back(engine, error)
             if ended is _Ended.BY_ONE_OF_THEM:
                 if engine.may_repeat(error):
@@ -368,6 +383,7 @@ class InlineOwner:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._desk = Desk(engine.database)
+        self._tally = Tally()
         self._closed = False
 
     async def run(self, operation: Callable[[Database], T]) -> T:
@@ -388,6 +404,7 @@ class InlineOwner:
     def _at_once(self, operation: Callable[[Desk], T]) -> T:
         if self._closed:
             raise TransientError("the ledger is shutting down", hint="ask again after its restart")
+        began = time.perf_counter()
         try:
             self._desk.begin(self._engine.begin())
             result = operation(self._desk)
@@ -396,11 +413,18 @@ class InlineOwner:
             self._desk.limit()
         except Exception as error:
             self._desk.clear()
+            self._tally.give_up()
             failure = self._engine.translate(_roll_back(self._engine, error))
             if failure is error:
                 raise
             raise failure from error
+        finally:
+            self._tally.count(1, time.perf_counter() - began)
         return result
+
+    def load(self) -> Load:
+        """Return what it has done; nothing ever waits."""
+        return self._tally.load(0)
 
     async def close(self) -> None:
         """Close the connection."""

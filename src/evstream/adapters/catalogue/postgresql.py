@@ -42,6 +42,7 @@ from evstream.domain.errors import ConfigError, TransientError
 from evstream.domain.names import LeaseId
 from evstream.ports.archive import Archive
 from evstream.ports.clock import Clock
+from evstream.ports.metrics import Load
 
 SERVER_VERSION_MIN = 15
 CONNECTION: dict[str, Any] = {
@@ -495,6 +496,10 @@ class PostgresDatabase:
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)
         self.whiteboard = SqlWhiteboard(self._owner, self._reader)
+
+    def load(self) -> Load:
+        """Return what the writer has done, and how much waits for it."""
+        return self._owner.load()
 
     async def close(self) -> None:
         """Finish what waits and close the connections."""

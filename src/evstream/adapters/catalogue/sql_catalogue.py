@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -174,7 +174,7 @@ def _add_task(
     rules: BookRules,
     chunks: Sequence[Chunk],
 ) -> Task:
-    known = db.execute(f"{_TASK} WHERE request_id = ?", (request_id,)).fetchone()
+    known = db.execute(f"{_TASK} WHERE request_id = ? AND forgotten = 0", (request_id,)).fetchone()
     if known is not None:
         return _to_task(known)
     rows = db.execute(
@@ -196,6 +196,14 @@ def _add_task(
             ((taken.task, task) for taken in spec.takes),
         )
     return _task(db, task)
+
+
+def _forget_request_ids(db: Database, life: timedelta, limit: int) -> int:
+    return db.execute(
+        "UPDATE task SET forgotten = 1 WHERE task IN (SELECT task FROM task"
+        " WHERE forgotten = 0 AND ended IS NOT NULL AND ended <= ? ORDER BY ended LIMIT ?)",
+        (to_microseconds(db.now() - life), limit),
+    ).rowcount
 
 
 def _take_outputs(
@@ -388,6 +396,10 @@ class SqlCatalogue:
     ) -> Task:
         """Create a task and open its book; a known request id gives its task."""
         return await self._owner.run(lambda db: _add_task(db, spec, request_id, book, chunks))
+
+    async def forget_request_ids(self, life: timedelta, limit: int) -> int:
+        """Forget the request ids of tasks that ended so long ago; return of how many."""
+        return await self._owner.run(lambda db: _forget_request_ids(db, life, limit))
 
     async def take_outputs(
         self, task: TaskId, files: Sequence[SourceFile], indexes: dict[str, bytes]

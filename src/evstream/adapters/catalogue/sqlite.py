@@ -26,6 +26,7 @@ from evstream.domain.errors import ConfigError
 from evstream.domain.names import LeaseId
 from evstream.ports.archive import Archive
 from evstream.ports.clock import Clock
+from evstream.ports.metrics import Load
 
 DATABASE_NAME = "ledger.sqlite"
 BUSY_S_MAX = 5.0
@@ -103,6 +104,10 @@ class SqliteDatabase:
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)
         self.whiteboard = SqlWhiteboard(self._owner, self._reader)
+
+    def load(self) -> Load:
+        """Return what the writer has done, and how much waits for it."""
+        return self._owner.load()
 
     async def close(self) -> None:
         """Finish what waits, close the file and give the directory back."""

@@ -181,6 +181,50 @@ class CatalogueContract(Suite):
         assert other.id != first.id
         assert await catalogue.tasks() == [first, other]
 
+    async def test_request_ids_are_forgotten_some_time_after_the_end(
+        self, catalogue: Catalogue, clock: ManualClock
+    ) -> None:
+        life = timedelta(days=7)
+        first, second, active = [await self.add_task(catalogue, f"request-{n}") for n in "123"]
+        ended = await catalogue.end_task(first.id, TaskState.DONE, "", None)
+        clock.advance(1)
+        await catalogue.end_task(second.id, TaskState.ABORTED, "", None)
+        clock.advance(life.total_seconds() - 2)
+        assert await catalogue.forget_request_ids(life, 10) == 0
+        assert await self.add_task(catalogue, "request-1") == ended
+        clock.advance(1)
+        assert await catalogue.forget_request_ids(life, 10) == 1
+        clock.advance(life.total_seconds())
+        assert await catalogue.forget_request_ids(life, 10) == 1
+        assert await catalogue.forget_request_ids(life, 10) == 0
+        assert await catalogue.task(first.id) == ended
+        # It is free for another task, and then that one's.
+        again = await self.add_task(catalogue, "request-1")
+        assert again.id > active.id
+        assert (again.request_id, again.state) == ("request-1", TaskState.RUNNING)
+        assert await self.add_task(catalogue, "request-1") == again
+        assert await self.add_task(catalogue, "request-3") == active
+
+    async def test_request_ids_are_forgotten_some_at_a_time(
+        self, catalogue: Catalogue, clock: ManualClock
+    ) -> None:
+        for number in range(5):
+            task = await self.add_task(catalogue, f"request-{number}")
+            await catalogue.end_task(task.id, TaskState.DONE, "", None)
+            clock.advance(1)
+        counts = [await catalogue.forget_request_ids(timedelta(), 2) for _ in range(4)]
+        assert counts == [2, 2, 1, 0]
+
+    async def test_an_opened_task_keeps_its_request_id(
+        self, catalogue: Catalogue, clock: ManualClock
+    ) -> None:
+        task = await self.add_task(catalogue)
+        await catalogue.end_task(task.id, TaskState.DONE, "", None)
+        opened = await catalogue.take_back(task.id, TakeBack("key", "again", redo=((0, 0, 10),)))
+        clock.advance(1)
+        assert await catalogue.forget_request_ids(timedelta(), 10) == 0
+        assert await self.add_task(catalogue) == opened
+
     async def test_tasks_are_listed_by_state(self, catalogue: Catalogue) -> None:
         first = await self.add_task(catalogue, "request-1")
         second = await self.add_task(catalogue, "request-2")
