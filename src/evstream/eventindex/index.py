@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from evstream.domain.errors import DataError, NotFoundError, TransientError
+from evstream.domain.errors import ConfigError, DataError, NotFoundError, TransientError
 from evstream.eventindex.manifest import IndexedFile, Manifest, read_manifest
 from evstream.eventindex.rows import NO_LUMI, Array, Rows
 from evstream.eventindex.segment import PIECE_EVENTS, Intervals, Segment
@@ -97,6 +97,8 @@ class EventIndex:
         There is no index.
     DataError
         It is damaged.
+    ConfigError
+        A file of it may not be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -300,6 +302,11 @@ def _open(folder: Path) -> tuple[Manifest, list[Segment]]:
                     f"{error.filename} is missing", hint="remove the folder and build it anew"
                 ) from error
             continue
+        except OSError as error:
+            raise ConfigError(
+                f"{error.filename} cannot be read: {error.strerror}",
+                hint="check the folder and its mode",
+            ) from error
         for segment in segments:
             if len(segment.files) and int(segment.files.max()) >= manifest.next_number:
                 raise DataError(

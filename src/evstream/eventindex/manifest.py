@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,11 @@ MANIFEST_NAME = "manifest.json"
 LOCK_NAME = "builder.lock"
 SEGMENT_SUFFIX = ".segment"
 _PARTIAL = ".partial"
+NUMBERS_MAX = 1 << 32
+"""So many files may ever be in an index: segments keep their numbers in 32 bits."""
+ENTRIES_MAX = 1 << 62
+"""Of all files together."""
+_SEGMENT_NAME = re.compile(r"[0-9a-z]+" + re.escape(SEGMENT_SUFFIX))
 
 
 Indexed = tuple[str, str, tuple[str, ...]]
@@ -148,11 +154,36 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path} has version {version}, and {VERSION} is read here",
                 hint="use the evstream that wrote it, or build the index anew",
             )
-        return msgspec.json.decode(text, type=Manifest)
-    except msgspec.DecodeError as error:
-        raise DataError(
-            f"{path} is damaged: {error}", hint="remove the folder and build the index anew"
-        ) from error
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise _damaged(path, str(error)) from error
+    if why := _contradiction(manifest):
+        raise _damaged(path, why)
+    return manifest
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged: {why}", hint="remove the folder and build the index anew")
+
+
+def _contradiction(manifest: Manifest) -> str:
+    """Return what cannot be so in a manifest, if there is something."""
+    if not 0 <= manifest.next_number <= NUMBERS_MAX:
+        return f"{manifest.next_number} is no number of a file"
+    numbers = {file.number for file in manifest.files}
+    if len(numbers) < len(manifest.files):
+        return "two of its files have one number"
+    if numbers and not 0 <= min(numbers) <= max(numbers) < manifest.next_number:
+        return "one of its files has a number that was not given yet"
+    entries = [file.entries for file in manifest.files]
+    if min(entries, default=0) < 0 or sum(entries) > ENTRIES_MAX:
+        return "one of its files has a number of entries that cannot be"
+    names = {segment.name for segment in manifest.segments}
+    if len(names) < len(manifest.segments):
+        return "one of its segments is there twice"
+    if wrong := [name for name in names if not _SEGMENT_NAME.fullmatch(name)]:
+        return f"{wrong[0]!r} is no name of a segment"
+    return ""
 
 
 def replace_manifest(folder: Path, manifest: Manifest) -> None:

@@ -124,16 +124,13 @@ class Segment:
         if isinstance(positions, slice):
             positions = np.arange(positions.start, positions.stop)
         at_run = np.searchsorted(self.run_starts, positions, side="right") - 1
-        try:
-            return Rows(
-                self.runs[at_run],
-                self.lumis[self._packing.lumis(places).astype(np.intp)],
-                np.asarray(self.events[positions]),
-                self.files[self._packing.files(places).astype(np.intp)],
-                self._packing.entries(places),
-            )
-        except IndexError as error:
-            raise damaged(self.path, "a place names what is not there") from error
+        return Rows(
+            self.runs[at_run],
+            self._named(self.lumis, self._packing.lumis(places)),
+            np.asarray(self.events[positions]),
+            self._named(self.files, self._packing.files(places)),
+            self._packing.entries(places),
+        )
 
     def in_lumis(self, wanted: Mapping[int, Intervals]) -> Iterator[Rows]:
         """Yield the events of some lumi blocks, piece by piece.
@@ -155,7 +152,7 @@ class Segment:
                 continue
             for first in range(start, stop, PIECE_EVENTS):
                 places = self.places[first : min(first + PIECE_EVENTS, stop)]
-                inside = chosen[self._packing.lumis(places).astype(np.intp)]
+                inside = self._named(chosen, self._packing.lumis(places))
                 if inside.any():
                     yield self.rows(first + np.flatnonzero(inside))
 
@@ -178,6 +175,13 @@ class Segment:
         if at == len(self.runs) or self.runs[at] != run:
             return 0, 0
         return int(self.run_starts[at]), int(self.run_starts[at + 1])
+
+    def _named(self, items: Array, numbers: Array) -> Array:
+        """Return the items that places name; compared without a sign, as they are written."""
+        if numbers.size and int(numbers.max()) >= len(items):
+            raise damaged(self.path, "a place names what is not there")
+        found: Array = items[numbers.astype(np.intp)]
+        return found
 
     def _bisect(self, low: Array, high: Array, wanted: Array) -> Array:
         """Return the first position in each ``[low, high)`` whose event is not below its key."""

@@ -120,7 +120,7 @@ def read_header(head: bytes, path: Path) -> Header:
                 hint="use the evstream that wrote it, or build the index anew",
             )
         header = msgspec.json.decode(text, type=Header)
-    except (msgspec.DecodeError, KeyError) as error:
+    except (msgspec.DecodeError, KeyError, RecursionError, UnicodeError) as error:
         raise damaged(path, str(error)) from error
     if set(header.sections) != set(DTYPES):
         raise damaged(path, "sections are missing")
