@@ -17,9 +17,10 @@ from evstream.adapters.catalogue.postgresql import PostgresDatabase
 from evstream.adapters.catalogue.schema_steps import Step, latest, steps
 from evstream.adapters.catalogue.sqlite import DATABASE_NAME, SqliteDatabase
 from evstream.domain.errors import ConfigError, TransientError
-from evstream.domain.ledger import RangeReport, Success
+from evstream.domain.ledger import BookRules, RangeReport, Success
 from evstream.domain.names import LeaseId, WorkerId
-from evstream.domain.states import Answer
+from evstream.domain.states import Answer, TaskState
+from evstream.ports.catalogue import Catalogue
 from evstream.ports.ledger import Ledger
 from evstream.testing.manual_clock import ManualClock
 from tests.postgresql import Server
@@ -34,6 +35,9 @@ INSERT INTO chunk VALUES (2, 0, 'a.root', 0, 100, 20);
 INSERT INTO lease (lease, worker, book, chunk, entry_start, entry_stop, attempt, failures, losses,
     bisected, duration, expires) VALUES ('held', 'anne', 2, 0, 0, 10, 1, 0, 0, 0, 60000000, 0);
 INSERT INTO free VALUES (2, 0, 10, 20, 2, 1, 0, 0);
+INSERT INTO task (request_id, spec, state, created, reason)
+VALUES ('key', '{"name": "old", "dataset": "user:x", "tree": "t", "payload": {"command": "true"}}',
+    'paused', 1000000, 'why');
 """
 
 
@@ -118,8 +122,12 @@ def make_postgresql(url: str, version: int, rows: str = "") -> None:
         connection.execute(f"INSERT INTO evstream VALUES ({version}); {rows}".encode())
 
 
-async def goes_on(ledger: Ledger) -> None:
+async def goes_on(catalogue: Catalogue, ledger: Ledger) -> None:
     """Work goes on where the older evstream left it."""
+    (task,) = await catalogue.tasks()
+    assert (task.id, task.spec.name, task.state, task.reason) == (1, "old", TaskState.PAUSED, "why")
+    assert await catalogue.add_task(task.spec, "key", BookRules(1), []) == task
+    assert (await catalogue.add_task(task.spec, "another key", BookRules(1), [])).id == 2
     held = RangeReport(LeaseId("held"), WORKER, 2, 0, 0, 10, 1, Success(()))
     assert await ledger.report_ranges([held]) == [Answer.ACCEPTED]
     claimed = await ledger.claim_ranges(LeaseId("next"), WORKER, 3, timedelta(minutes=1), [2])
@@ -147,7 +155,7 @@ def test_sqlite_goes_on_after_a_migration(tmp_path: Path) -> None:
     async def main() -> None:
         make_sqlite(tmp_path / "older", steps("sqlite")[0].version, AT_WORK)
         database = SqliteDatabase(tmp_path / "older", ManualClock())
-        await goes_on(database.ledger)
+        await goes_on(database.catalogue, database.ledger)
         await database.close()
 
     asyncio.run(main())
@@ -177,7 +185,7 @@ def test_postgresql_goes_on_after_a_migration(postgresql: Server) -> None:
     async def main() -> None:
         make_postgresql(url, steps("postgresql")[0].version, AT_WORK)
         database = PostgresDatabase(url, clock=ManualClock())
-        await goes_on(database.ledger)
+        await goes_on(database.catalogue, database.ledger)
         await database.close()
 
     asyncio.run(main())

@@ -519,6 +519,20 @@ def test_results_in_the_input_folder_are_no_input(
     assert "nothing was computed" in command.run(*words).stderr
 
 
+def test_a_job_that_ended_long_ago_is_not_done_anew(
+    command: CommandLine, tmp_path: Path, events: list[Path]
+) -> None:
+    words = ["run", *events, "--payload", COPY, "--output", "out", "--json"]
+    once = json.loads(command.run(*words).stdout)
+    ledger = sqlite3.connect(tmp_path / "out/.evstream/ledger.sqlite")
+    with ledger:
+        # What the service does some days after the end.
+        assert ledger.execute("UPDATE task SET forgotten = 1").rowcount == 1
+    ledger.close()
+    again = json.loads(command.run(*words).stdout)
+    assert (again["task"]["id"], again["computed"]) == (once["task"]["id"], False)
+
+
 def test_a_job_that_ended_says_that_nothing_is_computed_anew(
     command: CommandLine, tmp_path: Path, events: list[Path]
 ) -> None:
