@@ -211,10 +211,14 @@ class Segment:
             and len(self.places) == len(self.events)
             and self.run_starts[0] == 0
             and self.run_starts[-1] == len(self.events)
-            and bool((np.diff(self.run_starts) > 0).all())
+            and all(map(_ascends, (self.runs, self.run_starts, self.lumis)))
         )
         if not fits:
             raise damaged(self.path, "its sections do not fit together")
+
+
+def _ascends(numbers: Array) -> bool:
+    return bool((numbers[1:] > numbers[:-1]).all())
 
 
 def _runs_from(first: Array, counts: Array) -> Array:

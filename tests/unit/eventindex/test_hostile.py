@@ -15,7 +15,7 @@ import pytest
 from evstream.domain.errors import ConfigError, DataError
 from evstream.eventindex import EventIndex, EventKeys, IndexedFile, open_builder
 from evstream.eventindex.manifest import MANIFEST_NAME, SEGMENT_SUFFIX
-from evstream.eventindex.segment_format import MAGIC, PREFIX
+from evstream.eventindex.segment_format import DTYPES, MAGIC, PREFIX
 
 EVENTS = 50
 
@@ -119,20 +119,35 @@ def test_a_segment_that_cannot_be_read_is_told(folder: Path) -> None:
 # Segments
 
 
-def with_places(folder: Path, place: int, **header: int) -> None:
-    """Give all events another place, with checksums that fit, and change the header."""
+def with_section(folder: Path, name: str, content: bytes, **header: int) -> None:
+    """Put something else in a section's place, with checksums that fit; change the header."""
     (path,) = folder.glob(f"*{SEGMENT_SUFFIX}")
     whole = bytearray(path.read_bytes())
     _, length, _ = PREFIX.unpack_from(whole)
     told = json.loads(whole[PREFIX.size : PREFIX.size + length])
-    section = told["sections"]["places"]
-    start, stop = section["offset"], section["offset"] + 8 * section["count"]
-    whole[start:stop] = struct.pack("<Q", place) * section["count"]
-    section["crc32"] = zlib.crc32(whole[start:stop])
+    section = told["sections"][name]
+    assert len(content) == section["count"] * np.dtype(DTYPES[name]).itemsize
+    start = section["offset"]
+    whole[start : start + len(content)] = content
+    section["crc32"] = zlib.crc32(content)
     text = json.dumps({**told, **header}, separators=(",", ":")).encode()
     assert PREFIX.size + len(text) <= told["sections"]["runs"]["offset"]
     whole[: PREFIX.size + len(text)] = PREFIX.pack(MAGIC, len(text), zlib.crc32(text)) + text
     path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        *(("runs", [2, 1]), ("runs", [1, 1]), ("lumis", [3, 2, 1, 0]), ("lumis", [0, 1, 2, 2])),
+        *(("run_starts", [0, 0, 100]), ("run_starts", [-(2**63), 0, 100])),
+        ("run_starts", [0, 101, 100]),
+    ],
+)
+def test_what_does_not_ascend_is_damaged(folder: Path, name: str, numbers: list[int]) -> None:
+    with_section(folder, name, np.array(numbers, DTYPES[name]).tobytes())
+    with pytest.raises(DataError, match="do not fit together"):
+        EventIndex(folder)
 
 
 USES: dict[str, Callable[[EventIndex], object]] = {
@@ -154,7 +169,7 @@ PLACES = {
 @pytest.mark.parametrize("what", PLACES)
 def test_a_place_that_names_nothing_is_damaged(folder: Path, what: str, use: str) -> None:
     place, header = PLACES[what]
-    with_places(folder, place, **header)
+    with_section(folder, "places", struct.pack("<Q", place) * 2 * EVENTS, **header)
     index = EventIndex(folder)
     with pytest.raises(DataError, match="names what is not there"):
         USES[use](index)
