@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from select import POLLIN, poll
 from typing import Any
@@ -31,7 +32,7 @@ from evstream.adapters.catalogue.database import (
 )
 from evstream.adapters.catalogue.desk import question
 from evstream.adapters.catalogue.owner import GroupCommitOwner, Owner
-from evstream.adapters.catalogue.postgresql_errors import translate
+from evstream.adapters.catalogue.postgresql_errors import refused_at_first, translate
 from evstream.adapters.catalogue.reader import ConnectedReader, Reader
 from evstream.adapters.catalogue.schema_steps import latest, missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
@@ -164,7 +165,9 @@ class PostgresEngine:
 
     def _connect(self) -> psycopg.Connection[Any]:
         """Connect; what the URL says goes before what is usual here."""
-        options = make_conninfo(**{**CONNECTION, **conninfo_to_dict(self._url)})
+        # Statements are sent in UTF-8, whatever the environment says.
+        said = {**CONNECTION, **conninfo_to_dict(self._url), "client_encoding": "utf8"}
+        options = make_conninfo(**said)
         connection = psycopg.connect(
             options, autocommit=True, prepare_threshold=self._prepare_threshold
         )
@@ -233,7 +236,8 @@ class PostgresEngine:
         """Return the name of a statement that takes one JSON value, and is planned once."""
         name = self._names.get(statement)
         if name is None:
-            name = f"with_rows_{len(self._names)}"
+            # By its text: no other statement is ever called so, on whatever connection.
+            name = f"with_rows_{sha256(statement.encode()).hexdigest()[:16]}"
             self._start()
             self._connection.execute(f"PREPARE {name} (json) AS {statement}".encode())
             self._names[statement] = name
@@ -360,8 +364,13 @@ class PostgresEngine:
 
     def schema_version(self) -> int:
         """Return the version of the schema that is there."""
-        (version,) = self.execute("SELECT version FROM evstream").fetchone()
-        return int(version)
+        row = self.execute("SELECT version FROM evstream").fetchone()
+        if row is None:
+            raise ConfigError(
+                "the database has evstream's tables, and none of their rows",
+                hint="restore all of the backup, rows too, or begin with an empty database",
+            )
+        return int(row[0])
 
     def commit(self) -> None:
         """Make it durable."""
@@ -488,7 +497,7 @@ class PostgresDatabase:
             if self._lock is not None:
                 self._lock.close()
             if isinstance(error, psycopg.Error):
-                raise translate(error) from error
+                raise (refused_at_first(error) or translate(error)) from error
             raise
         self._owner: Owner = GroupCommitOwner(engine)
         self.ledger = SqlLedger(self._owner, archive)
@@ -517,6 +526,12 @@ def _ensure_schema(engine: PostgresEngine) -> None:
             f"the server is PostgreSQL {int(version) // 10_000}",
             hint=f"use PostgreSQL {SERVER_VERSION_MIN} or newer",
         )
+    (encoding,) = engine.execute("SHOW server_encoding").fetchone()
+    if encoding != "UTF8":
+        raise ConfigError(
+            f"the database's encoding is {encoding}",
+            hint="make one with `createdb --encoding UTF8 --template template0`",
+        )
     engine.begin_upgrade()
     try:
         (there,) = engine.execute("SELECT to_regclass('evstream')").fetchone()
@@ -528,6 +543,8 @@ def _ensure_schema(engine: PostgresEngine) -> None:
             engine.execute("DELETE FROM evstream")
             engine.execute("INSERT INTO evstream (version) VALUES (?)", (steps[-1].version,))
         engine.commit()
-    except BaseException:
+        # A user who may not write is told so now, not by every request.
+        engine.begin()
+        engine.execute("UPDATE evstream SET version = version")
+    finally:
         engine.roll_back()
-        raise

@@ -15,6 +15,15 @@ from evstream.domain.errors import (
 )
 
 RETRY_S = 1.0
+LOOK = "look at its URL, its users and their rights"
+PREPARED_ALREADY = "42P05"
+"""By another head: connections are given to others between transactions."""
+_NOT_LET_IN = (
+    "does not exist",
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "permission denied",
+)
 
 
 def translate(error: Exception) -> Exception:
@@ -40,13 +49,30 @@ def translate(error: Exception) -> Exception:
     return translated
 
 
+def refused_at_first(error: psycopg.Error) -> ConfigError | None:
+    """Return the error of ours where a server would not let us in, and will not if asked again.
+
+    While a service runs it is told otherwise: databases are dropped to be restored.
+    """
+    said = str(error)
+    # Nothing but its words says why a connection was refused.
+    if error.sqlstate or not any(words in said for words in _NOT_LET_IN):
+        return None
+    (line,) = [line for line in said.splitlines() if any(w in line for w in _NOT_LET_IN)][:1]
+    _, _, why = line.rpartition("FATAL:")
+    return ConfigError(f"the database refused: {why.strip()}", hint=LOOK)
+
+
 def _from_server(error: psycopg.Error) -> EvstreamError:
     state = error.sqlstate or ""
     said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if state[:2] in ("28", "3D", "42") or state == "0A000":
+    if state == PREPARED_ALREADY:
         return ConfigError(
-            f"the database refused: {said}", hint="look at its URL, its users and their rights"
+            f"the database's connections are given to others between transactions ({said})",
+            hint="connect to the server, or to a pooler that keeps sessions",
         )
+    if state[:2] in ("28", "3D", "42") or state == "0A000":
+        return ConfigError(f"the database refused: {said}", hint=LOOK)
     if not state and isinstance(error, psycopg.ProgrammingError):
         return ConfigError(f"the database's URL cannot be read: {said}", hint="look at it again")
     if state[:2] == "22" or (not state and isinstance(error, psycopg.DataError)):

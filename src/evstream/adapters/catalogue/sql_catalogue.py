@@ -375,21 +375,21 @@ class SqlCatalogue:
 
     async def dataset(self, name: DatasetName) -> Dataset:
         """Return a dataset with its files in order."""
-        return await self._owner.run(lambda db: _dataset(db, name))
+        return await self._owner.read(lambda db: _dataset(db, name))
 
     async def datasets(self) -> list[tuple[DatasetName, int, int]]:
         """Return name, number of files and bytes of every dataset, by name."""
-        return await self._owner.run(
+        return await self._owner.read(
             lambda db: db.execute("SELECT name, files, bytes FROM dataset ORDER BY name").fetchall()
         )
 
     async def file(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a file with this content: the latest registered, whose PFNs are freshest."""
-        return await self._owner.run(lambda db: _file(db, fingerprint))
+        return await self._owner.read(lambda db: _file(db, fingerprint))
 
     async def source_index(self, digest: str) -> bytes | None:
         """Return the source index of a file, if it is kept."""
-        return await self._owner.run(lambda db: _source_index(db, digest))
+        return await self._owner.read(lambda db: _source_index(db, digest))
 
     async def add_task(
         self, spec: TaskSpec, request_id: str, book: BookRules, chunks: Sequence[Chunk]
@@ -409,23 +409,23 @@ class SqlCatalogue:
 
     async def takers(self, task: TaskId) -> list[TaskId]:
         """Return the tasks that take outputs of a task, by number."""
-        return await self._owner.run(lambda db: _takers(db, task))
+        return await self._owner.read(lambda db: _takers(db, task))
 
     async def task(self, task: TaskId) -> Task:
         """Return a task."""
-        return await self._owner.run(lambda db: _task(db, task))
+        return await self._owner.read(lambda db: _task(db, task))
 
     async def tasks(self, states: Sequence[TaskState] | None = None) -> list[Task]:
         """Return tasks by number, all or those in the given states."""
         if states is None:
-            return await self._owner.run(
+            return await self._owner.read(
                 lambda db: [_to_task(row) for row in db.execute(f"{_TASK} ORDER BY task")]
             )
         wanted = [state.value for state in states]
         if not wanted:
             return []
         marks = ", ".join("?" * len(wanted))
-        return await self._owner.run(
+        return await self._owner.read(
             lambda db: [
                 _to_task(row)
                 for row in db.execute(
@@ -452,11 +452,11 @@ class SqlCatalogue:
 
     async def merges(self, task: TaskId) -> list[MergeGroup]:
         """Return a task's merge groups by number."""
-        return await self._owner.run(lambda db: _merges(db, task))
+        return await self._owner.read(lambda db: _merges(db, task))
 
     async def merge(self, task: TaskId, number: int) -> MergeGroup:
         """Return one merge group."""
-        return await self._owner.run(lambda db: _merge(db, task, number))
+        return await self._owner.read(lambda db: _merge(db, task, number))
 
     async def pause_task(self, task: TaskId, reason: str = "") -> Task:
         """Move an active task to paused; again is no error."""
@@ -486,8 +486,8 @@ class SqlCatalogue:
 
     async def receipt(self, task: TaskId) -> dict[str, Any]:
         """Return the receipt of an ended task."""
-        return await self._owner.run(lambda db: _receipt(db, task))
+        return await self._owner.read(lambda db: _receipt(db, task))
 
     async def now(self) -> datetime:
         """Return the database's time, aware, in UTC."""
-        return await self._owner.run(lambda db: db.now())
+        return await self._owner.work(lambda desk: desk.now, [])
