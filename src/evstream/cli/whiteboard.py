@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 from msgspec.structs import replace
 
@@ -50,17 +52,21 @@ class On:
         Raises
         ------
         RequestError
-            Entries without an end, or a list that cannot be read.
+            Entries without an end, a list that cannot be read, or flags that exclude each other.
         """
         if self.entry_list is not None:
+            if self.lfn or self.entries:
+                raise RequestError(
+                    "--entry-list names its files and entries",
+                    hint="leave out --lfn and --entries, or make two notes",
+                )
             listed = _read_list(self.entry_list)
             parts = [m.PartRef(lfn, self.tree, entries) for lfn, entries in listed.items()]
             return m.CollectionRef(dataset, parts)
-        if not self.lfn and not self.entries:
+        if self == WHOLE:
             return m.CollectionRef(dataset)
-        return m.CollectionRef(
-            dataset, [m.PartRef(self.lfn, self.tree, [_interval(text) for text in self.entries])]
-        )
+        entries = [_interval(text) for text in self.entries]
+        return m.CollectionRef(dataset, [m.PartRef(self.lfn, self.tree, entries or None)])
 
 
 WHOLE = On()
@@ -75,19 +81,28 @@ def _interval(text: str) -> tuple[int, int]:
 
 def _read_list(path: Path) -> dict[str, list[tuple[int, int]]]:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            str(lfn): [
-                (int(one), int(one) + 1) if isinstance(one, int) else (int(one[0]), int(one[1]))
-                for one in entries
-            ]
-            for lfn, entries in plain.items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-        raise RequestError(
-            f"{path} is no list of entries: {error}",
-            hint='write JSON such as {"a.root": [5, [100, 200]]}',
-        ) from error
+        plain = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)
+        listed = msgspec.convert(plain, _EntryList)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path} is no list of entries: {error}", hint=_LIST_HINT) from error
+    return {
+        lfn: [(one, one + 1) if isinstance(one, int) else one for one in entries]
+        for lfn, entries in listed.items()
+    }
+
+
+_EntryList = Annotated[
+    dict[str, Annotated[list[int | tuple[int, int]], msgspec.Meta(min_length=1)]],
+    msgspec.Meta(min_length=1),
+]
+_LIST_HINT = 'write JSON such as {"a.root": [5, [100, 200]]}, with an entry of each file at least'
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError("a name is there twice")
+    return dict(pairs)
 
 
 def define(
@@ -234,6 +249,11 @@ def find(
         evstream whiteboard find quality --equals good
     """
 
+    if on != WHOLE and not dataset:
+        raise RequestError(
+            "--lfn, --tree, --entries and --entry-list are of a dataset", hint="give --dataset"
+        )
+
     async def work(service: Service) -> list[m.NoteView]:
         async def bound(text: str | None) -> Any:
             return None if text is None else await _value(service, key, text)
@@ -247,14 +267,11 @@ def find(
             collection=on.collection(dataset) if dataset else None,
             owner=owner,
         )
-        notes: list[m.NoteView] = []
-        after: int | None = 0
-        while after is not None and len(notes) < limit:
-            size = min(limit - len(notes), m.NOTES_MAX)
-            answer = await service.whiteboard.find(replace(search, after=after, limit=size))
-            notes += answer.notes
-            after = answer.next
-        return notes
+
+        async def ask(after: int, size: int) -> m.NotesAnswer:
+            return await service.whiteboard.find(replace(search, after=after, limit=size))
+
+        return await first_notes(ask, limit)
 
     if (equals, at_least, below) != (None, None, None) and not key:
         raise RequestError("values are compared under a key", hint="give the key as well")
@@ -285,17 +302,41 @@ def at(
     start, stop = _interval(entries)
 
     async def work(service: Service) -> list[m.NoteView]:
-        notes: list[m.NoteView] = []
-        after: int | None = 0
-        while after is not None and len(notes) < limit:
-            size = min(limit - len(notes), m.NOTES_MAX)
+        async def ask(after: int, size: int) -> m.NotesAnswer:
             asked = m.EventNotes(dataset, start, stop, lfn, tree, in_dataset, whole, after, size)
-            answer = await service.whiteboard.on_events(asked)
-            notes += answer.notes
-            after = answer.next
-        return notes
+            return await service.whiteboard.on_events(asked)
+
+        return await first_notes(ask, limit)
 
     _print(door.ask(work), door)
+
+
+async def first_notes(
+    ask: Callable[[int, int], Awaitable[m.NotesAnswer]], limit: int
+) -> list[m.NoteView]:
+    """Return the first notes of a question; stderr says so if there are more.
+
+    Parameters
+    ----------
+    ask : callable
+        Takes the number of the last note that is known and how many to return at most.
+
+    Raises
+    ------
+    RequestError
+        The limit is below 1.
+    """
+    if limit < 1:
+        raise RequestError(f"--limit {limit} shows nothing", hint="give 1 or more")
+    notes: list[m.NoteView] = []
+    after: int | None = 0
+    while after is not None and len(notes) <= limit:
+        answer = await ask(after, min(limit + 1 - len(notes), m.NOTES_MAX))
+        notes += answer.notes
+        after = answer.next
+    if len(notes) > limit:
+        print(f"there are more than {limit}: see --limit", file=sys.stderr)
+    return notes[:limit]
 
 
 def _me(author: str) -> str:

@@ -298,9 +298,9 @@ def _in_type(kind: ValueType, value: Any) -> Any:
 def _time_text(value: Any) -> str | None:
     try:
         time = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        return None if time.tzinfo is None else time.astimezone(UTC).isoformat()
+    except (TypeError, ValueError, OverflowError):
         return None
-    return None if time.tzinfo is None else time.astimezone(UTC).isoformat()
 
 
 def sort_value(kind: ValueType, value: Any) -> int | float | str:

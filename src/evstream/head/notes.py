@@ -162,9 +162,9 @@ class Notes:
 
     async def _collection(self, ref: m.CollectionRef) -> Collection:
         dataset = await self._catalogue.dataset(DatasetName(ref.dataset))
-        if not ref.parts:
+        if ref.parts is None:
             return Collection.on_dataset(dataset.name)
-        intervals = sum(len(part.entries) for part in ref.parts)
+        intervals = sum(len(part.entries or ()) for part in ref.parts)
         if intervals > m.INTERVALS_MAX:
             raise LimitError(
                 f"a collection cannot have {intervals} intervals",
@@ -229,7 +229,11 @@ def _part(dataset: Dataset, ref: m.PartRef) -> Part:
     NotFoundError, RequestError
     """
     file = find_file(dataset, ref.lfn)
-    if not ref.entries:
+    if ref.entries is None:
+        if ref.tree:
+            raise RequestError(
+                "a note is on a whole file or on entries, not on a tree", hint="name the entries"
+            )
         return Part(file.fingerprint)
     tree = choose_tree(dataset, ref.tree)
     _check_entries(file, tree, ref.entries)

@@ -32,20 +32,23 @@ class PartRef(Message, frozen=True):
         Empty for the only file.
     tree : str
         Empty for the only one that the files have in common.
-    entries : list of (int, int)
-        Half-open intervals; none stand for the file as a whole.
+    entries : list of (int, int) or None
+        Half-open intervals, one or more; None stands for the file as a whole.
     """
 
     lfn: str = ""
     tree: str = ""
-    entries: list[tuple[Count, Count]] = []
+    entries: Annotated[list[tuple[Count, Count]], Meta(min_length=1)] | None = None
 
 
 class CollectionRef(Message, frozen=True):
-    """What a note is on: a dataset, or parts of it."""
+    """What a note is on: a dataset, or parts of it, one or more.
+
+    A list that is empty is refused: whoever chose nothing does not mean everything.
+    """
 
     dataset: Name
-    parts: Annotated[list[PartRef], Meta(max_length=PARTS_MAX)] = []
+    parts: Annotated[list[PartRef], Meta(min_length=1, max_length=PARTS_MAX)] | None = None
 
 
 class NewKey(Message, frozen=True):

@@ -41,7 +41,7 @@ def with_board(work: Callable[[Service, list[str]], Awaitable[None]]) -> None:
 
 def on(lfn: str, *entries: tuple[int, int]) -> wm.CollectionRef:
     """Return entries of a file, or all of it."""
-    return wm.CollectionRef("user:x", [wm.PartRef(lfn, "", list(entries))])
+    return wm.CollectionRef("user:x", [wm.PartRef(lfn, "", list(entries) or None)])
 
 
 def note(collection: wm.CollectionRef, value: object, author: str = "anna") -> wm.NewNote:
@@ -171,6 +171,9 @@ def test_what_cannot_be_is_refused() -> None:
         for refused in (
             board.put(note(DATASET, "much")),
             board.put(note(on(lfns[0], (90, 101)), 1)),
+            board.put(note(wm.CollectionRef("user:x", []), 1)),
+            board.put(note(wm.CollectionRef("user:x", [wm.PartRef(lfns[0], "", [])]), 1)),
+            board.put(note(wm.CollectionRef("user:x", [wm.PartRef(lfns[0], "Events")]), 1)),
             board.put(note(wm.CollectionRef("user:x", [wm.PartRef(one) for one in lfns]), 1)),
             board.define("a b", wm.NewKey("int", "anna")),
             board.find(wm.NoteSearch(equals=1)),

@@ -135,6 +135,8 @@ class WhiteboardContract(Suite):
             ("comment", "a\0b"),
             ("taken", "2026-11-22T07:30:00"),
             ("taken", 5),
+            ("taken", "0001-01-01T00:00:00+23:59"),
+            ("taken", "9999-12-31T23:59:59-23:59"),
             ("setup", "x" * VALUE_BYTES_MAX),
         ]
         for key, value in bad:
