@@ -182,7 +182,9 @@ class Application:
             daemons.archive_tasks(self._archiving, clock, meter, seldom),
             daemons.sweep_outputs(self._sweeping, clock, meter, seldom),
             daemons.expire_products(parts.products, clock, meter, seldom),
-            daemons.forget_request_ids(parts.catalogue, life, clock, meter, seldom),
+            daemons.forget_request_ids(
+                parts.catalogue, parts.whiteboard, life, clock, meter, seldom
+            ),
         ]
 
     async def sweep(self) -> int:

@@ -67,7 +67,10 @@ class Settings:
     )
     # No less than a client's patience: until then the same request may come again.
     request_id_life_s: float = _setting(
-        604_800.0, "How long after a task's end its request id gives it again", 86_400.0, 1e10
+        604_800.0,
+        "How long after a task's end or a note's change its id gives it again",
+        86_400.0,
+        1e10,
     )
     queue_shares: str = _setting(
         "",

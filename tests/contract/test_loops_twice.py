@@ -30,9 +30,11 @@ from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
 from evstream.domain.streams import Merge, OutputStream
 from evstream.domain.task import Task, merge_book, process_book
+from evstream.domain.whiteboard import Change, KeyDefinition
 from evstream.settings import Settings
 from evstream.testing.contracts.catalogue import RULES, SPEC
 from evstream.testing.contracts.products import cut, prepared
+from evstream.testing.contracts.whiteboard import DATASET
 from evstream.testing.manual_clock import ManualClock
 from evstream.testing.seeded_ids import SeededIds
 from tests.postgresql import Server
@@ -273,12 +275,17 @@ async def test_request_ids_are_forgotten_once(
             task = await heads.task(number)
             if number % 3:
                 await heads.catalogue.end_task(task.id, TaskState.DONE, "", None)
+        board = heads.database.whiteboard
+        await board.define_key(KeyDefinition("count", "int", owner="anna"))
+        for number in range(10):
+            await board.put(Change(DATASET, "count", number, "anna", id=f"change-{number}"))
         items = await heads.run("forget_request_ids", LIFE_S)
+        assert await board.forget_change_ids(timedelta(), 99) == 0
         return items, [(await heads.task(number)).id for number in range(30)]
 
     one, two = await both(postgresql, tmp_path, scenario, "forget_request_ids")
     assert one == two
-    assert one[0] == 20
+    assert one[0] == 20 + 10
     kept = [number + 1 for number in range(0, 30, 3)]
     assert one[1][::3] == kept
     assert sorted(set(one[1]) - set(kept)) == list(range(31, 51))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Protocol
 
 from evstream.domain.dataset import Fingerprint
@@ -60,6 +61,16 @@ class Whiteboard(Protocol):
             There is none.
         AccessError, ConflictError
             As for `put`.
+        """
+        ...
+
+    async def forget_change_ids(self, life: timedelta, limit: int) -> int:
+        """Forget the ids of changes that were made so long ago; the versions stay.
+
+        Returns
+        -------
+        int
+            How many, ``limit`` at most; 0 once there are none left to forget.
         """
         ...
 

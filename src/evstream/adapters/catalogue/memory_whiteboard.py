@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from evstream.domain.dataset import Fingerprint
@@ -76,6 +77,14 @@ class MemoryWhiteboard:
             if change.id:
                 self._made[place, change.id] = made
         return made
+
+    async def forget_change_ids(self, life: timedelta, limit: int) -> int:
+        """Forget the ids of changes that were made so long ago."""
+        before = self._clock.now() - life
+        old = [each for each, made in self._made.items() if made.changed <= before][:limit]
+        for each in old:
+            del self._made[each]
+        return len(old)
 
     async def note(self, collection: Collection, key: str, version: int | None = None) -> Note:
         """Return a note as it is, or as it was."""

@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from evstream.adapters.catalogue.database import Database, from_microseconds, to_microseconds
@@ -180,6 +181,15 @@ def _note_of(row: Sequence[Any], collection: Collection) -> Note:
         from_microseconds(changed),
         bool(removed),
     )
+
+
+def _forget_change_ids(db: Database, life: timedelta, limit: int) -> int:
+    return db.execute(
+        "UPDATE note_version SET change_id = NULL WHERE (note, version) IN"
+        " (SELECT note, version FROM note_version WHERE change_id IS NOT NULL AND changed <= ?"
+        " ORDER BY changed LIMIT ?)",
+        (to_microseconds(db.now() - life), limit),
+    ).rowcount
 
 
 def _change(db: Database, change: Change, kind: ValueType) -> Note:
@@ -364,6 +374,10 @@ class SqlWhiteboard:
     async def remove(self, change: Change) -> Note:
         """Remove a note."""
         return await self._owner.run(lambda db: _remove(db, change))
+
+    async def forget_change_ids(self, life: timedelta, limit: int) -> int:
+        """Forget the ids of changes that were made so long ago."""
+        return await self._owner.run(lambda db: _forget_change_ids(db, life, limit))
 
     async def note(self, collection: Collection, key: str, version: int | None = None) -> Note:
         """Return a note as it is, or as it was."""

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -193,6 +194,27 @@ class WhiteboardContract(Suite):
         with pytest.raises(ConflictError):
             await board.remove(replace(gone, id="four"))
         assert len(await board.history(DATASET, "count")) == 3
+
+    async def test_ids_of_changes_are_forgotten_after_some_time(
+        self, board: Whiteboard, clock: ManualClock
+    ) -> None:
+        """The versions stay; what comes again under the id is a change of its own then."""
+        life = timedelta(days=7)
+        first = replace(change(DATASET, "count", 1), id="one")
+        made = await board.put(first)
+        clock.advance(life.total_seconds() - 1)
+        second = replace(change(DATASET, "count", 2), id="two")
+        await board.put(second)
+        assert await board.forget_change_ids(life, 10) == 0
+        assert await board.put(first) == made
+        clock.advance(1)
+        assert await board.forget_change_ids(life, 10) == 1
+        assert await board.forget_change_ids(life, 10) == 0
+        assert (await board.put(first)).version == 3
+        assert (await board.put(second)).version == 2
+        assert [note.value for note in await board.history(DATASET, "count")] == [1, 2, 1]
+        counts = [await board.forget_change_ids(timedelta(), 1) for _ in range(3)]
+        assert counts == [1, 1, 0]
 
     async def test_an_id_is_of_one_change(self, board: Whiteboard) -> None:
         """What comes again under the id of another change is refused; other notes do not mind."""
