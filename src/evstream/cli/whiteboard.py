@@ -248,7 +248,6 @@ def find(
 
         evstream whiteboard find quality --equals good
     """
-
     if on != WHOLE and not dataset:
         raise RequestError(
             "--lfn, --tree, --entries and --entry-list are of a dataset", hint="give --dataset"
