@@ -30,6 +30,7 @@ class QuestionOptions:
     index: Folder = None
     dataset: Dataset = ""
     guid: Annotated[str, Parameter(help="Look only at the file of this GUID.")] = ""
+    tree: Annotated[str, Parameter(help="Look only at events of trees of this name.")] = ""
     first_only: Annotated[
         bool,
         Parameter(negative="", help="Of an event that is at several places, take the first."),
@@ -83,7 +84,15 @@ def _question(texts: Sequence[str], options: QuestionOptions, lumis: Path | None
     blocks = {} if lumis is None else read_lumis(_read(str(lumis)), str(lumis))
     if not (events or spans or blocks):
         raise RequestError("no event is asked for", hint="give events, or files of them")
-    return EventQuestion(events, spans, blocks, options.dataset, options.guid, options.first_only)
+    return EventQuestion(
+        events=events,
+        spans=spans,
+        lumis=blocks,
+        dataset=options.dataset,
+        guid=options.guid,
+        tree=options.tree,
+        first_only=options.first_only,
+    )
 
 
 def _read(text: str) -> str:

@@ -189,12 +189,14 @@ def _about_file(said: Any) -> dict[str, Any]:
     steps, entries = about.get("steps"), about.get("num_entries")
     about["steps"] = None if steps is None else [(_entry(a), _entry(b)) for a, b in steps]
     about["num_entries"] = None if entries is None else _entry(entries)
+    size = about.get("size")
+    about["size"] = None if size is None else _entry(size)
     return about
 
 
 def _entry(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r} is no number of an entry")
+        raise ValueError(f"{value!r} is no number of entries or bytes")
     return value
 
 
@@ -205,6 +207,8 @@ def _fileset_file(path: Path, pfn: str, about: dict[str, Any]) -> NewFile:
     return NewFile(
         pfn=pfn,
         uuid=str(about.get("uuid") or ""),
+        size=about.get("size"),
+        digest=str(about.get("digest") or ""),
         entries={} if entries is None else {tree: entries},
         asked={} if steps is None else {tree: steps},
     )

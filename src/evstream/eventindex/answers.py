@@ -29,13 +29,13 @@ def answer(index: EventIndex, question: EventQuestion) -> EventAnswer:
     Raises
     ------
     NotFoundError
-        Nothing was indexed for its dataset, or there is no file of its GUID.
+        Nothing was indexed for its dataset, or there is no file of its GUID or tree.
     LimitError
         More events would have to be told one by one than are.
     RequestError
         A range ends before it begins, or a number is too large.
     """
-    files = index.only(question.dataset, question.guid)
+    files = index.only(question.dataset, question.guid, question.tree)
     chosen = _Chosen()
     events = list(dict.fromkeys(question.events))
     if any(event > EVENT_MAX for _, _, event in events):
@@ -150,6 +150,8 @@ def _file(file: IndexedFile, steps: list[Interval]) -> FileOfEvents:
         guid=file.guid,
         pfns=list(file.pfns),
         uuid=file.uuid,
+        size=file.size,
+        digest=file.digest,
         tree=file.tree,
         entries=file.entries,
         steps=steps,

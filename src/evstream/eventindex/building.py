@@ -145,8 +145,13 @@ class Builder:
         return removed
 
     def note(self, seen: IndexedFile) -> None:
-        """Note where else a file of the index lies, and what other datasets it is in."""
-        self._put(_in_both(self._files[seen.content], seen))
+        """Note where a file of the index lies too, and what other datasets it is in.
+
+        Where it was seen comes first: it may have gone from where it was.
+        """
+        known = self._files[seen.content]
+        places = tuple(dict.fromkeys((*seen.pfns, *known.pfns)))
+        self._put(structs.replace(_in_both(known, seen), pfns=places))
 
     def _put(self, file: IndexedFile) -> None:
         for pfn in file.pfns:

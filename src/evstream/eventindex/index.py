@@ -119,7 +119,7 @@ class EventIndex:
         """Bytes of all segments."""
         return sum(segment.nbytes for segment in self.segments)
 
-    def only(self, dataset: str = "", guid: str = "") -> Array:
+    def only(self, dataset: str = "", guid: str = "", tree: str = "") -> Array:
         """Return a flag for each file number: whether it is in the index, and asked for.
 
         Parameters
@@ -128,6 +128,8 @@ class EventIndex:
             That the files were indexed for; empty for all.
         guid : str
             Of the file; empty for all.
+        tree : str
+            Whose events were indexed; empty for all.
 
         Raises
         ------
@@ -147,7 +149,13 @@ class EventIndex:
             raise NotFoundError(
                 f"no file of the index has GUID {guid}", hint="see 'evstream index show'"
             )
-        chosen[[file.number for file in asked]] = True
+        of_tree = [file for file in asked if not tree or file.tree == tree]
+        if not of_tree:
+            raise NotFoundError(
+                f"no events of tree {tree} are in the index",
+                hint=f"it has those of {', '.join(sorted({file.tree for file in asked}))}",
+            )
+        chosen[[file.number for file in of_tree]] = True
         return chosen
 
     def lookup(self, keys: EventKeys, files: Array) -> Found:

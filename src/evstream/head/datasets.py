@@ -121,6 +121,13 @@ def describe(file: NewFile, lfn: Lfn, file_format: str, index: FileIndex) -> Sou
             f"{pfn} has UUID {index.uuid}, not {file.uuid}",
             hint="make the fileset anew from today's files",
         )
+    # Not every format has UUIDs.
+    is_other = file.size is not None and file.size != index.size
+    if is_other or (file.digest and file.digest != index.fingerprint):
+        raise SourceChangedError(
+            f"{pfn} is another file than it was",
+            hint="make the fileset anew from today's files",
+        )
     trees = {name: tree.entries for name, tree in index.trees.items()}
     for tree in {*file.entries, *file.asked}:
         if tree not in trees:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from evstream.domain.errors import RequestError
 from evstream.wire.messages import Count, Message
 
 EVENTS_ASKED_MAX = 1_000_000
@@ -38,6 +39,8 @@ class EventQuestion(Message, frozen=True):
         Look only at files that were indexed for it; empty: at all.
     guid : str
         Look only at the file of this GUID; empty: at all.
+    tree : str
+        Look only at events of trees of this name; empty: of all.
     first_only : bool
         Of an event that is at several places, select the first alone.
     """
@@ -47,6 +50,7 @@ class EventQuestion(Message, frozen=True):
     lumis: dict[str, list[tuple[Run, Run]]] = {}
     dataset: str = ""
     guid: str = ""
+    tree: str = ""
     first_only: bool = False
 
 
@@ -64,6 +68,8 @@ class FileOfEvents(Message, frozen=True):
 
     Attributes
     ----------
+    uuid, size, digest
+        Its fingerprint when it was indexed.
     entries : int
         Of the tree, in all.
     steps : list of (int, int)
@@ -74,6 +80,8 @@ class FileOfEvents(Message, frozen=True):
     guid: str
     pfns: list[str]
     uuid: str
+    size: Count
+    digest: str
     tree: str
     entries: Count
     steps: list[tuple[Count, Count]]
@@ -121,16 +129,31 @@ class EventAnswer(Message, frozen=True):
         return sum(stop - start for file in self.files for start, stop in file.steps)
 
     def fileset(self) -> dict[str, Any]:
-        """Return the selection as coffea's JSON: each file with its tree, steps and UUID.
+        """Return the selection as coffea's JSON: each file with its tree, steps and fingerprint.
 
         A file that is registered from it is refused if it is another by now.
+
+        Raises
+        ------
+        RequestError
+            Events are in two trees of a file, which a fileset cannot say.
         """
         described: dict[str, Any] = {}
+        trees: dict[str, str] = {}
         for file in self.files:
+            if file.digest in trees or file.pfns[0] in described:
+                raise RequestError(
+                    f"events of two trees of {file.lfn} are no selection: "
+                    f"{trees.get(file.digest, 'another')} and {file.tree}",
+                    hint="choose one with --tree",
+                )
+            trees[file.digest] = file.tree
             about: dict[str, Any] = {
                 "object_path": file.tree,
                 "steps": file.steps,
                 "num_entries": file.entries,
+                "size": file.size,
+                "digest": file.digest,
             }
             described[file.pfns[0]] = about | ({"uuid": file.uuid} if file.uuid else {})
         return {"selection": {"files": described}}

@@ -75,6 +75,8 @@ class NewFile(Message, frozen=True):
 
     Attributes
     ----------
+    uuid, size, digest
+        Of its fingerprint; what is not known is empty, or none.
     asked : dict of str to list of (int, int)
         Wanted intervals by tree; a tree that is not named is wanted whole.
     """
@@ -82,6 +84,8 @@ class NewFile(Message, frozen=True):
     pfn: Annotated[str, Meta(min_length=1, max_length=4000)]
     lfn: str = ""
     uuid: str = ""
+    size: Count | None = None
+    digest: str = ""
     entries: dict[str, Count] = {}
     asked: dict[str, list[tuple[Count, Count]]] = {}
 

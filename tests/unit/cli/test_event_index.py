@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import uproot
 from msgspec import structs
 
+from evstream.assembly import make_readers
 from evstream.cli.commands import app
-from evstream.domain.errors import DataError, NotFoundError, RequestError
+from evstream.client.inputs import expand_inputs
+from evstream.domain.dataset import SourceFile
+from evstream.domain.errors import DataError, NotFoundError, RequestError, SourceChangedError
+from evstream.domain.names import Lfn
 from evstream.eventindex import open_builder
+from evstream.head.datasets import describe
 from tests.unit.eventindex.test_extraction import GUID, LINK, write_pool
 
 
@@ -194,3 +201,62 @@ def test_files_and_datasets_are_removed(real: Path, capsys: pytest.CaptureFixtur
     assert answer(capsys, "index", "remove", cms.pfns[0], zmumu.guid.upper()) == {"removed": 2}
     with pytest.raises(NotFoundError, match="no event index"):
         evstream("index", "show")
+
+
+def write_table(path: str, events: list[int]) -> None:
+    columns = {"run": pa.array([1] * len(events)), "event": pa.array(events)}
+    pq.write_table(pa.table(columns), path)
+
+
+def registered(selection: str) -> SourceFile:
+    """Return the file of a selection as it would be registered."""
+    (file,) = expand_inputs([selection])
+    readers = make_readers()
+    with readers.opener.open(file.pfn) as source:
+        form, index = readers.formats.inspect(source, file.pfn)
+    return describe(file, Lfn("file"), form.name, index)
+
+
+def test_a_selection_of_a_file_that_has_changed_is_refused(folder: Path) -> None:
+    # It has no UUID, and as many entries as before.
+    write_table("a.parquet", list(range(100)))
+    evstream("index", "build", "a.parquet")
+    evstream("index", "lookup", "1:5", "--selection", "picked.json")
+    assert registered("picked.json").asked == {"events": ((5, 6),)}
+    write_table("a.parquet", list(range(100))[::-1])
+    with pytest.raises(SourceChangedError, match="is another file"):
+        registered("picked.json")
+
+
+def test_two_trees_of_a_file_are_not_one_selection(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with uproot.recreate("two.root") as file:
+        for name in ("Events", "Other"):
+            file.mktree(name, {"run": np.array([9, 9]), "event": np.array([16, 17])})
+    for name in ("Events", "Other"):
+        evstream("index", "build", "two.root", "--tree", name)
+    with pytest.raises(RequestError, match="two trees") as refused:
+        evstream("index", "lookup", "9:17", "--selection", "both.json")
+    assert "--tree" in refused.value.hint
+    assert not Path("both.json").exists()
+    for name in ("Events", "Other"):
+        evstream("index", "lookup", "9:17", "--tree", name, "--selection", "one.json")
+        (chosen,) = json.loads(Path("one.json").read_text())["selection"]["files"].values()
+        assert (chosen["object_path"], chosen["steps"]) == (name, [[1, 2]])
+    capsys.readouterr()
+    evstream("token", "9:17", "--tree", "Other")
+    assert "[TREE=Other]" in capsys.readouterr().out
+    with pytest.raises(NotFoundError, match="tree None"):
+        evstream("index", "lookup", "9:17", "--tree", "None")
+
+
+def test_files_that_moved_are_selected_where_they_are(folder: Path) -> None:
+    with uproot.recreate("a.root") as file:
+        file.mktree("t", {"run": np.array([1]), "event": np.array([2])})
+    evstream("index", "build", "a.root")
+    Path("elsewhere").mkdir()
+    Path("a.root").rename("elsewhere/a.root")
+    evstream("index", "build", "elsewhere")
+    evstream("index", "lookup", "1:2", "--selection", "picked.json")
+    assert registered("picked.json").pfns == (str(folder / "elsewhere/a.root"),)

@@ -216,7 +216,7 @@ def test_an_index_is_brought_up_to_date(tmp_path: Path) -> None:
     index.check()
     pfns = {tuple(Path(p).name for p in f.pfns): f.datasets for f in index.files.values()}
     assert pfns == {
-        ("0.root", "copy.root"): ("user:x",),
+        ("copy.root", "0.root"): ("user:x",),
         ("1.root",): ("user:x",),
         ("2.root",): ("user:x",),
         ("new.root",): ("user:x",),
