@@ -75,8 +75,6 @@ class NewFile(Message, frozen=True):
 
     Attributes
     ----------
-    uuid, size, digest
-        Of its fingerprint; what is not known is empty, or none.
     asked : dict of str to list of (int, int)
         Wanted intervals by tree; a tree that is not named is wanted whole.
     """
