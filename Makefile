@@ -6,8 +6,9 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PYTEST_ARGS ?=
-# Tests share no state, so they run on all cores; more than eight gain little.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8
+# Tests share no state, so they run on all cores; more than eight gain little. Some take a thousand
+# times as long as others: whoever is done early takes over what another has not begun.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20

@@ -13,10 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from evstream.adapters.catalogue.database import Database
-from evstream.adapters.catalogue.postgresql import PostgresDatabase
+from evstream.adapters.catalogue import postgresql
+from evstream.adapters.catalogue.database import Database, Turn
+from evstream.adapters.catalogue.postgresql import PostgresDatabase, PostgresEngine
 from evstream.adapters.catalogue.sqlite import DATABASE_NAME, SqliteDatabase
-from evstream.domain.errors import ConflictError, EvstreamError
+from evstream.domain.errors import ConflictError, EvstreamError, TransientError
 from evstream.domain.ledger import BookRules, Failure, RangeReport, RunningUnit, Success, Within
 from evstream.domain.ledger_model import LedgerModel
 from evstream.domain.names import LeaseId, Lfn, WorkerId
@@ -179,6 +180,89 @@ async def test_what_another_head_did_is_seen(clock: ManualClock, database_url: s
     assert await claim(one.ledger, "d", 2) == [(0, 2, 2), (2, 4, 2)]
     await one.close()
     await other.close()
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
+    """Return the turns that heads begin from now on; for none does time pass that matters."""
+    begun: list[Turn] = []
+    begin = PostgresEngine.begin
+
+    def begin_and_tell(self: PostgresEngine, *given: Any, **named: Any) -> Turn:
+        begun.append(begin(self, *given, **named))
+        return begun[-1]
+
+    monkeypatch.setattr(PostgresEngine, "begin", begin_and_tell)
+    monkeypatch.setattr(postgresql, "ASSUMED_S_MAX", 3600.0)
+    return begun
+
+
+async def alone(ledger: Ledger, turns: list[Turn]) -> None:
+    """Have a head assume its turns."""
+    await ledger.open_book(BOOK, RULES, CHUNKS)
+    for number in range(9):
+        # The first finds out which books have ready work, and prepares its statements.
+        await claim(ledger, f"before-{number}", 0)
+        if turns[-1].assumed:
+            break
+    assert turns[-1].assumed
+
+
+async def test_a_head_that_is_alone_assumes_its_turns(
+    clock: ManualClock, database_url: str, turns: list[Turn]
+) -> None:
+    database = PostgresDatabase(database_url, clock=clock)
+    await alone(database.ledger, turns)
+    turns.clear()
+    for number in range(5):
+        assert await claim(database.ledger, f"lease-{number}") == [(2 * number, 2 * number + 2, 1)]
+        word = RangeReport(
+            LeaseId(f"lease-{number}"), ANNE, BOOK, 0, 2 * number, 2 * number + 2, 1, Success(())
+        )
+        assert await database.ledger.report_ranges([word]) == [Answer.ACCEPTED]
+    assert [turn.assumed for turn in turns] == 10 * [True]
+    await database.close()
+
+
+@pytest.mark.parametrize("between", ["a turn", "a lease", "an hour"])
+async def test_what_was_assumed_is_made_sure_of(
+    clock: ManualClock, database_url: str, turns: list[Turn], between: str
+) -> None:
+    one, other = (PostgresDatabase(database_url, clock=clock) for _ in range(2))
+    await alone(one.ledger, turns)
+    expected = [(0, 2, 1)]
+    if between == "a turn":
+        assert await claim(other.ledger, "theirs") == [(0, 2, 1)]
+        expected = [(2, 4, 1)]
+    elif between == "a lease":
+        with psycopg.connect(database_url, autocommit=True) as person:
+            person.execute(
+                "INSERT INTO lease (lease, worker, book, chunk, entry_start, entry_stop, attempt,"
+                " failures, losses, bisected, duration, expires)"
+                " VALUES ('mine', 'anne', 2, 3, 20, 30, 7, 0, 0, 0, 60000000, 0)"
+            )
+        expected = [(20, 30, 7)]
+    else:
+        engine: PostgresEngine = one._owner._engine  # type: ignore[attr-defined]
+        at, now, was_alone = engine._asked
+        engine._asked = at, now - timedelta(hours=1), was_alone
+    turns.clear()
+    assert await claim(one.ledger, "mine") == expected
+    assert [turn.assumed for turn in turns] == [True, False]
+    await one.close()
+    await other.close()
+
+
+async def test_a_newer_schema_ends_what_was_assumed(
+    clock: ManualClock, database_url: str, turns: list[Turn]
+) -> None:
+    database = PostgresDatabase(database_url, clock=clock)
+    await alone(database.ledger, turns)
+    with psycopg.connect(database_url, autocommit=True) as newer:
+        newer.execute("UPDATE evstream SET version = version + 1")
+    with pytest.raises(TransientError, match="schema version"):
+        await claim(database.ledger, "mine")
+    await database.close()
 
 
 async def test_an_error_and_a_new_connection_leave_nothing_that_is_not_so(
