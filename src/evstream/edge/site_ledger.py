@@ -9,7 +9,8 @@ of the site's own ledger, one for each of the head's books in it::
 
 What the site has accepted is durable there, and told to the head by `synchronise`. What has
 failed or was lost is told too, and not tried again here: the head decides, and counts attempts.
-A site that dies loses its leases as any worker does: what it had not told comes back.
+A site that dies loses its leases as any worker does: what it had not told comes back. What no
+worker there has asked for in a while goes back too, for others.
 """
 
 from __future__ import annotations
@@ -56,6 +57,13 @@ class _Origin(msgspec.Struct, frozen=True, array_like=True):
     chunk: int
     attempt: int
 
+    @classmethod
+    def of(cls, chunk: Chunk) -> _Origin:
+        return msgspec.json.decode(chunk.lfn, type=cls)
+
+    def to_lfn(self) -> Lfn:
+        return Lfn(msgspec.json.encode(self).decode())
+
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
@@ -75,6 +83,8 @@ class _Part:
 
     own_book: int
     pieces: dict[int, _Piece]
+    wanted: dict[int, float]
+    """When a worker has last asked for what each piece is of, by the monotonic clock."""
     told: set[tuple[int, int, int, LeaseId, bool]] = field(default_factory=set)
     over_since: float | None = None
 
@@ -82,9 +92,9 @@ class _Part:
     def origin(self) -> _Origin:
         return self.pieces[min(self.pieces)].origin
 
-    def chunks(self, within: Within) -> list[int]:
+    def chunks(self, within: Within | None) -> list[int]:
         """Return which of its pieces are of some chunks of the head's."""
-        some = within.get(self.origin.book, ())
+        some = None if within is None else within.get(self.origin.book, ())
         return [n for n, piece in self.pieces.items() if some is None or piece.origin.chunk in some]
 
 
@@ -100,11 +110,14 @@ class SiteLeases:
         Of such a lease; each `SiteLedger.synchronise` renews it.
     kept : timedelta
         For so long what is over is remembered: a repeated report is known then.
+    idle : timedelta
+        What no worker has claimed goes back to the head once none has asked for it so long.
     """
 
     units: int = 10_000
     duration: timedelta = timedelta(minutes=10)
     kept: timedelta = timedelta(hours=1)
+    idle: timedelta = timedelta(minutes=5)
 
 
 class SiteLedger:
@@ -140,6 +153,8 @@ class SiteLedger:
         self._ids = ids
         self._settings = leases
         self._parts: dict[int, _Part] = {}
+        self._last_book = 0
+        self._unopened = set[LeaseId]()
         self._known = False
         self._fetching = asyncio.Lock()
         self._synchronising = asyncio.Lock()
@@ -160,10 +175,10 @@ class SiteLedger:
         taken = await self._claim_own(lease, worker, units, duration, books, within)
         if taken or units <= 0:
             return taken
-        before = max(self._parts, default=0)
+        before = self._last_book
         async with self._fetching:
             # Whoever waited here may find what another has fetched.
-            if before == max(self._parts, default=0):
+            if before == self._last_book:
                 await self._fetch(books, within)
         return await self._claim_own(lease, worker, units, duration, books, within)
 
@@ -246,11 +261,16 @@ class SiteLedger:
 
     # --- what the site asks of the head -----------------------------------------
 
-    async def synchronise(self) -> None:
+    async def synchronise(self, *, leaving: bool = False) -> None:
         """Tell the head what has become of its leases, renew them, and heed what it took back.
 
         To be called some times within a lease's duration. Repeating it is harmless; where the
         head cannot be reached, nothing changes.
+
+        Parameters
+        ----------
+        leaving : bool
+            The site is about to stop: give back at once all that no worker has claimed.
 
         Raises
         ------
@@ -263,17 +283,20 @@ class SiteLedger:
             for row in await self._own.leases():
                 leases[row.book].append(row)
             for part in list(self._parts.values()):
-                await self._synchronise(part, leases[part.own_book])
+                if part.over_since is None:
+                    await self._give_back_unwanted(part, leaving=leaving)
+                    await self._synchronise(part, leases[part.own_book])
+                elif self._elapsed(part.over_since, self._settings.kept):
+                    await self._own.drop_book(part.own_book)
+                    del self._parts[part.own_book]
+            await self._open_late()
 
     async def _synchronise(self, part: _Part, leased: list[LeasedInterval]) -> None:
-        if part.over_since is not None:
-            if self._clock.monotonic() - part.over_since >= self._settings.kept.total_seconds():
-                await self._own.drop_book(part.own_book)
-                del self._parts[part.own_book]
-            return
         lease = part.origin.lease
-        commits = await self._own.commits(part.own_book)
+        # In this order, what is closed has its failure among those that the head is told.
+        closed = await self._own.closed(part.own_book)
         failed = await self._own.failed_attempts(part.own_book)
+        commits = await self._own.commits(part.own_book)
         lost = [row for row in failed if row.failure.kind in NOT_REPORTED]
         begun: list[LeasedInterval | FailedAttempt] = [
             *(row for row in leased if row.running),
@@ -293,13 +316,14 @@ class SiteLedger:
             places = [self._place(part, row) for row in given]
             await self._head.release_lease(lease, self._name, places)
         part.told.update(_key(row) for row in [*words, *given])
-        await self._heed(part, commits, failed, held)
+        await self._heed(part, [*commits, *failed, *closed], held)
+        if self._strays(held):
+            self._unopened.add(lease)
 
     async def _heed(
         self,
         part: _Part,
-        commits: Sequence[Commit],
-        failed: Sequence[FailedAttempt],
+        rows: Sequence[Commit | FailedAttempt | ClosedInterval],
         held: Sequence[LeasedInterval],
     ) -> None:
         """Give up what the head has taken back; note when nothing is left to be done."""
@@ -307,8 +331,6 @@ class SiteLedger:
         for row in held:
             still[row.book, row.chunk, row.attempt].append((row.entry_start, row.entry_stop))
         ended: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        rows: list[Commit | FailedAttempt | ClosedInterval] = [*commits, *failed]
-        rows += await self._own.closed(part.own_book)
         for end in rows:
             ended[end.chunk].append((end.entry_start, end.entry_stop))
         open_entries, gone = 0, []
@@ -324,34 +346,91 @@ class SiteLedger:
         if not open_entries:
             part.over_since = self._clock.monotonic()
 
+    async def _give_back_unwanted(self, part: _Part, *, leaving: bool) -> None:
+        """Claim what no worker has asked for, so that none gets it any more, and lose it."""
+        unwanted = [
+            number
+            for number, asked in part.wanted.items()
+            if leaving or self._elapsed(asked, self._settings.idle)
+        ]
+        if unwanted:
+            lease, duration = LeaseId(self._ids.new("unwanted")), self._settings.duration
+            entries = sum(part.pieces[number].own.entries for number in unwanted)
+            within = {part.own_book: unwanted}
+            books = [part.own_book]
+            await self._own.claim_ranges(lease, self._name, entries, duration, books, within)
+            await self._lost(await self._own.release_lease(lease, self._name))
+
     async def _fetch(self, books: Sequence[int], within: Within | None) -> None:
         """Lease more from the head, and open books for it."""
         lease = LeaseId(self._ids.new("site"))
+        self._unopened.add(lease)
         rows = await self._head.claim_ranges(
             lease, self._name, self._settings.units, self._settings.duration, books, within
         )
-        by_book: dict[int, list[LeasedInterval]] = defaultdict(list)
-        for row in rows:
-            by_book[row.book].append(row)
-        for book, some in by_book.items():
+        await self._open(rows)
+        self._unopened.remove(lease)
+
+    async def _open_late(self) -> None:
+        """Open books for what a fetch that did not come to its end has leased."""
+        if not self._unopened:
+            return
+        async with self._fetching:
+            for lease in sorted(self._unopened):
+                held = await self._head.renew_lease(lease, self._name, self._settings.duration)
+                await self._open(held)
+                self._unopened.remove(lease)
+
+    async def _open(self, rows: Sequence[LeasedInterval]) -> None:
+        """Open books for what the head has leased to the site, unless there are some."""
+        while strays := self._strays(rows):
+            book = strays[0].book
             chunks = [
-                Chunk(number, _to_lfn(row), row.entry_start, row.entry_stop)
-                for number, row in enumerate(some)
+                Chunk(number, _origin(row).to_lfn(), row.entry_start, row.entry_stop)
+                for number, row in enumerate(row for row in strays if row.book == book)
             ]
             rules = BookRules(await self._events_per_range(book), failures_max=1, losses_max=1)
-            own_book = max(self._parts, default=0) + 1
+            own_book = self._last_book + 1
             await self._own.open_book(own_book, rules, chunks)
-            self._parts[own_book] = _to_part(own_book, chunks)
+            # A book that was opened by a cancelled call is there already, with other chunks.
+            self._add_part(own_book, await self._own.chunks(own_book))
+
+    def _strays(self, rows: Iterable[LeasedInterval]) -> list[LeasedInterval]:
+        """Return what the head has leased to the site and no book of its own holds."""
+        held: dict[_Origin, list[LeasedInterval]] = defaultdict(list)
+        for row in rows:
+            held[_origin(row)].append(row)
+        known: dict[_Origin, list[tuple[int, int]]] = defaultdict(list)
+        for part in self._parts.values():
+            for piece in part.pieces.values():
+                known[piece.origin].append((piece.own.entry_start, piece.own.entry_stop))
+        strays = []
+        for origin, some in held.items():
+            missing = IntervalSet.of((row.entry_start, row.entry_stop) for row in some)
+            missing -= IntervalSet.of(known[origin])
+            # An interval is known as a whole or not at all: the head never joins what it leased.
+            strays += [r for r in some if IntervalSet(((r.entry_start, r.entry_stop),)) & missing]
+        return strays
 
     async def _remember(self) -> None:
         """Read, once, what a former process left."""
         if self._known:
             return
-        for own_book in await self._own.books():
-            if own_book not in self._parts:
-                part = _to_part(own_book, await self._own.chunks(own_book))
-                self._parts.setdefault(own_book, part)
-        self._known = True
+        async with self._fetching:
+            if not self._known:
+                for own_book in await self._own.books():
+                    self._add_part(own_book, await self._own.chunks(own_book))
+                self._known = True
+
+    def _add_part(self, own_book: int, chunks: Iterable[Chunk]) -> None:
+        pieces = {chunk.number: _Piece(_Origin.of(chunk), own_book, chunk) for chunk in chunks}
+        wanted = dict.fromkeys(pieces, self._clock.monotonic())
+        self._parts[own_book] = _Part(own_book, pieces, wanted)
+        # Never used again: a cancelled call may yet open the next one.
+        self._last_book = own_book
+
+    def _elapsed(self, since: float, duration: timedelta) -> bool:
+        return self._clock.monotonic() - since >= duration.total_seconds()
 
     # --- between the head's numbers and the site's own ----------------------------
 
@@ -371,7 +450,10 @@ class SiteLedger:
             if part.origin.book == book and part.over_since is None
         ]
         own_books = [part.own_book for part in parts]
-        own_within = None if within is None else {p.own_book: p.chunks(within) for p in parts}
+        asked = {part.own_book: part.chunks(within) for part in parts}
+        for part in parts:
+            part.wanted.update(dict.fromkeys(asked[part.own_book], self._clock.monotonic()))
+        own_within = None if within is None else asked
         while True:
             rows = await self._own.claim_ranges(
                 lease, worker, units, duration, own_books, own_within
@@ -439,17 +521,8 @@ class SiteLedger:
         return RangeReport(origin.lease, self._name, *place, origin.attempt, outcome)
 
 
-def _to_lfn(row: LeasedInterval) -> Lfn:
-    origin = _Origin(row.lease, row.book, row.chunk, row.attempt)
-    return Lfn(msgspec.json.encode(origin).decode())
-
-
-def _to_part(own_book: int, chunks: Iterable[Chunk]) -> _Part:
-    pieces = {
-        chunk.number: _Piece(msgspec.json.decode(chunk.lfn, type=_Origin), own_book, chunk)
-        for chunk in chunks
-    }
-    return _Part(own_book, pieces)
+def _origin(row: LeasedInterval) -> _Origin:
+    return _Origin(row.lease, row.book, row.chunk, row.attempt)
 
 
 def _key(row: Commit | FailedAttempt) -> tuple[int, int, int, LeaseId, bool]:

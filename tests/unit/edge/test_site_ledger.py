@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -29,6 +32,7 @@ from evstream.testing.seeded_ids import SeededIds
 BOOK = 2
 DURATION = timedelta(seconds=10)
 LEASES = SiteLeases(units=10, duration=timedelta(seconds=60), kept=timedelta(seconds=300))
+IDLE_S = LEASES.idle.total_seconds()
 ANNE, BOB, SITE = WorkerId("anne"), WorkerId("bob"), WorkerId("lyon")
 SUCCESS = Success(())
 FIRST, SECOND = LeaseId("l1"), LeaseId("l2")
@@ -64,6 +68,27 @@ def site_on(head: MemoryLedger, own: Ledger, clock: ManualClock) -> SiteLedger:
         return 2
 
     return SiteLedger(head, own, SITE, two, clock, SeededIds(1), LEASES)
+
+
+class Meanwhile:
+    """A ledger at which something happens once, as soon as a call of some name has its effect."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.after: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*args: Any) -> Any:
+            answer = await getattr(self._ledger, name)(*args)
+            if name in self.after:
+                await self.after.pop(name)()
+            return answer
+
+        return call
+
+
+async def cancelled() -> None:
+    raise asyncio.CancelledError
 
 
 def words(
@@ -213,3 +238,121 @@ async def test_what_a_site_had_not_told_comes_back_when_it_dies(
     await head.expire_leases()
     again = await head.claim_ranges(LeaseId("x"), BOB, 99, DURATION, [BOOK])
     assert spans(again) == [(7, 106, 120, 2), (7, 120, 160, 1)]
+
+
+@pytest.mark.parametrize("call", ["open_book", "chunks"])
+async def test_a_claim_cancelled_while_a_book_is_opened_strands_nothing(
+    head: MemoryLedger, clock: ManualClock, call: str
+) -> None:
+    own = Meanwhile(MemoryLedger(clock))
+    site = site_on(head, cast("Ledger", own), clock)
+    own.after[call] = cancelled
+    with pytest.raises(asyncio.CancelledError):
+        await site.claim_ranges(FIRST, ANNE, 3, DURATION, [BOOK])
+    got = await site.claim_ranges(SECOND, BOB, 3, DURATION, [BOOK])
+    assert spans(got) == [(7, 100, 106, 1)]
+    assert await site.report_ranges(words(got)) == [Answer.ACCEPTED]
+    await site.synchronise()
+    assert [(c.entry_start, c.entry_stop) for c in await head.commits(BOOK)] == [(100, 106)]
+    rest = await site.claim_ranges(LeaseId("l3"), BOB, 99, DURATION, [BOOK])
+    assert spans(rest) == [(7, 106, 120, 1), (7, 120, 140, 1)], "what was leased is handed out"
+
+
+async def test_a_lease_whose_answer_was_lost_is_found_again(
+    head: MemoryLedger, clock: ManualClock
+) -> None:
+    line = Meanwhile(head)
+    site = site_on(cast("MemoryLedger", line), MemoryLedger(clock), clock)
+    line.after["claim_ranges"] = cancelled
+    with pytest.raises(asyncio.CancelledError):
+        await site.claim_ranges(FIRST, ANNE, 3, DURATION, [BOOK])
+    await site.synchronise()
+    got = await site.claim_ranges(SECOND, BOB, 99, DURATION, [BOOK])
+    assert spans(got) == [(7, 100, 120, 1)]
+
+
+async def test_a_failure_reported_while_the_head_is_told_is_told_next_time(
+    head: MemoryLedger, clock: ManualClock
+) -> None:
+    line = Meanwhile(head)
+    site = site_on(cast("MemoryLedger", line), MemoryLedger(clock), clock)
+    (row,) = await site.claim_ranges(FIRST, ANNE, 10, DURATION, [BOOK])
+    last = replace(row, entry_start=118)
+
+    async def fail() -> None:
+        answers = await site.report_ranges(words([last], Failure("payload", "exit 1")))
+        assert answers == [Answer.ACCEPTED]
+
+    await site.report_ranges(words([replace(row, entry_stop=118)]))
+    line.after["report_ranges"] = fail
+    await site.synchronise()
+    await site.synchronise()
+    (failed,) = await head.failed_attempts(BOOK)
+    assert (failed.entry_start, failed.failure.kind, failed.failure.error) == (
+        118,
+        "payload",
+        "exit 1",
+    )
+    assert await head.leases() == []
+
+
+async def test_what_no_worker_asks_for_goes_back(
+    site: SiteLedger, head: MemoryLedger, clock: ManualClock
+) -> None:
+    await site.claim_ranges(FIRST, ANNE, 3, timedelta(hours=9), [BOOK])
+    other = {BOOK: [8]}
+    for _ in range(int(IDLE_S // 30)):
+        await site.synchronise()
+        assert await site.claim_ranges(SECOND, BOB, 1, DURATION, [BOOK], other) == []
+        assert (await head.progress(BOOK)).sent == 20
+        clock.advance(30)
+    await site.synchronise()
+    assert (await head.progress(BOOK)).sent == 6, "what a worker holds stays"
+    assert spans(await site.leases()) == [(7, 100, 106, 1)]
+    (given,) = await head.failed_attempts(BOOK)
+    assert (given.entry_start, given.entry_stop, given.running) == (106, 120, False)
+    again = await site.claim_ranges(SECOND, BOB, 3, DURATION, [BOOK])
+    assert spans(again) == [(7, 106, 112, 2)]
+
+
+async def test_what_workers_ask_for_stays(
+    site: SiteLedger, head: MemoryLedger, clock: ManualClock
+) -> None:
+    await site.claim_ranges(FIRST, ANNE, 3, timedelta(hours=9), [BOOK])
+    for number in range(4):
+        clock.advance(IDLE_S - 1)
+        await head.resume_leases()
+        await site.claim_ranges(LeaseId(f"m{number}"), BOB, 1, timedelta(hours=9), [BOOK])
+        await site.synchronise()
+    assert (await head.progress(BOOK)).sent == 20
+
+
+async def test_a_site_that_leaves_gives_back_what_nobody_has_begun(
+    site: SiteLedger, head: MemoryLedger
+) -> None:
+    got = await site.claim_ranges(FIRST, ANNE, 3, DURATION, [BOOK])
+    await site.synchronise(leaving=True)
+    assert [(row.entry_start, row.entry_stop) for row in await head.leases()] == [(100, 106)]
+    assert await site.report_ranges(words(got)) == [Answer.ACCEPTED]
+    await site.synchronise(leaving=True)
+    assert await head.leases() == []
+
+
+async def test_a_site_killed_between_two_books_of_a_lease_opens_the_other(
+    head: MemoryLedger, clock: ManualClock
+) -> None:
+    await head.open_book(4, BookRules(2), [Chunk(1, Lfn("b.root"), 0, 20)])
+    await head.cancel_book(BOOK)
+    await head.open_book(3, BookRules(2), [Chunk(1, Lfn("c.root"), 0, 6)])
+    own = MemoryLedger(clock)
+    dying = Meanwhile(own)
+    dying.after["chunks"] = cancelled
+    site = site_on(head, cast("Ledger", dying), clock)
+    with pytest.raises(asyncio.CancelledError):
+        await site.claim_ranges(FIRST, ANNE, 3, DURATION, [3, 4])
+    assert await own.books() == [1]
+    site = site_on(head, own, clock)
+    await site.synchronise()
+    got = await site.claim_ranges(SECOND, BOB, 99, DURATION, [4])
+    assert spans(got) == [(1, 0, 14, 1)]
+    assert len(await head.leases()) == 2
