@@ -73,6 +73,7 @@ from evstream.ports import (
     PayloadRunner,
     ProductCatalogue,
     SourceOpener,
+    TaskLocks,
     Whiteboard,
 )
 from evstream.ports.format import Format
@@ -107,6 +108,7 @@ class Parts:
     formats: Formats
     archive: Archive | None = None
     load: Loaded | None = None
+    locks: TaskLocks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Application:
         planner = Planner(signer, timedelta(seconds=settings.url_life_s))
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
-        turns, nudges = Turns(), Nudges()
+        turns, nudges = Turns(parts.locks), Nudges()
         scheduler = Scheduler(ledger, parse_shares(settings.queue_shares))
         merging = Merging(catalogue, ledger, planner, settings.merge_inputs_max)
         datasets = Datasets(catalogue, parts.opener, parts.offload, parts.formats)
@@ -256,6 +258,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
             formats=KnownFormats(),
             archive=archive,
             load=database.load,
+            locks=database.locks,
         )
         application = Application(parts, _keys(directory), settings, token)
         try:

@@ -27,8 +27,16 @@ from evstream.wire.range_id import range_id
 
 @dataclass(slots=True)
 class _Plan:
-    """How far a task's merges are planned; what the database says, as far as it was read."""
+    """How far a task's merges are planned; what the database says, as far as it was read.
 
+    Attributes
+    ----------
+    seen : tuple of int
+        What another head changes where it plans, feeds or takes back: how often work of the
+        task was taken back, the entries of its ranges, and its merges.
+    """
+
+    seen: tuple[int, int, int]
     frontier: Frontier
     streams: list[StreamPlan]
     next_number: int
@@ -61,25 +69,37 @@ class Merging:
             Whether every group has been made that there will ever be.
         """
         # Dropped for as long as it is being changed: what fails half-way is read anew.
-        plan = self._plans.pop(task.id, None) or await self._read(task)
+        plan, seen = self._plans.pop(task.id, None), await self._look(task)
+        if plan is None or plan.seen != seen:
+            plan = await self._read(task, seen)
         plan.frontier.grow(plan.new_chunks, bound)
         plan.new_chunks = []
         async for _ in move(self._ledger, process_book(task.id), plan.frontier):
             await self._store(task, plan)
         await self._join_merged(task, plan)
+        times, entries, _ = plan.seen
+        plan.seen = (times, entries, plan.next_number)
         self._plans[task.id] = plan
         return plan.frontier.ended and all(stream.complete for stream in plan.streams)
 
     def grow(self, task: TaskId, chunks: Iterable[Chunk]) -> None:
         """Note that a task has got more to do."""
-        if task in self._plans:
-            self._plans[task].new_chunks += chunks
+        if plan := self._plans.get(task):
+            new = list(chunks)
+            plan.new_chunks += new
+            times, entries, merges = plan.seen
+            plan.seen = (times, entries + sum(chunk.entries for chunk in new), merges)
 
     def forget(self, task: TaskId) -> None:
         """Forget what was planned: the task has ended, or work of it was taken back."""
         self._plans.pop(task, None)
 
-    async def _read(self, task: Task) -> _Plan:
+    async def _look(self, task: Task) -> tuple[int, int, int]:
+        ranges = await self._ledger.progress(process_book(task.id))
+        merges = await merge_progress(self._ledger, task)
+        return task.times_taken_back, ranges.entries, merges.entries if merges else 0
+
+    async def _read(self, task: Task, seen: tuple[int, int, int]) -> _Plan:
         groups, next_number = await self.groups(task)
         streams = [
             StreamPlan(
@@ -93,7 +113,7 @@ class Merging:
         ]
         chunks = await self._ledger.chunks(process_book(task.id))
         # It stays at its first chunk until `plan` says how far it may go.
-        return _Plan(Frontier(chunks, streams, bound=0), streams, next_number)
+        return _Plan(seen, Frontier(chunks, streams, bound=0), streams, next_number)
 
     async def groups(self, task: Task) -> tuple[list[MergeGroup], int]:
         """Return the groups that count, and the next number: none is used again."""

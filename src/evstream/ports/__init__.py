@@ -18,6 +18,7 @@ from evstream.ports.payload import (
 from evstream.ports.products import ProductCatalogue
 from evstream.ports.source import ByteSource, SourceOpener
 from evstream.ports.storage import OutputStore, Stored
+from evstream.ports.turns import TaskLocks
 from evstream.ports.whiteboard import Whiteboard
 
 __all__ = [
@@ -46,5 +47,6 @@ __all__ = [
     "SecondaryFiles",
     "SourceOpener",
     "Stored",
+    "TaskLocks",
     "Whiteboard",
 ]

@@ -87,7 +87,7 @@ class Catalogue(Protocol):
     ) -> None:
         """Give a chained task more files: they are put into its dataset, and into its book.
 
-        A file whose number is known stays as it is.
+        The same file again changes nothing.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class Catalogue(Protocol):
         Raises
         ------
         ConflictError
-            The task has ended.
+            The task has ended, or the number of a file is that of another output.
         """
         ...
 
@@ -129,14 +129,14 @@ class Catalogue(Protocol):
     ) -> None:
         """Give a task more to merge: each group is a chunk of its merge book.
 
-        The book is opened if it is not there. A group whose number is known stays as it is.
+        The book is opened if it is not there. The same group again changes nothing.
 
         Raises
         ------
         NotFoundError
             There is no such task.
         ConflictError
-            It has ended.
+            It has ended, or another group has the number of one: others plan beside.
         """
         ...
 

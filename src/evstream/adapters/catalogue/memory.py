@@ -265,6 +265,9 @@ class MemoryCatalogue:
         known = await self._active(task)
         dataset = self._datasets[known.dataset]
         held = {_number(file): file for file in (*dataset.files, *dataset.retracted)}
+        for file in files:
+            if held.get(_number(file), file).origin != file.origin:
+                raise ConflictError(f"task {task} has another file {_number(file)}", task=task)
         fresh = [file for file in files if _number(file) not in held]
         grown = tuple(sorted((*dataset.files, *fresh), key=_number))
         self._datasets[known.dataset] = replace(dataset, files=grown)
@@ -311,11 +314,13 @@ class MemoryCatalogue:
         known = await self.task(task)
         if known.state.final:
             raise ConflictError(f"task {task} is {known.state.value}", task=task)
-        await self._ledger.open_book(merge_book(task), rules, [])
-        await self._ledger.add_chunks(merge_book(task), merge_chunks(groups))
         held = self._merges.setdefault(task, {})
         for group in groups:
-            held.setdefault(group.number, group)
+            if held.get(group.number, group) != group:
+                raise ConflictError(f"task {task} has another merge {group.number}", task=task)
+        await self._ledger.open_book(merge_book(task), rules, [])
+        await self._ledger.add_chunks(merge_book(task), merge_chunks(groups))
+        held.update({group.number: group for group in groups})
 
     async def merges(self, task: TaskId) -> list[MergeGroup]:
         """Return a task's merge groups by number."""

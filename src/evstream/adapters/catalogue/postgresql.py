@@ -33,6 +33,7 @@ from evstream.adapters.catalogue.database import (
 from evstream.adapters.catalogue.desk import question
 from evstream.adapters.catalogue.owner import GroupCommitOwner, Owner
 from evstream.adapters.catalogue.postgresql_errors import refused_at_first, translate
+from evstream.adapters.catalogue.postgresql_locks import PostgresTaskLocks
 from evstream.adapters.catalogue.reader import ConnectedReader, Reader
 from evstream.adapters.catalogue.schema_steps import latest, missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
@@ -467,6 +468,7 @@ class PostgresDatabase:
     catalogue : SqlCatalogue
     products : SqlProducts
     whiteboard : SqlWhiteboard
+    locks : PostgresTaskLocks
 
     Raises
     ------
@@ -505,6 +507,7 @@ class PostgresDatabase:
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)
         self.whiteboard = SqlWhiteboard(self._owner, self._reader)
+        self.locks = PostgresTaskLocks(url, CONNECTION)
 
     def load(self) -> Load:
         """Return what the writer has done, and how much waits for it."""
@@ -512,6 +515,7 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """Finish what waits and close the connections."""
+        await self.locks.close()
         await self._reader.close()
         await self._owner.close()
         if self._lock is not None:

@@ -44,6 +44,8 @@ _TASK = "SELECT task, spec, state, request_id, created, ended, reason, taken_bac
 _INSERT_FILE = """
     INSERT INTO file (dataset, position, digest, size, uuid, record) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (dataset, position) DO NOTHING"""
+_INSERT_MERGE = """
+    INSERT INTO merge_group (task, number, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"""
 
 
 def _to_json(value: object) -> str:
@@ -213,10 +215,25 @@ def _take_outputs(
     if task.state.final:
         raise ended(task)
     _keep_indexes(db, indexes)
-    numbered = ((file.origin.number, file) for file in files if file.origin is not None)
+    numbered = [(file.origin.number, file) for file in files if file.origin is not None]
     added = _insert_files(db, task.dataset, numbered)
+    for position, file in numbered if len(added) < len(numbered) else []:
+        _require_same_origin(db, task, position, file)
     chunks = chunks_of(added, task.spec.tree)
     add_chunks(db, process_book(number), chunks, task.spec.bisections_per_range)
+
+
+def _require_same_origin(db: Database, task: Task, position: int, file: SourceFile) -> None:
+    """Refuse a number that another head has given to another output."""
+    ((record,),) = db.execute(
+        "SELECT record FROM file WHERE dataset = ? AND position = ?", (task.dataset, position)
+    ).fetchall()
+    if msgspec.json.decode(record, type=SourceFile).origin != file.origin:
+        raise ConflictError(
+            f"task {task.id} has another file {position}",
+            hint="look again what it has taken",
+            task=task.id,
+        )
 
 
 def _takers(db: Database, task: TaskId) -> list[TaskId]:
@@ -243,10 +260,19 @@ def _add_merges(db: Database, task: TaskId, rules: BookRules, groups: Sequence[M
         raise ConflictError(f"task {task} is {state.value}", task=task)
     insert_book(db, merge_book(task), rules, [])
     add_chunks(db, merge_book(task), merge_chunks(groups))
-    db.executemany(
-        "INSERT INTO merge_group (task, number, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        ((task, group.number, _to_json(group)) for group in groups),
-    )
+    for group in groups:
+        # What a group was decoded from may be spelled in another way.
+        if not db.execute(_INSERT_MERGE, (task, group.number, _to_json(group))).rowcount:
+            _require_same(group, _merge(db, task, group.number), task)
+
+
+def _require_same(group: MergeGroup, known: MergeGroup, task: TaskId) -> None:
+    if group != known:
+        raise ConflictError(
+            f"task {task} has another merge {group.number}",
+            hint="plan its merges anew from what there is",
+            task=task,
+        )
 
 
 def _merges(db: Database, task: TaskId) -> list[MergeGroup]:

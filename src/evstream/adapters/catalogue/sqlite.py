@@ -57,6 +57,8 @@ class SqliteDatabase:
     catalogue : SqlCatalogue
     products : SqlProducts
     whiteboard : SqlWhiteboard
+    locks : None
+        The file is one head's.
 
     Raises
     ------
@@ -104,6 +106,7 @@ class SqliteDatabase:
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)
         self.whiteboard = SqlWhiteboard(self._owner, self._reader)
+        self.locks = None
 
     def load(self) -> Load:
         """Return what the writer has done, and how much waits for it."""

@@ -249,7 +249,7 @@ class CatalogueContract(Suite):
         catalogue, ledger = stores
         task = await self.add_task(catalogue)
         await catalogue.add_merges(task.id, MERGE_RULES, [group(0)])
-        await catalogue.add_merges(task.id, MERGE_RULES, [group(0, "changed"), group(1)])
+        await catalogue.add_merges(task.id, MERGE_RULES, [group(0), group(1)])
         assert await catalogue.merges(task.id) == [group(0), group(1)]
         assert await catalogue.merge(task.id, 1) == group(1)
         chunks = await ledger.chunks(merge_book(task.id))
@@ -257,6 +257,16 @@ class CatalogueContract(Suite):
         # That the ranges are done changes nothing of what there is to merge.
         await catalogue.start_merging(task.id, MERGE_RULES, [])
         assert await ledger.chunks(merge_book(task.id)) == chunks
+
+    async def test_a_merge_is_not_replaced_by_another_of_its_number(self, stores: Stores) -> None:
+        catalogue, ledger = stores
+        task = await self.add_task(catalogue)
+        await catalogue.add_merges(task.id, MERGE_RULES, [group(0), group(1)])
+        # Whoever planned on beside others is told, and nothing of that is kept.
+        with pytest.raises(ConflictError, match="another merge 1"):
+            await catalogue.add_merges(task.id, MERGE_RULES, [group(1, "changed"), group(2)])
+        assert await catalogue.merges(task.id) == [group(0), group(1)]
+        assert len(await ledger.chunks(merge_book(task.id))) == 2
 
     async def test_only_what_runs_is_merged(self, stores: Stores) -> None:
         catalogue, _ = stores
@@ -439,6 +449,20 @@ class CatalogueContract(Suite):
         await catalogue.take_outputs(task.id, [replace(taken_file(0), lfn=Lfn("other"))], {})
         assert await catalogue.dataset(task.dataset) == left
         assert [c.number for c in await ledger.chunks(process_book(task.id))] == [1]
+
+    async def test_a_number_is_not_given_to_two_outputs(self, stores: Stores) -> None:
+        catalogue, ledger = stores
+        await self.add_task(catalogue)
+        task = await catalogue.add_task(CHAINED, "chained", RULES, ())
+        await catalogue.take_outputs(task.id, [taken_file(0)], {})
+        # Whoever feeds the task beside others is told, and nothing of that is kept.
+        first, second = taken_file(0), taken_file(1)
+        assert first.origin is not None
+        other = replace(first, origin=replace(first.origin, output="another"))
+        with pytest.raises(ConflictError, match="another file 0"):
+            await catalogue.take_outputs(task.id, [second, other], {})
+        assert (await catalogue.dataset(task.dataset)).files == (first,)
+        assert [c.number for c in await ledger.chunks(process_book(task.id))] == [0]
 
     async def test_no_receipt_before_the_end(self, catalogue: Catalogue) -> None:
         task = await self.add_task(catalogue)
