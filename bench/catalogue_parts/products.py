@@ -193,11 +193,11 @@ def measure_best_match(url: str, products: int, searches: int = 10_000, seed: in
 def plan_of_search(url: str) -> str:
     """Return how the server goes about a search once it no longer looks at the values."""
     statement = BEST_MATCH.format(recipes="?, ?").strip()
-    for number in range(1, 9):
+    for number in range(1, 10):
         statement = statement.replace("?", f"${number}", 1)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET plan_cache_mode = force_generic_plan")
         connection.execute(f"PREPARE search AS {statement.replace('CROSS ', '')}".encode())
-        values = 1, 1, 2, RANGE, 5 * RANGE, 6 * RANGE, 6 * RANGE, 0
+        values = 1, 1, 2, RANGE, 5 * RANGE, 6 * RANGE, 6 * RANGE, 0, 0
         shown = f"EXPLAIN EXECUTE search({', '.join(map(str, values))})"
         return "\n".join(line for (line,) in connection.execute(shown.encode()))

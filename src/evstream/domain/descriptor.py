@@ -82,20 +82,20 @@ class Descriptor:
             sources = tuple(
                 SourceSlice(
                     Fingerprint(
-                        size=int(source["fingerprint"]["size"]),
-                        uuid=str(source["fingerprint"]["uuid"]),
-                        digest=str(source["fingerprint"]["digest"]),
+                        size=_size(source["fingerprint"]["size"]),
+                        uuid=_text(source["fingerprint"]["uuid"]),
+                        digest=_text(source["fingerprint"]["digest"]),
                     ),
-                    tuple((int(start), int(stop)) for start, stop in source["entries"]),
+                    tuple((_integer(start), _integer(stop)) for start, stop in source["entries"]),
                 )
                 for source in plain["sources"]
             )
             return cls(
                 sources=sources,
-                recipe=str(recipe["name"]),
-                recipe_version=int(recipe["version"]),
+                recipe=_text(recipe["name"]),
+                recipe_version=_integer(recipe["version"]),
                 parameters=tuple(sorted(recipe["parameters"].items())),
-                format=str(plain["format"]),
+                format=_text(plain["format"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RequestError(
@@ -112,6 +112,25 @@ class Descriptor:
     def key(self) -> ProductKey:
         """Hex sha256 of `canonical_bytes`."""
         return ProductKey(hashlib.sha256(self.canonical_bytes).hexdigest())
+
+
+# Nothing is made to fit: a descriptor that was read otherwise than it was sent has another key.
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _size(value: Any) -> int:
+    if _integer(value) < 0:
+        raise ValueError(f"{value} is no size")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def slice_of(

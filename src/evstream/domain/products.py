@@ -126,13 +126,21 @@ class PreparedProduct:
 
     @cached_property
     def pieces(self) -> tuple[tuple[Fingerprint, Interval], ...]:
-        """The intervals of each file that it holds; those that touch are one."""
+        """The intervals of each file that it holds; those that touch are one.
+
+        Raises
+        ------
+        RequestError
+            It holds none, or what is no interval of entries.
+        """
         by_file: dict[Fingerprint, IntervalSet] = {}
         for source in self.descriptor.sources:
             for interval in source.entries:
                 check_interval(interval)
             held = by_file.get(source.fingerprint, IntervalSet())
             by_file[source.fingerprint] = held | IntervalSet.of(source.entries)
+        if not any(by_file.values()):
+            raise RequestError("the product holds no entries", hint="no search would find it")
         return tuple((file, interval) for file, held in by_file.items() for interval in held)
 
 

@@ -188,7 +188,12 @@ class Prepared:
         )
 
     async def remove_replicas(self, gone: m.NewReplicas) -> int:
-        """Forget copies that were entered; return how many were known.
+        """Forget copies that were entered, named as they were or as they are shown.
+
+        Returns
+        -------
+        int
+            How many were known.
 
         Raises
         ------
@@ -196,8 +201,14 @@ class Prepared:
         """
         dataset = await self._catalogue.dataset(DatasetName(gone.dataset))
         files = _files_by_lfn(dataset, [one.lfn for one in gone.replicas])
+        named = {(files[one.lfn], one.pfn) for one in gone.replicas}
+        known = await self._products.replicas([file for file, _ in named])
         return await self._products.remove_replicas(
-            [(files[one.lfn], Pfn(one.pfn)) for one in gone.replicas]
+            [
+                (one.fingerprint, one.pfn)
+                for one in known
+                if {(one.fingerprint, text) for text in (one.pfn, without_secrets(one.pfn))} & named
+            ]
         )
 
     async def replicas(self, name: str, lfn: str) -> list[m.ReplicaView]:

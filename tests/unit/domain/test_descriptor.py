@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -96,4 +97,29 @@ def without(*path: str | int) -> dict[str, Any]:
 )
 def test_malformed_descriptors_are_refused(plain: Any) -> None:
     with pytest.raises(RequestError):
+        Descriptor.from_wire(plain)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("sources", 0, "entries"), [[0.5, 1.5]]),
+        (("sources", 0, "entries"), [["0", "5"]]),
+        (("sources", 0, "entries"), [[False, True]]),
+        (("sources", 0, "fingerprint", "size"), -1),
+        (("sources", 0, "fingerprint", "size"), 1.0),
+        (("sources", 0, "fingerprint", "uuid"), None),
+        (("sources", 0, "fingerprint", "digest"), 5),
+        (("recipe", "version"), "1"),
+        (("recipe", "name"), {"a": 1}),
+        (("format",), 7),
+    ],
+)
+def test_what_would_be_another_descriptor_is_refused(path: tuple[Any, ...], value: Any) -> None:
+    plain = json.loads(json.dumps(DESCRIPTOR.to_wire()))
+    inner = plain
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    with pytest.raises(RequestError, match="malformed"):
         Descriptor.from_wire(plain)

@@ -110,7 +110,13 @@ def test_copies_stand_beside_what_was_registered() -> None:
         assert own.registered
         assert added == pm.ReplicaView(lfn, "https://se/a.root", "LYON", "copying")
         assert len(await service.prepared.replicas("user:x")) == 3
+        other = pm.NewReplica(lfn, "https://user:other@se/a.root?key=1")
+        shown = pm.NewReplica(lfn, added.pfn)
+        assert await service.prepared.remove_replicas(pm.NewReplicas("user:x", [other])) == 0
         assert await service.prepared.remove_replicas(pm.NewReplicas("user:x", [copy])) == 1
+        assert await service.prepared.replicas("user:x", lfn) == [own]
+        await service.prepared.add_replicas(pm.NewReplicas("user:x", [copy, other]))
+        assert await service.prepared.remove_replicas(pm.NewReplicas("user:x", [shown])) == 2
         assert await service.prepared.replicas("user:x", lfn) == [own]
 
     with_service(work)

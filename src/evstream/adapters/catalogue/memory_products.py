@@ -33,6 +33,18 @@ class _Place:
     edge: str
     expires: datetime | None
 
+    def lives(self, now: datetime) -> bool:
+        """Whether it is not past its life."""
+        return self.expires is None or self.expires > now
+
+
+def _bytes_differ(
+    told: dict[tuple[ProductKey, str], PreparedProduct], one: PreparedProduct
+) -> bool:
+    """Whether other bytes of a product are told."""
+    same = told.get(one.name, one)
+    return (same.size, same.sha256) != (one.size, one.sha256)
+
 
 class MemoryProducts:
     """Keeps every place of every product in one list."""
@@ -88,15 +100,17 @@ class MemoryProducts:
         for product in products:
             Recipe.of(product.descriptor)
             assert product.pieces
-        known = [*products, *(place.product for place in (*self._places, *self._removed))]
-        for other in known:
-            same = told.get(other.name, other)
-            if (same.size, same.sha256) != (other.size, other.sha256):
+        now = self._clock.now()
+        for other in (*products, *(p.product for p in self._places if p.lives(now))):
+            if _bytes_differ(told, other):
                 raise ConflictError(
                     f"product {other.descriptor.key[:12]} is known with other bytes"
                 )
+        # Bytes that are nowhere any more give way.
+        self._places = [p for p in self._places if not _bytes_differ(told, p.product)]
+        self._removed = [p for p in self._removed if not _bytes_differ(told, p.product)]
         before = len(self._places)
-        expires = None if life is None else self._clock.now() + life
+        expires = None if life is None else now + life
         kept = [replace(p, expires=expires) if self._is(p, edge, told) else p for p in self._places]
         held = {place.product.name for place in kept if place.edge == edge}
         fresh = [product for name, product in told.items() if name not in held]
@@ -125,7 +139,7 @@ class MemoryProducts:
         for place in (*self._places, *self._removed):
             known = found.setdefault(place.product.name, FoundProduct(place.product, ()))
             edge = self._edges.get(place.edge)
-            if edge is None or place in self._removed:
+            if edge is None or place in self._removed or not place.lives(now):
                 continue
             if edge.alive_until is None or edge.alive_until > now:
                 places = sorted((*known.places, self._counted(edge)), key=lambda one: one.name)
@@ -175,7 +189,7 @@ class MemoryProducts:
     async def expire_products(self, limit: int) -> int:
         """Forget what is past its life; return how many went."""
         now = self._clock.now()
-        over = [p for p in self._places if p.expires is not None and p.expires <= now][:limit]
+        over = [place for place in self._places if not place.lives(now)][:limit]
         self._places = [place for place in self._places if place not in over]
         left = limit - len(over)
         removed, self._removed = self._removed[:left], self._removed[left:]

@@ -119,8 +119,12 @@ def register(
 
 
 def _known(db: Database, by_name: dict[_Name, PreparedProduct]) -> dict[_Name, int]:
-    """Return the numbers of the products that have one; refuse other bytes of one name."""
+    """Return the numbers of the products that have one; refuse other bytes of one name.
+
+    Bytes that are nowhere any more give way, though nothing has swept them up yet.
+    """
     numbers = {}
+    others: dict[int, PreparedProduct] = {}
     for marks, keys in value_lists(sorted({key for key, _ in by_name})):
         rows = db.execute(
             f"SELECT key, encoder, product, size, sha256 FROM product WHERE key IN ({marks})", keys
@@ -129,9 +133,23 @@ def _known(db: Database, by_name: dict[_Name, PreparedProduct]) -> dict[_Name, i
             name = (bytes(key), encoder)
             if name in by_name:
                 told = by_name[name]
-                if (told.size, told.sha256) != (size, bytes(sha256).hex()):
-                    raise _other_bytes(told)
-                numbers[name] = int(number)
+                if (told.size, told.sha256) == (size, bytes(sha256).hex()):
+                    numbers[name] = int(number)
+                else:
+                    others[int(number)] = told
+    places: list[tuple[int, int]] = []
+    now = to_microseconds(db.now())
+    for marks, some in value_lists(list(others)):
+        rows = db.execute(
+            "SELECT l.product, l.edge, e.removed = 1 OR coalesce(l.expires <= ?, 1 = 0)"
+            f" FROM place l JOIN edge e ON e.edge = l.edge WHERE l.product IN ({marks})",
+            (now, *some),
+        )
+        for number, edge, gone in rows.fetchall():
+            if not gone:
+                raise _other_bytes(others[int(number)])
+            places.append((int(number), int(edge)))
+    _remove_places(db, places)
     return numbers
 
 

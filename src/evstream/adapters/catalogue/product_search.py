@@ -27,7 +27,11 @@ from evstream.domain.products import (
 
 RECIPES_KEPT_MAX = 50_000
 
-_ALIVE = "e.removed = 0 AND (e.alive_until IS NULL OR e.alive_until > ?)"
+# Of a place and its edge: what is past its life is not waited for to be swept away.
+_ALIVE = (
+    "e.removed = 0 AND (e.alive_until IS NULL OR e.alive_until > ?)"
+    " AND (l.expires IS NULL OR l.expires > ?)"
+)
 EDGE = "SELECT e.name, e.url, e.kind, e.capacity_bytes, e.alive_until, e.products, e.bytes"
 
 _RECIPES_OF_FILE = """
@@ -106,7 +110,7 @@ class ProductSearch:
         for marks, some in value_lists(recipes):
             row = db.execute(
                 BEST_MATCH.format(recipes=marks),
-                (source, *some, stop - start, start, stop, stop, now),
+                (source, *some, stop - start, start, stop, stop, now, now),
             ).fetchone()
             if row is not None and (best is None or tuple(row) < best):
                 best = tuple(row)
@@ -137,7 +141,7 @@ class ProductSearch:
         products: dict[int, PreparedProduct] = {}
         for marks, some in value_lists(sorted(set(numbers))):
             rows = db.execute(
-                f"{_PRODUCT} WHERE d.product IN ({marks}) ORDER BY e.name", (now, *some)
+                f"{_PRODUCT} WHERE d.product IN ({marks}) ORDER BY e.name", (now, now, *some)
             )
             records = rows.fetchall()
             recipes = self.recipes_by_number(db, [int(row[2]) for row in records])
@@ -174,6 +178,7 @@ class ProductSearch:
         """Return for each file the entries that each living edge has ready."""
         numbers = known_sources(db, files)
         serving = self._serving_any(db, list(numbers.values()), wanted)
+        time = to_microseconds(now)
         held: dict[int, dict[str, list[Interval]]] = defaultdict(lambda: defaultdict(list))
         for of_sources, sources in value_lists(sorted(numbers.values())):
             for of_recipes, recipes in value_lists(serving):
@@ -182,7 +187,7 @@ class ProductSearch:
                     " JOIN place l ON l.product = p.product JOIN edge e ON e.edge = l.edge"
                     f" WHERE p.source IN ({of_sources}) AND p.recipe IN ({of_recipes})"
                     f" AND {_ALIVE}",
-                    (*sources, *recipes, to_microseconds(now)),
+                    (*sources, *recipes, time, time),
                 )
                 for source, edge, start, stop in rows:
                     held[int(source)][edge].append((start, stop))

@@ -221,6 +221,14 @@ class ProductCatalogueContract(Suite):
         await products.register_products("near", made[:10], LIFE)
         assert await products.register_products("near", made[10:12]) == 0
         clock.advance(LIFE_S / 2)
+        found = await one(products, cut(3, 13))
+        assert found is not None
+        assert [edge.name for edge in found.places] == ["near"]
+        assert await one(products, cut(12, 22)) is None
+        (over,) = await products.products_of(made[12].descriptor.key)
+        assert over.places == ()
+        (ready,) = await products.ready([FILE], Recipe.of(cut(0, 1)))
+        assert ready == {"near": IntervalSet.of([(0, 21)])}
         assert await everything_forgotten(products) == 18
         assert await one(products, cut(11, 21)) is not None
         assert await one(products, cut(12, 22)) is None
@@ -270,6 +278,30 @@ class ProductCatalogueContract(Suite):
         best = await one(products, cut(0, 100))
         assert best is not None
         assert best.product == other
+
+    async def test_bytes_that_nobody_has_count_for_nothing(
+        self, products: ProductCatalogue, clock: ManualClock
+    ) -> None:
+        """Whatever is past its life, or was at a removed edge, gives way before it is forgotten."""
+        first, second, third = (prepared(cut(0, 100), size, byte=str(size)) for size in (7, 8, 9))
+        other = prepared(cut(3, 4))
+        await products.register_products("near", [first, other], LIFE)
+        await products.register_products("far", [first], 2 * LIFE)
+        clock.advance(LIFE_S)
+        await products.beat("near", "https://near")
+        with pytest.raises(ConflictError):
+            await products.register_products("near", [second])
+        clock.advance(LIFE_S)
+        assert await products.register_products("near", [second]) == 1
+        found = await one(products, cut(5, 6))
+        assert found is not None
+        assert found.product == second
+        await products.remove_edge("near")
+        assert await products.register_products("far", [third]) == 1
+        (known,) = await products.products_of(third.descriptor.key)
+        assert known.product == third
+        assert await everything_forgotten(products) == 1
+        assert [(edge.products, edge.bytes) for edge in await products.edges()] == [(1, 9)]
 
     async def test_what_is_ready_where(
         self, products: ProductCatalogue, clock: ManualClock
@@ -334,6 +366,7 @@ class ProductCatalogueContract(Suite):
         """What cannot be searched for cannot be registered either."""
         odd = [cut(5, 5), cut(-1, 5), cut(0, 1 << 62)]
         odd.append(Descriptor(cut(0, 1).sources, "slice", 1, (("branches", "pt"),)))
+        odd += [Descriptor(none, "slice", 1, ()) for none in ((), (SourceSlice(FILE, ()),))]
         for descriptor in odd:
             with pytest.raises(RequestError):
                 await products.register_products("near", [prepared(descriptor)])
