@@ -102,15 +102,21 @@ def lookup(
     ] = None,
     door: Door = DEFAULT_DOOR,
 ) -> None:
-    """Find events: which file, and which entry of it.
+    """Find events: which file, and which entry of it. Name events, or give lumi blocks.
 
-    Events that are nowhere, and those at several places, are told on standard error.
+    Events that are nowhere, and those at several places, are told on standard error; so are
+    files with events of a run of '--lumis' that have no lumi blocks: theirs are not selected.
 
     For example:
 
         evstream index lookup 194533:1200871 --selection picked.json
-        evstream index lookup events.txt --lumis good-runs.json
+        evstream index lookup --lumis good-runs.json --selection good.json
     """
+    if events and lumis is not None:
+        raise RequestError(
+            "events and lumi blocks are asked for one by one",
+            hint="leave --lumis out, or the events: it selects all events of its lumi blocks",
+        )
     found = ask(events, options, door, lumis)
     if door.json:
         print_json(found)
@@ -324,5 +330,7 @@ def tell(found: EventAnswer) -> None:
             print(f"{what}: {named}", file=sys.stderr)
         if len(keys) > ROWS_SHOWN_MAX:
             print(f"{what}: {len(keys) - ROWS_SHOWN_MAX} more", file=sys.stderr)
+    for lfn in found.without_lumis[:ROWS_SHOWN_MAX]:
+        print(f"not selected, since it has no lumi blocks: {lfn}", file=sys.stderr)
     entries = counted(found.selected, "entry", "entries")
     print(f"{entries} of {counted(len(found.files), 'file', 'files')}", file=sys.stderr)

@@ -70,8 +70,7 @@ def _question(texts: Sequence[str], options: QuestionOptions, lumis: Path | None
     events: list[EventKey] = []
     spans: list[EventSpan] = []
     for text in texts:
-        # A pipe will do as well as a file.
-        if not Path(text).expanduser().exists():
+        if not _is_there(text):
             one = parse_event(text)
             if isinstance(one, EventSpan):
                 spans.append(one)
@@ -95,10 +94,19 @@ def _question(texts: Sequence[str], options: QuestionOptions, lumis: Path | None
     )
 
 
+def _is_there(text: str) -> bool:
+    """Whether a word names a file; a pipe will do as well."""
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, RuntimeError):
+        # No file can have that name, or nobody has that home.
+        return False
+
+
 def _read(text: str) -> str:
     try:
         return Path(text).expanduser().read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {text}", hint="check the path") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
         raise RequestError(f"{text} cannot be read: {error}", hint="give a text file") from error

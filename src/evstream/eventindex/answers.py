@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from evstream.domain.intervals import Interval
 from evstream.eventindex.index import EventIndex, EventKeys
 from evstream.eventindex.manifest import IndexedFile
 from evstream.eventindex.rows import NO_LUMI, Array, Rows
+from evstream.eventindex.segment import EVENTS_READ_MAX, too_many_read
 from evstream.wire.event_messages import (
     EVENT_MAX,
     EVENTS_ASKED_MAX,
@@ -21,6 +23,8 @@ from evstream.wire.event_messages import (
     FileOfEvents,
     PoolContainer,
 )
+
+_RUN_DIGITS_MAX = 40
 
 
 def answer(index: EventIndex, question: EventQuestion) -> EventAnswer:
@@ -33,18 +37,20 @@ def answer(index: EventIndex, question: EventQuestion) -> EventAnswer:
     LimitError
         More events would have to be told one by one than are.
     RequestError
-        A range ends before it begins, or a number is too large.
+        A range ends before it begins, or a number is none or too large.
     """
     files = index.only(question.dataset, question.guid, question.tree)
     chosen = _Chosen()
     events = list(dict.fromkeys(question.events))
     if any(event > EVENT_MAX for _, _, event in events):
         raise RequestError("an event number has more than 64 bits", hint="mend the list")
-    found = index.lookup(EventKeys.of(events), files)
+    lumis = _lumis(question.lumis)
+    found = index.lookup(EventKeys.of(events), files, _left_to_read(index, question.spans))
     repeated = [events[at] for at in found.repeated().tolist()]
     told = [found.rows]
     if question.first_only:
         told = [found.rows.take(np.unique(found.keys, return_index=True)[1])]
+    room = EVENTS_ASKED_MAX - len(told[0])
     for span in question.spans:
         rows = _of_span(index, span, files)
         again = _again(rows)
@@ -53,18 +59,18 @@ def answer(index: EventIndex, question: EventQuestion) -> EventAnswer:
             for run, lumi, event, _, _ in rows.take(again).tuples()
         )
         told.append(rows.take(~again) if question.first_only else rows)
+        room -= len(told[-1])
+        if room < 0:
+            raise _too_many()
     for rows in told:
         chosen.add(rows)
-    lumis = {
-        _run(run): [(first, last + 1) for first, last in ranges]
-        for run, ranges in question.lumis.items()
-    }
     for rows in index.in_lumis(lumis, files):
         chosen.add(rows)
     steps = chosen.steps()
     return EventAnswer(
         files=[_file(index.files[number], each) for number, each in steps.items()],
         places=_places(told, {number: at for at, number in enumerate(steps)}),
+        without_lumis=[index.files[number].lfn for number in index.without_lumis(lumis, files)],
         missing=[events[at] for at in found.missing(len(events)).tolist()],
         repeated=repeated,
     )
@@ -80,12 +86,22 @@ def _places(told: list[Rows], position: dict[int, int]) -> list[EventPlace]:
     ]
 
 
+def _left_to_read(index: EventIndex, spans: Sequence[EventSpan]) -> int:
+    """Return how many events may be read beside those of spans, before any is."""
+    left = EVENTS_READ_MAX
+    for span in spans:
+        if span.first > span.last or span.last > EVENT_MAX:
+            raise RequestError(
+                f"events {span.first} to {span.last} of run {span.run} are no range",
+                hint="give the first and the last one",
+            )
+        left -= index.count_in_span(span.run, span.first, span.last)
+        if left < 0:
+            raise too_many_read()
+    return left
+
+
 def _of_span(index: EventIndex, span: EventSpan, files: Array) -> Rows:
-    if span.first > span.last or span.last > EVENT_MAX:
-        raise RequestError(
-            f"events {span.first} to {span.last} of run {span.run} are no range",
-            hint="give the first and the last one",
-        )
     rows = index.in_span(span.run, span.first, span.last, files)
     if len(rows) > EVENTS_ASKED_MAX:
         raise _too_many()
@@ -137,9 +153,26 @@ def _too_many() -> LimitError:
     )
 
 
+def _lumis(asked: Mapping[str, Sequence[Interval]]) -> dict[int, list[Interval]]:
+    """Return half-open intervals of lumi blocks by run."""
+    wanted: dict[int, list[Interval]] = {}
+    for text, ranges in asked.items():
+        run = _run(text)
+        for first, last in ranges:
+            if first > last:
+                raise RequestError(
+                    f"lumi blocks {first} to {last} of run {run} are no range",
+                    hint="give the first and the last one",
+                )
+            wanted.setdefault(run, []).append((first, last + 1))
+    return wanted
+
+
 def _run(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) < NO_LUMI):
-        raise RequestError(f"{text!r} is no run", hint='give {"RUN": [[FIRST, LAST], ...]}')
+    # Python reads no numbers of thousands of digits.
+    digits = text.isascii() and text.isdecimal() and len(text) <= _RUN_DIGITS_MAX
+    if not (digits and int(text) < NO_LUMI):
+        raise RequestError(f"{text[:80]!r} is no run", hint='give {"RUN": [[FIRST, LAST], ...]}')
     return int(text)
 
 

@@ -8,10 +8,9 @@ CMS's JSON of certified ones or as an ATLAS good-run list in XML.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
@@ -35,8 +34,11 @@ _COLUMNS = {
     "event": ("event", "eventnumber", "event_number", "evt"),
 }
 _BETWEEN = r"[\s:,;]+"
-_NUMBERS = re.compile(rf"[0-9]+(?:{_BETWEEN}[0-9]+){{1,2}}")
-_SPAN = re.compile(rf"([0-9]+){_BETWEEN}([0-9]+)-([0-9]+)")
+# No number is longer; Python reads none of thousands of digits.
+_DIGITS = "[0-9]{1,40}"
+_NUMBER = re.compile(_DIGITS)
+_NUMBERS = re.compile(rf"{_DIGITS}(?:{_BETWEEN}{_DIGITS}){{1,2}}")
+_SPAN = re.compile(rf"({_DIGITS}){_BETWEEN}({_DIGITS})-({_DIGITS})")
 
 
 def read_events(text: str, name: str) -> Asked:
@@ -60,11 +62,11 @@ def read_events(text: str, name: str) -> Asked:
         for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
-    if lines and re.search("[A-Za-z]", lines[0][1]):
+    if lines and re.search("[A-Za-z]", lines[0][1].partition("#")[0]):
         return Asked(_from_csv(lines, name), [])
     asked = Asked([], [])
     for number, line in lines:
-        one = parse_event(line, f"{name}, line {number}: ")
+        one = parse_event(line.partition("#")[0], f"{name}, line {number}: ")
         (asked.spans if isinstance(one, EventSpan) else asked.events).append(one)  # type: ignore[arg-type]
     return asked
 
@@ -107,13 +109,17 @@ def read_lumis(text: str, name: str) -> LumiList:
 
 
 def _from_mask(text: str) -> LumiList:
-    content = json.loads(text)
-    if not isinstance(content, dict):
-        raise ValueError("it has no runs")
-    return {
-        str(_checked(int(run), RUN_MAX, "run")): [_blocks(first, last) for first, last in ranges]
-        for run, ranges in content.items()
-    }
+    # As pairs: a run that is there twice has the lumi blocks of both.
+    content = json.loads(text, object_pairs_hook=tuple)
+    if not isinstance(content, tuple):
+        raise TypeError("it has no runs")
+    found: LumiList = {}
+    for run, ranges in content:
+        if not isinstance(ranges, list):
+            raise TypeError(f"run {run} has no list of lumi blocks")
+        blocks = found.setdefault(str(_checked(_number(run), RUN_MAX, "run")), [])
+        blocks += [_blocks(first, last) for first, last in ranges]
+    return found
 
 
 def _from_grl(text: str) -> LumiList:
@@ -124,9 +130,9 @@ def _from_grl(text: str) -> LumiList:
         run = collection.findtext("Run")
         if run is None:
             raise ValueError("a LumiBlockCollection has no Run")
-        ranges = found.setdefault(str(_checked(int(run), RUN_MAX, "run")), [])
+        ranges = found.setdefault(str(_checked(_number(run), RUN_MAX, "run")), [])
         for each in collection.iter("LBRange"):
-            ranges.append(_blocks(int(each.get("Start", "")), int(each.get("End", ""))))
+            ranges.append(_blocks(_number(each.get("Start", "")), _number(each.get("End", ""))))
     if not found:
         raise ValueError("it has no LumiBlockCollection")
     return found
@@ -166,20 +172,40 @@ def _from_item(item: Any, where: str) -> EventKey:
 
 def _from_csv(lines: Sequence[tuple[int, str]], name: str) -> list[EventKey]:
     header = lines[0][1]
-    delimiter = next((mark for mark in ",;\t" if mark in header), " ")
-    rows = csv.reader(io.StringIO("\n".join(line for _, line in lines)), delimiter=delimiter)
-    names = [word.strip() for word in next(rows)]
+    rows = _rows(lines, name)
+    names = [word.strip() for word in next(rows)[1]]
     wanted = [names.index(column) for column in _columns(names, name) if column is not None]
     found = []
-    for (number, line), row in zip(lines[1:], rows, strict=False):
+    for at_line, row in rows:
+        number, line = lines[at_line]
         where = f"{name}, line {number}"
         try:
-            found.append(_key([int(row[at]) for at in wanted], where))
+            found.append(_key([_number(row[at]) for at in wanted], where))
         except (ValueError, IndexError) as error:
             raise RequestError(
                 f"{where}: {line[:80]!r} names no event", hint=f"its columns are {header[:80]}"
             ) from error
     return found
+
+
+def _rows(lines: Sequence[tuple[int, str]], name: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield rows with the positions of the lines that they end in."""
+    delimiter = next((mark for mark in ",;\t:" if mark in lines[0][1]), None)
+    if delimiter is None:
+        # Columns may be aligned.
+        yield from ((at, line.split()) for at, (_, line) in enumerate(lines))
+        return
+    rows = csv.reader((line for _, line in lines), delimiter=delimiter, strict=True)
+    at = 0
+    try:
+        for row in rows:
+            yield rows.line_num - 1, row
+            at = rows.line_num
+    except csv.Error as error:
+        raise RequestError(
+            f"{name}, line {lines[min(at, len(lines) - 1)][0]}: {error}",
+            hint="close what is quoted; a quote within is written twice",
+        ) from error
 
 
 def _columns(names: Iterable[str], where: str) -> list[str | None]:
@@ -208,6 +234,12 @@ def _key(numbers: Sequence[int], where: str) -> EventKey:
         raise RequestError(
             f"{where}: {error}", hint="give numbers as the files have them"
         ) from error
+
+
+def _number(text: str) -> int:
+    if _NUMBER.fullmatch(text.strip()) is None:
+        raise ValueError(f"{text[:80]!r} is no whole number")
+    return int(text)
 
 
 def _checked(number: int, largest: int, what: str) -> int:

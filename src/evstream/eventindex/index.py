@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from evstream.domain.errors import ConfigError, DataError, NotFoundError, TransientError
 from evstream.eventindex.manifest import IndexedFile, Manifest, read_manifest
 from evstream.eventindex.rows import NO_LUMI, Array, Rows
-from evstream.eventindex.segment import PIECE_EVENTS, Intervals, Segment
+from evstream.eventindex.segment import EVENTS_READ_MAX, PIECE_EVENTS, Intervals, Segment
 
 OPENINGS_MAX = 10
 """A segment may be merged away between reading its name and opening it; then it is looked anew."""
@@ -158,7 +158,7 @@ class EventIndex:
         chosen[[file.number for file in of_tree]] = True
         return chosen
 
-    def lookup(self, keys: EventKeys, files: Array) -> Found:
+    def lookup(self, keys: EventKeys, files: Array, read_max: int = EVENTS_READ_MAX) -> Found:
         """Find events by run and number, and lumi block where the key names one.
 
         An event of a file without lumi blocks is found whatever lumi block is asked for.
@@ -167,6 +167,11 @@ class EventIndex:
         ----------
         files : bool, shape (next file number,)
             Which files to look at, as `only` gives them.
+
+        Raises
+        ------
+        LimitError
+            More than `read_max` events have these numbers, those of other files included.
         """
         # Keys in order touch each page of a segment once.
         order = np.lexsort((keys.events, keys.runs))
@@ -174,7 +179,8 @@ class EventIndex:
         pieces: list[Rows] = []
         answered = [np.empty(0, np.int64)]
         for segment in self.segments:
-            at, positions = segment.find(runs, events)
+            at, positions = segment.find(runs, events, read_max)
+            read_max -= len(positions)
             rows, asked = segment.rows(positions), order[at]
             lumis = keys.lumis[asked]
             fits = (lumis == NO_LUMI) | (rows.lumis == NO_LUMI) | (rows.lumis == lumis)
@@ -184,6 +190,11 @@ class EventIndex:
         found, asked = Rows.concatenate(pieces), np.concatenate(answered)
         final = np.lexsort((found.entries, found.files, asked))
         return Found(asked[final], found.take(final))
+
+    def count_in_span(self, run: int, first: int, last: int) -> int:
+        """Return how many events there are from one number to another, in whatever file."""
+        spans = (segment.span(run, first, last) for segment in self.segments)
+        return sum(stop - start for start, stop in spans)
 
     def in_span(self, run: int, first: int, last: int, files: Array) -> Rows:
         """Return the events of a run from one number to another, both included.
@@ -207,6 +218,14 @@ class EventIndex:
         for segment in self.segments:
             for rows in segment.in_lumis(lumis):
                 yield rows.take(files[rows.files])
+
+    def without_lumis(self, runs: Iterable[int], files: Array) -> list[int]:
+        """Return the numbers of files that hold events of some runs in no lumi block."""
+        wanted = frozenset(runs)
+        found = {
+            number for segment in self.segments for number in segment.without_lumis(wanted).tolist()
+        }
+        return sorted(number for number in found if files[number])
 
     def duplicates(self, files: Array) -> Iterator[Rows]:
         """Yield the events that are at several places, all places of an event together.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from evstream.domain.errors import LimitError
 from evstream.eventindex.rows import NO_LUMI, Array, Rows
 from evstream.eventindex.segment_format import DTYPES, Packing, damaged, read_header
 
@@ -18,6 +19,8 @@ Intervals = Sequence[tuple[int, int]]
 
 PIECE_EVENTS = 1 << 21
 """Events that are worked on at once: memory stays bounded, however large a segment is."""
+EVENTS_READ_MAX = 10_000_000
+"""So many events are read for one question, in whatever files: memory stays bounded."""
 _HEADER_BYTES_MAX = 1 << 20
 
 
@@ -81,7 +84,9 @@ class Segment:
                 if (piece[1:] < piece[:-1]).any():
                     raise damaged(self.path, "its events do not ascend")
 
-    def find(self, runs: Array, events: Array) -> tuple[Array, Array]:
+    def find(
+        self, runs: Array, events: Array, found_max: int = EVENTS_READ_MAX
+    ) -> tuple[Array, Array]:
         """Find events, every one wherever it is.
 
         Parameters
@@ -95,6 +100,11 @@ class Segment:
             Positions in the arguments; as often as the event is there.
         positions : int64, shape (m,)
             Positions in the segment.
+
+        Raises
+        ------
+        LimitError
+            There are more than `found_max`.
         """
         at = np.searchsorted(self.runs, runs)
         known = np.flatnonzero(at < len(self.runs))
@@ -116,6 +126,8 @@ class Segment:
             counts[top] = (stop - first)[top]
             last = self._bisect(first[rest], stop[rest], wanted[rest] + np.uint64(1))
             counts[rest] = last - first[rest]
+        if counts.sum() > found_max:
+            raise too_many_read()
         return np.repeat(keys, counts), _runs_from(first, counts)
 
     def rows(self, positions: Array | slice) -> Rows:
@@ -155,6 +167,16 @@ class Segment:
                 inside = self._named(chosen, self._packing.lumis(places))
                 if inside.any():
                     yield self.rows(first + np.flatnonzero(inside))
+
+    def without_lumis(self, runs: Collection[int]) -> Array:
+        """Return the numbers of the files that hold events of some runs in no lumi block."""
+        holds = np.zeros(len(self.files), bool)
+        none = np.flatnonzero(self.lumis == NO_LUMI)
+        for run in runs if len(none) else ():
+            start, stop = self.interval_of(run)
+            for rows in self.pieces(start, stop):
+                holds |= np.isin(self.files, rows.files[rows.lumis == NO_LUMI])
+        return self.files[holds]
 
     def pieces(self, start: int, stop: int) -> Iterator[Rows]:
         """Yield the rows of an interval of positions, some at a time."""
@@ -219,6 +241,14 @@ class Segment:
 
 def _ascends(numbers: Array) -> bool:
     return bool((numbers[1:] > numbers[:-1]).all())
+
+
+def too_many_read() -> LimitError:
+    """Return what a question is refused with whose answer is too large to look for."""
+    return LimitError(
+        f"more than {EVENTS_READ_MAX} events of the index would be read",
+        hint="ask for fewer at once, or for lumi blocks, whose events are told as intervals",
+    )
 
 
 def _runs_from(first: Array, counts: Array) -> Array:

@@ -112,6 +112,9 @@ class EventAnswer(Message, frozen=True):
     places : list of EventPlace
         Of events that were named, in the order of the question; those of lumi blocks are in
         the files' steps alone.
+    without_lumis : list of str
+        Files (LFNs) with events of runs whose lumi blocks were asked for, but without lumi
+        blocks: no lumi block selects theirs.
     missing : list of EventKey
         Events that were named and are nowhere.
     repeated : list of EventKey
@@ -120,6 +123,7 @@ class EventAnswer(Message, frozen=True):
 
     files: list[FileOfEvents] = []
     places: list[EventPlace] = []
+    without_lumis: list[str] = []
     missing: list[EventKey] = []
     repeated: list[EventKey] = []
 

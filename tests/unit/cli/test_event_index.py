@@ -260,3 +260,31 @@ def test_files_that_moved_are_selected_where_they_are(folder: Path) -> None:
     evstream("index", "build", "elsewhere")
     evstream("index", "lookup", "1:2", "--selection", "picked.json")
     assert registered("picked.json").pfns == (str(folder / "elsewhere/a.root"),)
+
+
+def test_files_without_lumi_blocks_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, run in (("a.root", 3), ("b.root", 4)):
+        with uproot.recreate(name) as file:
+            file.mktree("t", {"run": np.array([run]), "event": np.array([2])})
+    with uproot.recreate("c.root") as file:
+        columns = {"run": 3, "luminosityBlock": 7, "event": 4}
+        file.mktree("t", {name: np.array([value]) for name, value in columns.items()})
+    evstream("index", "build", ".")
+    Path("good.json").write_text('{"3": [[1, 9]], "5": [[1, 1]]}')
+    found = answer(capsys, "index", "lookup", "--lumis", "good.json")
+    assert [file["lfn"] for file in found["files"]] == ["c.root"]
+    assert found["without_lumis"] == ["a.root"]
+    evstream("index", "lookup", "--lumis", "good.json")
+    assert "has no lumi blocks: a.root" in capsys.readouterr().err
+    assert "without_lumis" not in answer(capsys, "index", "lookup", "3:2")
+    # It would select what is in either, where people mean what is in both.
+    with pytest.raises(RequestError, match="one by one"):
+        evstream("index", "lookup", "3:2", "--lumis", "good.json")
+
+
+def test_what_is_neither_event_nor_file_is_told(folder: Path) -> None:
+    for text in ("1:17 " * 80, "~nobody-of-this-name", "1:" + "9" * 5000):
+        with pytest.raises(RequestError, match="names no event"):
+            evstream("index", "lookup", text)

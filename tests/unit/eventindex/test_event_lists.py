@@ -19,6 +19,7 @@ THREE = [(1, 2, 3), (4, None, 5), (2**32 - 2, None, 2**64 - 1)]
         "1 2 3\n4 5\n4294967294 18446744073709551615\n",
         "\ufeff# picked\n1:2:3\r\n\r\n  4:5\r\n4294967294:18446744073709551615",
         "1,2,3\n4, 5\n4294967294,18446744073709551615",
+        "1 2 3 # the first\n4 5\n4294967294 18446744073709551615# Z",
         "[[1, 2, 3], [4, 5], [4294967294, 18446744073709551615]]",
         '[{"run": 1, "event": 3, "luminosityBlock": 2}, {"runNumber": 4, "eventNumber": 5},'
         ' {"event": 18446744073709551615, "Run": 4294967294}]',
@@ -36,6 +37,9 @@ def test_lists_of_every_form_mean_the_same(text: str) -> None:
         "runNumber eventNumber lumiBlock\n1 3 2\n1 4 2\n",
         "RunNumber;lb;EventNumber\n1;2;3\n1;2;4",
         "run\tls\tevt\n1\t2\t3\n1\t2\t4",
+        "run  ls   event\n  1   2      3\n  1   2      4\n",
+        "run:lumi:event\n1:2:3\n1:2:4\n",
+        'run,lumi,event,note\n1,2,3,"a, ""b\nc"\n1,2,4,5" x\n',
     ],
 )
 def test_columns_are_known_by_their_names(text: str) -> None:
@@ -61,6 +65,13 @@ def test_ranges_of_events_are_told_from_events() -> None:
         ("run,pt\n1,2\n", "no columns of run and event"),
         ("run,event\n1,2\n1\n", "list, line 3"),
         ("run,event\n1,2.5\n", "list, line 2"),
+        ("run,event\n1,1_7\n", "list, line 2"),
+        ("run,event\n1,2\n1,-5\n", "list, line 3"),
+        ('run,event,note\n1,2,"5 jets\n1,3,ok\n1,4,ok\n', "list, line 2"),
+        ('run,event,note\n1,2,a\n1,3,"5" jets\n1,4,ok\n', "list, line 3"),
+        ("1 " + "9" * 5000, "names no event"),
+        ("run,event\n1," + "9" * 5000, "list, line 2"),
+        (f"[[1, {'9' * 5000}]]", "no JSON"),
         ("[[1]]", "item 0"),
         ("[[1, true]]", "item 0"),
         ('[[1, 2], {"run": 1}]', "item 1"),
@@ -88,6 +99,12 @@ def test_lists_of_lumi_blocks_are_read() -> None:
     assert read_lumis(GRL, "x") == {"266904": [(1, 52), (54, 54)], "267073": [(3, 9)]}
 
 
+def test_lumi_blocks_of_a_run_that_is_there_twice_add_up() -> None:
+    for again in ("1", "01", " 1"):
+        text = f'{{"1": [[1, 1]], "{again}": [[2, 2]]}}'
+        assert read_lumis(text, "x") == {"1": [(1, 1), (2, 2)]}
+
+
 def test_a_list_of_certified_lumi_blocks_is_read(shared_data: Path) -> None:
     name = "Cert_294927-306462_13TeV_EOY2017ReReco_Collisions17_JSON.txt"
     found = read_lumis((shared_data / name).read_text(), name)
@@ -106,6 +123,11 @@ def test_a_list_of_certified_lumi_blocks_is_read(shared_data: Path) -> None:
         '{"1": [["1", "2"]]}',
         '{"1": [[0, 4294967295]]}',
         '{"-1": [[0, 1]]}',
+        '{"1_0": [[0, 1]]}',
+        '{"1": {}}',
+        '{"1": "12"}',
+        f'{{"{"9" * 5000}": [[0, 1]]}}',
+        '[["1", [[1, 2]]]]',
         "<a/>",
         "<a",
         GRL.replace("266904", "-1"),

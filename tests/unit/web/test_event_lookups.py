@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
 from evstream.assembly import Application
 from evstream.client import Service
 from evstream.domain.errors import LimitError, NotFoundError, RequestError
-from evstream.eventindex import FOLDER, answers
+from evstream.eventindex import FOLDER, EventIndex, answers, open_builder
+from evstream.eventindex.segment import Segment
 from evstream.settings import Settings
 from evstream.testing.simulator import sample_files
 from evstream.wire.event_messages import EventQuestion, EventSpan
-from tests.unit.eventindex.test_index import EVENTS, add_files
+from tests.unit.eventindex.test_index import EVENTS, add_files, file_of
 from tests.unit.web.test_api import DOOR, with_application
 
 FILES = sample_files(files=1, entries=10)
@@ -69,6 +71,8 @@ def test_questions_that_cannot_be_answered_are_refused(
             EventQuestion(spans=[EventSpan(1, 0, 1 << 64)]),
             EventQuestion([(1, None, 1 << 64)]),
             EventQuestion(lumis={"x": [(1, 2)]}),
+            EventQuestion(lumis={"1" * 5000: [(1, 2)]}),
+            EventQuestion(lumis={"1": [(5, 1)]}),
             EventQuestion([(1 << 32, None, 1)]),
         ):
             with pytest.raises(RequestError):
@@ -80,6 +84,36 @@ def test_questions_that_cannot_be_answered_are_refused(
             await service.find_events(EventQuestion(spans=[EventSpan(1, 0, EVENTS)]))
         by_lumis = await service.find_events(EventQuestion(lumis={"1": [(0, EVENTS)]}))
         assert by_lumis.selected == EVENTS
+        # What two ranges hold together is too much, though each is not.
+        half = EventSpan(1, 0, EVENTS // 2)
+        with pytest.raises(LimitError, match="one by one"):
+            await service.find_events(EventQuestion(spans=[half, half]))
+        twice = await service.find_events(EventQuestion(lumis={"1": [(0, 0)], "01": [(1, 1)]}))
+        assert [f.steps for f in twice.files] == [[(0, 20)]]
+
+    ask(work, tmp_path)
+
+
+def test_what_is_too_much_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_builder(tmp_path / FOLDER) as builder:
+        for number in range(5):
+            # As HepMC counts its events: all files have the same numbers.
+            nothing = np.zeros(EVENTS)
+            builder.add(file_of(number), nothing, nothing, np.arange(EVENTS))
+    monkeypatch.setattr(answers, "EVENTS_READ_MAX", EVENTS)
+    monkeypatch.setattr(EventIndex, "in_span", None)
+    monkeypatch.setattr(Segment, "rows", None)
+
+    async def work(service: Service) -> None:
+        for question in (
+            EventQuestion(spans=[EventSpan(0, 0, EVENTS // 5)]),
+            EventQuestion(spans=[EventSpan(0, 0, 9)] * 3),
+            EventQuestion([(0, None, event) for event in range(EVENTS // 5 + 1)]),
+        ):
+            with pytest.raises(LimitError, match="would be read"):
+                await service.find_events(question)
 
     ask(work, tmp_path)
 
