@@ -176,6 +176,8 @@ def remove(
             missing = [] if chosen else [dataset]
         else:
             called = [file for file in files if _called(file, names)]
+            for name in names:
+                _refuse_several(name, [file for file in called if _called(file, [name])])
             known = {name for file in called for name in names if _called(file, [name])}
             chosen, missing = called, [name for name in names if name not in known]
         if missing:
@@ -187,6 +189,16 @@ def remove(
         print_json({"removed": removed})
     else:
         print(f"{counted(removed, 'file', 'files')} removed")
+
+
+def _refuse_several(name: str, called: Sequence[IndexedFile]) -> None:
+    """Refuse a name that several files have; trees of one file go together."""
+    if len({file.digest for file in called}) > 1:
+        places = ", ".join(file.pfns[0] for file in called[:3])
+        raise RequestError(
+            f"{len(called)} files of the index are called {name}",
+            hint=f"name them by their PFNs, such as {places}",
+        )
 
 
 def _called(file: IndexedFile, names: Sequence[str]) -> bool:
@@ -279,7 +291,7 @@ def _wanted(
     async def work(service: Service) -> list[WantedFile]:
         views = [await service.dataset(name) for name in inputs if _names_dataset(name)]
         return [
-            WantedFile(file.pfns[0], file.lfn, view.name, tree, numbers)
+            WantedFile(file.pfns[0], file.lfn, view.name, tree, numbers, file.fingerprint.digest)
             for view in views
             for file in view.files
         ]

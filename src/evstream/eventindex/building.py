@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,12 +31,16 @@ from evstream.eventindex.segment_writing import SegmentWriter, fits_in_one, writ
 
 BUFFERED_EVENTS = 1 << 21
 """So many events are kept in memory, then written as a segment: 0.3 GB with what sorting takes."""
+FLUSHED_EVERY_S = 30.0
+"""So long a build of small or slow files may last before a kill loses what it has read."""
 MERGED_TOGETHER = 8
 """So many segments of like size are merged into one."""
 
 
 @contextmanager
-def open_builder(folder: Path, buffered_events: int = BUFFERED_EVENTS) -> Iterator[Builder]:
+def open_builder(
+    folder: Path, buffered_events: int = BUFFERED_EVENTS, flushed_every_s: float = FLUSHED_EVERY_S
+) -> Iterator[Builder]:
     """Open a folder's index for building, or begin one.
 
     What was added is in the index when the context ends well, and what a flush wrote before
@@ -49,7 +54,7 @@ def open_builder(folder: Path, buffered_events: int = BUFFERED_EVENTS) -> Iterat
         The folder cannot be written.
     """
     with only_builder(folder):
-        builder = Builder(folder, buffered_events)
+        builder = Builder(folder, buffered_events, flushed_every_s)
         try:
             yield builder
             builder.flush()
@@ -67,10 +72,12 @@ class Builder:
     of the files that were flushed.
     """
 
-    def __init__(self, folder: Path, buffered_events: int) -> None:
+    def __init__(self, folder: Path, buffered_events: int, flushed_every_s: float) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder)
         self._buffered_events = buffered_events
+        self._flushed_every_s = flushed_every_s
+        self._flushed_at = time.monotonic()
         # What the manifest will be: a kill before it is written costs no more than these.
         self._next_number = self.manifest.next_number
         self._files = {file.content: file for file in self.manifest.files}
@@ -121,7 +128,11 @@ class Builder:
         assert len(rows.runs) == len(rows.lumis) == len(rows.events) == file.entries
         self._pieces.append(rows)
         self._put(file)
-        if sum(map(len, self._pieces)) >= self._buffered_events:
+        waited_s = time.monotonic() - self._flushed_at
+        if (
+            sum(map(len, self._pieces)) >= self._buffered_events
+            or waited_s >= self._flushed_every_s
+        ):
             self.flush()
 
     def remove(self, files: Iterable[IndexedFile], dataset: str = "") -> int:
@@ -174,6 +185,7 @@ class Builder:
         while group := _like(self.manifest.segments):
             if not self._merge(group):
                 break
+        self._flushed_at = time.monotonic()
 
     def compact(self) -> None:
         """Merge all segments into as few as can be, and drop what replaced files left."""

@@ -12,12 +12,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from evstream.client.event_numbers import EVENT_NUMBERS, Names, Numbered, find_numbered, local_path
-from evstream.domain.errors import DataError, EvstreamError, RequestError
+from evstream.domain.errors import DataError, EvstreamError, RequestError, SourceChangedError
 from evstream.domain.names import without_secrets
 from evstream.eventindex import pool
 from evstream.eventindex.manifest import Indexed, IndexedFile
@@ -52,6 +54,8 @@ class WantedFile:
     numbers : tuple of str
         Branches of run, lumi block and event number; of run and event number; or of the event
         number alone. Empty for those that usually number events.
+    digest : str
+        Of the fingerprint that it was registered with; another file is refused then.
     """
 
     pfn: str
@@ -59,6 +63,7 @@ class WantedFile:
     dataset: str = ""
     tree: str = ""
     numbers: Names = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,11 @@ class _Reading:
 
     def result(self, known: frozenset[Indexed]) -> Extracted | IndexedFile:
         wanted, index = self._wanted, self._index
+        if wanted.digest and wanted.digest != index.fingerprint:
+            raise SourceChangedError(
+                f"it is another file than {wanted.dataset} has",
+                hint="put the file back, or register a dataset of today's files",
+            )
         trees = [wanted.tree] if wanted.tree else list(index.trees)
         if wanted.tree and wanted.tree not in index.trees:
             has = ", ".join(index.trees) or "no tree at all"
@@ -218,8 +228,22 @@ def extract_all(
         for file in wanted:
             yield extract(readers, file, known)
         return
-    # Forked processes would share locks and threads of libraries.
-    context = multiprocessing.get_context("spawn")
+    context = _Spawned()
+    try:
+        yield from _read_by(context, processes, make_readers, known, wanted)
+    finally:
+        # An interrupt waits for files that are being read, another one does not.
+        for process in context.processes:
+            process.terminate()
+
+
+def _read_by(
+    context: SpawnContext,
+    processes: int,
+    make_readers: Callable[[], Readers],
+    known: frozenset[Indexed],
+    wanted: Sequence[WantedFile],
+) -> Iterator[Result]:
     with ProcessPoolExecutor(
         processes, mp_context=context, initializer=_begin, initargs=(make_readers, known)
     ) as executor:
@@ -245,6 +269,20 @@ def extract_all(
             ) from error
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
+
+
+class _Spawned(SpawnContext):
+    """Makes processes anew: forked ones would share locks and threads of libraries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **named: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        # Whoever leaves does not wait for a daemon, however often it is interrupted.
+        process = SpawnProcess(*args, **named, daemon=True)
+        self.processes.append(process)
+        return process
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,8 +50,18 @@ def update_index(
     with open_builder(folder) as builder:
         while wanted:
             results = extract_all(make_readers, wanted, builder.known, processes)
-            wanted = [again for result in results if (again := _take(builder, result, done))]
+            kept = _keeping(builder, results)
+            wanted = [again for result in kept if (again := _take(builder, result, done))]
     return done
+
+
+def _keeping(builder: Builder, results: Iterator[Result]) -> Iterator[Result]:
+    """Yield what came of files; an interrupt while the next is awaited loses none before it."""
+    try:
+        yield from results
+    except KeyboardInterrupt:
+        builder.flush()
+        raise
 
 
 def _take(builder: Builder, result: Result, done: Updated) -> WantedFile | None:
@@ -67,7 +77,8 @@ def _take(builder: Builder, result: Result, done: Updated) -> WantedFile | None:
         if not builder.has(file):
             # It was known until another file took its place: it has moved to where it is now.
             dataset = "".join(file.datasets)
-            return WantedFile(file.pfns[0], file.lfn, dataset, file.tree, file.numbers)
+            digest = file.digest if dataset else ""
+            return WantedFile(file.pfns[0], file.lfn, dataset, file.tree, file.numbers, digest)
         builder.note(file)
         done.known += 1
     return None

@@ -288,3 +288,18 @@ def test_what_is_neither_event_nor_file_is_told(folder: Path) -> None:
     for text in ("1:17 " * 80, "~nobody-of-this-name", "1:" + "9" * 5000):
         with pytest.raises(RequestError, match="names no event"):
             evstream("index", "lookup", text)
+
+
+def test_a_name_that_several_files_have_removes_none(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("a", "b")):
+        Path(name).mkdir()
+        with uproot.recreate(f"{name}/same.root") as file:
+            file.mktree("t", {"run": np.array([1]), "event": np.array([number])})
+    evstream("index", "build", "a", "b")
+    with pytest.raises(RequestError, match=r"2 files of the index are called same\.root"):
+        evstream("index", "remove", "same.root")
+    path = str(folder / "a/same.root")
+    assert answer(capsys, "index", "remove", path) == {"removed": 1}
+    assert answer(capsys, "index", "remove", "same.root") == {"removed": 1}

@@ -13,7 +13,7 @@ import pytest
 import uproot
 
 from evstream.assembly import make_readers
-from evstream.domain.errors import EvstreamError
+from evstream.domain.errors import EvstreamError, SourceChangedError
 from evstream.eventindex import (
     NO_LUMI,
     EventIndex,
@@ -245,6 +245,18 @@ def test_files_that_moved_and_numbers_that_differ_are_read_again(tmp_path: Path)
     found = index.lookup(EventKeys.of([(1, None, 7), (1, None, 2)]), index.only("user:y"))
     assert found.missing(2).tolist() == [1]
     assert update_index(folder, again, make_readers, 1).known == 1
+
+
+def test_what_is_indexed_for_a_dataset_is_what_was_registered(tmp_path: Path) -> None:
+    path = write_events(tmp_path / "a.root", {"run": [1], "event": [2]})
+    first = read(path)
+    assert isinstance(first, Extracted)
+    wanted = {"dataset": "user:x", "digest": first.file.digest}
+    assert isinstance(read(path, **wanted), Extracted)
+    write_events(path, {"run": [1], "event": [3]})
+    refused = read(path, **wanted)
+    assert isinstance(refused, SourceChangedError)
+    assert "a.root: it is another file than user:x has" in str(refused)
 
 
 def test_two_trees_of_one_file_are_replaced_together(tmp_path: Path) -> None:

@@ -121,6 +121,13 @@ def test_one_builder_at_a_time(tmp_path: Path) -> None:
     add_files(tmp_path, range(1))
 
 
+def test_a_slow_build_is_written_now_and_then(tmp_path: Path) -> None:
+    with open_builder(tmp_path, flushed_every_s=0) as builder:
+        for number in range(2):
+            builder.add(file_of(number), *np.ones((3, EVENTS)))
+            assert len(EventIndex(tmp_path).files) == number + 1
+
+
 def test_a_folder_without_an_index_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no event index"):
         EventIndex(tmp_path / "none")
@@ -146,9 +153,11 @@ def test_later_versions_are_refused(tmp_path: Path) -> None:
         EventIndex(tmp_path)
     with pytest.raises(UnsupportedFormatError):
         add_files(tmp_path, range(1))
-    manifest.write_text("{")
-    with pytest.raises(DataError, match="damaged"):
-        EventIndex(tmp_path)
+    too_many = json.dumps(json.loads(text) | {"next_number": 10**12})
+    for damaged in ("{", too_many, text.replace('"next_number":1', '"next_number":0')):
+        manifest.write_text(damaged)
+        with pytest.raises(DataError, match="damaged"):
+            EventIndex(tmp_path)
 
 
 def test_a_lost_segment_is_told(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from evstream.domain.errors import NotFoundError
 from evstream.eventindex import EventIndex, EventKeys
@@ -108,6 +110,50 @@ def test_processes_that_read_files_are_interrupted_by_nobody(tmp_path: Path) -> 
             os.kill(child, signal.SIGINT)
         told, errors = builder.communicate("go on\n", timeout=WAIT_S_MAX)
     assert (told, errors) == ("9\n", "")
+
+
+UPDATER = """
+import signal, sys
+from pathlib import Path
+from evstream.assembly import make_readers
+from evstream.eventindex import WantedFile, update_index
+
+def tell(*_):
+    print("interrupted", flush=True)
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, tell)
+folder = Path(sys.argv[1])
+wanted = [WantedFile(str(path)) for path in sorted(folder.glob("*.root"))]
+wanted.append(WantedFile(sys.argv[2]))
+update_index(folder / "index", wanted, make_readers, 2)
+"""
+
+
+@pytest.mark.parametrize(("count", "interrupts"), [(3, 1), (7, 2)])
+def test_an_interrupted_build_ends_and_keeps_what_it_read(
+    tmp_path: Path, count: int, interrupts: int
+) -> None:
+    """The last file is never read to its end: by this process, or by another one."""
+    some_files(tmp_path, count)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(WAIT_S_MAX)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.root"
+        words = [sys.executable, "-c", UPDATER, str(tmp_path), url]
+        with subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as builder:
+            assert builder.stdout is not None
+            try:
+                with silent.accept()[0]:
+                    for _ in range(interrupts):
+                        builder.send_signal(signal.SIGINT)
+                        assert builder.stdout.readline() == "interrupted\n"
+                    assert builder.wait(WAIT_S_MAX) != 0
+            finally:
+                builder.kill()
+    if interrupts == 1:
+        assert len(EventIndex(tmp_path / "index").files) == count
 
 
 def runs(pid: int) -> bool:
