@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -212,7 +212,7 @@ def extract_all(
     wanted: Sequence[WantedFile],
     known: frozenset[Indexed],
     processes: int,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Read many files; yields what came of each as it is done.
 
     Parameters
@@ -234,7 +234,8 @@ def extract_all(
     finally:
         # An interrupt waits for files that are being read, another one does not.
         for process in context.processes:
-            process.terminate()
+            if process.pid is not None:
+                process.terminate()
 
 
 def _read_by(
@@ -244,31 +245,32 @@ def _read_by(
     known: frozenset[Indexed],
     wanted: Sequence[WantedFile],
 ) -> Iterator[Result]:
-    with ProcessPoolExecutor(
+    executor = ProcessPoolExecutor(
         processes, mp_context=context, initializer=_begin, initargs=(make_readers, known)
-    ) as executor:
-        pending: set[Future[Result]] = set()
-        files = iter(wanted)
-        try:
-            while True:
-                # What is read ahead stays little, however many files there are.
-                while len(pending) < processes * _WAITING_PER_PROCESS:
-                    if (more := next(files, None)) is None:
-                        break
-                    with _interrupts_held():
-                        pending.add(executor.submit(_extract_here, more))
-                if not pending:
-                    return
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for done in finished:
-                    yield done.result()
-        except BrokenProcessPool as error:
-            raise DataError(
-                "a process that read files died; one of them, or too little memory, killed it",
-                hint="build again with --processes 1: it ends at the file that does it",
-            ) from error
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+    )
+    pending: set[Future[Result]] = set()
+    files = iter(wanted)
+    try:
+        while True:
+            # What is read ahead stays little, however many files there are.
+            while len(pending) < processes * _WAITING_PER_PROCESS:
+                if (more := next(files, None)) is None:
+                    break
+                with _interrupts_held():
+                    pending.add(executor.submit(_extract_here, more))
+            if not pending:
+                return
+            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for done in finished:
+                yield done.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a process that read files died; one of them, or too little memory, killed it",
+            hint="build again with --processes 1: it ends at the file that does it",
+        ) from error
+    finally:
+        # Not by `with`, whose end waits whatever interrupts this.
+        executor.shutdown(cancel_futures=True)
 
 
 class _Spawned(SpawnContext):

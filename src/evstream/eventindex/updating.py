@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,12 +51,12 @@ def update_index(
     with open_builder(folder) as builder:
         while wanted:
             results = extract_all(make_readers, wanted, builder.known, processes)
-            kept = _keeping(builder, results)
-            wanted = [again for result in kept if (again := _take(builder, result, done))]
+            with closing(_keeping(builder, results)) as kept:
+                wanted = [again for result in kept if (again := _take(builder, result, done))]
     return done
 
 
-def _keeping(builder: Builder, results: Iterator[Result]) -> Iterator[Result]:
+def _keeping(builder: Builder, results: Iterable[Result]) -> Generator[Result, None, None]:
     """Yield what came of files; an interrupt while the next is awaited loses none before it."""
     try:
         yield from results
