@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,17 @@ def test_processes_read_what_one_reads(tmp_path: Path) -> None:
     }
     assert one == several
     assert len(one) == 10
+
+
+def test_whoever_leaves_waits_for_no_process_that_reads(tmp_path: Path) -> None:
+    before = set(multiprocessing.active_children())
+    results = extract_all(make_readers, some_files(tmp_path, 9), frozenset(), 2)
+    next(results)
+    started = set(multiprocessing.active_children()) - before
+    assert started
+    assert all(process.daemon for process in started)
+    results.close()
+    assert not started & set(multiprocessing.active_children())
 
 
 def summary(result: Result) -> tuple[str, tuple[int, ...]]:
