@@ -32,7 +32,7 @@ from evstream.adapters.metrics import ServiceMetrics
 from evstream.adapters.offload import Threads
 from evstream.adapters.payload.by_kind import PayloadsByKind
 from evstream.adapters.source.fsspec import FsspecOpener
-from evstream.adapters.storage.local import LocalStore
+from evstream.adapters.storage.local import IDENTITY, LocalStore
 from evstream.client import Address, Connection, Service, verification
 from evstream.domain.errors import ConfigError, LimitError, TransientError
 from evstream.domain.names import WorkerId
@@ -88,6 +88,8 @@ if TYPE_CHECKING:
 
 TOKEN_FILE = "token"  # noqa: S105 - the name of a file, not a secret
 SOCKET_NAME = "evstream.sock"
+STORE_LOOKS = 10
+"""So often a head looks whether a store is its ledger's, a tenth of a second apart."""
 SOCKET_PATH_MAX = 100
 """Bytes; the kernel takes 107."""
 
@@ -227,6 +229,32 @@ def _open_database(
     return PostgresDatabase(url, directory, archive=archive)
 
 
+async def _require_store(catalogue: Catalogue, store: LocalStore, folder: Path) -> None:
+    """Refuse a store that is not this ledger's: each has one, which all its heads share.
+
+    Another store lacks its outputs, and another ledger's would lose its own to our sweep.
+    """
+    ours = secrets.token_hex(16)
+    for _ in range(STORE_LOOKS):
+        found = store.identity()
+        known = await catalogue.output_store("" if found else ours)
+        if known == ours:
+            store.identify(ours)
+        elif known != found:
+            # Another head may be about to give the folder its id.
+            await asyncio.sleep(0.1)
+            continue
+        return
+    if known:
+        share = "let outputs_dir name the folder that all heads of this ledger share"
+        hint = f"{share}; if its outputs are lost for good, write {known} into {folder / IDENTITY}"
+    else:
+        hint = (
+            f"choose another outputs_dir; if that ledger is gone for good, remove {IDENTITY} there"
+        )
+    raise ConfigError(f"{folder} is not the store that this ledger's outputs are in", hint=hint)
+
+
 @asynccontextmanager
 async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator[Application]:
     """Open the embedded service of a data directory, which this process then owns.
@@ -236,15 +264,18 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
     ConflictError
         Another process owns the directory.
     ConfigError
-        The directory cannot be used.
+        The directory cannot be used, or outputs are in another store.
     """
     directory = Path(settings.data_dir)
     clock = SystemClock()
     offload = Threads(settings.threads)
     archive_dir = Path(settings.archive_dir) if settings.archive_dir else directory / "archive"
     archive = ParquetArchive(archive_dir, offload)
+    outputs_dir = Path(settings.outputs_dir) if settings.outputs_dir else directory / "outputs"
     database = _open_database(settings.catalogue, directory, clock, archive)
     try:
+        store = LocalStore(outputs_dir, offload)
+        await _require_store(database.catalogue, store, outputs_dir)
         parts = Parts(
             clock=clock,
             ids=RandomIds(),
@@ -253,7 +284,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
             catalogue=database.catalogue,
             products=database.products,
             whiteboard=database.whiteboard,
-            store=LocalStore(directory / "outputs", offload),
+            store=store,
             opener=FsspecOpener(),
             formats=KnownFormats(),
             archive=archive,

@@ -61,6 +61,7 @@ class Settings:
         128 << 30, "Size of one output that a service stores", 16 << 10, 1 << 50
     )
     merge_inputs_max: int = _setting(2000, "Outputs that one merge joins", 2, 100_000)
+    outputs_dir: str = _setting("", "Folder of the output store; default outputs in data_dir")
     archive_dir: str = _setting("", "Folder of archived tasks; default archive in data_dir")
     archive_after_s: float = _setting(
         0.0, "How long after its end a task is archived; 0 for never by itself", 0.0, 1e10

@@ -99,7 +99,16 @@ def test_help_ends_in_an_example(name: str, capsys: pytest.CaptureFixture[str]) 
     assert f"evstream {name}" in printed.partition("For example:")[2].partition("╭")[0]
 
 
-_NO_NUMBERS = ("archive_dir", "data_dir", "catalogue", "queue_shares", "threads", "url", "token")
+_NO_NUMBERS = (
+    "archive_dir",
+    "data_dir",
+    "catalogue",
+    "outputs_dir",
+    "queue_shares",
+    "threads",
+    "url",
+    "token",
+)
 
 
 def test_each_setting_is_documented() -> None:

@@ -213,7 +213,8 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
     from evstream.pilot.scratch import sweep
 
     state = job.output / STATE_FOLDER
-    settings = settings_of(data_dir=state)
+    # Its ledger is its own, and so is its store.
+    settings = settings_of(data_dir=state, outputs_dir="")
     async with assembly.open_embedded(settings) as application:
         job.opened = True
         service = application.client()

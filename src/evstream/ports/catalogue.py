@@ -212,6 +212,13 @@ class Catalogue(Protocol):
         """
         ...
 
+    async def output_store(self, identity: str = "") -> str:
+        """Return the id of the store that outputs are in; empty if there is none.
+
+        Where none is known yet and one is given, it is this one from now on.
+        """
+        ...
+
     async def receipt(self, task: TaskId) -> dict[str, Any]:
         """Return the receipt of an ended task.
 

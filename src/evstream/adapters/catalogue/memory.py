@@ -187,6 +187,7 @@ class MemoryCatalogue:
         self._tasks: dict[TaskId, Task] = {}
         self._forgotten: set[TaskId] = set()
         self._receipts: dict[TaskId, str] = {}
+        self._output_store = ""
         self._merges: dict[TaskId, dict[int, MergeGroup]] = {}
 
     async def add_dataset(self, dataset: Dataset, indexes: dict[str, bytes]) -> None:
@@ -413,6 +414,11 @@ class MemoryCatalogue:
             raise ConflictError(f"task {task.id} was opened again", task=task.id)
         for book in (process_book(task.id), merge_book(task.id)):
             await self._ledger.drop_book(book)
+
+    async def output_store(self, identity: str = "") -> str:
+        """Return the id of the store that outputs are in; this one, if there was none."""
+        self._output_store = self._output_store or identity
+        return self._output_store
 
     async def receipt(self, task: TaskId) -> dict[str, Any]:
         """Return the receipt of an ended task."""

@@ -376,6 +376,15 @@ def _end_task(
     return _task(db, number)
 
 
+def _output_store(db: Database, identity: str) -> str:
+    known = db.execute("SELECT id FROM output_store").fetchone()
+    if known is not None:
+        return str(known[0])
+    if identity:
+        db.execute("INSERT INTO output_store (id) VALUES (?)", (identity,))
+    return identity
+
+
 def _receipt(db: Database, task: TaskId) -> dict[str, Any]:
     row = db.execute("SELECT receipt FROM task WHERE task = ?", (task,)).fetchone()
     if row is None or row[0] is None:
@@ -513,6 +522,10 @@ class SqlCatalogue:
     async def receipt(self, task: TaskId) -> dict[str, Any]:
         """Return the receipt of an ended task."""
         return await self._owner.read(lambda db: _receipt(db, task))
+
+    async def output_store(self, identity: str = "") -> str:
+        """Return the id of the store that outputs are in; this one, if there was none."""
+        return await self._owner.run(lambda db: _output_store(db, identity))
 
     async def now(self) -> datetime:
         """Return the database's time, aware, in UTC."""

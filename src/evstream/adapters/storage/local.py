@@ -34,6 +34,7 @@ from evstream.ports.offload import Offload
 from evstream.ports.storage import Stored
 
 PARTIAL = ".partial"
+IDENTITY = ".store/id"
 WRITE_BYTES = 4 << 20
 """Content is gathered to so many bytes before a thread is asked to write them."""
 
@@ -221,6 +222,7 @@ class LocalStore:
         self._numbers = itertools.count()
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
+            (root / IDENTITY).parent.mkdir(exist_ok=True)
             self._sweep()
         except OSError as error:
             raise ConfigError(
@@ -239,6 +241,52 @@ class LocalStore:
                     path.unlink()
                 finally:
                     os.close(fd)
+
+    def identity(self) -> str:
+        """Return the id that the folder was given; empty if it was given none.
+
+        Raises
+        ------
+        ConfigError
+            It cannot be read.
+        """
+        path = self._root / IDENTITY
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{path} cannot be read: {error}", hint="look at its owner and mode"
+            ) from error
+
+    def identify(self, identity: str) -> None:
+        """Give the folder an id for good, durably; one that it has stays.
+
+        Raises
+        ------
+        ConfigError
+            It cannot be written.
+        """
+        path = self._root / IDENTITY
+        partial = path.with_name(f"{path.name}.{self._prefix}")
+        try:
+            try:
+                with partial.open("x", encoding="utf-8") as file:
+                    file.write(f"{identity}\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                with contextlib.suppress(FileExistsError):
+                    os.link(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+            _flush_folder(path.parent)
+            _flush_folder(self._root)
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be written: {error.strerror}",
+                hint="look at the folder's owner and mode",
+            ) from error
 
     def _path(self, name: str) -> Path:
         return self._root / check_name(name)

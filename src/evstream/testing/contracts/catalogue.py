@@ -464,6 +464,14 @@ class CatalogueContract(Suite):
         assert (await catalogue.dataset(task.dataset)).files == (first,)
         assert [c.number for c in await ledger.chunks(process_book(task.id))] == [0]
 
+    async def test_outputs_are_in_the_store_that_was_there_first(
+        self, catalogue: Catalogue
+    ) -> None:
+        assert await catalogue.output_store() == ""
+        assert await catalogue.output_store("one") == "one"
+        assert await catalogue.output_store() == "one"
+        assert await catalogue.output_store("another") == "one"
+
     async def test_no_receipt_before_the_end(self, catalogue: Catalogue) -> None:
         task = await self.add_task(catalogue)
         with pytest.raises(NotFoundError):
