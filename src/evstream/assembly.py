@@ -250,7 +250,8 @@ async def _require_store(catalogue: Catalogue, store: LocalStore, folder: Path) 
         hint = f"{share}; if its outputs are lost for good, write {known} into {folder / IDENTITY}"
     else:
         hint = (
-            f"choose another outputs_dir; if that ledger is gone for good, remove {IDENTITY} there"
+            "choose another outputs_dir; if they are this ledger's, restored from before it knew"
+            f" its store, or nobody's any more, remove {folder / IDENTITY}"
         )
     raise ConfigError(f"{folder} is not the store that this ledger's outputs are in", hint=hint)
 
