@@ -63,11 +63,11 @@ async def site(head: MemoryLedger, clock: ManualClock) -> SiteLedger:
     return site_on(head, MemoryLedger(clock), clock)
 
 
-def site_on(head: MemoryLedger, own: Ledger, clock: ManualClock) -> SiteLedger:
+def site_on(head: MemoryLedger, own: Ledger, clock: ManualClock, seed: int = 1) -> SiteLedger:
     async def two(book: int) -> int:
         return 2
 
-    return SiteLedger(head, own, SITE, two, clock, SeededIds(1), LEASES)
+    return SiteLedger(head, own, SITE, two, clock, SeededIds(seed), LEASES)
 
 
 class Meanwhile:
@@ -350,7 +350,7 @@ async def test_a_site_killed_between_two_books_of_a_lease_opens_the_other(
     with pytest.raises(asyncio.CancelledError):
         await site.claim_ranges(FIRST, ANNE, 3, DURATION, [3, 4])
     assert await own.books() == [1]
-    site = site_on(head, own, clock)
+    site = site_on(head, own, clock, seed=2)
     await site.synchronise()
     got = await site.claim_ranges(SECOND, BOB, 99, DURATION, [4])
     assert spans(got) == [(1, 0, 14, 1)]
