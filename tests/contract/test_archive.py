@@ -90,6 +90,38 @@ def test_a_dropped_book_is_read_from_the_archive(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_an_archive_that_is_newer_than_the_ledger_tells_nothing_of_new_tasks(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        archive = ParquetArchive(tmp_path / "archive", InPlace())
+        database = SqliteDatabase(tmp_path / "data", clock, inline=True, archive=archive)
+        ledger = database.ledger
+        # Task 12 was merged and archived; then an older ledger was restored.
+        await ledger.open_book(MERGES, BookRules(1), [Chunk(0, Lfn("output"), 0, 1)])
+        merges = await record_of(ledger, MERGES)
+        await archive.put(MERGES, merges)
+        await ledger.drop_book(MERGES)
+        assert await record_of(ledger, MERGES) == merges
+        # The new task 12 has no merges.
+        await work(ledger, clock)
+        for asked in (ledger.progress, ledger.chunks, ledger.commits, ledger.failed_attempts):
+            with pytest.raises(NotFoundError, match="there is no book 25"):
+                await asked(MERGES)
+        # Once it is archived itself, what the other left is gone.
+        ranges = await record_of(ledger, BOOK)
+        await archive.put(BOOK, ranges)
+        await archive.put_task(TASK, {}, [BOOK])
+        await ledger.drop_book(BOOK)
+        assert await record_of(ledger, BOOK) == ranges
+        with pytest.raises(NotFoundError, match="there is no book 25"):
+            await ledger.progress(MERGES)
+        await database.close()
+
+    asyncio.run(main())
+
+
 def test_an_empty_book_is_kept_too(tmp_path: Path) -> None:
     async def main() -> None:
         archive = ParquetArchive(tmp_path, InPlace())
@@ -111,7 +143,7 @@ def test_tools_of_the_field_can_read_it(tmp_path: Path) -> None:
         database = SqliteDatabase(tmp_path / "data", clock, inline=True)
         await work(database.ledger, clock)
         await archive.put(BOOK, await record_of(database.ledger, BOOK))
-        await archive.put_task(TASK, {"task": {"name": "ü"}, "receipt": None})
+        await archive.put_task(TASK, {"task": {"name": "ü"}, "receipt": None}, [BOOK])
         await database.close()
 
     asyncio.run(main())

@@ -65,7 +65,7 @@ class Archiving:
                 await self._archive.put(book, record)
                 rows += record.rows
             if books:
-                await self._archive.put_task(task_id, await self._document(task))
+                await self._archive.put_task(task_id, await self._document(task), books)
                 await self._catalogue.drop_books(task)
             return rows
 

@@ -37,8 +37,12 @@ class Archive(Protocol):
         """Keep a book for good; again replaces it."""
         ...
 
-    async def put_task(self, task: TaskId, document: dict[str, Any]) -> None:
-        """Keep what is known of a task beside its books, for people and programs."""
+    async def put_task(self, task: TaskId, document: dict[str, Any], books: Sequence[int]) -> None:
+        """Keep what is known of a task beside its books, for people and programs.
+
+        A book of its number that is none of its books is forgotten: another task left it, before
+        the ledger was restored.
+        """
         ...
 
     async def progress(self, book: int) -> Progress:

@@ -25,7 +25,7 @@ from evstream.domain.names import Lfn, TaskId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import RangeState
-from evstream.domain.task import is_merge, task_of
+from evstream.domain.task import is_merge, merge_book, process_book, task_of
 from evstream.ports.archive import BookRecord
 from evstream.ports.offload import Offload
 
@@ -65,13 +65,15 @@ class ParquetArchive:
         """
         await self._offload(lambda: _write_book(self._book(book), record))
 
-    async def put_task(self, task: TaskId, document: dict[str, Any]) -> None:
-        """Write what is known of a task beside its books."""
+    async def put_task(self, task: TaskId, document: dict[str, Any], books: Sequence[int]) -> None:
+        """Write what is known of a task beside its books, and remove what is none of them."""
         content = msgspec.json.format(msgspec.json.encode(document))
 
         def write() -> None:
             folder = self.folder_of(task)
             folder.mkdir(parents=True, exist_ok=True)
+            for book in {process_book(task), merge_book(task)} - set(books):
+                shutil.rmtree(self._book(book), ignore_errors=True)
             partial = folder / f".task.json.{os.getpid()}"
             _write_durably(partial, content)
             partial.replace(folder / "task.json")
@@ -165,13 +167,13 @@ def _write_book(folder: Path, record: BookRecord) -> None:
         _flush(path)
     _write_durably(partial / "progress.json", msgspec.json.encode(record.progress))
     _flush(partial)
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         # Left by a head that was killed before it dropped the book.
-        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
         folder.rename(old)
-        shutil.rmtree(old)
     partial.rename(folder)
     _flush(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _tables(record: BookRecord) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -49,7 +49,10 @@ from evstream.domain.names import LeaseId, Lfn, WorkerId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, RangeState
+from evstream.domain.task import process_book, task_of
 from evstream.ports.archive import Archive
+
+T = TypeVar("T")
 
 _BOOKS_AT_ONCE = 500
 _PROGRESS_SELECT = (
@@ -285,12 +288,11 @@ class SqlLedger:
 
     async def progress(self, book: int) -> Progress:
         """Return entries by state, and sums over attempts."""
-        try:
-            return await self._owner.read(lambda db: _progress(db, book))
-        except NotFoundError:
-            if self._archive is None:
-                raise
-        return await self._archive.progress(book)
+        found = await self._read(book, _progress)
+        if found is None:
+            assert self._archive is not None
+            return await self._archive.progress(book)
+        return found
 
     async def progress_of(self, books: Sequence[int]) -> dict[int, Progress]:
         """Return the progress of those of some books that there are."""
@@ -352,13 +354,30 @@ class SqlLedger:
     ) -> list[Any]:
         """Read from a book, or from the archive if the database has it no more."""
 
-        def operation(db: Database) -> list[Any]:
-            require_book(db, book)
-            return read(db, book)
+        def operation(db: Database, number: int) -> list[Any]:
+            require_book(db, number)
+            return read(db, number)
 
-        try:
-            return await self._owner.read(operation)
-        except NotFoundError:
-            if self._archive is None:
-                raise
-        return await archived(self._archive)
+        found = await self._read(book, operation)
+        if found is None:
+            assert self._archive is not None
+            return await archived(self._archive)
+        return found
+
+    async def _read(self, book: int, read: Callable[[Database, int], T]) -> T | None:
+        """Read from a book; None if it is one for the archive to tell of.
+
+        That is so where the database has none of a task's books. An archive may be newer than a
+        database that was restored, and tell of another task of the same number.
+        """
+
+        def operation(db: Database) -> T | None:
+            try:
+                return read(db, book)
+            except NotFoundError:
+                ranges = process_book(task_of(book))
+                if self._archive is None or _progress_of(db, [ranges]):
+                    raise
+                return None
+
+        return await self._owner.read(operation)
