@@ -166,6 +166,29 @@ async def test_nothing_is_read_again_that_is_known(
     assert len(leases) == 5
 
 
+async def test_a_head_that_starts_beside_another_gives_no_lease_its_time_again(
+    clock: ManualClock, database_url: str
+) -> None:
+    databases = [PostgresDatabase(database_url, clock=clock) for _ in range(2)]
+    one, other = (database.ledger for database in databases)
+    within = timedelta(seconds=3)
+    try:
+        await one.open_book(BOOK, RULES, CHUNKS)
+        (held,) = await one.claim_ranges(LeaseId("l"), ANNE, 1, MINUTE, [BOOK])
+        for _ in range(29):
+            clock.advance(2)
+            assert await one.expire_leases() == []
+            await other.resume_leases(within)
+        assert await other.leases() == [held]
+        # Where no head was there, it does.
+        clock.advance(4)
+        await other.resume_leases(within)
+        assert [row.expires for row in await one.leases()] == [clock.now() + MINUTE]
+    finally:
+        for database in databases:
+            await database.close()
+
+
 async def test_what_another_head_did_is_seen(clock: ManualClock, database_url: str) -> None:
     one, other = (PostgresDatabase(database_url, clock=clock) for _ in range(2))
     await one.ledger.open_book(BOOK, RULES, CHUNKS)

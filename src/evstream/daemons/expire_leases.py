@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from evstream.daemons.loop import repeat
 from evstream.domain.names import TaskId
@@ -26,6 +26,7 @@ async def expire_leases(
 
     Leases that ran out while nobody could be renewed with get their time again: before a
     start, while the machine was paused or asleep, and while the ledger's database was away.
+    They do not where another head was there all the time.
     """
     last: tuple[float, datetime] | None = None
 
@@ -35,7 +36,7 @@ async def expire_leases(
         # Some systems' monotonic clock stands still while the machine sleeps; leases do not.
         passed_s = max(now[0] - last[0], (now[1] - last[1]).total_seconds()) if last else math.inf
         if passed_s > every_s + PAUSE_S_MIN:
-            await ledger.resume_leases()
+            await ledger.resume_leases(timedelta(seconds=every_s + PAUSE_S_MIN))
         expired = await ledger.expire_leases()
         # Not before: where that failed, renewals did too.
         last = now

@@ -239,10 +239,10 @@ class SiteLedger:
             ]
         return await self._lost(await self._own.release_lease(lease, worker, own_places))
 
-    async def resume_leases(self) -> None:
+    async def resume_leases(self, unless: timedelta = timedelta()) -> None:
         """Give every lease of a worker's its whole time again."""
         await self._remember()
-        await self._own.resume_leases()
+        await self._own.resume_leases(unless)
 
     async def expire_leases(self) -> list[LeasedInterval]:
         """Take back the workers' leases whose time is over."""

@@ -75,8 +75,14 @@ class Leasing(Protocol):
         """Give back what a lease still holds: all of it, or what lies within some intervals."""
         ...
 
-    async def resume_leases(self) -> None:
-        """Give every lease its whole time again: nobody could renew while the head was away."""
+    async def resume_leases(self, unless: timedelta = timedelta()) -> None:
+        """Give every lease its whole time again: nobody could renew while the head was away.
+
+        Parameters
+        ----------
+        unless : timedelta
+            Not if another head has expired leases within this time: with that one they could.
+        """
         ...
 
     async def expire_leases(self) -> list[LeasedInterval]:

@@ -106,8 +106,9 @@ class MemoryLedger:
         """Give back what a lease still holds, all of it or some intervals."""
         return self._model.release(lease, worker, places)
 
-    async def resume_leases(self) -> None:
-        """Give every lease its whole time again."""
+    async def resume_leases(self, unless: timedelta = timedelta()) -> None:
+        """Give every lease its whole time again; there is no other head."""
+        del unless
         self._model.resume(self._clock.now())
 
     async def expire_leases(self) -> list[LeasedInterval]:

@@ -502,7 +502,7 @@ class PostgresDatabase:
                 raise (refused_at_first(error) or translate(error)) from error
             raise
         self._owner: Owner = GroupCommitOwner(engine)
-        self.ledger = SqlLedger(self._owner, archive)
+        self.ledger = SqlLedger(self._owner, archive, shared=True)
         self._reader: Reader = ConnectedReader(lambda: _connect_to_read(url, clock))
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)

@@ -8,7 +8,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from evstream.adapters.catalogue.database import Database
+from evstream.adapters.catalogue.database import (
+    Database,
+    from_microseconds,
+    to_microseconds,
+)
+from evstream.adapters.catalogue.desk import Desk
 from evstream.adapters.catalogue.owner import Owner
 from evstream.adapters.catalogue.reopening import discard, drop_chunks, redo
 from evstream.adapters.catalogue.transitions import (
@@ -180,6 +185,18 @@ def _failed_by_nodes(db: Database, place: tuple[int, int, int, int]) -> list[Wor
     return [WorkerId(worker) for (worker,) in rows]
 
 
+def _expire_and_note(desk: Desk) -> list[LeasedInterval]:
+    lost = expire(desk)
+    desk.written_to().execute("UPDATE expiry SET last = ?", (to_microseconds(desk.now),))
+    return lost
+
+
+def _resume(db: Database, unless: timedelta) -> None:
+    (last,) = db.execute("SELECT last FROM expiry").fetchone()
+    if from_microseconds(last) + unless <= db.now():
+        resume(db)
+
+
 class SqlLedger:
     """The `Ledger` port on the owner's database, whose time is the only one.
 
@@ -187,10 +204,15 @@ class SqlLedger:
     ----------
     archive : Archive, optional
         Where books are read that the database has no more.
+    shared : bool
+        Whether other heads may be at the database: they are told when leases were last expired.
     """
 
-    def __init__(self, owner: Owner, archive: Archive | None = None) -> None:
+    def __init__(
+        self, owner: Owner, archive: Archive | None = None, *, shared: bool = False
+    ) -> None:
         self._owner = owner
+        self._expire = _expire_and_note if shared else expire
         self._archive = archive
 
     async def open_book(self, book: int, rules: BookRules, chunks: Sequence[Chunk]) -> None:
@@ -255,14 +277,14 @@ class SqlLedger:
         """Give back what a lease still holds, all of it or some intervals."""
         return await self._owner.work(lambda desk: give_back(desk, lease, worker, places), [lease])
 
-    async def resume_leases(self) -> None:
-        """Give every lease its whole time again."""
-        await self._owner.run(resume)
+    async def resume_leases(self, unless: timedelta = timedelta()) -> None:
+        """Give every lease its whole time again, unless a head has just expired some."""
+        await self._owner.run(lambda db: _resume(db, unless))
 
     async def expire_leases(self) -> list[LeasedInterval]:
         """Take back the leases whose time is over, so many at a time as hold nobody up."""
         lost: list[LeasedInterval] = []
-        while some := await self._owner.work(expire, []):
+        while some := await self._owner.work(self._expire, []):
             lost += some
             if len(some) < EXPIRED_AT_ONCE:
                 break
