@@ -24,6 +24,7 @@ import pytest
 from evstream.adapters.catalogue.postgresql import PostgresDatabase
 from evstream.adapters.catalogue.postgresql_errors import translate
 from evstream.adapters.clock import SystemClock
+from evstream.adapters.metrics import ServiceMetrics
 from evstream.daemons import expire_leases
 from evstream.domain.errors import (
     ConfigError,
@@ -503,7 +504,8 @@ async def test_heads_whose_clocks_differ_agree_on_leases(url: str, minutes: floa
         looking = other.ledger
         expire = looking.expire_leases
         looking.expire_leases = lambda *words: noted(expire(*words))  # type: ignore[method-assign]
-        loop = asyncio.create_task(expire_leases(looking, lambda task: None, clock, 0.01))
+        meter = ServiceMetrics(["expire_leases"])
+        loop = asyncio.create_task(expire_leases(looking, lambda task: None, clock, meter, 0.01))
         for _ in range(3):
             rounds.clear()
             async with asyncio.timeout(WAIT_S_MAX):
