@@ -268,22 +268,22 @@ class PostgresEngine:
         """
         asked_at, asked_now, alone = self._asked
         passed_s = time.monotonic() - asked_at
-        if assume and alone and passed_s < ASSUMED_S_MAX and self._is_quiet():
+        recent = alone and passed_s < ASSUMED_S_MAX
+        if assume and recent and self._number is not None and self._is_quiet():
+            self._number += 1
             return self._assume(leases, asked_now + timedelta(seconds=passed_s))
         asked, values = question(leases) if leases else ("SELECT", ())
-        asked_at = time.monotonic()
         begun, (number, now) = self._begin(f"{_BEGIN_TURN}; {_in_its_words(asked)}", values)
         alone = self._number is not None and number == self._number + 1
         self._number = number
-        self._asked = asked_at, now.astimezone(UTC), alone
+        # Its answer was on its way: the server's time is later than what is derived from it.
+        self._asked = time.monotonic(), now.astimezone(UTC), alone
         begun.nextset()
         at: datetime = now if self._clock is None else self._clock.now()
         return Turn(at.astimezone(UTC), alone, begun.fetchall() if leases else [])
 
     def _assume(self, leases: Sequence[LeaseId], now: datetime) -> Turn:
         """Spare the trip that would only say that nobody else was there."""
-        assert self._number is not None
-        self._number += 1
         told = Literal(list(leases)).as_string(self._connection)
         values = f"{latest('postgresql')}, {self._number}, '{now.isoformat()}', {told}"
         self._beginning = f"{_BEGIN}; {_TAKE_TURN}; SELECT still_so({values})"
@@ -379,7 +379,8 @@ class PostgresEngine:
 
     def roll_back(self) -> None:
         """Give it up, unless the server is gone and has done so."""
-        self._beginning = ""
+        # The server may not have counted this turn.
+        self._beginning, self._number = "", None
         if not self._connection.closed and self.in_transaction:
             self._connection.execute("ROLLBACK")
 
@@ -399,7 +400,6 @@ class PostgresEngine:
     def may_repeat(self, error: Exception) -> bool:
         """Whether the connection was lost, or another client was in the way."""
         if isinstance(error, psycopg.Error) and error.sqlstate == NOT_SO:
-            self._number, self._asked = None, (0.0, EPOCH, False)
             return True
         if isinstance(error, psycopg.Error) and error.sqlstate == NOT_PREPARED:
             # Whoever pools connections has given us another one.
