@@ -417,7 +417,8 @@ def test_no_statement_scans_or_sorts_a_table(tmp_path: Path) -> None:
     bad = [
         plan
         for plan in plans
-        if "TEMP B-TREE" in plan
+        # The history of what is lost at once is sorted: of so many leases at most.
+        if ("TEMP B-TREE" in plan and "INSERT INTO failed" not in plan)
         # A claim from any book walks an index in its order, and stops after few rows.
         or (plan.startswith("SCAN") and "LIMIT" not in plan and "json_each" not in plan)
     ]
