@@ -35,7 +35,7 @@ from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.storage.local import IDENTITY, LocalStore
 from evstream.client import Address, Connection, Service, verification
 from evstream.domain.errors import ConfigError, LimitError, TransientError
-from evstream.domain.names import WorkerId
+from evstream.domain.names import WorkerId, without_secrets
 from evstream.domain.scheduling import parse_shares
 from evstream.edge import Products
 from evstream.edge.sources import Sources
@@ -219,6 +219,11 @@ def _open_database(
     """Open what keeps ledger and catalogue; the directory is this process's either way."""
     if not url:
         return SqliteDatabase(directory, clock, archive=archive)
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ConfigError(
+            f"the catalogue {without_secrets(url)} is no PostgreSQL",
+            hint="give postgresql://USER@HOST/DATABASE",
+        )
     try:
         from evstream.adapters.catalogue.postgresql import PostgresDatabase
     except ImportError as problem:

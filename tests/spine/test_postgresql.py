@@ -88,3 +88,15 @@ def test_a_database_that_is_not_there_at_the_start(command: CommandLine, tmp_pat
     assert len(done.stderr.splitlines()) == 1
     # The folder was given back.
     command.serve(tmp_path / "data")
+
+
+def test_a_database_of_another_kind(command: CommandLine, tmp_path: Path) -> None:
+    words = (
+        "--data",
+        tmp_path / "data",
+        "--catalogue",
+        "mysql://anne:secret@db.example.org/events",
+    )
+    done = command.run("serve", *words, status=1)
+    assert "mysql://db.example.org/events is no PostgreSQL" in done.stderr
+    assert "secret" not in done.stderr
