@@ -9,8 +9,9 @@ translated in its favour:
   that is claimed too many and given back, and the look at the job and the files;
 - a report is one statement for all ranges, without the count of the job's finished events;
 - no two clients ask for ranges of the same jobset;
-- the table is not vacuumed while it is measured;
 - numbers are integers of four and eight bytes, and there is no partition to be found.
+
+The table is not vacuumed while it is measured: that is less work for it, and more dead rows.
 """
 
 from __future__ import annotations

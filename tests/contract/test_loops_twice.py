@@ -242,7 +242,7 @@ async def test_leases_expire_once(postgresql: Server, tmp_path: Path) -> None:
 async def test_products_go_once(
     postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_small_batches(monkeypatch, "expire_products")
+    in_small_batches(monkeypatch)
 
     async def scenario(heads: Heads) -> Any:
         products = heads.database.products
@@ -260,15 +260,15 @@ async def test_products_go_once(
     assert one[:2] == (60, 10)
 
 
-def in_small_batches(monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
-    """Have a loop take its turn many times."""
-    monkeypatch.setattr(importlib.import_module(f"evstream.daemons.{loop}"), "BATCH", 7)
+def in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have loops take their turn many times."""
+    monkeypatch.setattr(importlib.import_module("evstream.daemons.loop"), "BATCH", 7)
 
 
 async def test_request_ids_are_forgotten_once(
     postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_small_batches(monkeypatch, "forget_request_ids")
+    in_small_batches(monkeypatch)
 
     async def scenario(heads: Heads) -> Any:
         for number in range(30):

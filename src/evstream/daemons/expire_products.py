@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from evstream.daemons.loop import repeat
+from evstream.daemons.loop import in_batches, repeat
 from evstream.ports import Clock, Meter, ProductCatalogue
-
-BATCH = 1_000
-"""A transaction's worth: others get their turn between two."""
 
 
 async def expire_products(
@@ -15,10 +12,6 @@ async def expire_products(
     """Forget them now and then; two that do it at once share what there is."""
 
     async def once() -> int:
-        total = count = await products.expire_products(BATCH)
-        while count == BATCH:
-            count = await products.expire_products(BATCH)
-            total += count
-        return total
+        return await in_batches(products.expire_products)
 
     await repeat("expire_products", once, clock, meter, every_s)

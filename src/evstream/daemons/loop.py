@@ -9,6 +9,8 @@ from evstream.domain.errors import EvstreamError
 from evstream.ports import Clock, Meter
 
 RETRY_S = 1.0
+BATCH = 1_000
+"""A transaction's worth: others get their turn between two."""
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,15 @@ async def run_once(name: str, work: Work, clock: Clock, meter: Meter, what: str 
         return False
     meter.ran(name, clock.monotonic() - began, items, clock.now())
     return True
+
+
+async def in_batches(do_some: Callable[[int], Awaitable[int]]) -> int:
+    """Do something so many at a time until fewer are left; return how many in all."""
+    total = count = await do_some(BATCH)
+    while count == BATCH:
+        count = await do_some(BATCH)
+        total += count
+    return total
 
 
 async def repeat(name: str, work: Work, clock: Clock, meter: Meter, every_s: float) -> None:
