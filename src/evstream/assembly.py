@@ -148,7 +148,7 @@ class Application:
             catalogue, ledger, merging, chains, receipt_signer, parts.offload, turns, nudges
         )
         self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
-        self._products = Products(catalogue, Sources(parts.opener, parts.formats), parts.offload)
+        self._products = Products(catalogue.file, Sources(parts.opener, parts.formats), parts.offload)
         slices = Slices(catalogue, planner, parts.formats)
         after = timedelta(seconds=settings.archive_after_s)
         self._archiving = Archiving(catalogue, ledger, parts.archive, turns, after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ from evstream.domain.errors import DescriptorUnknownError, EvstreamError, Reques
 from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import ProductKey
 from evstream.edge.sources import OpenSource, Sources
-from evstream.ports import Catalogue, Cut, Offload
+from evstream.ports import Cut, Offload
 
 PIECE_BYTES = 1 << 20
 WHOLE_BYTES_MAX = 256 << 10
@@ -25,6 +25,9 @@ PREPARED_BYTES_MAX = 512 << 20
 DESCRIPTORS_MAX = 100_000
 DESCRIPTORS_BYTES_MAX = 256 << 20
 FILES_MAX = 10_000
+
+FindFile = Callable[[Fingerprint], Awaitable[SourceFile]]
+"""Finds a registered file by its content: in the catalogue, or at the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class Products:
     small itself. Other inner bytes are read from the source as they are sent.
     """
 
-    def __init__(self, catalogue: Catalogue, sources: Sources, offload: Offload) -> None:
-        self._catalogue = catalogue
+    def __init__(self, find_file: FindFile, sources: Sources, offload: Offload) -> None:
+        self._find_file = find_file
         self._sources = sources
         self._offload = offload
         self._descriptors: OrderedDict[ProductKey, Descriptor] = OrderedDict()
@@ -180,10 +183,10 @@ class Products:
         return Product(key, cut.size, f'"{key}-{encoder_id}"', file, cut, whole)
 
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:
-        """Return a registered file; asked of the catalogue once in a while."""
+        """Return a registered file; looked up once in a while."""
         file = self._files.get(fingerprint)
         if file is None:
-            file = await self._catalogue.file(fingerprint)
+            file = await self._find_file(fingerprint)
             self._files[fingerprint] = file
             if len(self._files) > FILES_MAX:
                 self._files.popitem(last=False)

@@ -49,7 +49,7 @@ def test_what_is_done_is_dropped_behind_what_takes_long(monkeypatch: pytest.Monk
         file = SourceFile(Lfn("a"), Guid(index.uuid), (Pfn(pfn),), fingerprint, {"Events": 100})
         await database.catalogue.add_dataset(Dataset(DatasetName("user:x"), (file,)), {})
         offload = HeldUp()
-        edge = Products(database.catalogue, Sources(MemoryOpener(FILES), formats), offload)
+        edge = Products(database.catalogue.file, Sources(MemoryOpener(FILES), formats), offload)
 
         def descriptor(start: int) -> Descriptor:
             return slice_of(fingerprint, "Events", (start, start + 1), None)
