@@ -1,0 +1,35 @@
+"""Where adapters meet services; embedded and production differ here and nowhere else."""
+
+from evstream.assembly.application import Application, Keys, Parts
+from evstream.assembly.clients import connect, make_pilot
+from evstream.assembly.embedded import open_embedded
+from evstream.assembly.listening import SOCKET_NAME, listen, tcp_door, unix_door
+from evstream.assembly.offline import (
+    back_up_catalogue,
+    make_formats,
+    make_readers,
+    make_root_format,
+    restore_catalogue,
+    verify_receipt,
+)
+from evstream.assembly.secret_files import door_token
+
+__all__ = [
+    "SOCKET_NAME",
+    "Application",
+    "Keys",
+    "Parts",
+    "back_up_catalogue",
+    "connect",
+    "door_token",
+    "listen",
+    "make_formats",
+    "make_pilot",
+    "make_readers",
+    "make_root_format",
+    "open_embedded",
+    "restore_catalogue",
+    "tcp_door",
+    "unix_door",
+    "verify_receipt",
+]

@@ -1,0 +1,179 @@
+"""A service without a socket: its API, its loops, and a client in-process."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from starlette.applications import Starlette
+
+from evstream import daemons
+from evstream.adapters.metrics import ServiceMetrics
+from evstream.client import Connection, Service
+from evstream.domain.scheduling import parse_shares
+from evstream.edge import Products
+from evstream.edge.sources import Sources
+from evstream.eventindex import FOLDER, EventFinder
+from evstream.head import (
+    Archiving,
+    Chains,
+    Claims,
+    Datasets,
+    Finishing,
+    Merging,
+    Notes,
+    Nudges,
+    Prepared,
+    Reopening,
+    Reports,
+    Slices,
+    Sweeping,
+    Tasks,
+    Turns,
+)
+from evstream.head.plans import Planner
+from evstream.head.scheduler import Scheduler
+from evstream.ports import (
+    Archive,
+    Catalogue,
+    Clock,
+    Formats,
+    Ids,
+    Ledger,
+    Loaded,
+    Offload,
+    OutputStore,
+    ProductCatalogue,
+    SourceOpener,
+    TaskLocks,
+    Whiteboard,
+)
+from evstream.settings import Settings
+from evstream.web import Services, make_app
+from evstream.wire.receipt_signature import ReceiptSigner
+from evstream.wire.signed_urls import UrlSigner
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a service is made of: an answer to every port."""
+
+    clock: Clock
+    ids: Ids
+    offload: Offload
+    ledger: Ledger
+    catalogue: Catalogue
+    products: ProductCatalogue
+    whiteboard: Whiteboard
+    store: OutputStore
+    opener: SourceOpener
+    formats: Formats
+    archive: Archive | None = None
+    load: Loaded | None = None
+    locks: TaskLocks | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A service's secrets: 32 bytes each."""
+
+    urls: bytes
+    receipts: bytes
+
+
+class Application:
+    """A service without a socket: its API, its loops, and a client in-process.
+
+    Parameters
+    ----------
+    token : str
+        What opens the API; empty where a socket's permissions do.
+    """
+
+    def __init__(self, parts: Parts, keys: Keys, settings: Settings, token: str = "") -> None:
+        self._parts = parts
+        self._settings = settings
+        self._token = token
+        signer = UrlSigner(keys.urls)
+        planner = Planner(signer, timedelta(seconds=settings.url_life_s))
+        receipt_signer = ReceiptSigner(keys.receipts)
+        catalogue, ledger = parts.catalogue, parts.ledger
+        turns, nudges = Turns(parts.locks), Nudges()
+        scheduler = Scheduler(ledger, parse_shares(settings.queue_shares))
+        merging = Merging(catalogue, ledger, planner, settings.merge_inputs_max)
+        datasets = Datasets(catalogue, parts.opener, parts.offload, parts.formats)
+        reopening = Reopening(catalogue, ledger, merging, turns, nudges.nudge)
+        chains = Chains(catalogue, ledger, merging, reopening, parts.store, datasets)
+        self._finishing = Finishing(
+            catalogue, ledger, merging, chains, receipt_signer, parts.offload, turns, nudges
+        )
+        self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
+        self._products = Products(
+            catalogue.file, Sources(parts.opener, parts.formats), parts.offload
+        )
+        slices = Slices(catalogue, planner, parts.formats)
+        after = timedelta(seconds=settings.archive_after_s)
+        self._archiving = Archiving(catalogue, ledger, parts.archive, turns, after)
+        self.metrics = ServiceMetrics(daemons.NAMES, parts.load)
+        services = Services(
+            catalogue=catalogue,
+            datasets=datasets,
+            tasks=Tasks(catalogue, ledger, planner, parts.formats, parts.store, chains),
+            claims=Claims(catalogue, ledger, planner, merging, scheduler, parts.products),
+            reports=Reports(catalogue, ledger, parts.store, reopening, nudges.nudge),
+            finishing=self._finishing,
+            reopening=reopening,
+            archiving=self._archiving,
+            slices=slices,
+            products=self._products,
+            prepared=Prepared(parts.products, catalogue, slices),
+            events=EventFinder(Path(settings.data_dir) / FOLDER, parts.offload),
+            notes=Notes(parts.whiteboard, catalogue),
+            store=parts.store,
+            ids=parts.ids,
+            metrics=self.metrics,
+            receipt_key=receipt_signer.public_key,
+            output_bytes_max=settings.output_bytes_max,
+        )
+        self.app: Starlette = make_app(services, token, signer, parts.clock)
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """Return the daemons, to be run beside the API."""
+        parts, clock, meter = self._parts, self._parts.clock, self.metrics
+        often, seldom = self._settings.expire_every_s, self._settings.sweep_every_s
+        life = timedelta(seconds=self._settings.request_id_life_s)
+        return [
+            daemons.finish_tasks(self._finishing, clock, meter),
+            daemons.expire_leases(parts.ledger, self._finishing.nudge, clock, meter, often),
+            daemons.archive_tasks(self._archiving, clock, meter, seldom),
+            daemons.sweep_outputs(self._sweeping, clock, meter, seldom),
+            daemons.expire_products(parts.products, clock, meter, seldom),
+            daemons.forget_request_ids(
+                parts.catalogue, parts.whiteboard, life, clock, meter, seldom
+            ),
+        ]
+
+    async def sweep(self) -> int:
+        """Sweep the output store now; return how many objects went."""
+        return await self._sweeping.sweep()
+
+    def client(self) -> Service:
+        """Return a client that speaks to the API in this process."""
+        transport = httpx2.ASGITransport(self.app)
+        return Service(
+            Connection(
+                transport,
+                self._parts.clock,
+                self._parts.ids,
+                token=self._token,
+                patience_s=self._settings.patience_s,
+            )
+        )
+
+    async def close(self) -> None:
+        """Stop making products and close what is open."""
+        await self._products.close()
