@@ -6,6 +6,7 @@ from evstream.ports.clock import Clock
 from evstream.ports.format import Cut, FileIndex, Format, Formats
 from evstream.ports.ids import Ids
 from evstream.ports.ledger import Ledger
+from evstream.ports.links import Links
 from evstream.ports.metrics import Load, Loaded, Meter, Metrics
 from evstream.ports.offload import Offload
 from evstream.ports.payload import (
@@ -33,6 +34,7 @@ __all__ = [
     "Formats",
     "Ids",
     "Ledger",
+    "Links",
     "Load",
     "Loaded",
     "Meter",

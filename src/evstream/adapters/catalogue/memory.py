@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from evstream.adapters.catalogue.memory_links import MemoryLinks
 from evstream.adapters.catalogue.memory_products import MemoryProducts
 from evstream.adapters.catalogue.memory_whiteboard import MemoryWhiteboard
 from evstream.domain.chains import chunks_of
@@ -451,6 +452,7 @@ class MemoryDatabase:
     catalogue : MemoryCatalogue
     products : MemoryProducts
     whiteboard : MemoryWhiteboard
+    links : MemoryLinks
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -458,6 +460,7 @@ class MemoryDatabase:
         self.catalogue = MemoryCatalogue(clock, self.ledger)
         self.products = MemoryProducts(clock)
         self.whiteboard = MemoryWhiteboard(clock)
+        self.links = MemoryLinks(clock)
 
     async def close(self) -> None:
         """Do nothing; there is nothing to close."""

@@ -38,6 +38,7 @@ from evstream.adapters.catalogue.reader import ConnectedReader, Reader
 from evstream.adapters.catalogue.schema_steps import latest, missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
+from evstream.adapters.catalogue.sql_links import SqlLinks
 from evstream.adapters.catalogue.sql_products import SqlProducts
 from evstream.adapters.catalogue.sql_whiteboard import SqlWhiteboard
 from evstream.domain.errors import ConfigError, TransientError
@@ -468,6 +469,7 @@ class PostgresDatabase:
     catalogue : SqlCatalogue
     products : SqlProducts
     whiteboard : SqlWhiteboard
+    links : SqlLinks
     locks : PostgresTaskLocks
 
     Raises
@@ -507,6 +509,7 @@ class PostgresDatabase:
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)
         self.whiteboard = SqlWhiteboard(self._owner, self._reader)
+        self.links = SqlLinks(self._owner, self._reader)
         self.locks = PostgresTaskLocks(url, CONNECTION)
 
     def load(self) -> Load:

@@ -19,6 +19,7 @@ from evstream.adapters.catalogue.reader import ConnectedReader, OwnersReader, Re
 from evstream.adapters.catalogue.schema_steps import missing
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
+from evstream.adapters.catalogue.sql_links import SqlLinks
 from evstream.adapters.catalogue.sql_products import SqlProducts
 from evstream.adapters.catalogue.sql_whiteboard import SqlWhiteboard
 from evstream.adapters.catalogue.sqlite_errors import translate
@@ -57,6 +58,7 @@ class SqliteDatabase:
     catalogue : SqlCatalogue
     products : SqlProducts
     whiteboard : SqlWhiteboard
+    links : SqlLinks
     locks : None
         The file is one head's.
 
@@ -106,6 +108,7 @@ class SqliteDatabase:
         self.catalogue = SqlCatalogue(self._owner)
         self.products = SqlProducts(self._owner, self._reader)
         self.whiteboard = SqlWhiteboard(self._owner, self._reader)
+        self.links = SqlLinks(self._owner, self._reader)
         self.locks = None
 
     def load(self) -> Load:

@@ -17,6 +17,7 @@ from evstream.testing.contracts.clock import ClockContract
 from evstream.testing.contracts.format import FormatContract
 from evstream.testing.contracts.ids import IdsContract
 from evstream.testing.contracts.ledger_reopening import LedgerContract
+from evstream.testing.contracts.links import LinksContract
 from evstream.testing.contracts.offload import OffloadContract
 from evstream.testing.contracts.output_store import OutputStoreContract
 from evstream.testing.contracts.payload_runner import PayloadRunnerContract
@@ -30,6 +31,7 @@ __all__ = [
     "FormatContract",
     "IdsContract",
     "LedgerContract",
+    "LinksContract",
     "OffloadContract",
     "OutputStoreContract",
     "PayloadRunnerContract",
