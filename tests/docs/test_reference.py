@@ -27,7 +27,8 @@ from evstream.domain.streams import Merge, OutputStream
 from evstream.domain.task import Limits, TaskSpec
 from evstream.settings import Settings, resolve
 from evstream.web import make_app
-from evstream.wire import event_messages, messages, product_messages, whiteboard_messages
+from evstream.web.operations import operations_of
+from evstream.wire import event_messages, messages, product_messages, queries, whiteboard_messages
 from evstream.wire.problems import status_of
 from evstream.wire.signed_urls import UrlSigner
 from tests.docs.pages import REFERENCE, REPOSITORY, Block, all_blocks, section, table
@@ -183,20 +184,20 @@ def test_examples_of_configuration_files_are_read(block: Block, tmp_path: Path) 
 def test_each_route_is_documented() -> None:
     # Routes are closures: making them asks nothing of the services behind them.
     nothing: Any = None
-    routes: list[Any] = list(make_app(nothing, "", UrlSigner(b"x" * 32), nothing).routes)
-    real = set()
-    for route in routes:
-        path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
-        real |= {f"{method} {path}" for method in route.methods - {"HEAD"}}
+    app = make_app(nothing, "", UrlSigner(b"x" * 32), nothing)
+    real = {
+        f"{one.method} {re.sub(r':path}', '}', one.path)}": one.summary
+        for one in operations_of(app.routes)
+    }
     headings = set(re.findall(r"^### `([A-Z]+ /[^`]*)`$", API, re.MULTILINE))
-    overview = set(table(section(REFERENCE / "api.md", "Overview"), "route"))
-    assert headings == real
-    assert overview == real
+    overview = table(section(REFERENCE / "api.md", "Overview"), "route")
+    assert headings == set(real)
+    assert {route: row["does"] for route, row in overview.items()} == real
 
 
 MESSAGES = [
     kind
-    for module in (messages, product_messages, event_messages, whiteboard_messages)
+    for module in (messages, product_messages, event_messages, whiteboard_messages, queries)
     for kind in vars(module).values()
     if isinstance(kind, type)
     and issubclass(kind, msgspec.Struct)

@@ -8,6 +8,7 @@
     │   │   └── DescriptorUnknownError   register the descriptor, then ask again
     │   ├── LimitError           a number outside its stated bounds
     │   │   └── TooLargeError        more bytes than a body may have
+    │   ├── MediaTypeError       a body of a type that is not taken
     │   └── AccessError          not allowed: credentials missing or wrong
     ├── ConflictError        someone else holds it, or it changed meanwhile
     ├── TransientError       the same again, later
@@ -107,6 +108,12 @@ class TooLargeError(LimitError):
     """A body has more bytes than are taken; ``bytes_max`` among the fields says how many."""
 
     code = "too_large"
+
+
+class MediaTypeError(RequestError):
+    """The body is of a type that is not taken there. Say what it is, in ``Content-Type``."""
+
+    code = "unsupported_media_type"
 
 
 class AccessError(RequestError):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-import evstream
 from evstream.domain.errors import EvstreamError, NotFoundError, RequestError
 from evstream.ports import Clock
 from evstream.web.catalogue_routes import catalogue_routes
@@ -19,14 +18,16 @@ from evstream.web.content_routes import content_routes
 from evstream.web.control_routes import control_routes
 from evstream.web.doors import Doors
 from evstream.web.event_routes import event_routes
+from evstream.web.openapi import openapi_document
+from evstream.web.operations import Served, routes_of
 from evstream.web.product_routes import edge_routes, product_routes
-from evstream.web.replies import problem_reply, reply
+from evstream.web.replies import problem_reply
 from evstream.web.sandbox_routes import sandbox_routes
+from evstream.web.service_routes import described, service_routes
 from evstream.web.services import Services
 from evstream.web.task_routes import task_routes
 from evstream.web.whiteboard_routes import whiteboard_routes
 from evstream.web.work_routes import work_routes
-from evstream.wire.messages import Health
 from evstream.wire.signed_urls import UrlSigner
 
 
@@ -38,35 +39,40 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
     token : str
         What opens the door; empty where a socket's permissions do.
     """
-
-    async def health(request: Request) -> Response:
-        return reply(Health(evstream.__version__, services.receipt_key))
-
-    async def metrics(request: Request) -> Response:
-        return Response(services.metrics.text(), media_type=services.metrics.media_type)
-
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         EvstreamError: _on_error,
         HTTPException: _on_http_error,
     }
     return Starlette(
-        routes=[
-            # Looked through in order, so the busiest stand first.
-            *content_routes(services),
-            *sandbox_routes(services),
-            *work_routes(services),
-            *catalogue_routes(services),
-            *task_routes(services),
-            *control_routes(services),
-            *product_routes(services),
-            *edge_routes(services),
-            *event_routes(services),
-            *whiteboard_routes(services),
-            Route("/v1/health", health, methods=["GET"]),
-            Route("/metrics", metrics, methods=["GET"]),
-        ],
+        routes=routes_of(described(all_routes(services))),
         middleware=[Middleware(Doors, token=token, signer=signer, clock=clock)],
         exception_handlers=handlers,
+    )
+
+
+def all_routes(services: Services) -> list[Served]:
+    """Return what the API can be asked, and what answers."""
+    return [
+        # Looked through in order, so the busiest stand first.
+        *content_routes(services),
+        *sandbox_routes(services),
+        *work_routes(services),
+        *catalogue_routes(services),
+        *task_routes(services),
+        *control_routes(services),
+        *product_routes(services),
+        *edge_routes(services),
+        *event_routes(services),
+        *whiteboard_routes(services),
+        *service_routes(services),
+    ]
+
+
+def api_document() -> dict[str, Any]:
+    """Return the OpenAPI document of the whole API."""
+    # Handlers are closures: making them asks nothing of the services behind them.
+    return openapi_document(
+        [one.operation for one in described(all_routes(cast("Services", None)))]
     )
 
 
@@ -80,4 +86,6 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return problem_reply(NotFoundError(f"there is nothing at {request.url.path}"))
     problem = RequestError(f"{request.method} {request.url.path}: {error.detail}")
-    return problem_reply(problem, error.status_code)
+    answer = problem_reply(problem, error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from evstream.domain.dataset import Dataset
 from evstream.domain.names import DatasetName, without_secrets
+from evstream.web.operations import Operation, Served
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.wire import messages as m
 
+ADD_DATASET = Operation(
+    "POST",
+    "/v1/datasets",
+    "register files under a name",
+    takes=m.NewDataset,
+    gives=m.DatasetView,
+    status=201,
+    errors=(404, 409, 422),
+)
+LIST_DATASETS = Operation("GET", "/v1/datasets", "list datasets", gives=list[m.DatasetLine])
+SHOW_DATASET = Operation(
+    "GET",
+    "/v1/datasets/{name:path}",
+    "a dataset with its files",
+    gives=m.DatasetView,
+    errors=(404,),
+)
 
-def catalogue_routes(services: Services) -> list[Route]:
+
+def catalogue_routes(services: Services) -> list[Served]:
     """Return the routes under /v1/datasets."""
 
     async def add_dataset(request: Request) -> Response:
@@ -29,9 +47,9 @@ def catalogue_routes(services: Services) -> list[Route]:
         return reply(dataset_view(await services.catalogue.dataset(name)))
 
     return [
-        Route("/v1/datasets", add_dataset, methods=["POST"]),
-        Route("/v1/datasets", list_datasets, methods=["GET"]),
-        Route("/v1/datasets/{name:path}", show_dataset, methods=["GET"]),
+        ADD_DATASET.by(add_dataset),
+        LIST_DATASETS.by(list_datasets),
+        SHOW_DATASET.by(show_dataset),
     ]
 
 

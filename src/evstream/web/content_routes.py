@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import RequestError
@@ -15,9 +14,11 @@ from evstream.domain.names import ProductKey
 from evstream.domain.outputs import OutputName
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.web.byte_ranges import parse_range
+from evstream.web.operations import Operation, Served
 from evstream.web.replies import pieces, read, refuse_declared, reply
 from evstream.web.services import Services
 from evstream.wire import messages as m
+from evstream.wire import queries as q
 from evstream.wire.signed_urls import descriptor_from_query
 
 OCTETS = "application/octet-stream"
@@ -29,7 +30,53 @@ WHOLE_BYTES_MAX = 1 << 20
 _Body = Callable[[int, int], AsyncIterator[bytes]]
 
 
-def content_routes(services: Services) -> list[Route]:
+DESCRIBE_SLICE = Operation(
+    "POST",
+    "/v1/slices",
+    "describe a cut of a registered file",
+    takes=m.NewSlice,
+    gives=m.DeliveryPlan,
+    errors=(404,),
+)
+REGISTER_PRODUCT = Operation(
+    "POST",
+    "/v1/products",
+    "register a descriptor",
+    takes=m.NewProduct,
+    gives=m.DeliveryPlan,
+    errors=(404,),
+)
+GET_PRODUCT = Operation(
+    "GET",
+    "/v1/products/{key}",
+    "the bytes of a product",
+    gives=bytes,
+    query=q.ProductQuery,
+    errors=(404, 422),
+    signed=True,
+)
+PUT_OUTPUT = Operation(
+    "PUT",
+    "/v1/outputs/{name:path}",
+    "store an output",
+    takes=bytes,
+    gives=m.StoredAnswer,
+    query=q.OutputQuery,
+    errors=(409,),
+    signed=True,
+)
+GET_OUTPUT = Operation(
+    "GET",
+    "/v1/outputs/{name:path}",
+    "the bytes of an output",
+    gives=bytes,
+    query=q.SignedQuery,
+    errors=(404,),
+    signed=True,
+)
+
+
+def content_routes(services: Services) -> list[Served]:
     """Return the routes of slices, products and outputs."""
 
     async def describe_slice(request: Request) -> Response:
@@ -83,11 +130,11 @@ def content_routes(services: Services) -> list[Route]:
         return await ranged(request, stored.size, f'"{stored.sha256}"', body)
 
     return [
-        Route("/v1/slices", describe_slice, methods=["POST"]),
-        Route("/v1/products", register_product, methods=["POST"]),
-        Route("/v1/products/{key}", get_product, methods=["GET"]),
-        Route("/v1/outputs/{name:path}", put_output, methods=["PUT"]),
-        Route("/v1/outputs/{name:path}", get_output, methods=["GET"]),
+        DESCRIBE_SLICE.by(describe_slice),
+        REGISTER_PRODUCT.by(register_product),
+        GET_PRODUCT.by(get_product),
+        PUT_OUTPUT.by(put_output),
+        GET_OUTPUT.by(get_output),
     ]
 
 

@@ -6,15 +6,68 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from evstream.web.operations import Operation, Served
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.web.task_routes import task_id_of
 from evstream.wire import messages as m
 
+CANCEL = Operation(
+    "POST", "/v1/tasks/{task}/cancel", "cancel a task", gives=m.TaskView, errors=(404, 409)
+)
+PAUSE = Operation(
+    "POST",
+    "/v1/tasks/{task}/pause",
+    "hand out nothing more of it",
+    gives=m.TaskView,
+    errors=(404, 409),
+)
+RESUME = Operation(
+    "POST", "/v1/tasks/{task}/resume", "let it go on", gives=m.TaskView, errors=(404, 409)
+)
+SCHEDULE = Operation(
+    "POST",
+    "/v1/tasks/{task}/schedule",
+    "give it another place among others",
+    takes=m.ScheduleRequest,
+    gives=m.TaskView,
+    errors=(404, 409),
+)
+ARCHIVE = Operation(
+    "POST",
+    "/v1/tasks/{task}/archive",
+    "put its books into the archive",
+    gives=m.Archived,
+    errors=(404, 409),
+)
+RETRY = Operation(
+    "POST",
+    "/v1/tasks/{task}/retry",
+    "send out again what was set aside or cancelled",
+    takes=m.RetryRequest,
+    gives=m.TaskView,
+    errors=(404, 409),
+)
+REPROCESS = Operation(
+    "POST",
+    "/v1/tasks/{task}/reprocess",
+    "do a file again",
+    takes=m.FileRequest,
+    gives=m.TaskView,
+    errors=(404, 409),
+)
+WITHDRAW = Operation(
+    "POST",
+    "/v1/tasks/{task}/withdraw",
+    "take a file out",
+    takes=m.FileRequest,
+    gives=m.TaskView,
+    errors=(404, 409),
+)
 
-def control_routes(services: Services) -> list[Route]:
+
+def control_routes(services: Services) -> list[Served]:
     """Return the routes under /v1/tasks/ID that are verbs."""
 
     def key_of(request: Request) -> str:
@@ -63,12 +116,12 @@ def control_routes(services: Services) -> list[Route]:
 
     reprocess, withdraw = take_back_file(withdraw=False), take_back_file(withdraw=True)
     return [
-        Route("/v1/tasks/{task}/cancel", cancel, methods=["POST"]),
-        Route("/v1/tasks/{task}/pause", pause, methods=["POST"]),
-        Route("/v1/tasks/{task}/resume", resume, methods=["POST"]),
-        Route("/v1/tasks/{task}/schedule", schedule, methods=["POST"]),
-        Route("/v1/tasks/{task}/archive", archive, methods=["POST"]),
-        Route("/v1/tasks/{task}/retry", retry, methods=["POST"]),
-        Route("/v1/tasks/{task}/reprocess", reprocess, methods=["POST"]),
-        Route("/v1/tasks/{task}/withdraw", withdraw, methods=["POST"]),
+        CANCEL.by(cancel),
+        PAUSE.by(pause),
+        RESUME.by(resume),
+        SCHEDULE.by(schedule),
+        ARCHIVE.by(archive),
+        RETRY.by(retry),
+        REPROCESS.by(reprocess),
+        WITHDRAW.by(withdraw),
     ]

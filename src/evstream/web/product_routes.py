@@ -6,20 +6,41 @@ import re
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from evstream.domain.errors import RequestError
 from evstream.domain.names import ProductKey
 from evstream.domain.payload import SHA256
-from evstream.domain.products import EDGE_NAME
-from evstream.web.replies import read, reply
+from evstream.domain.products import EDGE_NAME, Edge
+from evstream.web.operations import Operation, Served
+from evstream.web.replies import query_of, read, reply
 from evstream.web.services import Services
 from evstream.wire import product_messages as m
+from evstream.wire import queries as q
 
 _EDGE = re.compile(EDGE_NAME)
 
 
-def edge_routes(services: Services) -> list[Route]:
+LIST_EDGES = Operation("GET", "/v1/edges", "edges and stores", gives=list[Edge])
+BEAT = Operation("PUT", "/v1/edges/{edge}", "say that an edge is there", takes=m.Beat, gives=Edge)
+REMOVE = Operation("DELETE", "/v1/edges/{edge}", "take an edge out", gives=m.Changed, errors=(404,))
+REGISTER = Operation(
+    "POST",
+    "/v1/edges/{edge}/products",
+    "say what an edge has",
+    takes=m.HeldProducts,
+    gives=m.Changed,
+    errors=(404, 409),
+)
+DROP = Operation(
+    "POST",
+    "/v1/edges/{edge}/drops",
+    "say what it has no more",
+    takes=m.DroppedProducts,
+    gives=m.Changed,
+)
+
+
+def edge_routes(services: Services) -> list[Served]:
     """Return the routes under /v1/edges."""
 
     async def beat(request: Request) -> Response:
@@ -42,15 +63,83 @@ def edge_routes(services: Services) -> list[Route]:
         return reply(m.Changed(await services.prepared.drop(_edge_of(request), message)))
 
     return [
-        Route("/v1/edges", list_edges, methods=["GET"]),
-        Route("/v1/edges/{edge}", beat, methods=["PUT"]),
-        Route("/v1/edges/{edge}", remove, methods=["DELETE"]),
-        Route("/v1/edges/{edge}/products", register, methods=["POST"]),
-        Route("/v1/edges/{edge}/drops", drop, methods=["POST"]),
+        LIST_EDGES.by(list_edges),
+        BEAT.by(beat),
+        REMOVE.by(remove),
+        REGISTER.by(register),
+        DROP.by(drop),
     ]
 
 
-def product_routes(services: Services) -> list[Route]:
+PLACES = Operation(
+    "GET",
+    "/v1/products/{key}/places",
+    "what is prepared of a key, and where",
+    gives=list[m.FoundView],
+    errors=(404,),
+)
+SEARCH = Operation(
+    "POST",
+    "/v1/product-searches",
+    "the smallest prepared products that hold what is asked for",
+    takes=m.Search,
+    gives=m.SearchAnswer,
+    errors=(404,),
+)
+READY = Operation(
+    "POST",
+    "/v1/readiness",
+    "what of a dataset is ready where",
+    takes=m.ReadyRequest,
+    gives=m.ReadyAnswer,
+    errors=(404,),
+)
+RECIPES = Operation(
+    "GET",
+    "/v1/recipes",
+    "by which recipes products of a file are prepared",
+    gives=list[m.RecipeView],
+    query=q.FileQuery,
+    errors=(404,),
+)
+COUNT_REQUESTS = Operation(
+    "POST", "/v1/wanted", "count requests", takes=m.WantedRequest, gives=m.Changed
+)
+MOST_WANTED = Operation(
+    "GET",
+    "/v1/wanted",
+    "what is wanted most",
+    gives=list[m.WantedView],
+    query=q.WantedQuery,
+    errors=(404,),
+)
+ADD_REPLICAS = Operation(
+    "POST",
+    "/v1/replicas",
+    "say where copies of files are",
+    takes=m.NewReplicas,
+    gives=m.Changed,
+    errors=(404,),
+)
+REPLICAS = Operation(
+    "GET",
+    "/v1/replicas",
+    "copies of files",
+    gives=list[m.ReplicaView],
+    query=q.FileQuery,
+    errors=(404,),
+)
+REMOVE_REPLICAS = Operation(
+    "POST",
+    "/v1/replica-removals",
+    "forget copies",
+    takes=m.NewReplicas,
+    gives=m.Changed,
+    errors=(404,),
+)
+
+
+def product_routes(services: Services) -> list[Served]:
     """Return the routes of searches, readiness, recipes, replicas and what is wanted."""
 
     async def places(request: Request) -> Response:
@@ -66,10 +155,8 @@ def product_routes(services: Services) -> list[Route]:
         return reply(await services.prepared.ready(await read(request, m.ReadyRequest)))
 
     async def recipes(request: Request) -> Response:
-        query = request.query_params
-        return reply(
-            await services.prepared.recipes(query.get("dataset", ""), query.get("lfn", ""))
-        )
+        query = query_of(request, q.FileQuery)
+        return reply(await services.prepared.recipes(query.dataset, query.lfn))
 
     async def count_requests(request: Request) -> Response:
         message = await read(request, m.WantedRequest)
@@ -77,9 +164,8 @@ def product_routes(services: Services) -> list[Route]:
         return reply(m.Changed(len(message.requests)))
 
     async def most_wanted(request: Request) -> Response:
-        limit = number_in(request, "limit", 100, 1, m.WANTED_MAX)
-        dataset = request.query_params.get("dataset", "")
-        return reply(await services.prepared.most_wanted(dataset, limit))
+        query = query_of(request, q.WantedQuery)
+        return reply(await services.prepared.most_wanted(query.dataset, query.limit))
 
     async def add_replicas(request: Request) -> Response:
         message = await read(request, m.NewReplicas)
@@ -91,20 +177,19 @@ def product_routes(services: Services) -> list[Route]:
         return reply(m.Changed(await services.prepared.remove_replicas(message)))
 
     async def replicas(request: Request) -> Response:
-        query = request.query_params
-        dataset, lfn = query.get("dataset", ""), query.get("lfn", "")
-        return reply(await services.prepared.replicas(dataset, lfn))
+        query = query_of(request, q.FileQuery)
+        return reply(await services.prepared.replicas(query.dataset, query.lfn))
 
     return [
-        Route("/v1/products/{key}/places", places, methods=["GET"]),
-        Route("/v1/product-searches", search, methods=["POST"]),
-        Route("/v1/readiness", ready, methods=["POST"]),
-        Route("/v1/recipes", recipes, methods=["GET"]),
-        Route("/v1/wanted", count_requests, methods=["POST"]),
-        Route("/v1/wanted", most_wanted, methods=["GET"]),
-        Route("/v1/replicas", add_replicas, methods=["POST"]),
-        Route("/v1/replicas", replicas, methods=["GET"]),
-        Route("/v1/replica-removals", remove_replicas, methods=["POST"]),
+        PLACES.by(places),
+        SEARCH.by(search),
+        READY.by(ready),
+        RECIPES.by(recipes),
+        COUNT_REQUESTS.by(count_requests),
+        MOST_WANTED.by(most_wanted),
+        ADD_REPLICAS.by(add_replicas),
+        REPLICAS.by(replicas),
+        REMOVE_REPLICAS.by(remove_replicas),
     ]
 
 
@@ -116,19 +201,3 @@ def _edge_of(request: Request) -> str:
             hint="use at most 100 letters, digits, '.', '_' and '-'",
         )
     return name
-
-
-def number_in(request: Request, name: str, default: int, low: int, high: int) -> int:
-    """Return a whole number of a query.
-
-    Raises
-    ------
-    RequestError
-        It is none, or out of its bounds.
-    """
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
-        raise RequestError(
-            f"{name} cannot be {text[:20]!r}", hint=f"give a number from {low} to {high}"
-        )
-    return int(text)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from evstream.domain.errors import EvstreamError, TooLargeError, TransientError
 from evstream.wire.messages import decode, encode
 from evstream.wire.problems import MEDIA_TYPE, status_of, to_problem
+from evstream.wire.queries import parse_query
 
 T = TypeVar("T")
 
@@ -71,10 +72,23 @@ async def read(request: Request, kind: type[T], bytes_max: int = BODY_BYTES_MAX)
     RequestError
         It is not a message of this kind.
     """
+    assert request.scope["operation"].takes is kind, "the operation declares another message"
     body = bytearray()
     async for piece in pieces(request, bytes_max):
         body += piece
     return decode(bytes(body), kind)
+
+
+def query_of(request: Request, kind: type[T]) -> T:
+    """Read a request's query.
+
+    Raises
+    ------
+    RequestError
+        It is not what the operation takes.
+    """
+    assert request.scope["operation"].query is kind, "the operation declares another query"
+    return parse_query(request.query_params.multi_items(), kind)
 
 
 def reply(message: object, status: int = 200) -> Response:

@@ -7,17 +7,38 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from evstream.domain.errors import RequestError
 from evstream.domain.payload import SHA256, sandbox_name
 from evstream.web.content_routes import ranged
+from evstream.web.operations import Operation, Served
 from evstream.web.replies import pieces, refuse_declared, reply
 from evstream.web.services import Services
 from evstream.wire import messages as m
+from evstream.wire import queries as q
+
+PUT_SANDBOX = Operation(
+    "PUT",
+    "/v1/sandboxes/{sha256}",
+    "store an archive of a payload's code",
+    takes=bytes,
+    gives=m.StoredAnswer,
+    query=q.SignedQuery,
+    errors=(409,),
+    signed=True,
+)
+GET_SANDBOX = Operation(
+    "GET",
+    "/v1/sandboxes/{sha256}",
+    "the bytes of such an archive",
+    gives=bytes,
+    query=q.SignedQuery,
+    errors=(404,),
+    signed=True,
+)
 
 
-def sandbox_routes(services: Services) -> list[Route]:
+def sandbox_routes(services: Services) -> list[Served]:
     """Return the routes of sandboxes."""
 
     async def put_sandbox(request: Request) -> Response:
@@ -42,8 +63,8 @@ def sandbox_routes(services: Services) -> list[Route]:
         return await ranged(request, stored.size, f'"{stored.sha256}"', body)
 
     return [
-        Route("/v1/sandboxes/{sha256}", put_sandbox, methods=["PUT"]),
-        Route("/v1/sandboxes/{sha256}", get_sandbox, methods=["GET"]),
+        PUT_SANDBOX.by(put_sandbox),
+        GET_SANDBOX.by(get_sandbox),
     ]
 
 

@@ -2,18 +2,70 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from evstream.domain.errors import NotFoundError
 from evstream.domain.names import TaskId
+from evstream.web.operations import Operation, Served
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.wire import messages as m
 
+SUBMIT = Operation(
+    "POST",
+    "/v1/tasks",
+    "create a task",
+    takes=m.NewTask,
+    gives=m.TaskView,
+    status=201,
+    errors=(404, 409),
+)
+PREVIEW = Operation(
+    "POST",
+    "/v1/task-previews",
+    "what a task would come to",
+    takes=m.NewTask,
+    gives=m.TaskPreview,
+    errors=(404, 409),
+)
+LIST_TASKS = Operation("GET", "/v1/tasks", "all tasks with their progress", gives=list[m.TaskView])
+SHOW_TASK = Operation(
+    "GET", "/v1/tasks/{task}", "one task with its progress", gives=m.TaskView, errors=(404,)
+)
+ENTRIES = Operation(
+    "GET",
+    "/v1/tasks/{task}/entries",
+    "what became of its entries",
+    gives=list[m.FileEntries],
+    errors=(404,),
+)
+FAILURES = Operation(
+    "GET",
+    "/v1/tasks/{task}/failures",
+    "attempts that came to nothing",
+    gives=list[m.FailureView],
+    errors=(404,),
+)
+OUTPUTS = Operation(
+    "GET",
+    "/v1/tasks/{task}/outputs",
+    "committed outputs, with URLs to get them",
+    gives=list[m.OutputView],
+    errors=(404,),
+)
+RECEIPT = Operation(
+    "GET",
+    "/v1/tasks/{task}/receipt",
+    "the signed receipt of an ended task",
+    gives=dict[str, Any],
+    errors=(404,),
+)
 
-def task_routes(services: Services) -> list[Route]:
+
+def task_routes(services: Services) -> list[Served]:
     """Return the routes under /v1/tasks and /v1/task-previews."""
 
     async def submit(request: Request) -> Response:
@@ -48,14 +100,14 @@ def task_routes(services: Services) -> list[Route]:
         return reply(await services.catalogue.receipt(task_id_of(request)))
 
     return [
-        Route("/v1/tasks", submit, methods=["POST"]),
-        Route("/v1/task-previews", preview, methods=["POST"]),
-        Route("/v1/tasks", list_tasks, methods=["GET"]),
-        Route("/v1/tasks/{task}", show_task, methods=["GET"]),
-        Route("/v1/tasks/{task}/entries", entries, methods=["GET"]),
-        Route("/v1/tasks/{task}/failures", failures, methods=["GET"]),
-        Route("/v1/tasks/{task}/outputs", outputs, methods=["GET"]),
-        Route("/v1/tasks/{task}/receipt", receipt, methods=["GET"]),
+        SUBMIT.by(submit),
+        PREVIEW.by(preview),
+        LIST_TASKS.by(list_tasks),
+        SHOW_TASK.by(show_task),
+        ENTRIES.by(entries),
+        FAILURES.by(failures),
+        OUTPUTS.by(outputs),
+        RECEIPT.by(receipt),
     ]
 
 

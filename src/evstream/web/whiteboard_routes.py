@@ -4,17 +4,72 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from evstream.domain.errors import RequestError
+from evstream.web.operations import Operation, Served
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.wire import whiteboard_messages as m
 
-CHANGE_ID_MAX = 200
+KEYS = Operation("GET", "/v1/whiteboard/keys", "what may be noted", gives=list[m.KeyView])
+DEFINE = Operation(
+    "PUT",
+    "/v1/whiteboard/keys/{key}",
+    "define a key",
+    takes=m.NewKey,
+    gives=m.KeyView,
+    errors=(409,),
+)
+PUT = Operation(
+    "POST",
+    "/v1/whiteboard/notes",
+    "make or change a note",
+    takes=m.NewNote,
+    gives=m.NoteView,
+    errors=(404, 409),
+)
+REMOVE = Operation(
+    "POST",
+    "/v1/whiteboard/removals",
+    "remove a note",
+    takes=m.Removal,
+    gives=m.NoteView,
+    errors=(404, 409),
+)
+READ_NOTE = Operation(
+    "POST",
+    "/v1/whiteboard/reads",
+    "a note as it is, or as it was",
+    takes=m.NoteRequest,
+    gives=m.NoteView,
+    errors=(404,),
+)
+HISTORY = Operation(
+    "POST",
+    "/v1/whiteboard/histories",
+    "all versions of a note",
+    takes=m.NoteRequest,
+    gives=list[m.NoteView],
+    errors=(404,),
+)
+FIND = Operation(
+    "POST",
+    "/v1/whiteboard/searches",
+    "find notes",
+    takes=m.NoteSearch,
+    gives=m.NotesAnswer,
+    errors=(404,),
+)
+ON_EVENTS = Operation(
+    "POST",
+    "/v1/whiteboard/events",
+    "the notes on some events",
+    takes=m.EventNotes,
+    gives=m.NotesAnswer,
+    errors=(404,),
+)
 
 
-def whiteboard_routes(services: Services) -> list[Route]:
+def whiteboard_routes(services: Services) -> list[Served]:
     """Return the routes under /v1/whiteboard."""
 
     async def define(request: Request) -> Response:
@@ -25,12 +80,7 @@ def whiteboard_routes(services: Services) -> list[Route]:
         return reply(await services.notes.keys())
 
     def change_id_of(request: Request) -> str:
-        change_id = request.headers.get("Idempotency-Key") or services.ids.new("req")
-        if len(change_id) > CHANGE_ID_MAX:
-            raise RequestError(
-                "the Idempotency-Key is too long", hint=f"send {CHANGE_ID_MAX} characters at most"
-            )
-        return change_id
+        return request.headers.get("Idempotency-Key") or services.ids.new("req")
 
     async def put(request: Request) -> Response:
         new = await read(request, m.NewNote)
@@ -53,12 +103,12 @@ def whiteboard_routes(services: Services) -> list[Route]:
         return reply(await services.notes.on_events(await read(request, m.EventNotes)))
 
     return [
-        Route("/v1/whiteboard/keys", keys, methods=["GET"]),
-        Route("/v1/whiteboard/keys/{key}", define, methods=["PUT"]),
-        Route("/v1/whiteboard/notes", put, methods=["POST"]),
-        Route("/v1/whiteboard/removals", remove, methods=["POST"]),
-        Route("/v1/whiteboard/reads", read_note, methods=["POST"]),
-        Route("/v1/whiteboard/histories", history, methods=["POST"]),
-        Route("/v1/whiteboard/searches", find, methods=["POST"]),
-        Route("/v1/whiteboard/events", on_events, methods=["POST"]),
+        KEYS.by(keys),
+        DEFINE.by(define),
+        PUT.by(put),
+        REMOVE.by(remove),
+        READ_NOTE.by(read_note),
+        HISTORY.by(history),
+        FIND.by(find),
+        ON_EVENTS.by(on_events),
     ]

@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from evstream.domain.errors import RequestError
 from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.task import task_of
+from evstream.web.operations import Operation, Served
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.wire import messages as m
 
 LEASE_ID_MAX = 64
+LEASE_ID = rf"^[A-Za-z0-9_-]{{1,{LEASE_ID_MAX}}}$"
 
 
-def work_routes(services: Services) -> list[Route]:
+CLAIM = Operation(
+    "POST",
+    "/v1/claims",
+    "lease units of work",
+    takes=m.ClaimRequest,
+    gives=m.ClaimAnswer,
+    errors=(404, 409),
+    key=LEASE_ID,
+)
+RENEW = Operation(
+    "POST",
+    "/v1/leases/{lease}/renew",
+    "keep a lease, and say what has begun",
+    takes=m.RenewRequest,
+    gives=m.HeldAnswer,
+    errors=(409,),
+)
+RELEASE = Operation(
+    "POST",
+    "/v1/leases/{lease}/release",
+    "give back what a lease still holds",
+    takes=m.ReleaseRequest,
+    gives=m.HeldAnswer,
+    errors=(409,),
+)
+WORKER_LOST = Operation(
+    "POST", "/v1/workers/{worker}/lost", "take back what a lost worker holds", gives=m.HeldAnswer
+)
+REPORT = Operation(
+    "POST", "/v1/reports", "say what became of units", takes=m.ReportRequest, gives=m.ReportAnswer
+)
+
+
+def work_routes(services: Services) -> list[Served]:
     """Return the routes of claims, leases, workers and reports."""
 
     async def claim(request: Request) -> Response:
@@ -45,11 +81,11 @@ def work_routes(services: Services) -> list[Route]:
         return reply(m.ReportAnswer(await services.reports.report(message.reports)))
 
     return [
-        Route("/v1/claims", claim, methods=["POST"]),
-        Route("/v1/leases/{lease}/renew", renew, methods=["POST"]),
-        Route("/v1/leases/{lease}/release", release, methods=["POST"]),
-        Route("/v1/workers/{worker}/lost", worker_lost, methods=["POST"]),
-        Route("/v1/reports", report, methods=["POST"]),
+        CLAIM.by(claim),
+        RENEW.by(renew),
+        RELEASE.by(release),
+        WORKER_LOST.by(worker_lost),
+        REPORT.by(report),
     ]
 
 
@@ -67,8 +103,7 @@ def check_lease_id(text: str) -> LeaseId:
     ------
     RequestError
     """
-    plain = text.replace("-", "").replace("_", "")
-    if not (plain.isascii() and plain.isalnum() and len(text) <= LEASE_ID_MAX):
+    if not re.fullmatch(LEASE_ID[1:-1], text):
         raise RequestError(
             f"{text[:LEASE_ID_MAX]!r} cannot be a lease's id",
             hint=f"send an Idempotency-Key of at most {LEASE_ID_MAX} letters, digits, - and _",
