@@ -12,6 +12,7 @@
     │   └── AccessError          not allowed: credentials missing or wrong
     ├── ConflictError        someone else holds it, or it changed meanwhile
     ├── TransientError       the same again, later
+    │   └── OverloadError        too many wait already: after the time given, or elsewhere
     ├── DataError            never again with these bytes; keep the evidence
     │   ├── SourceChangedError   a file is not the one that was registered
     │   ├── UnsupportedFormatError   a file of a kind that nothing here reads
@@ -132,6 +133,12 @@ class TransientError(EvstreamError):
     """It may work later. ``retry_after_s`` among the fields says when."""
 
     code = "unavailable"
+
+
+class OverloadError(TransientError):
+    """As many wait as may. Ask again after ``retry_after_s``, or somebody else."""
+
+    code = "overloaded"
 
 
 class DataError(EvstreamError):
