@@ -77,6 +77,10 @@ class Settings:
         "",
         "Shares of queues in the workers, as in 'production=3 analysis=1'; 1 where none is given",
     )
+    log_format: str = _setting("text", "Lines of a service's log: text, or json for programs")
+    log_level: str = _setting(
+        "info", "What a service's log tells at least: debug, info, warning or error"
+    )
     # They wait for disks more than they compute, and the disk commits in groups.
     threads: int = _setting(
         max(16, 2 * (os.cpu_count() or 1)), "Threads for cutting and file work", 1, 1024

@@ -130,7 +130,9 @@ def test_each_setting_is_documented() -> None:
             assert row["unit"] == "bytes", name
 
 
-def _plain(number: float) -> str:
+def _plain(number: float | str) -> str:
+    if isinstance(number, str):
+        return number
     return str(int(number)) if number == int(number) else str(number)
 
 

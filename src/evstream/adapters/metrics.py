@@ -17,7 +17,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 import evstream
-from evstream.ports.metrics import Load, Loaded
+from evstream.ports.metrics import Load, Loaded, Measure, Measured
 
 _LABELS = ("loop",)
 
@@ -43,13 +43,18 @@ class ServiceMetrics(Collector):
         Names of the loops: they are shown before their first round, too.
     load : callable, optional
         Returns the load of the ledger's writer.
+    parts : iterable of callable
+        Each returns what a part of the service has counted.
     """
 
     media_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, loops: Iterable[str], load: Loaded | None = None) -> None:
+    def __init__(
+        self, loops: Iterable[str], load: Loaded | None = None, parts: Iterable[Measured] = ()
+    ) -> None:
         self._loops = {name: _Loop() for name in loops}
         self._load = load
+        self._parts = list(parts)
         # Its own: several services may live in one process.
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -83,6 +88,8 @@ class ServiceMetrics(Collector):
         yield from self._of_loops()
         if self._load is not None:
             yield from _of_ledger(self._load())
+        for part in self._parts:
+            yield from map(_family, part())
 
     def _of_loops(self) -> Iterator[Metric]:
         runs = CounterMetricFamily("evstream_loop_runs", "Rounds that ended.", labels=_LABELS)
@@ -111,6 +118,14 @@ class ServiceMetrics(Collector):
             last.add_metric((name,), loop.last_s)
             success.add_metric((name,), loop.last_success)
         yield from (runs, failures, items, seconds, last, success)
+
+
+def _family(measure: Measure) -> Metric:
+    kind = CounterMetricFamily if measure.kind == "counter" else GaugeMetricFamily
+    family = kind(measure.name, measure.meaning, labels=measure.labels)
+    for labels, value in measure.values.items():
+        family.add_metric(labels, value)
+    return family
 
 
 def _of_ledger(load: Load) -> Iterator[Metric]:

@@ -1,5 +1,6 @@
 """Where adapters meet services; embedded and production differ here and nowhere else."""
 
+from evstream.adapters.logs import write_logs
 from evstream.assembly.application import Application, Keys, Parts
 from evstream.assembly.clients import connect, make_pilot
 from evstream.assembly.embedded import open_embedded
@@ -32,4 +33,5 @@ __all__ = [
     "tcp_door",
     "unix_door",
     "verify_receipt",
+    "write_logs",
 ]

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from evstream import daemons
 from evstream.adapters.metrics import ServiceMetrics
+from evstream.assembly.readiness import head_checks
 from evstream.client import Connection, Service
 from evstream.domain.scheduling import parse_shares
 from evstream.edge import Products
@@ -54,6 +55,7 @@ from evstream.ports import (
 )
 from evstream.settings import Settings
 from evstream.web import Services, make_app
+from evstream.web.readiness import Readiness
 from evstream.wire.receipt_signature import ReceiptSigner
 from evstream.wire.signed_urls import UrlSigner
 
@@ -136,6 +138,7 @@ class Application:
             store=parts.store,
             ids=parts.ids,
             metrics=self.metrics,
+            readiness=Readiness(head_checks(catalogue, parts.store, parts.ids), parts.clock),
             receipt_key=receipt_signer.public_key,
             output_bytes_max=settings.output_bytes_max,
         )

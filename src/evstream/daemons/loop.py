@@ -18,12 +18,13 @@ Work = Callable[[], Awaitable[int]]
 """A round of a loop; returns how many things it removed, took back or looked at."""
 
 
-def _log_error(what: str, error: Exception) -> None:
+def _log_error(loop: str, what: str, error: Exception) -> None:
     """Write down what failed: a line if it is one of ours, else with where it comes from."""
+    ids = {"loop": loop}
     if isinstance(error, EvstreamError):
-        log.warning("%s: %s", what, error)
+        log.warning("%s: %s", what, error, extra=ids)
     else:
-        log.error("%s failed unexpectedly", what, exc_info=error)
+        log.error("%s failed unexpectedly", what, exc_info=error, extra=ids)
 
 
 async def run_once(name: str, work: Work, clock: Clock, meter: Meter, what: str = "") -> bool:
@@ -38,7 +39,7 @@ async def run_once(name: str, work: Work, clock: Clock, meter: Meter, what: str 
     try:
         items = await work()
     except Exception as error:  # noqa: BLE001 - a service without its loops is dead unnoticed
-        _log_error(f"{name}: {what}" if what else name, error)
+        _log_error(name, f"{name}: {what}" if what else name, error)
         meter.failed(name, clock.monotonic() - began)
         await clock.sleep(RETRY_S)
         return False

@@ -84,7 +84,7 @@ class Archiving:
                 # Another head may have been quicker.
                 count += bool(await self.archive(task.id))
             except ConflictError as error:
-                log.info("task %s is not archived: %s", task.id, error)
+                log.info("task %s is not archived: %s", task.id, error, extra={"task": task.id})
         return count
 
     async def _refuse_active(self, task: Task) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from evstream.domain.ledger import CANCELLED, Progress
@@ -19,6 +20,8 @@ from evstream.ports import Catalogue, Ledger, Offload
 from evstream.wire.receipt_signature import ReceiptSigner
 
 _ACTIVE = (TaskState.RUNNING, TaskState.MERGING)
+
+log = logging.getLogger(__name__)
 
 
 class Finishing:
@@ -210,7 +213,9 @@ class Finishing:
         receipt = await self._offload(issue)
         self._merging.forget(task.id)
         self._chains.forget(task.id)
-        return await self._catalogue.end_task(task.id, state, reason, receipt)
+        final = await self._catalogue.end_task(task.id, state, reason, receipt)
+        log.info("task %s ended", task.id, extra={"task": task.id, "state": final.state})
+        return final
 
     async def _book(self, book: int) -> BookOfTask:
         return BookOfTask(

@@ -70,7 +70,9 @@ class Sweeping:
             return 0
         except DataError as error:
             # Unreadable: what belongs to it stays, and others are swept all the same.
-            log.warning("outputs of task %s are not swept: %s", task_id, error)
+            log.warning(
+                "outputs of task %s are not swept: %s", task_id, error, extra={"task": task_id}
+            )
             return 0
         surplus = [name for name in names if str(name) not in keep]
         removable = [name for name in surplus if name.lease not in leases]

@@ -7,7 +7,7 @@ from evstream.ports.format import Cut, FileIndex, Format, Formats
 from evstream.ports.ids import Ids
 from evstream.ports.ledger import Ledger
 from evstream.ports.links import Links
-from evstream.ports.metrics import Load, Loaded, Meter, Metrics
+from evstream.ports.metrics import Load, Loaded, Measure, Measured, Meter, Metrics
 from evstream.ports.offload import Offload
 from evstream.ports.payload import (
     PayloadCall,
@@ -37,6 +37,8 @@ __all__ = [
     "Links",
     "Load",
     "Loaded",
+    "Measure",
+    "Measured",
     "Meter",
     "Metrics",
     "Offload",

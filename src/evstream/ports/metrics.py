@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,29 @@ class Load:
     given_up: int
     commit_s: tuple[tuple[float, int], ...]
     commit_s_sum: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Something that a part of a service counts, as it is now.
+
+    Attributes
+    ----------
+    name : str
+        With ``evstream_`` before it, and its unit behind; a counter without ``_total``.
+    values : mapping of tuple of str to float
+        By the values of its labels, in their order; ``{(): value}`` where it has none.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    meaning: str
+    values: Mapping[tuple[str, ...], float]
+    labels: tuple[str, ...] = field(default=())
+
+
+Measured = Callable[[], Iterable[Measure]]
+"""Asks a part of a service for what it has counted; costs nothing that others wait for."""
 
 
 class Meter(Protocol):

@@ -21,6 +21,7 @@ from evstream.web.event_routes import event_routes
 from evstream.web.openapi import openapi_document
 from evstream.web.operations import Served, routes_of
 from evstream.web.product_routes import edge_routes, product_routes
+from evstream.web.readiness import ReadinessDoor
 from evstream.web.replies import problem_reply
 from evstream.web.sandbox_routes import sandbox_routes
 from evstream.web.service_routes import described, service_routes
@@ -45,7 +46,10 @@ def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) ->
     }
     return Starlette(
         routes=routes_of(described(all_routes(services))),
-        middleware=[Middleware(Doors, token=token, signer=signer, clock=clock)],
+        middleware=[
+            Middleware(ReadinessDoor, find=lambda: services.readiness),
+            Middleware(Doors, token=token, signer=signer, clock=clock),
+        ],
         exception_handlers=handlers,
     )
 

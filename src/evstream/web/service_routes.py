@@ -12,14 +12,17 @@ from starlette.responses import Response
 import evstream
 from evstream.web.openapi import openapi_document
 from evstream.web.operations import JSON, Operation, Served
+from evstream.web.readiness import PATH
 from evstream.web.replies import reply
 from evstream.web.services import Services
 from evstream.wire.messages import Health, encode
+from evstream.wire.readiness import Ready
 
 DESCRIBE = Operation("GET", "/v1/openapi.json", "this API as OpenAPI 3.1", gives=dict[str, Any])
 HEALTH = Operation(
     "GET", "/v1/health", "the version, and the key that signs receipts", gives=Health
 )
+READY = Operation("GET", PATH, "whether it can do its work now", gives=Ready)
 METRICS = Operation("GET", "/metrics", "how the service fares, for Prometheus", gives=str)
 
 
@@ -29,11 +32,16 @@ def service_routes(services: Services) -> list[Served]:
     async def health(request: Request) -> Response:
         return reply(Health(evstream.__version__, services.receipt_key))
 
+    async def ready(request: Request) -> Response:
+        # Only with a query, which is refused before: else `ReadinessDoor` has answered.
+        return await services.readiness.answer()
+
     async def metrics(request: Request) -> Response:
         return Response(services.metrics.text(), media_type=services.metrics.media_type)
 
     return [
         HEALTH.by(health),
+        READY.by(ready),
         METRICS.by(metrics),
     ]
 

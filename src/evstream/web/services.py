@@ -19,6 +19,7 @@ from evstream.head import (
     Tasks,
 )
 from evstream.ports import Catalogue, Ids, Metrics, OutputStore
+from evstream.web.readiness import Readiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +42,6 @@ class Services:
     store: OutputStore
     ids: Ids
     metrics: Metrics
+    readiness: Readiness
     receipt_key: str
     output_bytes_max: int

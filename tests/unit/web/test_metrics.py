@@ -12,7 +12,9 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from evstream import daemons
+from evstream.adapters.metrics import ServiceMetrics
 from evstream.assembly import Application, open_embedded
+from evstream.ports import Measure
 from evstream.settings import Settings
 from tests.docs.pages import REFERENCE, section, table
 
@@ -92,3 +94,18 @@ def test_the_page_shows_each_loop(tmp_path: Path) -> None:
             assert hasattr(Settings(), setting)
             named.add(setting)
     assert len(named) == 4
+
+
+def test_parts_of_a_service_show_what_they_count() -> None:
+    counted = {("hit",): 3.0, ("miss",): 1.0}
+
+    def measured() -> list[Measure]:
+        return [
+            Measure("evstream_x_requests", "counter", "Requests.", counted, ("answer",)),
+            Measure("evstream_x_bytes", "gauge", "Bytes.", {(): 7.0}),
+        ]
+
+    text = ServiceMetrics((), parts=[measured]).text().decode()
+    counted["hit",] = 4.0
+    assert 'evstream_x_requests_total{answer="hit"} 3.0' in text
+    assert "evstream_x_bytes 7.0" in text
