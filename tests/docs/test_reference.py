@@ -28,7 +28,14 @@ from evstream.domain.task import Limits, TaskSpec
 from evstream.settings import Settings, resolve
 from evstream.web import make_app
 from evstream.web.operations import operations_of
-from evstream.wire import event_messages, messages, product_messages, queries, whiteboard_messages
+from evstream.wire import (
+    access_messages,
+    event_messages,
+    messages,
+    product_messages,
+    queries,
+    whiteboard_messages,
+)
 from evstream.wire.problems import status_of
 from evstream.wire.signed_urls import UrlSigner
 from tests.docs.pages import REFERENCE, REPOSITORY, Block, all_blocks, section, table
@@ -186,7 +193,7 @@ def test_examples_of_configuration_files_are_read(block: Block, tmp_path: Path) 
 def test_each_route_is_documented() -> None:
     # Routes are closures: making them asks nothing of the services behind them.
     nothing: Any = None
-    app = make_app(nothing, "", UrlSigner(b"x" * 32), nothing)
+    app = make_app(nothing, nothing, UrlSigner(b"x" * 32), nothing)
     real = {
         f"{one.method} {re.sub(r':path}', '}', one.path)}": one.summary
         for one in operations_of(app.routes)
@@ -199,7 +206,14 @@ def test_each_route_is_documented() -> None:
 
 MESSAGES = [
     kind
-    for module in (messages, product_messages, event_messages, whiteboard_messages, queries)
+    for module in (
+        messages,
+        product_messages,
+        event_messages,
+        whiteboard_messages,
+        access_messages,
+        queries,
+    )
     for kind in vars(module).values()
     if isinstance(kind, type)
     and issubclass(kind, msgspec.Struct)

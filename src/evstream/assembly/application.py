@@ -36,9 +36,11 @@ from evstream.head import (
     Tasks,
     Turns,
 )
+from evstream.head.access import Access
 from evstream.head.plans import Planner
 from evstream.head.scheduler import Scheduler
 from evstream.ports import (
+    AccessKeys,
     Archive,
     Catalogue,
     Clock,
@@ -51,6 +53,7 @@ from evstream.ports import (
     ProductCatalogue,
     SourceOpener,
     TaskLocks,
+    TokenIssuers,
     Whiteboard,
 )
 from evstream.settings import Settings
@@ -77,6 +80,8 @@ class Parts:
     archive: Archive | None = None
     load: Loaded | None = None
     locks: TaskLocks | None = None
+    access_keys: AccessKeys | None = None
+    issuers: TokenIssuers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,9 @@ class Application:
         after = timedelta(seconds=settings.archive_after_s)
         self._archiving = Archiving(catalogue, ledger, parts.archive, turns, after)
         self.metrics = ServiceMetrics(daemons.NAMES, parts.load)
+        access = Access(token, parts.access_keys, parts.clock, parts.issuers)
         services = Services(
+            access=access,
             catalogue=catalogue,
             datasets=datasets,
             tasks=Tasks(catalogue, ledger, planner, parts.formats, parts.store, chains),
@@ -142,7 +149,7 @@ class Application:
             receipt_key=receipt_signer.public_key,
             output_bytes_max=settings.output_bytes_max,
         )
-        self.app: Starlette = make_app(services, token, signer, parts.clock)
+        self.app: Starlette = make_app(services, access, signer, parts.clock)
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Return the daemons, to be run beside the API."""

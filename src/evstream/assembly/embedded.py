@@ -118,6 +118,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
             archive=archive,
             load=database.load,
             locks=database.locks,
+            access_keys=database.access_keys,
         )
         application = Application(parts, keys_of(directory), settings, token)
         try:

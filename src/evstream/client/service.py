@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evstream.client.access import Keys
 from evstream.client.connection import Connection
 from evstream.client.prepared import Prepared
 from evstream.client.whiteboard import Whiteboard
@@ -45,12 +46,15 @@ class Service:
         What is prepared where.
     whiteboard : Whiteboard
         Notes on collections of events.
+    keys : Keys
+        API keys.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.prepared = Prepared(connection)
         self.whiteboard = Whiteboard(connection)
+        self.keys = Keys(connection)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -9,7 +9,8 @@
     │   ├── LimitError           a number outside its stated bounds
     │   │   └── TooLargeError        more bytes than a body may have
     │   ├── MediaTypeError       a body of a type that is not taken
-    │   └── AccessError          not allowed: credentials missing or wrong
+    │   └── AccessError          not allowed
+    │       └── CredentialsError     credentials are missing, wrong or over
     ├── ConflictError        someone else holds it, or it changed meanwhile
     ├── TransientError       the same again, later
     │   └── OverloadError        too many wait already: after the time given, or elsewhere
@@ -118,9 +119,15 @@ class MediaTypeError(RequestError):
 
 
 class AccessError(RequestError):
-    """Credentials are missing, expired or not enough."""
+    """Whoever asks may not do this."""
 
     code = "access_denied"
+
+
+class CredentialsError(AccessError):
+    """Credentials are missing, wrong or expired: show others."""
+
+    code = "credentials_refused"
 
 
 class ConflictError(EvstreamError):

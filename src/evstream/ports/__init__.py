@@ -1,5 +1,6 @@
 """What we ask of the world: protocols that `evstream.adapters` answers."""
 
+from evstream.ports.access_keys import AccessKeys, TokenIssuers
 from evstream.ports.archive import Archive, BookRecord
 from evstream.ports.catalogue import Catalogue
 from evstream.ports.clock import Clock
@@ -23,6 +24,7 @@ from evstream.ports.turns import TaskLocks
 from evstream.ports.whiteboard import Whiteboard
 
 __all__ = [
+    "AccessKeys",
     "Archive",
     "BookRecord",
     "ByteSource",
@@ -52,5 +54,6 @@ __all__ = [
     "SourceOpener",
     "Stored",
     "TaskLocks",
+    "TokenIssuers",
     "Whiteboard",
 ]

@@ -12,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from evstream.domain.errors import EvstreamError, NotFoundError, RequestError
+from evstream.head.access import Access
 from evstream.ports import Clock
+from evstream.web.access_routes import access_routes
 from evstream.web.catalogue_routes import catalogue_routes
 from evstream.web.content_routes import content_routes
 from evstream.web.control_routes import control_routes
@@ -28,27 +30,22 @@ from evstream.web.service_routes import described, service_routes
 from evstream.web.services import Services
 from evstream.web.task_routes import task_routes
 from evstream.web.whiteboard_routes import whiteboard_routes
+from evstream.web.who_may import guarded
 from evstream.web.work_routes import work_routes
 from evstream.wire.signed_urls import UrlSigner
 
 
-def make_app(services: Services, token: str, signer: UrlSigner, clock: Clock) -> Starlette:
-    """Return the API of a service.
-
-    Parameters
-    ----------
-    token : str
-        What opens the door; empty where a socket's permissions do.
-    """
+def make_app(services: Services, access: Access, signer: UrlSigner, clock: Clock) -> Starlette:
+    """Return the API of a service."""
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         EvstreamError: _on_error,
         HTTPException: _on_http_error,
     }
     return Starlette(
-        routes=routes_of(described(all_routes(services))),
+        routes=guarded(routes_of(described(all_routes(services)))),
         middleware=[
             Middleware(ReadinessDoor, find=lambda: services.readiness),
-            Middleware(Doors, token=token, signer=signer, clock=clock),
+            Middleware(Doors, access=access, signer=signer, clock=clock),
         ],
         exception_handlers=handlers,
     )
@@ -69,6 +66,7 @@ def all_routes(services: Services) -> list[Served]:
         *event_routes(services),
         *whiteboard_routes(services),
         *service_routes(services),
+        *access_routes(services),
     ]
 
 

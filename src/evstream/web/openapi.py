@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from evstream.domain.access import KEY_ID
 from evstream.domain.payload import SHA256
 from evstream.domain.products import EDGE_NAME
 from evstream.web.operations import JSON, Operation
@@ -20,7 +21,7 @@ OCTETS = "application/octet-stream"
 TEXT = "text/plain"
 _REFS = "#/components/schemas/{name}"
 
-_ANYWHERE = (400, 403, 503)
+_ANYWHERE = (400, 401, 403, 503)
 
 _RANGED = {
     "ETag": {"schema": {"type": "string"}, "required": True},
@@ -145,6 +146,7 @@ _PATHS: dict[str, dict[str, Any]] = {
     "lease": {"type": "string", "pattern": LEASE_ID},
     "sha256": {"type": "string", "pattern": f"^{SHA256}$"},
     "edge": {"type": "string", "pattern": f"^{EDGE_NAME}$"},
+    "id": {"type": "string", "pattern": f"^{KEY_ID}$"},
 }
 """What stands in paths, where not any text may."""
 

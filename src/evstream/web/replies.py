@@ -9,7 +9,7 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from evstream.domain.errors import EvstreamError, TooLargeError, TransientError
+from evstream.domain.errors import CredentialsError, EvstreamError, TooLargeError, TransientError
 from evstream.wire.messages import decode, encode
 from evstream.wire.problems import MEDIA_TYPE, status_of, to_problem
 from evstream.wire.queries import parse_query
@@ -107,4 +107,7 @@ def problem_reply(error: EvstreamError, status: int | None = None) -> Response:
     headers = {}
     if isinstance(error, TransientError):
         headers["Retry-After"] = str(_whole_seconds(error.fields.get("retry_after_s")))
+    if isinstance(error, CredentialsError):
+        # RFC 6750, 3: what kind of credentials would do.
+        headers["WWW-Authenticate"] = 'Bearer realm="evstream"'
     return Response(encode(to_problem(error, status)), status, headers, media_type=MEDIA_TYPE)

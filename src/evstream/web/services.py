@@ -18,6 +18,7 @@ from evstream.head import (
     Slices,
     Tasks,
 )
+from evstream.head.access import Access
 from evstream.ports import Catalogue, Ids, Metrics, OutputStore
 from evstream.web.readiness import Readiness
 
@@ -26,6 +27,7 @@ from evstream.web.readiness import Readiness
 class Services:
     """The head's and the edge's services behind one API."""
 
+    access: Access
     catalogue: Catalogue
     datasets: Datasets
     tasks: Tasks

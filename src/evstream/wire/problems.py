@@ -9,6 +9,7 @@ import msgspec
 from evstream.domain.errors import (
     AccessError,
     ConflictError,
+    CredentialsError,
     DataError,
     EvstreamError,
     MediaTypeError,
@@ -24,6 +25,7 @@ MEDIA_TYPE = "application/problem+json"
 
 _STATUS: list[tuple[type[EvstreamError], int]] = [
     (NotFoundError, 404),
+    (CredentialsError, 401),
     (AccessError, 403),
     (TooLargeError, 413),
     (MediaTypeError, 415),

@@ -160,7 +160,7 @@ def test_the_same_key_makes_one_task_and_never_another() -> None:
 def test_the_door() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
-            assert (await client.get("/v1/tasks", headers=headers)).status_code == 403
+            assert (await client.get("/v1/tasks", headers=headers)).status_code == 401
         assert (await client.get("/v1/tasks", headers=DOOR)).status_code == 200
 
     _with_api(work)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from evstream.adapters.catalogue.memory_access_keys import MemoryAccessKeys
 from evstream.adapters.catalogue.memory_links import MemoryLinks
 from evstream.adapters.catalogue.memory_products import MemoryProducts
 from evstream.adapters.catalogue.memory_whiteboard import MemoryWhiteboard
@@ -453,6 +454,7 @@ class MemoryDatabase:
     products : MemoryProducts
     whiteboard : MemoryWhiteboard
     links : MemoryLinks
+    access_keys : MemoryAccessKeys
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -461,6 +463,7 @@ class MemoryDatabase:
         self.products = MemoryProducts(clock)
         self.whiteboard = MemoryWhiteboard(clock)
         self.links = MemoryLinks(clock)
+        self.access_keys = MemoryAccessKeys(clock)
 
     async def close(self) -> None:
         """Do nothing; there is nothing to close."""

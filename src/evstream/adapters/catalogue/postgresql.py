@@ -36,6 +36,7 @@ from evstream.adapters.catalogue.postgresql_errors import refused_at_first, tran
 from evstream.adapters.catalogue.postgresql_locks import PostgresTaskLocks
 from evstream.adapters.catalogue.reader import ConnectedReader, Reader
 from evstream.adapters.catalogue.schema_steps import latest, missing
+from evstream.adapters.catalogue.sql_access_keys import SqlAccessKeys
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
 from evstream.adapters.catalogue.sql_links import SqlLinks
@@ -470,6 +471,7 @@ class PostgresDatabase:
     products : SqlProducts
     whiteboard : SqlWhiteboard
     links : SqlLinks
+    access_keys : SqlAccessKeys
     locks : PostgresTaskLocks
 
     Raises
@@ -510,6 +512,7 @@ class PostgresDatabase:
         self.products = SqlProducts(self._owner, self._reader)
         self.whiteboard = SqlWhiteboard(self._owner, self._reader)
         self.links = SqlLinks(self._owner, self._reader)
+        self.access_keys = SqlAccessKeys(self._owner, self._reader)
         self.locks = PostgresTaskLocks(url, CONNECTION)
 
     def load(self) -> Load:

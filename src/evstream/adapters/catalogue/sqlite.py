@@ -17,6 +17,7 @@ from evstream.adapters.catalogue.desk import question
 from evstream.adapters.catalogue.owner import GroupCommitOwner, InlineOwner, Owner
 from evstream.adapters.catalogue.reader import ConnectedReader, OwnersReader, Reader
 from evstream.adapters.catalogue.schema_steps import missing
+from evstream.adapters.catalogue.sql_access_keys import SqlAccessKeys
 from evstream.adapters.catalogue.sql_catalogue import SqlCatalogue
 from evstream.adapters.catalogue.sql_ledger import SqlLedger
 from evstream.adapters.catalogue.sql_links import SqlLinks
@@ -59,6 +60,7 @@ class SqliteDatabase:
     products : SqlProducts
     whiteboard : SqlWhiteboard
     links : SqlLinks
+    access_keys : SqlAccessKeys
     locks : None
         The file is one head's.
 
@@ -109,6 +111,7 @@ class SqliteDatabase:
         self.products = SqlProducts(self._owner, self._reader)
         self.whiteboard = SqlWhiteboard(self._owner, self._reader)
         self.links = SqlLinks(self._owner, self._reader)
+        self.access_keys = SqlAccessKeys(self._owner, self._reader)
         self.locks = None
 
     def load(self) -> Load:

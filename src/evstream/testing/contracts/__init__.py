@@ -12,6 +12,7 @@ What an adapter cannot do by its nature it declares in a class attribute of the 
 anyio's plugin for it, which anyio brings along.
 """
 
+from evstream.testing.contracts.access_keys import AccessKeysContract
 from evstream.testing.contracts.catalogue import CatalogueContract
 from evstream.testing.contracts.clock import ClockContract
 from evstream.testing.contracts.format import FormatContract
@@ -26,6 +27,7 @@ from evstream.testing.contracts.source_opener import SourceOpenerContract
 from evstream.testing.contracts.whiteboard import WhiteboardContract
 
 __all__ = [
+    "AccessKeysContract",
     "CatalogueContract",
     "ClockContract",
     "FormatContract",
