@@ -21,7 +21,7 @@ def test_a_pilots_key_claims_and_submits_not(
     made = command.json("key", "create", "Lyon", "--role", "pilot", "--data", data)
     door = ["--url", url, "--token", made["key"]]
     refused = command.run("submit", events[0], "--payload", "cp {input} {output}", *door, status=2)
-    assert "Lyon may not POST /v1/datasets" in refused.stderr
+    assert "Lyon may not" in refused.stderr
     people = command.json("key", "create", "anna", "--role", "submitter", "--data", data)
     hers = ["--url", url, "--token", people["key"]]
     task = command.json("submit", events[0], "--payload", "cp {input} {output}", *hers)

@@ -32,7 +32,7 @@ def asked(tmp_path: Path) -> tuple[list[Metric], dict[str, Any]]:
             transport = httpx2.ASGITransport(application.app)
             async with httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
                 refused = await client.get("/metrics")
-                assert refused.status_code == 403
+                assert refused.status_code == 401
                 answer = await client.get("/metrics", headers=DOOR)
                 assert answer.status_code == 200
         return list(text_string_to_metric_families(answer.text)), dict(answer.headers)
