@@ -33,5 +33,5 @@ def test_a_pilots_key_claims_and_submits_not(
     assert {key["name"]: "last_used" in key for key in listed} == {"Lyon": True, "anna": True}
     assert made["key"] not in (data / "ledger.sqlite").read_bytes().decode("latin-1")
     command.run("key", "revoke", people["id"], "--data", data)
-    wait_until(lambda: command.run("status", *hers, status=None).returncode == 2)
+    wait_until(lambda: command.run("status", *hers, status=None).returncode == 2, "the key to end")
     assert "credentials" in command.run("status", *hers, status=2).stderr

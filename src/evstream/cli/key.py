@@ -64,7 +64,7 @@ def list_all(*, door: Door = DEFAULT_DOOR) -> None:
 
 
 def revoke(
-    key: Annotated[str, Parameter(name="id", help="The key's id, as 'key list' shows it.")],
+    key: Annotated[str, Parameter(help="The key's id, as 'key list' shows it.")],
     *,
     door: Door = DEFAULT_DOOR,
 ) -> None:
