@@ -34,6 +34,7 @@ CONTENT = ("/v1/products/{key}", "/v1/outputs/{name:path}", "/v1/sandboxes/{sha2
 WHO_MAY: Mapping[str, Roles] = {
     "GET /v1/health": EVERYBODY,
     "GET /v1/openapi.json": EVERYBODY,
+    "GET /v1/ready": EVERYBODY,
     "GET /metrics": _OPERATORS,
     "GET /v1/caller": EVERYBODY,
     "GET /v1/keys": _OPERATORS,

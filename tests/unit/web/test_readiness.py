@@ -41,8 +41,8 @@ def test_a_service_says_without_credentials_that_it_is_ready(tmp_path: Path) -> 
             assert answer.headers["cache-control"] == "no-store"
             assert (await client.head("/v1/ready")).status_code == 200
             # What else there is stays behind the door.
-            assert (await client.get("/v1/tasks")).status_code == 403
-            assert (await client.post("/v1/ready")).status_code == 403
+            assert (await client.get("/v1/tasks")).status_code == 401
+            assert (await client.post("/v1/ready")).status_code == 401
 
     asyncio.run(main())
     assert not any((tmp_path / "outputs" / "ready").iterdir())
