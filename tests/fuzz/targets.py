@@ -42,7 +42,7 @@ from evstream.rootio.index_codec import _HEAD, MAGIC, VERSION, sealed
 from evstream.rootio.source import BytesSource
 from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_reader import read_tree
-from evstream.web.byte_ranges import parse_range
+from evstream.web.byte_ranges import parse_ranges
 from evstream.wire import messages
 from evstream.wire.event_messages import EventQuestion, EventSpan
 from evstream.wire.receipt_signature import check_signature
@@ -401,8 +401,8 @@ KINDS = (
 @target
 def messages_(data: bytes) -> None:
     """Messages of the API, and the Range header."""
-    found = parse_range(data.decode("latin-1"), 1000)
-    assert found is None or 0 <= found[0] <= found[1] <= 1000
+    found = parse_ranges(data.decode("latin-1"), 1000)
+    assert all(0 <= start < stop <= 1000 for start, stop in found or [])
     for kind in KINDS:
         with contextlib.suppress(EvstreamError):
             messages.decode(messages.encode(messages.decode(data, kind)), kind)

@@ -16,7 +16,7 @@ from evstream.adapters.metrics import ServiceMetrics
 from evstream.assembly.readiness import head_checks
 from evstream.client import Connection, Service
 from evstream.domain.scheduling import parse_shares
-from evstream.edge import Products
+from evstream.edge import Deliveries, Products
 from evstream.edge.sources import Sources
 from evstream.eventindex import FOLDER, EventFinder
 from evstream.head import (
@@ -122,6 +122,9 @@ class Application:
         self._products = Products(
             catalogue.file, Sources(parts.opener, parts.formats), parts.offload
         )
+        # No cache: its sources are on this machine's disks mostly, and a copy of each product
+        # would cost a write and a read where one read does.
+        self._deliveries = Deliveries(self._products, parts.offload, parts.clock)
         slices = Slices(catalogue, planner, parts.formats)
         after = timedelta(seconds=settings.archive_after_s)
         self._archiving = Archiving(catalogue, ledger, parts.archive, turns, after)
@@ -139,6 +142,7 @@ class Application:
             archiving=self._archiving,
             slices=slices,
             products=self._products,
+            deliveries=self._deliveries,
             prepared=Prepared(parts.products, catalogue, slices),
             events=EventFinder(Path(settings.data_dir) / FOLDER, parts.offload),
             notes=Notes(parts.whiteboard, catalogue),
@@ -186,4 +190,5 @@ class Application:
 
     async def close(self) -> None:
         """Stop making products and close what is open."""
+        await self._deliveries.close()
         await self._products.close()

@@ -1,5 +1,15 @@
-"""Makes and serves products near whoever asks for them."""
+"""Makes, keeps and serves products near whoever asks for them."""
 
+from evstream.edge.cache import CachePolicy, CacheState, ProductCache
+from evstream.edge.delivery import Deliveries, Delivery
 from evstream.edge.products import Product, Products
 
-__all__ = ["Product", "Products"]
+__all__ = [
+    "CachePolicy",
+    "CacheState",
+    "Deliveries",
+    "Delivery",
+    "Product",
+    "ProductCache",
+    "Products",
+]

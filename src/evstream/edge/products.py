@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -31,20 +32,39 @@ FindFile = Callable[[Fingerprint], Awaitable[SourceFile]]
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """What a product's bytes are called, before any of them is made.
+
+    Attributes
+    ----------
+    name : str
+        Key and 16 hexadecimal digits for the encoder: what a store calls it.
+    etag : str
+        Strong: key and encoder, so that two makers with different codecs differ.
+    """
+
+    name: str
+    etag: str
+
+    @classmethod
+    def of(cls, key: ProductKey, encoder_id: str) -> Identity:
+        """Return the identity of what an encoder makes of a descriptor."""
+        encoder = hashlib.sha256(encoder_id.encode()).hexdigest()[:16]
+        return cls(f"{key}-{encoder}", f'"{key}-{encoder_id}"')
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """A product that is ready to be read.
 
     Attributes
     ----------
-    etag : str
-        Strong: key and encoder, so that two makers with different codecs differ.
     whole : bytes or None
         All of it, where that is little: another hop between threads would cost more.
     """
 
-    key: ProductKey
+    identity: Identity
     size: int
-    etag: str
     file: SourceFile
     cut: Cut
     whole: bytes | None
@@ -53,6 +73,37 @@ class Product:
     def weight(self) -> int:
         """Bytes of memory that keeping it takes, about."""
         return self.cut.boundary_bytes + len(self.whole or b"")
+
+
+class Reader:
+    """Reads a product's bytes from its source. Blocking; one thread at a time."""
+
+    def __init__(self, product: Product, sources: Sources) -> None:
+        self._product = product
+        self._sources = sources
+        self._opened: OpenSource | None = None
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes ``[offset, offset + size)``.
+
+        Raises
+        ------
+        SourceChangedError
+            A file that changes under us is refused, never mixed in.
+        """
+        if self._product.whole is not None:
+            return self._product.whole[offset : offset + size]
+        if self._opened is None:
+            self._opened = self._sources.acquire(self._product.file)
+        found = self._product.cut.read(offset, size, self._opened.source)
+        self._sources.check_unchanged(self._opened)
+        return found
+
+    def close(self) -> None:
+        """Give the source back."""
+        if self._opened is not None:
+            self._sources.release(self._opened)
+            self._opened = None
 
 
 class Products:
@@ -72,6 +123,7 @@ class Products:
         self._weights: dict[ProductKey, int] = {}
         self._weight = 0
         self._prepared: OrderedDict[ProductKey, asyncio.Task[Product]] = OrderedDict()
+        self._encoder_ids: dict[str, str] = {}
 
     def register(self, descriptor: Descriptor) -> ProductKey:
         """Remember a descriptor for a while; return its key.
@@ -110,6 +162,22 @@ class Products:
                 key=key,
             )
         return self._descriptors[key]
+
+    async def identity(self, descriptor: Descriptor) -> Identity:
+        """Return what a product's bytes are called; its source is not looked at.
+
+        Raises
+        ------
+        RequestError
+            The recipe or the format is unknown.
+        """
+        _parameters(descriptor)
+        name = descriptor.format
+        if name not in self._encoder_ids:
+            # Some formats ask their library, in a process of its own.
+            encoder_id = await self._offload(partial(self._sources.encoder_id, name))
+            self._encoder_ids[name] = encoder_id
+        return Identity.of(descriptor.key, self._encoder_ids[name])
 
     async def product(self, descriptor: Descriptor) -> Product:
         """Return a product, making it if it is not at hand.
@@ -162,7 +230,9 @@ class Products:
                 hint=f"ask for format {file.format}",
             )
 
-        def prepare() -> tuple[Cut, str, bytes | None]:
+        identity = await self.identity(descriptor)
+
+        def prepare() -> tuple[Cut, bytes | None]:
             opened = self._sources.acquire(file)
             try:
                 cut = _planned(opened, tree, piece.entries, branches, bytes.fromhex(key))
@@ -170,17 +240,17 @@ class Products:
                 small = cut.size <= WHOLE_BYTES_MAX
                 whole = cut.read(0, cut.size, opened.source) if small else None
                 self._sources.check_unchanged(opened)
-                return cut, opened.format.encoder_id, whole
+                return cut, whole
             finally:
                 self._sources.release(opened)
 
         try:
-            cut, encoder_id, whole = await self._offload(prepare)
+            cut, whole = await self._offload(prepare)
         except EvstreamError:
             # It may have been registered again since, with other replicas.
             self._files.pop(piece.fingerprint, None)
             raise
-        return Product(key, cut.size, f'"{key}-{encoder_id}"', file, cut, whole)
+        return Product(identity, cut.size, file, cut, whole)
 
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a registered file; looked up once in a while."""
@@ -192,28 +262,23 @@ class Products:
                 self._files.popitem(last=False)
         return file
 
+    def reader(self, product: Product) -> Reader:
+        """Return what reads a product from its source."""
+        return Reader(product, self._sources)
+
     async def read(self, product: Product, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield bytes ``[start, stop)`` of a product, in pieces of at most 1 MiB."""
         if product.whole is not None:
             yield product.whole[start:stop]
             return
-        opened: OpenSource | None = None
-
-        def piece(offset: int) -> bytes:
-            nonlocal opened
-            if opened is None:
-                opened = self._sources.acquire(product.file)
-            found = product.cut.read(offset, min(PIECE_BYTES, stop - offset), opened.source)
-            # A file that changes under us is refused, never mixed in.
-            self._sources.check_unchanged(opened)
-            return found
-
+        reader = self.reader(product)
         try:
             for offset in range(start, stop, PIECE_BYTES):
-                yield await self._offload(partial(piece, offset))
+                yield await self._offload(
+                    partial(reader.read, offset, min(PIECE_BYTES, stop - offset))
+                )
         finally:
-            if opened is not None:
-                self._sources.release(opened)
+            reader.close()
 
     async def close(self) -> None:
         """Stop making products and close the sources."""

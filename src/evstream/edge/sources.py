@@ -52,6 +52,16 @@ class Sources:
         self._lock = threading.Lock()
         self._open: OrderedDict[Fingerprint, OpenSource] = OrderedDict()
 
+    def encoder_id(self, format_name: str) -> str:
+        """Return what, beside a descriptor, decides the bytes of a format's products.
+
+        Raises
+        ------
+        RequestError
+            There is no format of the name.
+        """
+        return self._formats.named(format_name).encoder_id
+
     def acquire(self, file: SourceFile) -> OpenSource:
         """Return a file's source; give it back with `release`.
 

@@ -17,6 +17,7 @@ from evstream.ports.payload import (
     PayloadRunner,
     SecondaryFiles,
 )
+from evstream.ports.product_store import KeptProduct, ProductStore
 from evstream.ports.products import ProductCatalogue
 from evstream.ports.source import ByteSource, SourceOpener
 from evstream.ports.storage import OutputStore, Stored
@@ -35,6 +36,7 @@ __all__ = [
     "Format",
     "Formats",
     "Ids",
+    "KeptProduct",
     "Ledger",
     "Links",
     "Load",
@@ -50,6 +52,7 @@ __all__ = [
     "PayloadResult",
     "PayloadRunner",
     "ProductCatalogue",
+    "ProductStore",
     "SecondaryFiles",
     "SourceOpener",
     "Stored",

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import RequestError
 from evstream.domain.names import ProductKey
 from evstream.domain.outputs import OutputName
 from evstream.domain.streams import FILES_PER_STREAM_MAX
-from evstream.web.byte_ranges import parse_range
 from evstream.web.operations import Operation, Served
 from evstream.web.replies import pieces, read, refuse_declared, reply
+from evstream.web.representations import Stored, answer
 from evstream.web.services import Services
 from evstream.wire import messages as m
 from evstream.wire import queries as q
 from evstream.wire.signed_urls import descriptor_from_query
 
-OCTETS = "application/octet-stream"
 DESCRIPTOR_BYTES_MAX = 1 << 20
 """A descriptor that is registered; some ten thousand names of branches."""
-WHOLE_BYTES_MAX = 1 << 20
-"""Up to this size a body is sent at once: a stream costs more than it saves."""
-
-_Body = Callable[[int, int], AsyncIterator[bytes]]
 
 
 DESCRIBE_SLICE = Operation(
@@ -99,12 +94,10 @@ def content_routes(services: Services) -> list[Served]:
             descriptor = descriptor_from_query(packed)
             if descriptor.key != key:
                 raise RequestError("the descriptor in the URL is another product's", key=key)
-        product = await services.products.product(descriptor)
-
-        def body(start: int, stop: int) -> AsyncIterator[bytes]:
-            return services.products.read(product, start, stop)
-
-        return await ranged(request, product.size, product.etag, body)
+        # Whoever asks for the head alone may never ask for the rest.
+        begin = request.method != "HEAD"
+        delivery = await services.deliveries.open(descriptor, begin=begin)
+        return await answer(request, delivery, services.accel_location)
 
     async def put_output(request: Request) -> Response:
         slot = OutputName.parse(request.path_params["name"])
@@ -127,7 +120,9 @@ def content_routes(services: Services) -> list[Served]:
         def body(start: int, stop: int) -> AsyncIterator[bytes]:
             return services.store.read(name, start, stop - start)
 
-        return await ranged(request, stored.size, f'"{stored.sha256}"', body)
+        etag = f'"{stored.sha256}"'
+        about = Stored(stored.size, etag, body, stored.sha256, stored.adler32)
+        return await answer(request, about)
 
     return [
         DESCRIBE_SLICE.by(describe_slice),
@@ -159,37 +154,3 @@ def _entry_stop(request: Request, slot: OutputName) -> int:
             hint=f"its unit has {slot.entry_start} to {slot.entry_stop}",
         )
     return stop
-
-
-async def ranged(request: Request, size: int, etag: str, body: _Body) -> Response:
-    """Answer GET or HEAD for all of a body or for one range of it (RFC 9110)."""
-    headers = {"ETag": etag, "Accept-Ranges": "bytes"}
-    if request.headers.get("If-None-Match") == etag:
-        return Response(status_code=304, headers=headers)
-    wanted = request.headers.get("Range")
-    if request.headers.get("If-Range", etag) != etag:
-        wanted = None
-    found = parse_range(wanted, size)
-    if found is None:
-        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
-    start, stop = found
-    status = 200
-    if wanted is not None and (start, stop) != (0, size):
-        status = 206
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    headers["Content-Length"] = str(stop - start)
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=OCTETS)
-    if stop - start <= WHOLE_BYTES_MAX:
-        content = b"".join([piece async for piece in body(start, stop)])
-        return Response(content, status, headers, media_type=OCTETS)
-    rest = body(start, stop)
-    # Whatever is wrong with the source is told while there still is a status to tell it.
-    first = await anext(rest)
-    return StreamingResponse(_chain(first, rest), status, headers, media_type=OCTETS)
-
-
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece

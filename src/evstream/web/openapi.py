@@ -110,8 +110,14 @@ def _responses(operation: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
     found: dict[int, dict[str, Any]] = {operation.status: success}
     if operation.gives is bytes:
         success["headers"] = _RANGED
-        found[206] = {**success, "description": "Part of it"}
+        several = {"multipart/byteranges": {"schema": {"type": "string", "format": "binary"}}}
+        found[206] = {
+            **success,
+            "description": "Part of it, or several parts",
+            "content": {**success["content"], **several},
+        }
         found[304] = {"description": "It has not changed", "headers": _RANGED}
+        found[412] = {"description": "It is not what If-Match means", "headers": _RANGED}
         found[416] = {"description": "There is no such range", "headers": _RANGED}
     problem = {MEDIA_TYPE: {"schema": schemas[id(Problem)]}}
     refused = {*_ANYWHERE, *operation.errors}

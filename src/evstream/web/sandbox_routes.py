@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from evstream.domain.errors import RequestError
 from evstream.domain.payload import SHA256, sandbox_name
-from evstream.web.content_routes import ranged
 from evstream.web.operations import Operation, Served
 from evstream.web.replies import pieces, refuse_declared, reply
+from evstream.web.representations import Stored, answer
 from evstream.web.services import Services
 from evstream.wire import messages as m
 from evstream.wire import queries as q
@@ -60,7 +60,9 @@ def sandbox_routes(services: Services) -> list[Served]:
         def body(start: int, stop: int) -> AsyncIterator[bytes]:
             return services.store.read(name, start, stop - start)
 
-        return await ranged(request, stored.size, f'"{stored.sha256}"', body)
+        etag = f'"{stored.sha256}"'
+        about = Stored(stored.size, etag, body, stored.sha256, stored.adler32)
+        return await answer(request, about)
 
     return [
         PUT_SANDBOX.by(put_sandbox),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evstream.edge import Products
+from evstream.edge import Deliveries, Products
 from evstream.eventindex import EventFinder
 from evstream.head import (
     Archiving,
@@ -38,6 +38,7 @@ class Services:
     archiving: Archiving
     slices: Slices
     products: Products
+    deliveries: Deliveries
     prepared: Prepared
     events: EventFinder
     notes: Notes
@@ -47,3 +48,4 @@ class Services:
     readiness: Readiness
     receipt_key: str
     output_bytes_max: int
+    accel_location: str = ""

@@ -22,6 +22,7 @@ from evstream.testing.contracts.links import LinksContract
 from evstream.testing.contracts.offload import OffloadContract
 from evstream.testing.contracts.output_store import OutputStoreContract
 from evstream.testing.contracts.payload_runner import PayloadRunnerContract
+from evstream.testing.contracts.product_store import ProductStoreContract
 from evstream.testing.contracts.products import ProductCatalogueContract
 from evstream.testing.contracts.source_opener import SourceOpenerContract
 from evstream.testing.contracts.whiteboard import WhiteboardContract
@@ -38,6 +39,7 @@ __all__ = [
     "OutputStoreContract",
     "PayloadRunnerContract",
     "ProductCatalogueContract",
+    "ProductStoreContract",
     "SourceOpenerContract",
     "WhiteboardContract",
 ]

@@ -1,0 +1,1 @@
+"""Stores of products: a folder, a bucket, memory."""

@@ -1,0 +1,288 @@
+"""Products on their way to whoever asks: from the cache, from a making, or from the source."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+from evstream.domain.descriptor import Descriptor
+from evstream.domain.errors import EvstreamError, NotFoundError, TransientError
+from evstream.edge.cache import HeldProduct, ProductCache
+from evstream.edge.making import Making
+from evstream.edge.products import PIECE_BYTES, Identity, Product, Products
+from evstream.ports import Clock, KeptProduct, Offload
+
+_LOG = logging.getLogger(__name__)
+
+BOUNDARY_COST = 10
+"""So much more a byte costs that is made anew than one that is copied."""
+
+Admission = Callable[[Descriptor], AbstractAsyncContextManager[None]]
+"""What a maker passes before it works, and leaves when it has; may refuse."""
+
+
+def _open_to_all(descriptor: Descriptor) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A product that is ready to be sent. Close it when it is sent.
+
+    Attributes
+    ----------
+    sha256, adler32 : str
+        Hex digests of all of it; empty while they are not known.
+    fd : int or None
+        A file with all of it and nothing else, if there is one; valid until `close`.
+    place : str or None
+        Where that file is below the cache's folder.
+    """
+
+    size: int
+    etag: str
+    read: Callable[[int, int], AsyncIterator[bytes]]
+    """Yields bytes ``[start, stop)`` in pieces of at most 1 MiB."""
+    close: Callable[[], None]
+    sha256: str = ""
+    adler32: str = ""
+    fd: int | None = None
+    place: str | None = None
+
+
+class Deliveries:
+    """Delivers products: each is made once, however many ask, and kept if there is a cache.
+
+    Without a cache every reader is served from the source, beside what `Products` keeps
+    in memory.
+
+    Parameters
+    ----------
+    admission : callable, optional
+        The gate that makers pass.
+    """
+
+    def __init__(
+        self,
+        products: Products,
+        offload: Offload,
+        clock: Clock,
+        cache: ProductCache | None = None,
+        admission: Admission = _open_to_all,
+    ) -> None:
+        self._products = products
+        self._offload = offload
+        self._clock = clock
+        self._cache = cache
+        self._admission = admission
+        self._makings: dict[str, Making] = {}
+        self._beginnings: dict[str, asyncio.Task[Making]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def cache(self) -> ProductCache | None:
+        """What keeps products, if anything does."""
+        return self._cache
+
+    async def open(self, descriptor: Descriptor, *, begin: bool = True) -> Delivery:
+        """Return a product to send.
+
+        Parameters
+        ----------
+        begin : bool
+            Whether one that is not at hand shall be made; else it is described alone.
+
+        Raises
+        ------
+        EvstreamError
+            It cannot be made.
+        """
+        identity = await self._products.identity(descriptor)
+        cache = self._cache
+        if cache is None:
+            product = await self._prepared(descriptor)
+            return self._direct(product)
+        held = cache.hold(identity.name)
+        if held is not None:
+            return self._from_cache(held, identity, descriptor)
+        if not begin and identity.name not in self._makings:
+            return self._direct(await self._prepared(descriptor))
+        making = await self._joined(descriptor, identity)
+        cache.missed(identity.name, making.product.size, _cost(making.product))
+        return self._along(making)
+
+    async def prepare(self, descriptor: Descriptor) -> bool:
+        """Make a product if it is not kept; return whether it is kept then.
+
+        Raises
+        ------
+        EvstreamError
+            It cannot be made.
+        """
+        identity = await self._products.identity(descriptor)
+        if self._cache is None:
+            await self._prepared(descriptor)
+            return False
+        if not self._cache.holds(identity.name):
+            making = await self._joined(descriptor, identity)
+            try:
+                if (task := self._tasks.get(identity.name)) is not None:
+                    # Whoever stops waiting must not stop the making.
+                    await asyncio.wait([task])
+                if making.error is not None:
+                    raise making.error
+            finally:
+                making.release()
+        return self._cache.holds(identity.name)
+
+    async def _prepared(self, descriptor: Descriptor) -> Product:
+        async with self._admission(descriptor):
+            return await self._products.product(descriptor)
+
+    async def _joined(self, descriptor: Descriptor, identity: Identity) -> Making:
+        """Return the making of a product, held; begin it if there is none."""
+        making = self._makings.get(identity.name)
+        if making is None:
+            beginning = self._beginnings.get(identity.name)
+            if beginning is None:
+                beginning = asyncio.create_task(self._begin(descriptor, identity))
+                self._beginnings[identity.name] = beginning
+            # Whoever goes away must not cancel it for the others.
+            making = await asyncio.shield(beginning)
+        making.hold()
+        return making
+
+    async def _begin(self, descriptor: Descriptor, identity: Identity) -> Making:
+        gate = contextlib.AsyncExitStack()
+        try:
+            await gate.enter_async_context(self._admission(descriptor))
+            product = await self._products.product(descriptor)
+            assert self._cache is not None
+            making = Making(product, self._products, self._offload, self._cache.store.spool_dir)
+        except BaseException:
+            await gate.aclose()
+            raise
+        finally:
+            self._beginnings.pop(identity.name, None)
+        self._makings[identity.name] = making
+        making.hold()
+        self._tasks[identity.name] = asyncio.create_task(self._make(making, gate))
+        return making
+
+    async def _make(self, making: Making, gate: contextlib.AsyncExitStack) -> None:
+        """Make a product beside those who read it, and keep it."""
+        assert self._cache is not None
+        name, product = making.identity.name, making.product
+        try:
+            async with gate, self._cache.room(product.size) as has_room:
+                spool = await making.make(keeps=has_room)
+                if spool is None:
+                    return
+                kept = KeptProduct(
+                    name, product.size, making.sha256, making.adler32, self._clock.now()
+                )
+                await self._cache.add(kept, spool, _cost(product))
+        except EvstreamError as error:
+            # Its readers are told; nobody else waits for this.
+            _LOG.info("product %s was not made: %s", name, error)
+        finally:
+            del self._makings[name], self._tasks[name]
+            making.release()
+
+    def _direct(self, product: Product) -> Delivery:
+        def read(start: int, stop: int) -> AsyncIterator[bytes]:
+            return self._products.read(product, start, stop)
+
+        return Delivery(product.size, product.identity.etag, read, _nothing)
+
+    def _along(self, making: Making) -> Delivery:
+        product = making.product
+        # What is in memory is sent from there.
+        in_memory = product.whole is not None
+
+        def read(start: int, stop: int) -> AsyncIterator[bytes]:
+            if in_memory:
+                return self._products.read(product, start, stop)
+            return making.read(start, stop)
+
+        return Delivery(
+            product.size,
+            product.identity.etag,
+            read,
+            making.release,
+            making.sha256,
+            making.adler32,
+            fd=making.fd,
+        )
+
+    def _from_cache(
+        self, held: HeldProduct, identity: Identity, descriptor: Descriptor
+    ) -> Delivery:
+        kept = held.kept
+
+        async def read(start: int, stop: int) -> AsyncIterator[bytes]:
+            at = start
+            try:
+                async for piece in held.read(start, stop):
+                    at += len(piece)
+                    yield piece
+            except (NotFoundError, TransientError) as error:
+                # The same encoder makes the same bytes: the source goes on where the store ended.
+                if isinstance(error, NotFoundError):
+                    held.gone()
+                _LOG.info("product %s is read from its source: %s", kept.name, error)
+                product = await self._prepared(descriptor)
+                async for piece in self._products.read(product, at, stop):
+                    yield piece
+
+        async def read_file(start: int, stop: int) -> AsyncIterator[bytes]:
+            assert held.fd is not None
+            for at in range(start, stop, PIECE_BYTES):
+                size = min(PIECE_BYTES, stop - at)
+                piece = await self._offload(partial(os.pread, held.fd, size, at))
+                if len(piece) < size:
+                    raise TransientError(f"product {kept.name} was cut short on the disk")
+                yield piece
+
+        def close() -> None:
+            held.close()
+            if held.fd is not None:
+                os.close(held.fd)
+
+        return Delivery(
+            kept.size,
+            identity.etag,
+            read if held.fd is None else read_file,
+            close,
+            kept.sha256,
+            kept.adler32,
+            held.fd,
+            held.place,
+        )
+
+    async def settled(self) -> None:
+        """Wait until nothing is being made."""
+        while tasks := [*self._beginnings.values(), *self._tasks.values()]:
+            await asyncio.wait(tasks)
+
+    async def close(self) -> None:
+        """Stop what is being made."""
+        tasks = [*self._tasks.values(), *self._beginnings.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _cost(product: Product) -> float:
+    """Return what it costs to make a product again, in bytes that are copied."""
+    return float(product.size + BOUNDARY_COST * product.cut.boundary_bytes)
+
+
+def _nothing() -> None:
+    """Close nothing."""
