@@ -38,6 +38,13 @@ class Settings:
     )
     url: str = _setting("", "Address of the service: http://HOST:PORT or unix:/PATH")
     token: str = _setting("", "Bearer token for the service")
+    token_file: str = _setting("", "File that holds it, read again when it changes")
+    ca_file: str = _setting(
+        "", "Authorities to trust beside the system's: a PEM file, or a folder of hashed ones"
+    )
+    listen: str = _setting("", "Where to listen instead of a Unix socket: HOST:PORT")
+    tls_cert_file: str = _setting("", "Certificate of the service, with its chain, in PEM")
+    tls_key_file: str = _setting("", "Private key of that certificate, in PEM")
     patience_s: float = _setting(
         10.0, "How long a command tries to reach the service", 0.0, 86_400.0
     )

@@ -116,6 +116,11 @@ _NO_NUMBERS = (
     "threads",
     "url",
     "token",
+    "token_file",
+    "ca_file",
+    "listen",
+    "tls_cert_file",
+    "tls_key_file",
 )
 
 

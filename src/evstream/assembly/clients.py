@@ -26,7 +26,7 @@ def connect(address: Address, patience_s: float) -> Service:
             SystemClock(),
             RandomIds(),
             base_url=address.base_url,
-            token=address.token,
+            token=address.bearer(),
             patience_s=patience_s,
         )
     )

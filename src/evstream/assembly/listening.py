@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import socket
 import tempfile
@@ -14,7 +15,9 @@ from typing import Any
 
 import uvicorn
 
+from evstream.adapters.clock import SystemClock
 from evstream.assembly.application import Application
+from evstream.assembly.tls import ServerTls
 from evstream.client import Address
 from evstream.domain.errors import ConfigError, LimitError
 
@@ -28,8 +31,12 @@ async def listen(
     application: Application, door: socket.socket, address: Address, data_dir: Path
 ) -> AsyncIterator[None]:
     """Serve an application on a socket while the context lasts, its loops beside it."""
+    tls = door.tls if isinstance(door, TcpDoor) else None
+    if isinstance(door, TcpDoor) and not address.token:
+        raise ConfigError("a TCP port without a token is open to every user of this machine")
     config = uvicorn.Config(
         application.app,
+        ssl_context_factory=None if tls is None else lambda *_: tls.context,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -43,6 +50,8 @@ async def listen(
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(server.serve(sockets=[door]))
         loops = [group.create_task(loop) for loop in application.loops()]
+        if tls is not None:
+            loops.append(group.create_task(tls.watch(SystemClock())))
         with address.published(data_dir):
             try:
                 yield
@@ -100,27 +109,89 @@ def unix_door(data_dir: Path) -> tuple[socket.socket, Address]:
     return door, Address(f"unix:{place}")
 
 
-def tcp_door(port: int) -> tuple[socket.socket, str]:
-    """Return a TCP socket on the loopback interface, and its URL.
+class TcpDoor(socket.socket):
+    """A listening TCP socket, which knows whether TLS is spoken there.
+
+    Attributes
+    ----------
+    tls : ServerTls or None
+    """
+
+    tls: ServerTls | None = None
+
+
+def tcp_door(
+    port: int, listen_at: str = "", cert_file: str = "", key_file: str = ""
+) -> tuple[TcpDoor, str]:
+    """Return a TCP socket, and its URL.
 
     From now on the port is ours; who connects waits until somebody serves.
+
+    Parameters
+    ----------
+    port : int
+        Of the loopback interface, unless ``listen_at`` says where.
+    listen_at : str
+        ``HOST:PORT``, an IPv6 address in brackets.
+    cert_file, key_file : str
+        Paths of what TLS is spoken with; without, the door is for this machine alone.
 
     Raises
     ------
     ConfigError
-        The port is taken, or may not be used.
+        The port is taken, or may not be used; or others than this machine could come to it
+        without TLS.
     """
+    tls = ServerTls(Path(cert_file), Path(key_file or cert_file)) if cert_file else None
+    host, port = _host_and_port(listen_at) if listen_at else ("127.0.0.1", port)
     if not 0 <= port <= 65535:
         raise LimitError(f"there is no port {port}", hint="choose one from 0 to 65535")
-    door = socket.socket(socket.AF_INET)
+    family, place = _resolved(host, port)
+    if tls is None and not ipaddress.ip_address(place[0].partition("%")[0]).is_loopback:
+        raise ConfigError(
+            f"{host} can be reached from other machines, and without TLS tokens would cross the"
+            " network for all to read",
+            hint="give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy with TLS",
+        )
+    door = TcpDoor(family)
+    door.tls = tls
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        door.bind(("127.0.0.1", port))
+        door.bind(place)
     except OSError as error:
         door.close()
         raise ConfigError(
             f"cannot listen on port {port}: {error.strerror}",
-            hint="choose another with --port, or 0 for any",
+            hint="choose another with --port or --listen, or 0 for any",
         ) from error
     door.listen(256)
-    return door, f"http://127.0.0.1:{door.getsockname()[1]}"
+    shown = f"[{host}]" if ":" in host else host
+    if tls is not None:
+        # What clients can check; an address such as 0.0.0.0 is nowhere.
+        shown = tls.name() or shown
+    return door, f"{'https' if tls else 'http'}://{shown}:{door.getsockname()[1]}"
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""
+    if not colon or not host or not (port.isascii() and port.isdecimal() and len(port) <= 5):
+        raise ConfigError(
+            f"{text[:200]!r} is no place to listen at",
+            hint="give HOST:PORT, as in 0.0.0.0:8443 or [::]:8443",
+        )
+    return host, int(port)
+
+
+def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(
+            f"there is no address of {host!r} to listen at: {error}", hint="give an IP address"
+        ) from error
+    family, _, _, _, place = found[0]
+    return family, place

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from evstream.cli.listening import DEFAULT_LISTENING, Listening, open_door
 from evstream.cli.service import run_async, settings_of
 from evstream.client import Address
 
@@ -25,12 +26,13 @@ def serve(
         int | None,
         Parameter(help="Listen on this TCP port of the loopback interface (0: any), with a token."),
     ] = None,
+    listening: Listening = DEFAULT_LISTENING,
 ) -> None:
     """Run the embedded service until it is told to stop (SIGINT, SIGTERM).
 
     It listens on a Unix socket that you alone may use, or with --port on
-    127.0.0.1, where it asks for the token in the folder's file 'token'. Kill it
-    at any time: it goes on where it was.
+    127.0.0.1, or with --listen and TLS anywhere; there it asks for a key, or the token
+    in the folder's file 'token'. Kill it at any time: it goes on where it was.
 
     For example:
 
@@ -38,14 +40,16 @@ def serve(
     """
     from evstream import assembly
 
-    settings = settings_of(data_dir=data.absolute() if data else None, catalogue=catalogue)
+    settings = settings_of(
+        data_dir=data.absolute() if data else None, catalogue=catalogue, **listening.flags()
+    )
 
     directory = Path(settings.data_dir)
     tcp_door = None
-    if port is not None:
+    if port is not None or settings.listen:
         # First of all: without the port, nothing is made.
-        listening, url = assembly.tcp_door(port)
-        tcp_door = listening, Address(url, assembly.door_token(directory))
+        socket, url = open_door(port, settings)
+        tcp_door = socket, Address(url, assembly.door_token(directory), settings.ca_file)
 
     async def main() -> None:
         token = tcp_door[1].token if tcp_door else ""

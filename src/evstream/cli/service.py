@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 from cyclopts import Parameter
 
 from evstream.client import Address, Service
+from evstream.client.bearer import discovered
 from evstream.domain.errors import first_error
 from evstream.settings import Settings, resolve
 
@@ -74,9 +75,12 @@ async def find_service(settings: Settings, patience_s: float) -> Address:
     One that was killed there is waited for.
     """
     if settings.url:
-        return Address(settings.url, settings.token)
+        token, path = settings.token, settings.token_file
+        if not token and not path:
+            token, path = discovered(settings.url)
+        return Address(settings.url, token, settings.ca_file, path)
     found = await Address.find(Path(settings.data_dir), patience_s)
-    return Address(found.url, settings.token or found.token)
+    return Address(found.url, settings.token or found.token, settings.ca_file or found.ca_file)
 
 
 def run_async(main: Callable[[], Awaitable[T]]) -> T:

@@ -10,7 +10,7 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from pathlib import Path
 import httpx2
 import msgspec
 
+from evstream.client.bearer import bearer
+from evstream.client.tls import client_context
 from evstream.domain.errors import ConfigError, NotFoundError, RequestError
 
 ADDRESS_FILE = "address.json"
@@ -35,10 +37,20 @@ class Address:
         ``http://HOST:PORT``, ``https://…``, or ``unix:/PATH/OF/SOCKET``.
     token : str
         Bearer token; empty where the door is a socket's permissions.
+    ca_file : str
+        Whom to trust beside the system's authorities; see `client_context`.
+    token_file : str
+        Where the token is, if it is not given; looked at before each request.
     """
 
     url: str
     token: str = ""
+    ca_file: str = ""
+    token_file: str = ""
+
+    def bearer(self) -> Callable[[], str]:
+        """Return what gives the token for a request."""
+        return bearer(self.token, self.token_file)
 
     @property
     def base_url(self) -> str:
@@ -52,6 +64,8 @@ class Address:
         ------
         RequestError
             The URL is of no kind that we know.
+        ConfigError
+            The authorities cannot be read.
         """
         # Slots, not requests, bound the connections: a pilot keeps few and reuses them.
         limits = httpx2.Limits(max_connections=64, max_keepalive_connections=32)
@@ -59,7 +73,9 @@ class Address:
             path = self.url.removeprefix("unix:")
             return httpx2.AsyncHTTPTransport(uds=path, limits=limits, trust_env=False)
         if self.url.startswith(("http://", "https://")):
-            return httpx2.AsyncHTTPTransport(limits=limits)
+            # Plain HTTP never looks at authorities, and loading them takes its time.
+            verify = client_context(self.ca_file) if self.url.startswith("https:") else False
+            return httpx2.AsyncHTTPTransport(verify=verify, limits=limits)
         raise RequestError(
             f"{self.url!r} is no address of a service",
             hint="give http://HOST:PORT, https://HOST or unix:/PATH",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -30,6 +30,8 @@ class Connection:
 
     Parameters
     ----------
+    token : str or callable
+        What is shown; a callable is asked before each request, so that tokens may be renewed.
     patience_s : float
         How long to go on trying before a `TransientError` is the answer.
     """
@@ -41,14 +43,13 @@ class Connection:
         ids: Ids,
         *,
         base_url: str = "http://evstream.local",
-        token: str = "",
+        token: str | Callable[[], str] = "",
         patience_s: float = 5.0,
     ) -> None:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx2.AsyncClient(
             transport=transport,
             base_url=base_url,
-            headers=headers,
+            auth=_Bearer(token if callable(token) else lambda: token),
             timeout=httpx2.Timeout(PROGRESS_S_MAX, connect=CONNECT_S_MAX),
         )
         self._clock = clock
@@ -146,6 +147,18 @@ class Connection:
             yield attempt
             await self.wait_before_retry(failures, attempt.error)
             failures += 1
+
+
+class _Bearer(httpx2.Auth):
+    """Shows the token of the moment."""
+
+    def __init__(self, token: Callable[[], str]) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response]:
+        if token := self._token():
+            request.headers["Authorization"] = f"Bearer {token}"
+        yield request
 
 
 class _Attempt:
