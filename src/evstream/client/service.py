@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from evstream.client.access import Keys
 from evstream.client.connection import Connection
 from evstream.client.prepared import Prepared
+from evstream.client.requests import Requests
 from evstream.client.whiteboard import Whiteboard
 from evstream.domain.errors import (
     DescriptorUnknownError,
@@ -44,6 +45,8 @@ class Service:
     ----------
     prepared : Prepared
         What is prepared where.
+    requests : Requests
+        What is to be prepared.
     whiteboard : Whiteboard
         Notes on collections of events.
     keys : Keys
@@ -53,6 +56,7 @@ class Service:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.prepared = Prepared(connection)
+        self.requests = Requests(connection)
         self.whiteboard = Whiteboard(connection)
         self.keys = Keys(connection)
 

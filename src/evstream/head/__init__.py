@@ -1,6 +1,7 @@
 """Decides: registers datasets, accepts tasks, leases their ranges, ends them."""
 
 from evstream.head.archiving import Archiving
+from evstream.head.assigning import Assigner
 from evstream.head.chains import Chains
 from evstream.head.claims import Claims
 from evstream.head.datasets import Datasets
@@ -11,6 +12,7 @@ from evstream.head.nudges import Nudges
 from evstream.head.prepared import Prepared
 from evstream.head.reopening import Reopening
 from evstream.head.reports import Reports
+from evstream.head.requests import Requests
 from evstream.head.slices import Slices
 from evstream.head.sweeping import Sweeping
 from evstream.head.tasks import Tasks
@@ -18,6 +20,7 @@ from evstream.head.turns import Turns
 
 __all__ = [
     "Archiving",
+    "Assigner",
     "Chains",
     "Claims",
     "Datasets",
@@ -28,6 +31,7 @@ __all__ = [
     "Prepared",
     "Reopening",
     "Reports",
+    "Requests",
     "Slices",
     "Sweeping",
     "Tasks",

@@ -25,6 +25,7 @@ from evstream.web.operations import Served, routes_of
 from evstream.web.product_routes import edge_routes, product_routes
 from evstream.web.readiness import ReadinessDoor
 from evstream.web.replies import problem_reply
+from evstream.web.request_routes import request_routes
 from evstream.web.sandbox_routes import sandbox_routes
 from evstream.web.service_routes import described, service_routes
 from evstream.web.services import Services
@@ -63,6 +64,7 @@ def all_routes(services: Services) -> list[Served]:
         *control_routes(services),
         *product_routes(services),
         *edge_routes(services),
+        *request_routes(services),
         *event_routes(services),
         *whiteboard_routes(services),
         *service_routes(services),

@@ -8,6 +8,7 @@ from evstream.edge import Deliveries, Products
 from evstream.eventindex import EventFinder
 from evstream.head import (
     Archiving,
+    Assigner,
     Claims,
     Datasets,
     Finishing,
@@ -15,6 +16,7 @@ from evstream.head import (
     Prepared,
     Reopening,
     Reports,
+    Requests,
     Slices,
     Tasks,
 )
@@ -36,6 +38,8 @@ class Services:
     finishing: Finishing
     reopening: Reopening
     archiving: Archiving
+    requests: Requests
+    assigner: Assigner
     slices: Slices
     products: Products
     deliveries: Deliveries
