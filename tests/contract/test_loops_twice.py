@@ -97,6 +97,7 @@ class Heads:
                     database.catalogue,
                     database.products,
                     database.whiteboard,
+                    database.links,
                     self.store,
                     MemoryOpener({}),
                     KnownFormats(),

@@ -30,6 +30,7 @@ from evstream.web import make_app
 from evstream.web.operations import operations_of
 from evstream.wire import (
     access_messages,
+    delivery_messages,
     event_messages,
     messages,
     product_messages,
@@ -217,6 +218,7 @@ MESSAGES = [
         event_messages,
         whiteboard_messages,
         access_messages,
+        delivery_messages,
         queries,
     )
     for kind in vars(module).values()
@@ -307,9 +309,8 @@ def test_each_decision_is_listed() -> None:
 
 def test_task_fields_are_those_of_the_request() -> None:
     fields = _documented(messages.NewTask, "`POST /v1/tasks`")
-    # What came of the granularity stands beside it, and what makes a task a request.
-    others = {"events_per_range", "preparation"}
-    assert {f.name for f in dataclasses.fields(TaskSpec)} == fields | others
+    # What came of the granularity stands beside it.
+    assert {f.name for f in dataclasses.fields(TaskSpec)} == fields | {"events_per_range"}
     for kind, heading in (
         (Payload, "Payload"),
         (Granularity, "Granularity"),

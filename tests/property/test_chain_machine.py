@@ -110,6 +110,7 @@ class ChainMachine(RuleBasedStateMachine):
             catalogue=self.database.catalogue,
             products=self.database.products,
             whiteboard=self.database.whiteboard,
+            links=self.database.links,
             store=self.store,
             opener=MemoryOpener(self.readable),
             formats=KnownFormats(),

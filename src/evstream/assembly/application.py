@@ -21,24 +21,25 @@ from evstream.edge.sources import Sources
 from evstream.eventindex import FOLDER, EventFinder
 from evstream.head import (
     Archiving,
-    Assigner,
     Chains,
     Claims,
     Datasets,
+    DeliveryPlans,
     Finishing,
+    ForeignRanges,
     Merging,
     Notes,
     Nudges,
     Prepared,
     Reopening,
     Reports,
-    Requests,
     Slices,
     Sweeping,
     Tasks,
     Turns,
 )
 from evstream.head.access import Access
+from evstream.head.brokering import Brokering
 from evstream.head.plans import Planner
 from evstream.head.scheduler import Scheduler
 from evstream.ports import (
@@ -49,6 +50,7 @@ from evstream.ports import (
     Formats,
     Ids,
     Ledger,
+    Links,
     Loaded,
     Offload,
     OutputStore,
@@ -76,6 +78,7 @@ class Parts:
     catalogue: Catalogue
     products: ProductCatalogue
     whiteboard: Whiteboard
+    links: Links
     store: OutputStore
     opener: SourceOpener
     formats: Formats
@@ -128,6 +131,8 @@ class Application:
         # would cost a write and a read where one read does.
         self._deliveries = Deliveries(self._products, parts.offload, parts.clock)
         slices = Slices(catalogue, planner, parts.formats)
+        brokering = Brokering(parts.products, parts.links)
+        plans = DeliveryPlans(catalogue, parts.links, brokering, planner, slices)
         after = timedelta(seconds=settings.archive_after_s)
         self._archiving = Archiving(catalogue, ledger, parts.archive, turns, after)
         self.metrics = ServiceMetrics(daemons.NAMES, parts.load)
@@ -142,14 +147,12 @@ class Application:
             finishing=self._finishing,
             reopening=reopening,
             archiving=self._archiving,
-            requests=Requests(catalogue, ledger, parts.formats, parts.clock),
-            assigner=Assigner(
-                catalogue, ledger, Scheduler(ledger, scheduler.shares), parts.products
-            ),
             slices=slices,
             products=self._products,
             deliveries=self._deliveries,
             prepared=Prepared(parts.products, catalogue, slices),
+            plans=plans,
+            foreign=ForeignRanges(catalogue, parts.products, slices, plans),
             events=EventFinder(Path(settings.data_dir) / FOLDER, parts.offload),
             notes=Notes(parts.whiteboard, catalogue),
             store=parts.store,

@@ -112,6 +112,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
             catalogue=database.catalogue,
             products=database.products,
             whiteboard=database.whiteboard,
+            links=database.links,
             store=store,
             opener=FsspecOpener(),
             formats=KnownFormats(),

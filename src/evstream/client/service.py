@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from evstream.client.access import Keys
 from evstream.client.connection import Connection
+from evstream.client.plans import Plans
 from evstream.client.prepared import Prepared
-from evstream.client.requests import Requests
 from evstream.client.whiteboard import Whiteboard
 from evstream.domain.errors import (
     DescriptorUnknownError,
@@ -43,10 +43,10 @@ class Service:
 
     Attributes
     ----------
+    plans : Plans
+        Where products are had, and from where they come fast.
     prepared : Prepared
         What is prepared where.
-    requests : Requests
-        What is to be prepared.
     whiteboard : Whiteboard
         Notes on collections of events.
     keys : Keys
@@ -55,8 +55,8 @@ class Service:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.plans = Plans(connection)
         self.prepared = Prepared(connection)
-        self.requests = Requests(connection)
         self.whiteboard = Whiteboard(connection)
         self.keys = Keys(connection)
 

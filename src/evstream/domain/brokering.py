@@ -92,7 +92,10 @@ class Wanted:
     size : int
         Bytes of it, about.
     held : collection of str
-        Edges that have it, or were told lately to make it.
+        Edges that have it.
+    promised : collection of str
+        Edges that clients of the same site were sent to for it a moment ago: its homes, whatever
+        their load is now.
     replica_sites : collection of str
         Where copies of its source are; empty if nobody said.
     spread : int
@@ -102,6 +105,7 @@ class Wanted:
     key: str
     size: int
     held: Collection[str] = ()
+    promised: Collection[str] = ()
     replica_sites: Collection[str] = ()
     spread: int = 1
 
@@ -208,7 +212,7 @@ def rendezvous(key: str, weights: Mapping[str, float]) -> list[str]:
     return list(_Preference(weights).order(key))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Near:
     """An edge as it is seen from a client's site."""
 
@@ -333,12 +337,16 @@ class Broker:
         self, wanted: Wanted, site: str, load: Mapping[str, float], limit: int
     ) -> tuple[list[_Near], list[_Near]]:
         """Return a product's homes, and who comes after them, to a number of all."""
-        homes: list[_Near] = []
-        others: list[_Near] = []
+        near, others = self._view(site), list[_Near]()
+        promised = [near[name] for name in wanted.promised if name in near]
+        homes = [one for one in promised if not one.edge.refused and _fits(one.edge, wanted.size)]
+        found = False
         for members in self._classes[site]:
             bound = members.bound(load)
-            seeking = not homes
+            seeking = not found
             for one in members.order(wanted):
+                if one in homes:
+                    continue
                 if seeking and len(homes) < wanted.spread:
                     held = one.edge.load + load.get(one.edge.name, 0.0)
                     within = held <= bound * one.weight + LOAD_SLACK
@@ -347,7 +355,8 @@ class Broker:
                     others.append(one)
                 else:
                     break
-            if homes and len(homes) + len(others) >= limit:
+            found = bool(homes)
+            if found and len(homes) + len(others) >= limit:
                 break
         return homes, others
 

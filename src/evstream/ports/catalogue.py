@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.ledger import BookRules
 from evstream.domain.merging import MergeGroup
-from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.names import DatasetName, Lfn, TaskId
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
@@ -53,6 +53,15 @@ class Catalogue(Protocol):
         Raises
         ------
         NotFoundError
+        """
+        ...
+
+    async def files_named(
+        self, lfns: Sequence[Lfn]
+    ) -> dict[Lfn, list[tuple[DatasetName, SourceFile]]]:
+        """Return the files of some names, with their datasets, the latest registered first.
+
+        A name that no dataset has gets an empty list; what was retracted is not found.
         """
         ...
 

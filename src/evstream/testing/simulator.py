@@ -288,6 +288,7 @@ class Simulation:
             catalogue=self._faults.wrap("catalogue", self._database.catalogue),
             products=self._faults.wrap("products", self._database.products),
             whiteboard=self._faults.wrap("whiteboard", self._database.whiteboard),
+            links=self._faults.wrap("links", self._database.links),
             store=self._faults.wrap("store", self._store),
             opener=self._faults.wrap("source", MemoryOpener(self._readable)),
             formats=KnownFormats(),

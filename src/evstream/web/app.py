@@ -22,10 +22,10 @@ from evstream.web.doors import Doors
 from evstream.web.event_routes import event_routes
 from evstream.web.openapi import openapi_document
 from evstream.web.operations import Served, routes_of
+from evstream.web.plan_routes import plan_routes
 from evstream.web.product_routes import edge_routes, product_routes
 from evstream.web.readiness import ReadinessDoor
 from evstream.web.replies import problem_reply
-from evstream.web.request_routes import request_routes
 from evstream.web.sandbox_routes import sandbox_routes
 from evstream.web.service_routes import described, service_routes
 from evstream.web.services import Services
@@ -63,8 +63,8 @@ def all_routes(services: Services) -> list[Served]:
         *task_routes(services),
         *control_routes(services),
         *product_routes(services),
+        *plan_routes(services),
         *edge_routes(services),
-        *request_routes(services),
         *event_routes(services),
         *whiteboard_routes(services),
         *service_routes(services),

@@ -45,22 +45,22 @@ def edge_routes(services: Services) -> list[Served]:
 
     async def beat(request: Request) -> Response:
         message = await read(request, m.Beat)
-        return reply(await services.prepared.beat(edge_of(request), message))
+        return reply(await services.prepared.beat(_edge_of(request), message))
 
     async def list_edges(request: Request) -> Response:
         return reply(await services.prepared.edges())
 
     async def remove(request: Request) -> Response:
-        await services.prepared.remove_edge(edge_of(request))
+        await services.prepared.remove_edge(_edge_of(request))
         return reply(m.Changed(1))
 
     async def register(request: Request) -> Response:
         message = await read(request, m.HeldProducts)
-        return reply(m.Changed(await services.prepared.register(edge_of(request), message)))
+        return reply(m.Changed(await services.prepared.register(_edge_of(request), message)))
 
     async def drop(request: Request) -> Response:
         message = await read(request, m.DroppedProducts)
-        return reply(m.Changed(await services.prepared.drop(edge_of(request), message)))
+        return reply(m.Changed(await services.prepared.drop(_edge_of(request), message)))
 
     return [
         LIST_EDGES.by(list_edges),
@@ -193,14 +193,7 @@ def product_routes(services: Services) -> list[Served]:
     ]
 
 
-def edge_of(request: Request) -> str:
-    """Return the edge that a path names.
-
-    Raises
-    ------
-    RequestError
-        Nothing is called so.
-    """
+def _edge_of(request: Request) -> str:
     name = str(request.path_params["edge"])
     if not _EDGE.fullmatch(name):
         raise RequestError(

@@ -8,15 +8,15 @@ from evstream.edge import Deliveries, Products
 from evstream.eventindex import EventFinder
 from evstream.head import (
     Archiving,
-    Assigner,
     Claims,
     Datasets,
+    DeliveryPlans,
     Finishing,
+    ForeignRanges,
     Notes,
     Prepared,
     Reopening,
     Reports,
-    Requests,
     Slices,
     Tasks,
 )
@@ -38,12 +38,12 @@ class Services:
     finishing: Finishing
     reopening: Reopening
     archiving: Archiving
-    requests: Requests
-    assigner: Assigner
     slices: Slices
     products: Products
     deliveries: Deliveries
     prepared: Prepared
+    plans: DeliveryPlans
+    foreign: ForeignRanges
     events: EventFinder
     notes: Notes
     store: OutputStore

@@ -23,8 +23,6 @@ EVERYBODY: Roles = frozenset(ROLES)
 """Whoever has good credentials of any kind."""
 _PEOPLE: Roles = frozenset({"submitter", "operator"})
 _WORK: Roles = frozenset({"pilot", "operator"})
-_WORKERS: Roles = frozenset({"pilot", "edge", "operator"})
-"""Whoever holds leases; a lease's id is known to its holder alone."""
 _EDGES: Roles = frozenset({"edge", "operator"})
 _OPERATORS: Roles = frozenset({"operator"})
 _MAKERS: Roles = frozenset({"submitter", "pilot", "operator"})
@@ -64,10 +62,10 @@ WHO_MAY: Mapping[str, Roles] = {
     "POST /v1/tasks/{task}/withdraw": _PEOPLE,
     # Work.
     "POST /v1/claims": _WORK,
-    "POST /v1/leases/{lease}/renew": _WORKERS,
-    "POST /v1/leases/{lease}/release": _WORKERS,
+    "POST /v1/leases/{lease}/renew": _WORK,
+    "POST /v1/leases/{lease}/release": _WORK,
     "POST /v1/workers/{worker}/lost": _WORK,
-    "POST /v1/reports": _WORKERS,
+    "POST /v1/reports": _WORK,
     # Content.
     "POST /v1/slices": _PEOPLE,
     "POST /v1/products": _MAKERS,
@@ -82,13 +80,6 @@ WHO_MAY: Mapping[str, Roles] = {
     "DELETE /v1/edges/{edge}": _OPERATORS,
     "POST /v1/edges/{edge}/products": _EDGES,
     "POST /v1/edges/{edge}/drops": _EDGES,
-    "POST /v1/edges/{edge}/claims": _EDGES,
-    # Requests.
-    "POST /v1/requests": _PEOPLE,
-    "GET /v1/requests": _PEOPLE,
-    "GET /v1/requests/{task}": _PEOPLE,
-    "GET /v1/requests/{task}/events": _PEOPLE,
-    "POST /v1/requests/{task}/cancel": _PEOPLE,
     "GET /v1/products/{key}/places": _PLACES,
     "POST /v1/product-searches": _PEOPLE,
     "POST /v1/readiness": _PEOPLE,
@@ -98,6 +89,14 @@ WHO_MAY: Mapping[str, Roles] = {
     "POST /v1/replicas": _PEOPLE,
     "GET /v1/replicas": _PLACES,
     "POST /v1/replica-removals": _PEOPLE,
+    # Deliveries.
+    "POST /v1/plans": _MAKERS,
+    "POST /v1/foreign-ranges": _MAKERS,
+    "POST /v1/links": EVERYBODY,
+    "GET /v1/links": _PLACES,
+    "PUT /v1/sites/{site}": _OPERATORS,
+    "DELETE /v1/sites/{site}": _OPERATORS,
+    "GET /v1/sites": _PLACES,
     # Events and notes.
     "POST /v1/event-lookups": _PEOPLE,
     "GET /v1/whiteboard/keys": _MAKERS,

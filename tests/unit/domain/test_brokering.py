@@ -200,3 +200,16 @@ def test_nearness_is_a_class_of_time(trip_s: float, bytes_per_s: float) -> None:
     assert near >= 0
     assert nearness(Pace(trip_s * 2, bytes_per_s)) >= near
     assert nearness(Pace(trip_s, bytes_per_s / 2)) >= near
+
+
+def test_what_was_promised_stays_where_it_is() -> None:
+    broker = Broker([EdgeView(f"e{n}") for n in range(5)])
+    order = rendezvous(key(1), {f"e{n}": 1.0 for n in range(5)})
+    busy = {order[0]: 1000.0, order[3]: 1000.0}
+    chosen = broker.choose(product(promised=[order[3]]), load=busy)
+    assert (chosen[0].edge, chosen[0].home) == (order[3], True)
+    # Hotter, it gets a home more; lost, it gets another.
+    told = broker.explain(product(promised=[order[3]], spread=2), load=busy)
+    assert {c.edge for c in told if c.home} == {order[3], order[1]}
+    gone = [EdgeView(n, refused="silent" if n == order[3] else "") for n in order]
+    assert first(Broker(gone), product(promised=[order[3]])) == order[0]

@@ -56,6 +56,7 @@ def with_application(
             database.catalogue,
             database.products,
             database.whiteboard,
+            database.links,
             store or MemoryStore(),
             opener,
             KnownFormats(),

@@ -31,7 +31,7 @@ from evstream.domain.ledger import (
 )
 from evstream.domain.ledger_model import LedgerModel
 from evstream.domain.merging import MergeGroup, merge_chunks
-from evstream.domain.names import DatasetName, LeaseId, TaskId, WorkerId
+from evstream.domain.names import DatasetName, LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import Answer, TaskState
@@ -231,6 +231,17 @@ class MemoryCatalogue:
             hint="register it with 'evstream dataset add'",
             digest=fingerprint.digest,
         )
+
+    async def files_named(
+        self, lfns: Sequence[Lfn]
+    ) -> dict[Lfn, list[tuple[DatasetName, SourceFile]]]:
+        """Return the files of some names, with their datasets, the latest registered first."""
+        found: dict[Lfn, list[tuple[DatasetName, SourceFile]]] = {lfn: [] for lfn in lfns}
+        for dataset in reversed(self._datasets.values()):
+            for file in reversed(dataset.files):
+                if file.lfn in found:
+                    found[file.lfn].append((dataset.name, file))
+        return found
 
     async def source_index(self, digest: str) -> bytes | None:
         """Return the source index of a file, if it is kept."""

@@ -1,5 +1,7 @@
 """The catalogue: datasets, files, tasks and receipts as JSON beside their keys."""
 
+# ruff: noqa: S608 - lists of question marks are put into statements, and nothing else
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -17,12 +19,13 @@ from evstream.adapters.catalogue.transitions import (
     drop_book,
     insert_book,
 )
+from evstream.adapters.catalogue.value_lists import value_lists
 from evstream.domain.chains import chunks_of
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.ledger import BookRules
 from evstream.domain.merging import MergeGroup, merge_chunks
-from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.names import DatasetName, Lfn, TaskId
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
@@ -42,7 +45,8 @@ _TASK = "SELECT task, spec, state, request_id, created, ended, reason, taken_bac
 
 
 _INSERT_FILE = """
-    INSERT INTO file (dataset, position, digest, size, uuid, record) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO file (dataset, position, digest, size, uuid, record, lfn)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (dataset, position) DO NOTHING"""
 _INSERT_MERGE = """
     INSERT INTO merge_group (task, number, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"""
@@ -82,7 +86,7 @@ def _insert_files(
     added: list[SourceFile] = []
     for position, file in files:
         mark = file.fingerprint
-        row = (name, position, mark.digest, mark.size, mark.uuid, _to_json(file))
+        row = (name, position, mark.digest, mark.size, mark.uuid, _to_json(file), file.lfn)
         if db.execute(_INSERT_FILE, row).rowcount:
             added.append(file)
     db.execute(
@@ -125,6 +129,22 @@ def _dataset(db: Database, name: DatasetName) -> Dataset:
             f"there is no dataset {name}", hint="see 'evstream dataset list'", dataset=name
         )
     return Dataset(name, *_files(db, name))
+
+
+def _files_named(
+    db: Database, lfns: Sequence[Lfn]
+) -> dict[Lfn, list[tuple[DatasetName, SourceFile]]]:
+    decoder = msgspec.json.Decoder(SourceFile)
+    found: dict[Lfn, list[tuple[DatasetName, SourceFile]]] = {lfn: [] for lfn in lfns}
+    for marks, some in value_lists(list(found)):
+        rows = db.execute(
+            f"SELECT lfn, dataset, record FROM file WHERE lfn IN ({marks}) AND retracted = 0"
+            " ORDER BY lfn, seq DESC",
+            some,
+        )
+        for lfn, dataset, record in rows.fetchall():
+            found[lfn].append((DatasetName(dataset), decoder.decode(record)))
+    return found
 
 
 def _file(db: Database, fingerprint: Fingerprint) -> SourceFile:
@@ -421,6 +441,12 @@ class SqlCatalogue:
     async def file(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a file with this content: the latest registered, whose PFNs are freshest."""
         return await self._owner.read(lambda db: _file(db, fingerprint))
+
+    async def files_named(
+        self, lfns: Sequence[Lfn]
+    ) -> dict[Lfn, list[tuple[DatasetName, SourceFile]]]:
+        """Return the files of some names, with their datasets, the latest registered first."""
+        return await self._owner.read(lambda db: _files_named(db, lfns))
 
     async def source_index(self, digest: str) -> bytes | None:
         """Return the source index of a file, if it is kept."""

@@ -151,6 +151,19 @@ class CatalogueContract(Suite):
         with pytest.raises(NotFoundError):
             await catalogue.file(Fingerprint(1001, "another", "d1"))
 
+    async def test_files_are_found_by_their_names(self, catalogue: Catalogue) -> None:
+        await catalogue.add_dataset(ZMUMU, {})
+        first = source_file(0)
+        again = replace(first, pfns=(Pfn("/elsewhere"),))
+        other = Dataset(DatasetName("other:x"), (again,))
+        await catalogue.add_dataset(other, {})
+        none = Lfn("none.root")
+        assert await catalogue.files_named([first.lfn, none, first.lfn]) == {
+            first.lfn: [(other.name, again), (ZMUMU.name, first)],
+            none: [],
+        }
+        assert await catalogue.files_named([]) == {}
+
     async def test_source_indexes_are_kept(self, catalogue: Catalogue) -> None:
         await catalogue.add_dataset(ZMUMU, {"d0": b"\x00index"})
         assert await catalogue.source_index("d0") == b"\x00index"
