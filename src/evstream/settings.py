@@ -45,6 +45,15 @@ class Settings:
     listen: str = _setting("", "Where to listen instead of a Unix socket: HOST:PORT")
     tls_cert_file: str = _setting("", "Certificate of the service, with its chain, in PEM")
     tls_key_file: str = _setting("", "Private key of that certificate, in PEM")
+    head: str = _setting("", "Address of the head that an edge belongs to: http(s)://HOST:PORT")
+    edge_name: str = _setting("", "Name of this edge")
+    edge_url: str = _setting("", "Where clients reach this edge; default where it listens")
+    site: str = _setting("", "Where this edge or pilot is, such as an RSE's name")
+    beat_s: float = _setting(5.0, "How often an edge tells its head that it is there", 0.05, 600.0)
+    cache_bytes_max: int = _setting(100 << 30, "Disk for products of an edge", 1 << 20, 1 << 60)
+    information_s: float = _setting(
+        300.0, "How long an edge believes what the head told of a file", 1.0, 86_400.0
+    )
     patience_s: float = _setting(
         10.0, "How long a command tries to reach the service", 0.0, 86_400.0
     )

@@ -38,7 +38,7 @@ from evstream.wire import (
     whiteboard_messages,
 )
 from evstream.wire.problems import status_of
-from evstream.wire.signed_urls import UrlSigner
+from evstream.wire.signed_urls import DerivedKeys, UrlSigner
 from tests.docs.pages import REFERENCE, REPOSITORY, Block, all_blocks, section, table
 
 COMMANDS = REFERENCE / "commands.md"
@@ -199,7 +199,7 @@ def test_examples_of_configuration_files_are_read(block: Block, tmp_path: Path) 
 def test_each_route_is_documented() -> None:
     # Routes are closures: making them asks nothing of the services behind them.
     nothing: Any = None
-    app = make_app(nothing, nothing, UrlSigner(b"x" * 32), nothing)
+    app = make_app(nothing, nothing, UrlSigner(DerivedKeys(b"x" * 32)), nothing)
     real = {
         f"{one.method} {re.sub(r':path}', '}', one.path)}": one.summary
         for one in operations_of(app.routes)
@@ -219,6 +219,7 @@ MESSAGES = [
         whiteboard_messages,
         access_messages,
         delivery_messages,
+        edge_messages,
         queries,
     )
     for kind in vars(module).values()

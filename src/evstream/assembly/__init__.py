@@ -3,6 +3,7 @@
 from evstream.adapters.logs import write_logs
 from evstream.assembly.application import Application, Keys, Parts
 from evstream.assembly.clients import connect, make_pilot
+from evstream.assembly.edge import EdgeApplication, open_edge
 from evstream.assembly.embedded import open_embedded
 from evstream.assembly.listening import SOCKET_NAME, listen, tcp_door, unix_door
 from evstream.assembly.offline import (
@@ -18,6 +19,7 @@ from evstream.assembly.secret_files import door_token
 __all__ = [
     "SOCKET_NAME",
     "Application",
+    "EdgeApplication",
     "Keys",
     "Parts",
     "back_up_catalogue",
@@ -28,6 +30,7 @@ __all__ = [
     "make_pilot",
     "make_readers",
     "make_root_format",
+    "open_edge",
     "open_embedded",
     "restore_catalogue",
     "tcp_door",

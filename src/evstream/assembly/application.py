@@ -25,6 +25,7 @@ from evstream.head import (
     Claims,
     Datasets,
     DeliveryPlans,
+    Edges,
     Finishing,
     ForeignRanges,
     Merging,
@@ -40,6 +41,7 @@ from evstream.head import (
 )
 from evstream.head.access import Access
 from evstream.head.brokering import Brokering
+from evstream.head.fleet import Fleet
 from evstream.head.plans import Planner
 from evstream.head.scheduler import Scheduler
 from evstream.ports import (
@@ -64,7 +66,7 @@ from evstream.settings import Settings
 from evstream.web import Services, make_app
 from evstream.web.readiness import Readiness
 from evstream.wire.receipt_signature import ReceiptSigner
-from evstream.wire.signed_urls import UrlSigner
+from evstream.wire.signed_urls import DerivedKeys, UrlSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +106,26 @@ class Application:
     ----------
     token : str
         What opens the API; empty where a socket's permissions do.
+    redirects : bool
+        Products are at edges only; whoever asks here is sent there.
     """
 
-    def __init__(self, parts: Parts, keys: Keys, settings: Settings, token: str = "") -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        keys: Keys,
+        settings: Settings,
+        token: str = "",
+        *,
+        redirects: bool = False,
+    ) -> None:
         self._parts = parts
         self._settings = settings
         self._token = token
-        signer = UrlSigner(keys.urls)
-        planner = Planner(signer, timedelta(seconds=settings.url_life_s))
+        signer = UrlSigner(DerivedKeys(keys.urls))
+        url_life = timedelta(seconds=settings.url_life_s)
+        fleet = Fleet(parts.products, keys.urls)
+        planner = Planner(signer, fleet, url_life)
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
         turns, nudges = Turns(parts.locks), Nudges()
@@ -153,6 +167,7 @@ class Application:
             prepared=Prepared(parts.products, catalogue, slices),
             plans=plans,
             foreign=ForeignRanges(catalogue, parts.products, slices, plans),
+            edges=Edges(parts.products, catalogue, fleet, url_life),
             events=EventFinder(Path(settings.data_dir) / FOLDER, parts.offload),
             notes=Notes(parts.whiteboard, catalogue),
             store=parts.store,
@@ -161,6 +176,7 @@ class Application:
             readiness=Readiness(head_checks(catalogue, parts.store, parts.ids), parts.clock),
             receipt_key=receipt_signer.public_key,
             output_bytes_max=settings.output_bytes_max,
+            redirects=redirects,
         )
         self.app: Starlette = make_app(services, access, signer, parts.clock)
 

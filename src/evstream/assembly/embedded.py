@@ -84,7 +84,9 @@ async def _require_store(catalogue: Catalogue, store: LocalStore, folder: Path) 
 
 
 @asynccontextmanager
-async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator[Application]:
+async def open_embedded(
+    settings: Settings, *, token: str = "", redirects: bool = False
+) -> AsyncIterator[Application]:
     """Open the embedded service of a data directory, which this process then owns.
 
     Raises
@@ -121,7 +123,7 @@ async def open_embedded(settings: Settings, *, token: str = "") -> AsyncIterator
             locks=database.locks,
             access_keys=database.access_keys,
         )
-        application = Application(parts, keys_of(directory), settings, token)
+        application = Application(parts, keys_of(directory), settings, token, redirects=redirects)
         try:
             yield application
         finally:

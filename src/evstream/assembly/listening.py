@@ -8,15 +8,15 @@ import ipaddress
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
+from starlette.applications import Starlette
 
 from evstream.adapters.clock import SystemClock
-from evstream.assembly.application import Application
 from evstream.assembly.tls import ServerTls
 from evstream.client import Address
 from evstream.domain.errors import ConfigError, LimitError
@@ -26,9 +26,22 @@ SOCKET_PATH_MAX = 100
 """Bytes; the kernel takes 107."""
 
 
+class Served(Protocol):
+    """An application, and what runs beside it."""
+
+    @property
+    def app(self) -> Starlette:
+        """Its API."""
+        ...
+
+    def loops(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Return what runs beside it."""
+        ...
+
+
 @asynccontextmanager
 async def listen(
-    application: Application, door: socket.socket, address: Address, data_dir: Path
+    application: Served, door: socket.socket, address: Address, data_dir: Path
 ) -> AsyncIterator[None]:
     """Serve an application on a socket while the context lasts, its loops beside it."""
     tls = door.tls if isinstance(door, TcpDoor) else None

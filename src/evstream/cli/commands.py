@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError
 
 import evstream
 from evstream.cli import EXIT_INTERRUPTED, EXIT_TERMINATED
+from evstream.cli.edge_serve import edge
 from evstream.domain.errors import EvstreamError, RequestError
 
 EXIT_ERROR = 1
@@ -31,6 +32,7 @@ app = App(
 # Named, not imported: a pilot should not wait for what only other commands need.
 app.command("evstream.cli.run:run", name="run")
 app.command("evstream.cli.serve:serve", name="serve")
+app.command("evstream.cli.head:head", name="head")
 app.command("evstream.cli.submit:submit", name="submit")
 app.command("evstream.cli.status:status", name="status")
 app.command("evstream.cli.pilot:pilot", name="pilot")
@@ -69,7 +71,8 @@ product_app.command("evstream.cli.product:find", name="find")
 product_app.command("evstream.cli.product:ready", name="ready")
 product_app.command("evstream.cli.product:wanted", name="wanted")
 app.command(product_app)
-edge_app = App(name="edge", help="Where products are: edges and stores.")
+edge_app = App(name="edge", help="Serve products near the workers; edges and stores that do.")
+edge_app.default(edge)
 edge_app.command("evstream.cli.edge:add", name="add")
 edge_app.command("evstream.cli.edge:list_all", name="list")
 edge_app.command("evstream.cli.edge:remove", name="remove")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from evstream.cli.listening import DEFAULT_LISTENING, Listening, open_door
-from evstream.cli.service import run_async, settings_of
+from evstream.cli.service import settings_of
+from evstream.cli.serving import run_service
 from evstream.client import Address
 
 
@@ -45,25 +43,20 @@ def serve(
     )
 
     directory = Path(settings.data_dir)
-    tcp_door = None
-    if port is not None or settings.listen:
-        # First of all: without the port, nothing is made.
-        socket, url = open_door(port, settings)
-        tcp_door = socket, Address(url, assembly.door_token(directory), settings.ca_file)
-
-    async def main() -> None:
-        token = tcp_door[1].token if tcp_door else ""
-        async with assembly.open_embedded(settings, token=token) as application:
-            door, address = tcp_door or assembly.unix_door(directory)
-            stop = asyncio.Event()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            async with assembly.listen(application, door, address, directory):
-                print(
-                    f"evstream serves {directory} at {address.url}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                await stop.wait()
-
-    run_async(main)
+    if port is None and not settings.listen:
+        run_service(
+            lambda: assembly.open_embedded(settings),
+            lambda: assembly.unix_door(directory),
+            directory,
+            str(directory),
+        )
+        return
+    # First of all: without the port, nothing is made.
+    door, url = open_door(port, settings)
+    address = Address(url, assembly.door_token(directory), settings.ca_file)
+    run_service(
+        lambda: assembly.open_embedded(settings, token=address.token),
+        lambda: (door, address),
+        directory,
+        str(directory),
+    )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from evstream.client.access import Keys
 from evstream.client.connection import Connection
 from evstream.client.plans import Plans
+from evstream.client.edges import Edges
 from evstream.client.prepared import Prepared
 from evstream.client.whiteboard import Whiteboard
 from evstream.domain.errors import (
@@ -45,6 +46,8 @@ class Service:
     ----------
     plans : Plans
         Where products are had, and from where they come fast.
+    edges : Edges
+        What edges ask, and what is decided of them.
     prepared : Prepared
         What is prepared where.
     whiteboard : Whiteboard
@@ -56,6 +59,7 @@ class Service:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.plans = Plans(connection)
+        self.edges = Edges(connection)
         self.prepared = Prepared(connection)
         self.whiteboard = Whiteboard(connection)
         self.keys = Keys(connection)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import Descriptor, SourceSlice
+from evstream.domain.edges import EdgeState, EdgeStatus
 from evstream.domain.errors import RequestError
 from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import Pfn, ProductKey
@@ -158,6 +159,10 @@ class Edge:
         When it counts as silent unless it beats again; None for one that need not.
     products, bytes : int
         What is registered there.
+    state : EdgeState
+        What the head has decided of it, and why.
+    status : EdgeStatus
+        What it said of itself last.
     """
 
     name: str
@@ -167,6 +172,9 @@ class Edge:
     alive_until: datetime | None = None
     products: int = 0
     bytes: int = 0
+    state: EdgeState = "serving"
+    reason: str = ""
+    status: EdgeStatus = EdgeStatus()
 
 
 @dataclass(frozen=True, slots=True)

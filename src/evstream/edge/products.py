@@ -163,6 +163,10 @@ class Products:
             )
         return self._descriptors[key]
 
+    async def described(self, key: ProductKey) -> Descriptor:
+        """Return a descriptor that was registered, as `descriptor`."""
+        return self.descriptor(key)
+
     async def identity(self, descriptor: Descriptor) -> Identity:
         """Return what a product's bytes are called; its source is not looked at.
 

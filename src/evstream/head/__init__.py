@@ -5,6 +5,7 @@ from evstream.head.chains import Chains
 from evstream.head.claims import Claims
 from evstream.head.datasets import Datasets
 from evstream.head.delivery_plans import DeliveryPlans
+from evstream.head.edges import Edges
 from evstream.head.finishing import Finishing
 from evstream.head.foreign import ForeignRanges
 from evstream.head.merging import Merging
@@ -24,6 +25,7 @@ __all__ = [
     "Claims",
     "Datasets",
     "DeliveryPlans",
+    "Edges",
     "Finishing",
     "ForeignRanges",
     "Merging",

@@ -91,6 +91,7 @@ class Claims:
                     within,
                 )
         self._scheduler.note(rows)
+        await self._planner.look()
         now = await self._catalogue.now()
         units: list[m.RangeUnit | m.MergeUnit] = []
         for row in rows:
@@ -232,7 +233,7 @@ class Claims:
         """Return what is told of ranges that have one product."""
         spec, span = task.spec, (run[0][0], run[-1][1])
         product = slice_of(file.fingerprint, spec.tree, span, spec.branches, file.format)
-        plan = self._planner.deliver(product, now)
+        plan = self._planner.deliver(product, now, file)
         shared = span if len(run) > 1 else None
         return {
             each: m.RangePart(

@@ -4,40 +4,99 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
+from evstream.domain.names import Pfn
+from evstream.head.fleet import Fleet
 from evstream.wire.messages import DeliveryPlan
-from evstream.wire.signed_urls import UrlSigner, descriptor_query
+from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_source
 
 URL_MARGIN = timedelta(hours=1)
 """URLs outlive the lease by this, since a lease may be renewed many times."""
+SOURCES_KEPT_MAX = 10_000
 
 
 class Planner:
-    """Makes signed URLs for products and for the output store."""
+    """Makes signed URLs for products and for the output store.
 
-    def __init__(self, signer: UrlSigner, url_life: timedelta = timedelta(days=1)) -> None:
+    Parameters
+    ----------
+    signer : UrlSigner
+        Signs what this service serves itself.
+    fleet : Fleet
+        The edges, each of which checks with keys of its own.
+    """
+
+    def __init__(
+        self, signer: UrlSigner, fleet: Fleet, url_life: timedelta = timedelta(days=1)
+    ) -> None:
         self._signer = signer
+        self._fleet = fleet
         self._url_life = url_life
+        self._sources: dict[tuple[Fingerprint, tuple[Pfn, ...]], str] = {}
 
-    def deliver(self, descriptor: Descriptor, now: datetime) -> DeliveryPlan:
-        """Return key, descriptor and endpoints of a product."""
-        path = f"/v1/products/{descriptor.key}"
-        url = self._signer.sign(
-            "GET", path, now + self._url_life + URL_MARGIN, descriptor_query(descriptor)
-        )
-        return DeliveryPlan(key=descriptor.key, descriptor=descriptor.to_wire(), urls=[url])
+    async def look(self) -> None:
+        """Look which edges there are now, unless that was done a moment ago."""
+        await self._fleet.look()
+
+    def deliver(
+        self, descriptor: Descriptor, now: datetime, file: SourceFile | None = None
+    ) -> DeliveryPlan:
+        """Return key, descriptor and endpoints of a product.
+
+        Parameters
+        ----------
+        file : SourceFile, optional
+            The file that it is cut from: URLs of edges say where it is, so that an edge
+            that has lost the head can make the product.
+        """
+        urls = self.edge_urls(descriptor, now, file)
+        path, until = _path(descriptor), self._until(now)
+        # Where all of them fail, whoever serves this plan knows better by then.
+        urls.append(self._signer.sign("GET", path, now, until, extra=descriptor_query(descriptor)))
+        return DeliveryPlan(key=descriptor.key, descriptor=descriptor.to_wire(), urls=urls)
+
+    def edge_urls(
+        self, descriptor: Descriptor, now: datetime, file: SourceFile | None = None
+    ) -> list[str]:
+        """Return where edges serve a product, the best first."""
+        edges = self._fleet.homes(descriptor.key)
+        if not edges:
+            return []
+        path, until, extra = _path(descriptor), self._until(now), descriptor_query(descriptor)
+        bound = {} if file is None else {"f": self._packed(file)}
+        return [
+            edge.url.rstrip("/")
+            + self._fleet.signer(edge.name).sign("GET", path, now, until, bound, extra)
+            for edge in edges
+        ]
+
+    def _packed(self, file: SourceFile) -> str:
+        key = (file.fingerprint, file.pfns)
+        if (known := self._sources.get(key)) is None:
+            if len(self._sources) >= SOURCES_KEPT_MAX:
+                self._sources.clear()
+            known = self._sources[key] = packed_source(file)
+        return known
+
+    def _until(self, now: datetime) -> datetime:
+        return now + self._url_life + URL_MARGIN
 
     def fetch_output(self, name: str, now: datetime) -> str:
         """Return a URL to read an object of the output store."""
-        return self._signer.sign("GET", f"/v1/outputs/{name}", now + self._url_life + URL_MARGIN)
+        return self._signer.sign("GET", f"/v1/outputs/{name}", now, self._until(now))
 
     def fetch_sandbox(self, sha256: str, now: datetime) -> str:
         """Return a URL to read a payload's sandbox; empty if it has none."""
         if not sha256:
             return ""
         path = f"/v1/sandboxes/{sha256}"
-        return self._signer.sign("GET", path, now + self._url_life + URL_MARGIN)
+        return self._signer.sign("GET", path, now, self._until(now))
 
     def store_output(self, name: str, now: datetime) -> str:
         """Return a URL to write an object of the output store."""
-        return self._signer.sign("PUT", f"/v1/outputs/{name}", now + self._url_life + URL_MARGIN)
+        return self._signer.sign("PUT", f"/v1/outputs/{name}", now, self._until(now))
+
+
+def _path(descriptor: Descriptor) -> str:
+    return f"/v1/products/{descriptor.key}"

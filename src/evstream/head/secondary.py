@@ -126,6 +126,7 @@ class SecondaryPlans:
                             file.fingerprint, one.tree, piece, one.branches or None, file.format
                         ),
                         now,
+                        file,
                     )
                     for file, piece in self._rows[task.id][one.name].take(
                         *one.positions(self._numbers(task, chunk, source, interval))

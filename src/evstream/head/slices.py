@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evstream.domain.dataset import Dataset, SourceFile
 from evstream.domain.descriptor import Descriptor, scattered_slice_of
-from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.errors import NotFoundError, RequestError, TransientError
 from evstream.domain.intervals import IntervalSet
 from evstream.domain.names import DatasetName
 from evstream.head.plans import Planner
@@ -22,7 +22,23 @@ class Slices:
 
     async def plan(self, descriptor: Descriptor) -> DeliveryPlan:
         """Return where a product is."""
+        await self._planner.look()
         return self._planner.deliver(descriptor, await self._catalogue.now())
+
+    async def edge_url(self, descriptor: Descriptor) -> str:
+        """Return where an edge serves a product.
+
+        Raises
+        ------
+        TransientError
+            There is no edge now.
+        """
+        await self._planner.look()
+        file = await self._catalogue.file(descriptor.sources[0].fingerprint)
+        urls = self._planner.edge_urls(descriptor, await self._catalogue.now(), file)
+        if not urls:
+            raise TransientError("no edge is there to serve products", hint="start one")
+        return urls[0]
 
     async def branches(
         self, file: SourceFile, tree: str, globs: list[str]

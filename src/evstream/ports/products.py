@@ -8,6 +8,7 @@ from typing import Protocol
 
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import Descriptor
+from evstream.domain.edges import EdgeState, EdgeStatus
 from evstream.domain.intervals import IntervalSet
 from evstream.domain.names import Pfn, ProductKey
 from evstream.domain.products import (
@@ -35,8 +36,23 @@ class ProductCatalogue(Protocol):
         kind: PlaceKind = "edge",
         capacity_bytes: int = 0,
         life: timedelta | None = None,
+        status: EdgeStatus | None = None,
     ) -> Edge:
-        """Say that an edge is there and where; it counts as alive for a time, or for good."""
+        """Say that an edge is there and where; it counts as alive for a time, or for good.
+
+        What it says of itself stays where it says nothing.
+        """
+        ...
+
+    async def set_edge_state(self, name: str, state: EdgeState, reason: str = "") -> Edge:
+        """Decide what an edge may do.
+
+        Searches find no product at one in maintenance or quarantine.
+
+        Raises
+        ------
+        NotFoundError
+        """
         ...
 
     async def edges(self) -> list[Edge]:

@@ -18,8 +18,10 @@ from evstream.web.access_routes import access_routes
 from evstream.web.catalogue_routes import catalogue_routes
 from evstream.web.content_routes import content_routes
 from evstream.web.control_routes import control_routes
+from evstream.web.delivery_routes import delivery_routes, redirect_routes
 from evstream.web.doors import Doors
 from evstream.web.event_routes import event_routes
+from evstream.web.fleet_routes import fleet_routes
 from evstream.web.openapi import openapi_document
 from evstream.web.operations import Served, routes_of
 from evstream.web.plan_routes import plan_routes
@@ -38,24 +40,24 @@ from evstream.wire.signed_urls import UrlSigner
 
 def make_app(services: Services, access: Access, signer: UrlSigner, clock: Clock) -> Starlette:
     """Return the API of a service."""
-    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
-        EvstreamError: _on_error,
-        HTTPException: _on_http_error,
-    }
     return Starlette(
         routes=guarded(routes_of(described(all_routes(services)))),
         middleware=[
             Middleware(ReadinessDoor, find=lambda: services.readiness),
             Middleware(Doors, access=access, signer=signer, clock=clock),
         ],
-        exception_handlers=handlers,
+        exception_handlers=ERROR_HANDLERS,
     )
 
 
 def all_routes(services: Services) -> list[Served]:
     """Return what the API can be asked, and what answers."""
+    # Whoever asks what there is to ask has no services.
+    redirects = services is not None and services.redirects
+    products = redirect_routes if redirects else delivery_routes
     return [
         # Looked through in order, so the busiest stand first.
+        *products(services),
         *content_routes(services),
         *sandbox_routes(services),
         *work_routes(services),
@@ -65,6 +67,7 @@ def all_routes(services: Services) -> list[Served]:
         *product_routes(services),
         *plan_routes(services),
         *edge_routes(services),
+        *fleet_routes(services),
         *event_routes(services),
         *whiteboard_routes(services),
         *service_routes(services),
@@ -93,3 +96,9 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     answer = problem_reply(problem, error.status_code)
     answer.headers.update(error.headers or {})
     return answer
+
+
+ERROR_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    EvstreamError: _on_error,
+    HTTPException: _on_http_error,
+}

@@ -41,15 +41,6 @@ REGISTER_PRODUCT = Operation(
     gives=m.DeliveryPlan,
     errors=(404,),
 )
-GET_PRODUCT = Operation(
-    "GET",
-    "/v1/products/{key}",
-    "the bytes of a product",
-    gives=bytes,
-    query=q.ProductQuery,
-    errors=(404, 422),
-    signed=True,
-)
 PUT_OUTPUT = Operation(
     "PUT",
     "/v1/outputs/{name:path}",
@@ -85,20 +76,6 @@ def content_routes(services: Services) -> list[Served]:
         services.products.register(descriptor)
         return reply(await services.slices.plan(descriptor))
 
-    async def get_product(request: Request) -> Response:
-        key = ProductKey(request.path_params["key"])
-        packed = request.query_params.get("d")
-        if packed is None:
-            descriptor = services.products.descriptor(key)
-        else:
-            descriptor = descriptor_from_query(packed)
-            if descriptor.key != key:
-                raise RequestError("the descriptor in the URL is another product's", key=key)
-        # Whoever asks for the head alone may never ask for the rest.
-        begin = request.method != "HEAD"
-        delivery = await services.deliveries.open(descriptor, begin=begin)
-        return await answer(request, delivery, services.accel_location)
-
     async def put_output(request: Request) -> Response:
         slot = OutputName.parse(request.path_params["name"])
         name = str(
@@ -127,7 +104,6 @@ def content_routes(services: Services) -> list[Served]:
     return [
         DESCRIBE_SLICE.by(describe_slice),
         REGISTER_PRODUCT.by(register_product),
-        GET_PRODUCT.by(get_product),
         PUT_OUTPUT.by(put_output),
         GET_OUTPUT.by(get_output),
     ]

@@ -45,22 +45,22 @@ def edge_routes(services: Services) -> list[Served]:
 
     async def beat(request: Request) -> Response:
         message = await read(request, m.Beat)
-        return reply(await services.prepared.beat(_edge_of(request), message))
+        return reply(await services.prepared.beat(edge_of(request), message))
 
     async def list_edges(request: Request) -> Response:
         return reply(await services.prepared.edges())
 
     async def remove(request: Request) -> Response:
-        await services.prepared.remove_edge(_edge_of(request))
+        await services.prepared.remove_edge(edge_of(request))
         return reply(m.Changed(1))
 
     async def register(request: Request) -> Response:
         message = await read(request, m.HeldProducts)
-        return reply(m.Changed(await services.prepared.register(_edge_of(request), message)))
+        return reply(m.Changed(await services.prepared.register(edge_of(request), message)))
 
     async def drop(request: Request) -> Response:
         message = await read(request, m.DroppedProducts)
-        return reply(m.Changed(await services.prepared.drop(_edge_of(request), message)))
+        return reply(m.Changed(await services.prepared.drop(edge_of(request), message)))
 
     return [
         LIST_EDGES.by(list_edges),
@@ -143,10 +143,7 @@ def product_routes(services: Services) -> list[Served]:
     """Return the routes of searches, readiness, recipes, replicas and what is wanted."""
 
     async def places(request: Request) -> Response:
-        key = str(request.path_params["key"])
-        if not re.fullmatch(SHA256, key):
-            raise RequestError(f"{key[:80]!r} is no key", hint="give 64 hexadecimal digits")
-        return reply(await services.prepared.places(ProductKey(key)))
+        return reply(await services.prepared.places(key_of(request)))
 
     async def search(request: Request) -> Response:
         return reply(await services.prepared.search(await read(request, m.Search)))
@@ -193,7 +190,8 @@ def product_routes(services: Services) -> list[Served]:
     ]
 
 
-def _edge_of(request: Request) -> str:
+def edge_of(request: Request) -> str:
+    """Return the edge that a path names; refuse what cannot name one."""
     name = str(request.path_params["edge"])
     if not _EDGE.fullmatch(name):
         raise RequestError(
@@ -201,3 +199,11 @@ def _edge_of(request: Request) -> str:
             hint="use at most 100 letters, digits, '.', '_' and '-'",
         )
     return name
+
+
+def key_of(request: Request) -> ProductKey:
+    """Return the key that a path names; refuse what is none."""
+    key = str(request.path_params["key"])
+    if not re.fullmatch(SHA256, key):
+        raise RequestError(f"{key[:80]!r} is no key", hint="give 64 hexadecimal digits")
+    return ProductKey(key)

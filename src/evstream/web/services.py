@@ -11,6 +11,7 @@ from evstream.head import (
     Claims,
     Datasets,
     DeliveryPlans,
+    Edges,
     Finishing,
     ForeignRanges,
     Notes,
@@ -44,6 +45,7 @@ class Services:
     prepared: Prepared
     plans: DeliveryPlans
     foreign: ForeignRanges
+    edges: Edges
     events: EventFinder
     notes: Notes
     store: OutputStore
@@ -53,3 +55,5 @@ class Services:
     receipt_key: str
     output_bytes_max: int
     accel_location: str = ""
+    redirects: bool = False
+    """It makes no products itself, and sends whoever asks for one to an edge."""

@@ -12,7 +12,7 @@ from msgspec import Meta
 from evstream.domain.errors import RequestError
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.wire.messages import Message
-from evstream.wire.product_messages import WANTED_MAX
+from evstream.wire.product_messages import WANTED_MAX, Bytes
 
 T = TypeVar("T")
 
@@ -22,11 +22,12 @@ class SignedQuery(Message, frozen=True, forbid_unknown_fields=False):
 
     Attributes
     ----------
-    e, s : str
-        Expiry and signature.
+    e, k, s : str
+        Expiry, number of the key, and signature.
     """
 
     e: str = ""
+    k: str = ""
     s: str = ""
 
 
@@ -37,9 +38,19 @@ class ProductQuery(SignedQuery, frozen=True, forbid_unknown_fields=False):
     ----------
     d : str or None
         The packed descriptor.
+    f : str or None
+        Where the source is; an edge believes it if it is signed.
     """
 
     d: str | None = None
+    f: str | None = None
+
+
+class SourceQuery(Message, frozen=True):
+    """GET /v1/sources/DIGEST: the rest of the file's fingerprint."""
+
+    size: Bytes
+    uuid: Annotated[str, Meta(max_length=200)] = ""
 
 
 class OutputQuery(SignedQuery, frozen=True, forbid_unknown_fields=False):

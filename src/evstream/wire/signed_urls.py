@@ -1,7 +1,12 @@
 """Signed URLs: who has one may do that one thing until it expires.
 
-The signature covers method, path and expiry. What else stands in the query (such as
-a product's descriptor, which its key already fixes) may come and go.
+The signature covers method, path and expiry, and of the query what says where sources
+are. What else stands there (such as a product's descriptor, which its key already fixes)
+may come and go.
+
+Each edge has keys of its own, a new one each epoch, all derived from one secret that the
+heads share. An edge is given its own keys and no secret, so that it can forge URLs to
+nobody but itself, and one that is taken away is worth little soon.
 """
 
 from __future__ import annotations
@@ -11,36 +16,139 @@ import hashlib
 import hmac
 import json
 import zlib
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Protocol
 from urllib.parse import quote, urlencode
 
+from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import AccessError, RequestError
+from evstream.domain.names import without_secrets
 
 DESCRIPTOR_IN_URL_MAX = 8000
 """Characters; a longer descriptor must be registered with whoever serves it."""
 _DESCRIPTOR_BYTES_MAX = 4 << 20
 
+EPOCH = timedelta(days=1)
+"""How long new URLs are signed with one key."""
+URL_LIFE_MAX = timedelta(days=366)
+BOUND = ("f",)
+"""Parameters of a query that the signature covers where they are there."""
 
-class UrlSigner:
-    """Signs paths and checks them with one secret.
+
+class KeyRing(Protocol):
+    """The keys of one server of signed URLs, by the number of their epoch."""
+
+    def key(self, epoch: int) -> bytes | None:
+        """Return the key of an epoch, or None where it is not to be had."""
+        ...
+
+
+class DerivedKeys:
+    """All keys of a server, from the secret that the heads share.
 
     Parameters
     ----------
     secret : bytes
-        At least 32 random bytes, shared by whoever signs and whoever serves.
+        At least 32 random bytes.
+    name : str
+        The edge that checks these signatures; empty for the heads themselves.
     """
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, name: str = "") -> None:
         self._secret = secret
+        self._name = name
+        self._known: dict[int, bytes] = {}
 
-    def sign(self, method: str, path: str, expires: datetime, extra: str = "") -> str:
-        """Return the path with expiry and signature, good for one method."""
-        until = int(expires.timestamp())
-        query = urlencode({"e": until, "s": self._signature(method, path, until)})
+    def key(self, epoch: int) -> bytes | None:
+        """Return the key of an epoch."""
+        if (known := self._known.get(epoch)) is None:
+            text = f"evstream signed URLs\n{self._name}\n{epoch}".encode()
+            known = hmac.new(self._secret, text, hashlib.sha256).digest()
+            if len(self._known) > 1000:
+                self._known.clear()
+            self._known[epoch] = known
+        return known
+
+    def around(self, now: datetime, life: timedelta) -> dict[int, bytes]:
+        """Return what checks URLs that live so long: past keys, today's and the next.
+
+        The next, since a head that is away for a while hands out none.
+        """
+        first = epoch_of(now - life) - 1
+        return {epoch: self.key(epoch) or b"" for epoch in range(first, epoch_of(now) + 3)}
+
+
+class GivenKeys:
+    """The keys that an edge was given."""
+
+    def __init__(self, keys: Mapping[int, bytes] | None = None) -> None:
+        self._keys = dict(keys or {})
+
+    @property
+    def all(self) -> dict[int, bytes]:
+        """All of them, by epoch."""
+        return dict(self._keys)
+
+    def replace(self, keys: Mapping[int, bytes]) -> None:
+        """Take these instead of all others."""
+        self._keys = dict(keys)
+
+    def key(self, epoch: int) -> bytes | None:
+        """Return the key of an epoch, or None where it was not given."""
+        return self._keys.get(epoch)
+
+
+def epoch_of(moment: datetime) -> int:
+    """Return the number of the epoch that a moment is in."""
+    return int(moment.timestamp() // EPOCH.total_seconds())
+
+
+class UrlSigner:
+    """Signs paths and checks them with the keys of one server.
+
+    Parameters
+    ----------
+    keys : KeyRing
+        Of the server that will check.
+    life_max : timedelta
+        No URL lives longer after the end of its key's epoch: a key that got out is worth
+        nothing then.
+    """
+
+    def __init__(self, keys: KeyRing, life_max: timedelta = URL_LIFE_MAX) -> None:
+        self._keys = keys
+        self._life_max = life_max
+
+    def sign(
+        self,
+        method: str,
+        path: str,
+        now: datetime,
+        expires: datetime,
+        bound: Mapping[str, str] | None = None,
+        extra: str = "",
+    ) -> str:
+        """Return the path with expiry and signature, good for one method.
+
+        Parameters
+        ----------
+        bound : mapping
+            Parameters among `BOUND` that nobody may change.
+        extra : str
+            A query of parameters that anybody may.
+        """
+        epoch, until = epoch_of(now), int(expires.timestamp())
+        key = self._keys.key(epoch)
+        if key is None:
+            raise AccessError("there is no key to sign URLs with", hint="wait for the head")
+        bound = bound or {}
+        signature = _signature(key, method, path, until, bound)
+        query = urlencode({"e": until, "k": epoch, **bound, "s": signature})
         return f"{quote(path)}?{query}{'&' + extra if extra else ''}"
 
-    def check(self, method: str, path: str, query: dict[str, str], now: datetime) -> None:
+    def check(self, method: str, path: str, query: Mapping[str, str], now: datetime) -> None:
         """Accept a signed request.
 
         Raises
@@ -49,26 +157,71 @@ class UrlSigner:
             The signature is not ours, or its time is over.
         """
         try:
-            until = int(query["e"])
-            given = query["s"]
+            until, epoch, given = int(query["e"]), int(query["k"]), query["s"]
         except (KeyError, ValueError):
             raise AccessError("the URL is not signed", hint="ask for a new plan") from None
+        key = self._keys.key(epoch) if epoch <= epoch_of(now) + 1 else None
+        if key is None:
+            raise AccessError("the URL's key is not known here", hint="ask for a new plan")
+        bound = {name: query[name] for name in BOUND if name in query}
         # Whoever may GET may ask for the head of the same thing.
-        expected = self._signature("GET" if method == "HEAD" else method, path, until)
+        method = "GET" if method == "HEAD" else method
+        expected = _signature(key, method, path, until, bound)
         if not hmac.compare_digest(given.encode(), expected.encode()):
             raise AccessError("the URL's signature is wrong", hint="ask for a new plan")
-        if now.timestamp() > until:
+        end = (epoch + 1) * EPOCH.total_seconds() + self._life_max.total_seconds()
+        if now.timestamp() > min(until, end):
             raise AccessError("the URL has expired", hint="ask for a new plan")
 
-    def _signature(self, method: str, path: str, until: int) -> str:
-        text = f"{method}\n{path}\n{until}".encode()
-        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()[:40]
+
+def _signature(key: bytes, method: str, path: str, until: int, bound: Mapping[str, str]) -> str:
+    covered = "".join(f"\n{name}={bound[name]}" for name in sorted(bound))
+    text = f"{method}\n{path}\n{until}{covered}".encode()
+    return hmac.new(key, text, hashlib.sha256).hexdigest()[:40]
+
+
+def packed_source(file: SourceFile) -> str:
+    """Return where a file is and what it was, for a URL.
+
+    Names that hold a secret, such as a password or a presigned query, are left out.
+    """
+    plain = {
+        "lfn": file.lfn,
+        "guid": file.guid,
+        "format": file.format,
+        "trees": file.trees,
+        "fingerprint": file.fingerprint.canonical(),
+        "pfns": [pfn for pfn in file.pfns if without_secrets(pfn) == pfn],
+    }
+    return _packed(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
+
+
+def source_from_query(packed: str) -> SourceFile:
+    """Read what `packed_source` wrote.
+
+    Raises
+    ------
+    RequestError
+        It cannot be unpacked.
+    """
+    try:
+        plain = json.loads(_unpacked(packed))
+        return SourceFile(
+            lfn=plain["lfn"],
+            guid=plain["guid"],
+            pfns=tuple(plain["pfns"]),
+            fingerprint=Fingerprint(**plain["fingerprint"]),
+            trees=plain["trees"],
+            format=plain["format"],
+        )
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
+        raise RequestError(f"the source in the URL is damaged: {error}") from error
 
 
 def descriptor_query(descriptor: Descriptor) -> str:
     """Return ``d=…`` for a URL, or nothing where the descriptor is too long for one."""
-    packed = base64.urlsafe_b64encode(zlib.compress(descriptor.canonical_bytes, 6)).decode()
-    return f"d={packed.rstrip('=')}" if len(packed) <= DESCRIPTOR_IN_URL_MAX else ""
+    packed = _packed(descriptor.canonical_bytes)
+    return f"d={packed}" if len(packed) <= DESCRIPTOR_IN_URL_MAX else ""
 
 
 def descriptor_from_query(packed: str) -> Descriptor:
@@ -80,11 +233,19 @@ def descriptor_from_query(packed: str) -> Descriptor:
         It cannot be unpacked, or is larger than any descriptor should be.
     """
     try:
-        unpacker = zlib.decompressobj()
-        data = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
-        text = unpacker.decompress(data, _DESCRIPTOR_BYTES_MAX)
-        if unpacker.unconsumed_tail:
-            raise RequestError("the descriptor in the URL is too large")
-        return Descriptor.from_wire(json.loads(text))
+        return Descriptor.from_wire(json.loads(_unpacked(packed)))
     except (ValueError, zlib.error) as error:
         raise RequestError(f"the descriptor in the URL is damaged: {error}") from error
+
+
+def _packed(content: bytes) -> str:
+    return base64.urlsafe_b64encode(zlib.compress(content, 6)).decode().rstrip("=")
+
+
+def _unpacked(packed: str) -> bytes:
+    unpacker = zlib.decompressobj()
+    data = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
+    content = unpacker.decompress(data, _DESCRIPTOR_BYTES_MAX)
+    if unpacker.unconsumed_tail:
+        raise RequestError("what the URL carries is too large")
+    return content

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import Descriptor
+from evstream.domain.edges import EdgeState, EdgeStatus
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.intervals import IntervalSet
 from evstream.domain.names import Pfn, ProductKey
@@ -64,10 +65,25 @@ class MemoryProducts:
         kind: PlaceKind = "edge",
         capacity_bytes: int = 0,
         life: timedelta | None = None,
+        status: EdgeStatus | None = None,
     ) -> Edge:
         """Say that an edge is there and where."""
         until = None if life is None else self._clock.now() + life
-        self._edges[name] = Edge(name, url, kind, capacity_bytes, until)
+        known = self._edges.get(name, Edge(name, url))
+        self._edges[name] = replace(
+            known,
+            url=url,
+            kind=kind,
+            capacity_bytes=capacity_bytes,
+            alive_until=until,
+            status=known.status if status is None else status,
+        )
+        return self._counted(self._edges[name])
+
+    async def set_edge_state(self, name: str, state: EdgeState, reason: str = "") -> Edge:
+        """Decide what an edge may do."""
+        self._known(name)
+        self._edges[name] = replace(self._edges[name], state=state, reason=reason)
         return self._counted(self._edges[name])
 
     def _counted(self, edge: Edge) -> Edge:
@@ -140,6 +156,8 @@ class MemoryProducts:
             known = found.setdefault(place.product.name, FoundProduct(place.product, ()))
             edge = self._edges.get(place.edge)
             if edge is None or place in self._removed or not place.lives(now):
+                continue
+            if edge.state not in ("serving", "draining"):
                 continue
             if edge.alive_until is None or edge.alive_until > now:
                 places = sorted((*known.places, self._counted(edge)), key=lambda one: one.name)

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from evstream.adapters.catalogue.database import Database, from_microseconds, to_microseconds
 from evstream.adapters.catalogue.product_records import known_sources
 from evstream.adapters.catalogue.value_lists import value_lists
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import Descriptor, SourceSlice
+from evstream.domain.edges import EdgeStatus
 from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import ProductKey
 from evstream.domain.products import (
@@ -29,10 +32,15 @@ RECIPES_KEPT_MAX = 50_000
 
 # Of a place and its edge: what is past its life is not waited for to be swept away.
 _ALIVE = (
-    "e.removed = 0 AND (e.alive_until IS NULL OR e.alive_until > ?)"
+    "e.removed = 0 AND e.state IN ('serving', 'draining')"
+    " AND (e.alive_until IS NULL OR e.alive_until > ?)"
     " AND (l.expires IS NULL OR l.expires > ?)"
 )
-EDGE = "SELECT e.name, e.url, e.kind, e.capacity_bytes, e.alive_until, e.products, e.bytes"
+_EDGE_COLUMNS = (
+    "e.name, e.url, e.kind, e.capacity_bytes, e.alive_until, e.products, e.bytes,"
+    " e.state, e.reason, e.status"
+)
+EDGE = f"SELECT {_EDGE_COLUMNS}"
 
 _RECIPES_OF_FILE = """
     SELECT DISTINCT s.source, s.recipe FROM source c CROSS JOIN piece_span s
@@ -58,7 +66,7 @@ BEST_MATCH = f"""
 _PRODUCT = f"""
     SELECT d.product, d.encoder, d.recipe, d.size, d.sha256, d.sources,
         c.digest, c.size, c.uuid, p.entry_start, p.entry_stop,
-        e.name, e.url, e.kind, e.capacity_bytes, e.alive_until, e.products, e.bytes
+        {_EDGE_COLUMNS}
     FROM product d LEFT JOIN piece p ON p.product = d.product AND d.sources IS NULL
     LEFT JOIN source c ON c.source = p.source
     LEFT JOIN place l ON l.product = d.product
@@ -67,9 +75,10 @@ _PRODUCT = f"""
 
 def edge_of(row: Sequence[Any]) -> Edge:
     """Return an edge from its row, in the columns of `EDGE`."""
-    name, url, kind, capacity_bytes, alive_until, products, size = row
+    name, url, kind, capacity_bytes, alive_until, products, size, state, reason, status = row
     until = None if alive_until is None else from_microseconds(alive_until)
-    return Edge(name, url, kind, capacity_bytes, until, products, size)
+    told = msgspec.json.decode(status, type=EdgeStatus)
+    return Edge(name, url, kind, capacity_bytes, until, products, size, state, reason, told)
 
 
 class ProductSearch:

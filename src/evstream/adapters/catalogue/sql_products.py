@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import msgspec
+
 from evstream.adapters.catalogue.database import MICROSECOND, Database, to_microseconds
 from evstream.adapters.catalogue.owner import Owner
 from evstream.adapters.catalogue.product_records import (
@@ -25,6 +27,7 @@ from evstream.adapters.catalogue.reader import Reader
 from evstream.adapters.catalogue.value_lists import value_lists
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import Descriptor
+from evstream.domain.edges import EdgeState, EdgeStatus
 from evstream.domain.intervals import IntervalSet
 from evstream.domain.names import Pfn, ProductKey
 from evstream.domain.products import (
@@ -40,22 +43,33 @@ from evstream.domain.products import (
 )
 
 
-def _beat(db: Database, edge: Edge, life: timedelta | None) -> Edge:
+def _beat(db: Database, edge: Edge, life: timedelta | None, status: EdgeStatus | None) -> Edge:
     until = None if life is None else to_microseconds(db.now()) + life // MICROSECOND
+    said = None if status is None else msgspec.json.encode(status).decode()
     told = (edge.url, edge.kind, edge.capacity_bytes, until)
     changed = db.execute(
-        "UPDATE edge SET url = ?, kind = ?, capacity_bytes = ?, alive_until = ?"
-        " WHERE name = ? AND removed = 0",
-        (*told, edge.name),
+        "UPDATE edge SET url = ?, kind = ?, capacity_bytes = ?, alive_until = ?,"
+        " status = COALESCE(?, status) WHERE name = ? AND removed = 0",
+        (*told, said, edge.name),
     )
     if not changed.rowcount:
         db.insert(
             "edge",
-            "edge, name, url, kind, capacity_bytes, alive_until",
-            [(next_number(db, "edge"), edge.name, *told)],
+            "edge, name, url, kind, capacity_bytes, alive_until, status",
+            [(next_number(db, "edge"), edge.name, *told, said or "{}")],
         )
-    row = db.execute(f"{EDGE} FROM edge e WHERE e.name = ? AND e.removed = 0", (edge.name,))
+    return _edge(db, edge.name)
+
+
+def _edge(db: Database, name: str) -> Edge:
+    row = db.execute(f"{EDGE} FROM edge e WHERE e.name = ? AND e.removed = 0", (name,))
     return edge_of(row.fetchone())
+
+
+def _set_edge_state(db: Database, name: str, state: EdgeState, reason: str) -> Edge:
+    number = edge_number(db, name)
+    db.execute("UPDATE edge SET state = ?, reason = ? WHERE edge = ?", (state, reason, number))
+    return _edge(db, name)
 
 
 def _edges(db: Database) -> list[Edge]:
@@ -146,10 +160,15 @@ class SqlProducts:
         kind: PlaceKind = "edge",
         capacity_bytes: int = 0,
         life: timedelta | None = None,
+        status: EdgeStatus | None = None,
     ) -> Edge:
         """Say that an edge is there and where."""
         edge = Edge(name, url, kind, capacity_bytes)
-        return await self._owner.run(lambda db: _beat(db, edge, life))
+        return await self._owner.run(lambda db: _beat(db, edge, life, status))
+
+    async def set_edge_state(self, name: str, state: EdgeState, reason: str = "") -> Edge:
+        """Decide what an edge may do."""
+        return await self._owner.run(lambda db: _set_edge_state(db, name, state, reason))
 
     async def edges(self) -> list[Edge]:
         """Return all edges and stores, by name."""

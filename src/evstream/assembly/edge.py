@@ -1,0 +1,138 @@
+"""An edge: products near the workers, made from sources that the head tells of."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+
+import evstream
+from evstream.adapters.clock import SystemClock
+from evstream.adapters.formats import KnownFormats
+from evstream.adapters.metrics import ServiceMetrics
+from evstream.adapters.offload import Threads
+from evstream.adapters.source.fsspec import FsspecOpener
+from evstream.assembly.clients import connect
+from evstream.client import Address, Service
+from evstream.domain.edges import EdgeStatus
+from evstream.domain.errors import ConfigError
+from evstream.edge import Products
+from evstream.edge.information import Information
+from evstream.edge.joining import Joining
+from evstream.edge.sources import Sources
+from evstream.head.access import Access
+from evstream.ports import Clock, Formats, Offload, SourceOpener
+from evstream.settings import Settings
+from evstream.web.edge_app import EdgeServices, make_edge_app
+from evstream.web.readiness import Readiness
+from evstream.wire.signed_urls import UrlSigner
+
+HEAD_PATIENCE_S = 2.0
+"""How long an edge asks its head again before it goes on with what it knows."""
+
+
+class EdgeApplication:
+    """An edge without a socket: its API and its loops.
+
+    Parameters
+    ----------
+    head : Service
+        Closed by `close`.
+    url : str
+        Where clients reach this edge.
+    """
+
+    def __init__(
+        self,
+        head: Service,
+        clock: Clock,
+        offload: Offload,
+        opener: SourceOpener,
+        formats: Formats,
+        settings: Settings,
+        url: str,
+        token: str = "",
+    ) -> None:
+        self._head = head
+        self._folder = Path(settings.data_dir)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._settings = settings
+        information = Information(head.edges, clock, settings.information_s)
+        self.products = Products(information.file, Sources(opener, formats), offload)
+        self.joining = Joining(
+            head.edges,
+            clock,
+            self.status,
+            name=settings.edge_name,
+            url=url,
+            beat_s=settings.beat_s,
+            capacity_bytes=settings.cache_bytes_max,
+            folder=self._folder,
+        )
+        services = EdgeServices(
+            self.products,
+            information,
+            ServiceMetrics((), None),
+            Readiness({"signing keys": self.joining.have_keys}, clock),
+        )
+        self.app: Starlette = make_edge_app(
+            services, Access(token, None, clock), UrlSigner(self.joining.keys), clock
+        )
+
+    def status(self) -> EdgeStatus:
+        """Return what the edge says of itself."""
+        return EdgeStatus(
+            version=evstream.__version__,
+            site=self._settings.site,
+            free_bytes=shutil.disk_usage(self._folder).free,
+        )
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what runs beside the API."""
+        return [self.joining.run()]
+
+    async def close(self) -> None:
+        """Stop making products, close what is open and the connection to the head."""
+        await self.products.close()
+        await self._head.close()
+
+
+@asynccontextmanager
+async def open_edge(settings: Settings, url: str, token: str) -> AsyncIterator[EdgeApplication]:
+    """Open an edge of the head that the settings name.
+
+    Parameters
+    ----------
+    url : str
+        Where clients reach it.
+    token : str
+        What opens its door to its own operator.
+
+    Raises
+    ------
+    ConfigError
+        No head or no name is given.
+    """
+    if not settings.head:
+        raise ConfigError("an edge needs a head", hint="give its address with --head")
+    if not settings.edge_name:
+        raise ConfigError("an edge needs a name", hint="give it with --name")
+    head = connect(Address(settings.head, settings.token), HEAD_PATIENCE_S)
+    application = EdgeApplication(
+        head,
+        SystemClock(),
+        Threads(settings.threads),
+        FsspecOpener(),
+        KnownFormats(),
+        settings,
+        settings.edge_url or url,
+        token,
+    )
+    try:
+        yield application
+    finally:
+        await application.close()

@@ -1,0 +1,45 @@
+"""``evstream head``: the service without products, which edges serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from evstream.cli.service import settings_of
+from evstream.cli.serving import run_service
+from evstream.client import Address
+
+
+def head(
+    *,
+    data: Annotated[Path | None, Parameter(help="Folder of this head's own.")] = None,
+    catalogue: Annotated[
+        str | None,
+        Parameter(help="What all heads share: postgresql://USER@HOST/DATABASE."),
+    ] = None,
+    port: Annotated[int, Parameter(help="Listen on this port (0: any).")] = 0,
+) -> None:
+    """Run a head until it is told to stop (SIGINT, SIGTERM).
+
+    It knows datasets, tasks and edges, hands out work, and tells where products are;
+    edges make and serve them. Several heads share a database, behind any load balancer.
+
+    For example:
+
+        evstream head --data /var/lib/evstream --catalogue postgresql://db/evstream --port 8400
+    """
+    from evstream import assembly
+
+    settings = settings_of(data_dir=data.absolute() if data else None, catalogue=catalogue)
+    directory = Path(settings.data_dir)
+    # First of all: without the port, nothing is made.
+    door, url = assembly.tcp_door(port)
+    address = Address(url, assembly.door_token(directory))
+    run_service(
+        lambda: assembly.open_embedded(settings, token=address.token, redirects=True),
+        lambda: (door, address),
+        directory,
+        f"as head {directory}",
+    )

@@ -1,0 +1,70 @@
+"""What an edge asks of a head: a method per route."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+from evstream.client.connection import Connection
+from evstream.domain.dataset import Fingerprint, SourceFile
+from evstream.domain.descriptor import Descriptor
+from evstream.domain.edges import EdgeState
+from evstream.domain.names import Guid, Lfn, Pfn, ProductKey
+from evstream.domain.products import Edge
+from evstream.wire import edge_messages as m
+
+
+class Edges:
+    """Edges and what they need to know.
+
+    Parameters
+    ----------
+    connection : Connection
+        The service's, which closes it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def beat(self, edge: str, beat: m.EdgeBeat) -> m.BeatAnswer:
+        """Say that an edge is there; returns what it is told."""
+        return await self._connection.call("POST", f"{_path(edge)}/beats", m.BeatAnswer, beat)
+
+    async def set_state(self, edge: str, state: EdgeState, reason: str = "") -> Edge:
+        """Decide what an edge may do."""
+        asked = m.EdgeStateRequest(state, reason)
+        return await self._connection.call("POST", f"{_path(edge)}/state", Edge, asked)
+
+    async def source(self, fingerprint: Fingerprint) -> SourceFile:
+        """Return a file by its content, with where it is.
+
+        Raises
+        ------
+        NotFoundError
+            No file of this content is registered.
+        """
+        query = urlencode({"size": fingerprint.size, "uuid": fingerprint.uuid})
+        path = f"/v1/sources/{quote(fingerprint.digest, '')}?{query}"
+        found = await self._connection.call("GET", path, m.SourceView)
+        return SourceFile(
+            lfn=Lfn(found.lfn),
+            guid=Guid(found.guid),
+            pfns=tuple(map(Pfn, found.pfns)),
+            fingerprint=found.fingerprint,
+            trees=found.trees,
+            format=found.format,
+        )
+
+    async def descriptor(self, key: ProductKey) -> Descriptor:
+        """Return the descriptor of a product.
+
+        Raises
+        ------
+        DescriptorUnknownError
+        """
+        path = f"/v1/products/{quote(key, '')}/descriptor"
+        found = await self._connection.call("GET", path, m.DescriptorView)
+        return Descriptor.from_wire(found.descriptor)
+
+
+def _path(edge: str) -> str:
+    return f"/v1/edges/{quote(edge, '')}"

@@ -1,0 +1,68 @@
+"""Edges: what they may do, and what they say of themselves."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+EdgeState = Literal["serving", "draining", "maintenance", "quarantined"]
+"""What the head has decided of an edge.
+
+- serving: it is given work, and clients are sent to it.
+- draining: it is given no new work; what it holds is still served from it.
+- maintenance: nobody is sent to it.
+- quarantined: its bytes did not match; nobody is sent to it until an operator says so.
+"""
+
+BEATS_MISSED_MAX = 3
+"""An edge that was silent for so many beats is lost."""
+
+
+class LaneLoad(Struct, frozen=True, forbid_unknown_fields=True):
+    """How busy a lane of an edge is.
+
+    Attributes
+    ----------
+    running, waiting : int
+        Products that are being made, and that wait for a maker.
+    makers_max, depth_max : int
+        How many may run, and wait, at once.
+    make_s : float
+        Seconds that making one took lately; 0 where none was made.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    makers_max: int = 0
+    depth_max: int = 0
+    make_s: float = 0.0
+
+
+class EdgeStatus(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an edge says of itself with each beat.
+
+    Attributes
+    ----------
+    version : str
+        Of evstream.
+    site : str
+        Where it is, an RSE's name where there are such.
+    free_bytes : int
+        Room for more products.
+    readers : int
+        Bodies that are being sent.
+    sent_bytes_per_s : float
+        What it sent lately, on average.
+    lanes : dict of str to LaneLoad
+    leaving : bool
+        It was told to stop, and takes nothing new.
+    """
+
+    version: str = ""
+    site: str = ""
+    free_bytes: int = 0
+    readers: int = 0
+    sent_bytes_per_s: float = 0.0
+    lanes: dict[str, LaneLoad] = {}
+    leaving: bool = False

@@ -1,0 +1,121 @@
+"""An edge and its head: it beats, and is told what it may do and which keys are good."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from evstream.client.edges import Edges
+from evstream.domain.edges import EdgeState, EdgeStatus
+from evstream.domain.errors import EvstreamError, TransientError
+from evstream.ports import Clock
+from evstream.wire.edge_messages import BeatAnswer, EdgeBeat
+from evstream.wire.signed_urls import GivenKeys
+
+_LOG = logging.getLogger(__name__)
+
+KEYS_FILE = "url-keys.json"
+
+
+class Joining:
+    """Tells the head that an edge is there, for as long as it runs.
+
+    Parameters
+    ----------
+    status : callable
+        What the edge says of itself.
+    folder : Path
+        Where keys are kept, for their owner's eyes: an edge that starts while the head is
+        away still knows who may have what.
+    """
+
+    def __init__(
+        self,
+        head: Edges,
+        clock: Clock,
+        status: Callable[[], EdgeStatus],
+        *,
+        name: str,
+        url: str,
+        beat_s: float,
+        capacity_bytes: int,
+        folder: Path,
+    ) -> None:
+        self._head = head
+        self._clock = clock
+        self._status = status
+        self._name = name
+        self._url = url
+        self._beat_s = beat_s
+        self._capacity_bytes = capacity_bytes
+        self._path = folder / KEYS_FILE
+        self.keys = GivenKeys(_read_keys(self._path))
+        self.state: EdgeState = "serving"
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            try:
+                await self.beat()
+            except EvstreamError as error:
+                # The head may be away, or refuse us until somebody gives us a new key.
+                _LOG.warning("evstream: the head does not take our beat: %s", error)
+            await self._clock.sleep(self._beat_s)
+
+    async def have_keys(self) -> None:
+        """Do nothing, once there are keys to check URLs with.
+
+        Raises
+        ------
+        TransientError
+            The head has given none yet.
+        """
+        if not self.keys.all:
+            raise TransientError("the head has given no keys yet", hint="look at its log")
+
+    async def beat(self) -> BeatAnswer:
+        """Beat once, and take what comes back.
+
+        Raises
+        ------
+        EvstreamError
+            The head cannot be reached, or does not know us.
+        """
+        beat = EdgeBeat(self._url, self._beat_s, self._capacity_bytes, self._status())
+        answer = await self._head.beat(self._name, beat)
+        keys = {one.epoch: bytes.fromhex(one.key) for one in answer.keys}
+        if keys != self.keys.all:
+            self.keys.replace(keys)
+            _write_keys(self._path, keys)
+        if answer.edge.state != self.state:
+            _LOG.warning("evstream: this edge is %s now: %s", answer.edge.state, answer.edge.reason)
+            self.state = answer.edge.state
+        return answer
+
+
+def _read_keys(path: Path) -> dict[int, bytes]:
+    try:
+        return {
+            int(epoch): bytes.fromhex(key) for epoch, key in json.loads(path.read_text()).items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        _LOG.warning("evstream: %s is of no use: %s", path, error)
+        return {}
+
+
+def _write_keys(path: Path, keys: dict[int, bytes]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({str(epoch): key.hex() for epoch, key in keys.items()}, file)
+        partial.replace(path)
+    except OSError as error:
+        # They are in memory; only a restart without the head would miss them.
+        _LOG.warning("evstream: %s cannot be written: %s", path, error)

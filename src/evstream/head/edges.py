@@ -1,0 +1,89 @@
+"""What edges are told: keys, states, sources, descriptors."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from evstream.domain.dataset import Fingerprint
+from evstream.domain.descriptor import Descriptor
+from evstream.domain.edges import BEATS_MISSED_MAX
+from evstream.domain.errors import DescriptorUnknownError
+from evstream.domain.names import ProductKey
+from evstream.domain.products import Edge
+from evstream.head.fleet import Fleet
+from evstream.head.plans import URL_MARGIN
+from evstream.ports import Catalogue, ProductCatalogue
+from evstream.wire import edge_messages as m
+
+
+class Edges:
+    """Answers edges.
+
+    Parameters
+    ----------
+    url_life : timedelta
+        Of the URLs that heads sign: edges keep old keys for so long.
+    """
+
+    def __init__(
+        self, products: ProductCatalogue, catalogue: Catalogue, fleet: Fleet, url_life: timedelta
+    ) -> None:
+        self._products = products
+        self._catalogue = catalogue
+        self._fleet = fleet
+        self._url_life = url_life
+
+    async def beat(self, name: str, beat: m.EdgeBeat) -> m.BeatAnswer:
+        """Enter that an edge is there, and tell it what it needs."""
+        life = timedelta(seconds=BEATS_MISSED_MAX * beat.beat_s)
+        edge = await self._products.beat(
+            name, beat.url, "edge", beat.capacity_bytes, life, beat.status
+        )
+        now = await self._products.now()
+        keys = self._fleet.keys(name).around(now, self._url_life + URL_MARGIN)
+        return m.BeatAnswer(edge, [m.UrlKey(epoch, key.hex()) for epoch, key in keys.items()])
+
+    async def set_state(self, name: str, asked: m.EdgeStateRequest) -> Edge:
+        """Decide what an edge may do.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        return await self._products.set_edge_state(name, asked.state, asked.reason)
+
+    async def source(self, fingerprint: Fingerprint) -> m.SourceView:
+        """Return a file and where it is: where it was registered, then its other replicas.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        file = await self._catalogue.file(fingerprint)
+        others = await self._products.replicas([fingerprint])
+        bad = {one.pfn for one in others if one.state != "available"}
+        pfns = [*file.pfns, *(one.pfn for one in others if one.state == "available")]
+        return m.SourceView(
+            lfn=file.lfn,
+            guid=file.guid,
+            fingerprint=file.fingerprint,
+            format=file.format,
+            trees=file.trees,
+            pfns=[pfn for pfn in dict.fromkeys(pfns) if pfn not in bad],
+        )
+
+    async def descriptor(self, key: ProductKey) -> Descriptor:
+        """Return the descriptor of a product that some edge has.
+
+        Raises
+        ------
+        DescriptorUnknownError
+        """
+        found = await self._products.products_of(key)
+        if not found:
+            raise DescriptorUnknownError(
+                f"no descriptor is known for product {key}",
+                hint="POST it to /v1/products and ask again",
+                key=key,
+            )
+        return found[0].product.descriptor

@@ -1,0 +1,131 @@
+"""The route that products come from: all of one, or ranges of its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from evstream.domain.dataset import SourceFile
+from evstream.domain.descriptor import Descriptor
+from evstream.domain.errors import RequestError
+from evstream.domain.names import ProductKey
+from evstream.edge import Products
+from evstream.ports import Clock
+from evstream.web.operations import Operation, Served
+from evstream.web.product_routes import key_of
+from evstream.web.services import Services
+from evstream.wire import queries as q
+from evstream.wire.signed_urls import UrlSigner, descriptor_from_query, source_from_query
+
+
+GET_PRODUCT = Operation(
+    "GET",
+    "/v1/products/{key}",
+    "the bytes of a product; from a head, where an edge has them (307)",
+    gives=bytes,
+    query=q.ProductQuery,
+    errors=(404, 422),
+    signed=True,
+)
+
+FindDescriptor = Callable[[ProductKey], Awaitable[Descriptor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Takes what signed URLs say of sources, and nothing that is not signed.
+
+    Whoever could tell an edge what to read would read with its rights.
+    """
+
+    tell: Callable[[SourceFile], None]
+    signer: UrlSigner
+    clock: Clock
+
+    def take(self, request: Request) -> None:
+        """Take what a request's URL says, if it says anything."""
+        query = request.query_params
+        if (packed := query.get("f")) is not None:
+            path = request.scope["path"]
+            self.signer.check(request.method, path, dict(query), self.clock.now())
+            self.tell(source_from_query(packed))
+
+
+async def described(request: Request, find: FindDescriptor) -> Descriptor:
+    """Return the descriptor of the product that a request is for.
+
+    Raises
+    ------
+    DescriptorUnknownError
+        The URL holds none, and none is known of its key.
+    RequestError
+        The URL holds another one's.
+    """
+    key = key_of(request)
+    packed = request.query_params.get("d")
+    if packed is None:
+        return await find(key)
+    descriptor = descriptor_from_query(packed)
+    if descriptor.key != key:
+        raise RequestError("the descriptor in the URL is another product's", key=key)
+    return descriptor
+
+
+def redirect_routes(services: Services) -> list[Served]:
+    """Return the route of products at a head that serves none: it names an edge."""
+
+    async def redirect(request: Request) -> Response:
+        descriptor = await described(request, services.products.described)
+        location = await services.slices.edge_url(descriptor)
+        # The edge that is best now need not be so a moment later.
+        headers = {"Location": location, "Cache-Control": "no-store"}
+        return Response(status_code=307, headers=headers)
+
+    return [GET_PRODUCT.by(redirect)]
+
+
+class Delivers(Protocol):
+    """Whoever has products."""
+
+    @property
+    def products(self) -> Products:
+        """Makes them."""
+        ...
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """Brings their bytes."""
+        ...
+
+    @property
+    def accel_location(self) -> str:
+        """Where nginx has the cache's folder; empty without."""
+        ...
+
+
+def delivery_routes(
+    services: Delivers, find: FindDescriptor | None = None, told: Told | None = None
+) -> list[Served]:
+    """Return the route of products.
+
+    Parameters
+    ----------
+    find : callable, optional
+        Finds descriptors that URLs do not hold; those that were registered here by default.
+    told : Told, optional
+        Takes what URLs say of sources; nothing does by default.
+    """
+
+    async def get_product(request: Request) -> Response:
+        if told is not None:
+            told.take(request)
+        descriptor = await described(request, find or services.products.described)
+        # Whoever asks for the head alone may never ask for the rest.
+        delivery = await services.deliveries.open(descriptor, begin=request.method != "HEAD")
+        return await answer(request, delivery, services.accel_location)
+
+    return [GET_PRODUCT.by(get_product)]

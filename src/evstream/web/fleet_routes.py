@@ -1,0 +1,85 @@
+"""Routes that edges live on: beats, states, sources, descriptors."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from evstream.domain.dataset import Fingerprint
+from evstream.domain.errors import DescriptorUnknownError, RequestError
+from evstream.domain.payload import SHA256
+from evstream.domain.products import Edge
+from evstream.web.operations import Operation, Served
+from evstream.web.product_routes import edge_of, key_of
+from evstream.web.replies import query_of, read, reply
+from evstream.web.services import Services
+from evstream.wire import edge_messages as m
+from evstream.wire import queries as q
+
+BEAT = Operation(
+    "POST",
+    "/v1/edges/{edge}/beats",
+    "an edge beats, and is told what it needs",
+    takes=m.EdgeBeat,
+    gives=m.BeatAnswer,
+)
+SET_STATE = Operation(
+    "POST",
+    "/v1/edges/{edge}/state",
+    "decide what an edge may do",
+    takes=m.EdgeStateRequest,
+    gives=Edge,
+    errors=(404,),
+)
+SOURCE = Operation(
+    "GET",
+    "/v1/sources/{digest}",
+    "a file by its content, and where it is",
+    gives=m.SourceView,
+    query=q.SourceQuery,
+    errors=(404,),
+)
+DESCRIPTOR = Operation(
+    "GET",
+    "/v1/products/{key}/descriptor",
+    "what a key stands for",
+    gives=m.DescriptorView,
+    errors=(404,),
+)
+
+
+def fleet_routes(services: Services) -> list[Served]:
+    """Return the routes of edges that serve, and of what they ask."""
+
+    async def beat(request: Request) -> Response:
+        message = await read(request, m.EdgeBeat)
+        return reply(await services.edges.beat(edge_of(request), message))
+
+    async def set_state(request: Request) -> Response:
+        message = await read(request, m.EdgeStateRequest)
+        return reply(await services.edges.set_state(edge_of(request), message))
+
+    async def source(request: Request) -> Response:
+        digest = str(request.path_params["digest"])
+        if not re.fullmatch(SHA256, digest):
+            raise RequestError(f"{digest[:80]!r} is no digest", hint="give 64 hexadecimal digits")
+        query = query_of(request, q.SourceQuery)
+        fingerprint = Fingerprint(query.size, query.uuid, digest)
+        return reply(await services.edges.source(fingerprint))
+
+    async def descriptor(request: Request) -> Response:
+        key = key_of(request)
+        try:
+            found = services.products.descriptor(key)
+        except DescriptorUnknownError:
+            found = await services.edges.descriptor(key)
+        return reply(m.DescriptorView(key, found.to_wire()))
+
+    return [
+        BEAT.by(beat),
+        SET_STATE.by(set_state),
+        SOURCE.by(source),
+        DESCRIPTOR.by(descriptor),
+    ]

@@ -1,0 +1,93 @@
+"""Messages between heads and edges: beats, keys, what is known of sources and products."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from evstream.domain.dataset import Fingerprint
+from evstream.domain.edges import EdgeState, EdgeStatus
+from evstream.domain.products import Edge
+from evstream.wire.messages import Message
+from evstream.wire.product_messages import Bytes, Url
+
+BEAT_S_MAX = 3600.0
+
+
+class EdgeBeat(Message, frozen=True):
+    """POST /v1/edges/NAME/beats: an edge is there, and says how it is.
+
+    Attributes
+    ----------
+    url : str
+        Where clients reach it.
+    beat_s : float
+        When it beats again; it is lost after three beats that were missed.
+    capacity_bytes : int
+        Room for products; 0 if it is not known.
+    """
+
+    url: Url
+    beat_s: Annotated[float, Meta(gt=0, le=BEAT_S_MAX)]
+    capacity_bytes: Bytes = 0
+    status: EdgeStatus = EdgeStatus()
+
+
+class UrlKey(Message, frozen=True):
+    """What an edge checks URLs with that were signed in one epoch.
+
+    Attributes
+    ----------
+    key : str
+        In hexadecimal digits.
+    """
+
+    epoch: int
+    key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class BeatAnswer(Message, frozen=True):
+    """What an edge is told.
+
+    Attributes
+    ----------
+    edge : Edge
+        As the head knows it, with what the head has decided of it.
+    keys : list of UrlKey
+        All that it checks URLs with, instead of those from before.
+    """
+
+    edge: Edge
+    keys: list[UrlKey]
+
+
+class EdgeStateRequest(Message, frozen=True):
+    """POST /v1/edges/NAME/state: what an edge may do."""
+
+    state: EdgeState
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class SourceView(Message, frozen=True):
+    """GET /v1/sources/DIGEST: a file of some dataset, for an edge that is to read it.
+
+    Attributes
+    ----------
+    pfns : list of str
+        Where it is, the best first, with whatever secrets they hold.
+    """
+
+    lfn: str
+    guid: str
+    fingerprint: Fingerprint
+    format: str
+    trees: dict[str, int]
+    pfns: list[str]
+
+
+class DescriptorView(Message, frozen=True):
+    """GET /v1/products/KEY/descriptor."""
+
+    key: str
+    descriptor: dict[str, Any]
