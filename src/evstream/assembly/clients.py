@@ -28,6 +28,7 @@ def connect(address: Address, patience_s: float) -> Service:
             base_url=address.base_url,
             token=address.bearer(),
             patience_s=patience_s,
+            elsewhere=address.elsewhere,
         )
     )
 

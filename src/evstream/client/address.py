@@ -25,6 +25,8 @@ from evstream.domain.errors import ConfigError, NotFoundError, RequestError
 ADDRESS_FILE = "address.json"
 FIND_EVERY_S = 0.2
 _IN_PROCESS = "http://evstream.local"
+# Slots, not requests, bound the connections: a pilot keeps few and reuses them.
+_LIMITS = httpx2.Limits(max_connections=64, max_keepalive_connections=32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,10 @@ class Address:
         """The URL that requests are built on."""
         return _IN_PROCESS if self.url.startswith("unix:") else self.url
 
+    def elsewhere(self) -> httpx2.AsyncBaseTransport:
+        """Return what carries requests to whoever the service names, edges above all."""
+        return httpx2.AsyncHTTPTransport(verify=client_context(self.ca_file), limits=_LIMITS)
+
     def transport(self) -> httpx2.AsyncBaseTransport:
         """Return what carries requests to the address.
 
@@ -67,15 +73,13 @@ class Address:
         ConfigError
             The authorities cannot be read.
         """
-        # Slots, not requests, bound the connections: a pilot keeps few and reuses them.
-        limits = httpx2.Limits(max_connections=64, max_keepalive_connections=32)
         if self.url.startswith("unix:"):
             path = self.url.removeprefix("unix:")
-            return httpx2.AsyncHTTPTransport(uds=path, limits=limits, trust_env=False)
+            return httpx2.AsyncHTTPTransport(uds=path, limits=_LIMITS, trust_env=False)
         if self.url.startswith(("http://", "https://")):
             # Plain HTTP never looks at authorities, and loading them takes its time.
             verify = client_context(self.ca_file) if self.url.startswith("https:") else False
-            return httpx2.AsyncHTTPTransport(verify=verify, limits=limits)
+            return httpx2.AsyncHTTPTransport(verify=verify, limits=_LIMITS)
         raise RequestError(
             f"{self.url!r} is no address of a service",
             hint="give http://HOST:PORT, https://HOST or unix:/PATH",

@@ -18,6 +18,7 @@ T = TypeVar("T")
 RETRY_S_FIRST = 0.1
 RETRY_S_LONGEST = 10.0
 CONNECT_S_MAX = 10.0
+REDIRECTED = 307
 PROGRESS_S_MAX = 60.0
 """A connection that brings nothing for so long is given up; there is no total limit."""
 
@@ -34,6 +35,8 @@ class Connection:
         What is shown; a callable is asked before each request, so that tokens may be renewed.
     patience_s : float
         How long to go on trying before a `TransientError` is the answer.
+    elsewhere : callable, optional
+        Makes what carries requests to edges, on first use. These are never shown the token.
     """
 
     def __init__(
@@ -45,13 +48,17 @@ class Connection:
         base_url: str = "http://evstream.local",
         token: str | Callable[[], str] = "",
         patience_s: float = 5.0,
+        elsewhere: Callable[[], httpx2.AsyncBaseTransport] = httpx2.AsyncHTTPTransport,
     ) -> None:
+        self._timeout = httpx2.Timeout(PROGRESS_S_MAX, connect=CONNECT_S_MAX)
         self._http = httpx2.AsyncClient(
             transport=transport,
             base_url=base_url,
             auth=_Bearer(token if callable(token) else lambda: token),
-            timeout=httpx2.Timeout(PROGRESS_S_MAX, connect=CONNECT_S_MAX),
+            timeout=self._timeout,
         )
+        self._transport_elsewhere = elsewhere
+        self._elsewhere: httpx2.AsyncClient | None = None
         self._clock = clock
         self._ids = ids
         self._patience_s = patience_s
@@ -59,6 +66,15 @@ class Connection:
     async def close(self) -> None:
         """Close its sockets."""
         await self._http.aclose()
+        if self._elsewhere is not None:
+            await self._elsewhere.aclose()
+
+    def _client_elsewhere(self) -> httpx2.AsyncClient:
+        if self._elsewhere is None:
+            self._elsewhere = httpx2.AsyncClient(
+                transport=self._transport_elsewhere(), timeout=self._timeout
+            )
+        return self._elsewhere
 
     async def call(
         self,
@@ -119,14 +135,27 @@ class Connection:
     ) -> AsyncIterator[httpx2.Response]:
         """Open a body for reading, once: who reads knows from which byte to go on.
 
+        Parameters
+        ----------
+        path : str
+            On the service, or a whole URL elsewhere. If the service sends us elsewhere, we go.
+
         Raises
         ------
         TransientError
             The connection broke, now or while it was read.
         """
         try:
-            async with self._http.stream("GET", path, headers=headers) as response:
-                if response.status_code >= 400:
+            if path.startswith("/"):
+                async with self._http.stream("GET", path, headers=headers) as response:
+                    if response.status_code != REDIRECTED:
+                        if response.status_code >= 400:
+                            _raise_for(response.status_code, await response.aread())
+                        yield response
+                        return
+                    path = response.headers["Location"]
+            async with self._client_elsewhere().stream("GET", path, headers=headers) as response:
+                if response.status_code >= 300:
                     _raise_for(response.status_code, await response.aread())
                 yield response
         except httpx2.TransportError as error:
@@ -192,5 +221,5 @@ def _unreachable(error: httpx2.TransportError) -> TransientError:
 
 
 def _raise_for(status: int, body: bytes) -> None:
-    if status >= 400:
+    if status >= 300:
         raise from_problem(body, status)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -217,17 +216,46 @@ class Service:
         TooLargeError
             It has more bytes than may be; none of them was received.
         """
-        received = 0
-        error: EvstreamError = TransientError("the plan names no endpoint", key=plan.key)
-        for url in plan.urls:
-            download = _Download(path, bytes_max)
-            try:
-                await self._transfer(partial(self._go_on, download, url, plan))
-                return received + download.received
-            except (DescriptorUnknownError, TransientError) as failed:
-                error = failed
-            received += download.received
+        download = _Download(path, bytes_max)
+        for failures in range(TRANSFERS_MAX):
+            passing, definite = await self._round(download, plan)
+            if passing is None and definite is None:
+                return download.received
+            # While one endpoint may come back, nothing is lost yet.
+            error = passing or definite
+            if passing is None or failures == TRANSFERS_MAX - 1:
+                break
+            await self._connection.wait_before_retry(failures, passing)
+        assert error is not None
         raise error
+
+    async def _round(
+        self, download: _Download, plan: m.DeliveryPlan
+    ) -> tuple[EvstreamError | None, EvstreamError | None]:
+        """Go on with a transfer at each endpoint, until one has given all of it.
+
+        Returns
+        -------
+        tuple
+            The last error that may pass, and the last that will not; neither once all is there.
+        """
+        passing: EvstreamError | None = None
+        definite: EvstreamError | None = None
+        for url in plan.urls:
+            try:
+                await self._go_on(download, url, plan)
+            except TooLargeError:
+                raise
+            except (DescriptorUnknownError, TransientError) as failed:
+                passing = failed
+            except EvstreamError as failed:
+                # What one edge may not read, or finds damaged, another may have.
+                definite = failed
+            else:
+                return None, None
+        if not plan.urls:
+            passing = TransientError("the plan names no endpoint", key=plan.key)
+        return passing, definite
 
     async def _go_on(self, download: _Download, url: str, plan: m.DeliveryPlan) -> None:
         try:
