@@ -41,7 +41,7 @@ from evstream.wire.signed_urls import UrlSigner
 def make_app(services: Services, access: Access, signer: UrlSigner, clock: Clock) -> Starlette:
     """Return the API of a service."""
     return Starlette(
-        routes=guarded(routes_of(described(all_routes(services)))),
+        routes=guarded(routes_of(described(all_routes(services, redirects=services.redirects)))),
         middleware=[
             Middleware(ReadinessDoor, find=lambda: services.readiness),
             Middleware(Doors, access=access, signer=signer, clock=clock),
@@ -50,10 +50,8 @@ def make_app(services: Services, access: Access, signer: UrlSigner, clock: Clock
     )
 
 
-def all_routes(services: Services) -> list[Served]:
+def all_routes(services: Services, *, redirects: bool = False) -> list[Served]:
     """Return what the API can be asked, and what answers."""
-    # Whoever asks what there is to ask has no services.
-    redirects = services is not None and services.redirects
     products = redirect_routes if redirects else delivery_routes
     return [
         # Looked through in order, so the busiest stand first.

@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import RequestError
-from evstream.domain.names import ProductKey
 from evstream.domain.outputs import OutputName
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.web.operations import Operation, Served
@@ -19,7 +18,6 @@ from evstream.web.representations import Stored, answer
 from evstream.web.services import Services
 from evstream.wire import messages as m
 from evstream.wire import queries as q
-from evstream.wire.signed_urls import descriptor_from_query
 
 DESCRIPTOR_BYTES_MAX = 1 << 20
 """A descriptor that is registered; some ten thousand names of branches."""

@@ -21,14 +21,14 @@ from evstream.web.doors import SIGNED, SIGNED_PREFIXES
 from evstream.web.operations import operations_of
 from evstream.web.who_may import CONTENT, WHO_MAY, guarded
 from evstream.wire.access_messages import NewAccessKey
-from evstream.wire.signed_urls import UrlSigner
+from evstream.wire.signed_urls import DerivedKeys, UrlSigner
 
 KEY = "aaaaaaaa1"
 
 
 def lines() -> list[str]:
     nothing: Any = None
-    app = make_app(nothing, nothing, UrlSigner(b"x" * 32), nothing)
+    app = make_app(nothing, nothing, UrlSigner(DerivedKeys(b"x" * 32)), nothing)
     return [f"{one.method} {one.path}" for one in operations_of(app.routes)]
 
 
@@ -48,7 +48,7 @@ def test_no_route_is_made_without_its_line() -> None:
 def test_signed_urls_lead_to_content_alone() -> None:
     assert {re.sub(r"\{.*", "", path) for path in CONTENT} == set(SIGNED_PREFIXES)
     nothing: Any = None
-    app = make_app(nothing, nothing, UrlSigner(b"x" * 32), nothing)
+    app = make_app(nothing, nothing, UrlSigner(DerivedKeys(b"x" * 32)), nothing)
     assert {one.path for one in operations_of(app.routes) if one.signed} == set(CONTENT)
 
 
