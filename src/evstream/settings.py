@@ -50,6 +50,7 @@ class Settings:
     edge_url: str = _setting("", "Where clients reach this edge; default where it listens")
     site: str = _setting("", "Where this edge or pilot is, such as an RSE's name")
     beat_s: float = _setting(5.0, "How often an edge tells its head that it is there", 0.05, 600.0)
+    cache: str = _setting("", "Where an edge keeps products: a folder, or s3://BUCKET/PREFIX")
     cache_bytes_max: int = _setting(100 << 30, "Disk for products of an edge", 1 << 20, 1 << 60)
     information_s: float = _setting(
         300.0, "How long an edge believes what the head told of a file", 1.0, 86_400.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,17 +14,19 @@ from evstream.adapters.clock import SystemClock
 from evstream.adapters.formats import KnownFormats
 from evstream.adapters.metrics import ServiceMetrics
 from evstream.adapters.offload import Threads
+from evstream.adapters.product_store.disk import DiskProductStore
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.assembly.clients import connect
 from evstream.client import Address, Service
 from evstream.domain.edges import EdgeStatus
 from evstream.domain.errors import ConfigError
-from evstream.edge import Products
+from evstream.edge import Deliveries, ProductCache, Products
+from evstream.edge.cache import LeastRecentlyUsed
 from evstream.edge.information import Information
 from evstream.edge.joining import Joining
 from evstream.edge.sources import Sources
 from evstream.head.access import Access
-from evstream.ports import Clock, Formats, Offload, SourceOpener
+from evstream.ports import Clock, Formats, Offload, ProductStore, SourceOpener
 from evstream.settings import Settings
 from evstream.web.edge_app import EdgeServices, make_edge_app
 from evstream.web.readiness import Readiness
@@ -62,7 +63,11 @@ class EdgeApplication:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._settings = settings
         information = Information(head.edges, clock, settings.information_s)
-        self.products = Products(information.file, Sources(opener, formats), offload)
+        self._products = Products(information.file, Sources(opener, formats), offload)
+        self.cache = ProductCache(
+            _store(settings, offload), LeastRecentlyUsed(), clock, settings.cache_bytes_max
+        )
+        self.deliveries = Deliveries(self._products, offload, clock, self.cache)
         self.joining = Joining(
             head.edges,
             clock,
@@ -74,7 +79,8 @@ class EdgeApplication:
             folder=self._folder,
         )
         services = EdgeServices(
-            self.products,
+            self._products,
+            self.deliveries,
             information,
             ServiceMetrics((), None),
             Readiness({"signing keys": self.joining.have_keys}, clock),
@@ -85,10 +91,11 @@ class EdgeApplication:
 
     def status(self) -> EdgeStatus:
         """Return what the edge says of itself."""
+        state = self.cache.state
         return EdgeStatus(
             version=evstream.__version__,
             site=self._settings.site,
-            free_bytes=shutil.disk_usage(self._folder).free,
+            free_bytes=max(0, state.bytes_max - state.bytes_kept - state.bytes_making),
         )
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
@@ -97,8 +104,23 @@ class EdgeApplication:
 
     async def close(self) -> None:
         """Stop making products, close what is open and the connection to the head."""
-        await self.products.close()
+        await self.deliveries.close()
+        await self._products.close()
         await self._head.close()
+
+
+def _store(settings: Settings, offload: Offload) -> ProductStore:
+    """Return where products are kept: a folder, or a bucket with a folder to spool in."""
+    folder = Path(settings.data_dir)
+    if not settings.cache.startswith("s3://"):
+        return DiskProductStore(Path(settings.cache or folder / "cache"), offload)
+    try:
+        from evstream.adapters.product_store.s3 import S3ProductStore
+    except ImportError as problem:
+        raise ConfigError(
+            f"there is no client for S3 here: {problem}", hint="pip install 'evstream[s3]'"
+        ) from problem
+    return S3ProductStore(settings.cache, folder / "spool", offload)
 
 
 @asynccontextmanager
@@ -133,6 +155,7 @@ async def open_edge(settings: Settings, url: str, token: str) -> AsyncIterator[E
         token,
     )
     try:
+        await application.cache.open()
         yield application
     finally:
         await application.close()

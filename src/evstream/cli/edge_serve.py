@@ -22,7 +22,10 @@ def edge(
     site: Annotated[str | None, Parameter(help="Where it is, such as an RSE's name.")] = None,
     port: Annotated[int, Parameter(help="Listen on this port (0: any).")] = 0,
     data: Annotated[
-        Path | None, Parameter(help="Folder of its cache; nothing there is precious.")
+        Path | None, Parameter(help="Folder of its own; nothing there is precious.")
+    ] = None,
+    cache: Annotated[
+        str | None, Parameter(help="Where products are kept: a folder, or s3://BUCKET/PREFIX.")
     ] = None,
     token: Annotated[str | None, Parameter(help="What the head lets it in with.")] = None,
 ) -> None:
@@ -43,6 +46,7 @@ def edge(
         edge_url=url,
         site=site,
         data_dir=data.absolute() if data else None,
+        cache=cache,
         token=token,
     )
     directory = Path(settings.data_dir)

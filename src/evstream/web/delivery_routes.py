@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import RequestError
 from evstream.domain.names import ProductKey
-from evstream.edge import Products
+from evstream.edge import Deliveries, Products
 from evstream.ports import Clock
 from evstream.web.operations import Operation, Served
 from evstream.web.product_routes import key_of
+from evstream.web.representations import answer
 from evstream.web.services import Services
 from evstream.wire import queries as q
 from evstream.wire.signed_urls import UrlSigner, descriptor_from_query, source_from_query
-
 
 GET_PRODUCT = Operation(
     "GET",

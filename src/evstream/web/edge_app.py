@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import evstream
-from evstream.edge import Products
+from evstream.edge import Deliveries, Products
 from evstream.edge.information import Information
 from evstream.head.access import Access
 from evstream.ports import Clock, Metrics
@@ -31,9 +31,11 @@ class EdgeServices:
     """What an edge's routes call."""
 
     products: Products
+    deliveries: Deliveries
     information: Information
     metrics: Metrics
     readiness: Readiness
+    accel_location: str = ""
 
 
 def make_edge_app(
