@@ -111,6 +111,11 @@ def test_help_ends_in_an_example(name: str, capsys: pytest.CaptureFixture[str]) 
 
 _NO_NUMBERS = (
     "archive_dir",
+    "cache",
+    "edge_name",
+    "edge_url",
+    "head",
+    "site",
     "data_dir",
     "catalogue",
     "outputs_dir",

@@ -143,7 +143,10 @@ async def open_edge(settings: Settings, url: str, token: str) -> AsyncIterator[E
         raise ConfigError("an edge needs a head", hint="give its address with --head")
     if not settings.edge_name:
         raise ConfigError("an edge needs a name", hint="give it with --name")
-    head = connect(Address(settings.head, settings.token), HEAD_PATIENCE_S)
+    head = connect(
+        Address(settings.head, settings.token, settings.ca_file, settings.token_file),
+        HEAD_PATIENCE_S,
+    )
     application = EdgeApplication(
         head,
         SystemClock(),

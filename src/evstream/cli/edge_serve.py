@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from evstream.cli.listening import DEFAULT_LISTENING, Listening, open_door
 from evstream.cli.service import settings_of
 from evstream.cli.serving import run_service
 from evstream.client import Address
@@ -20,7 +21,9 @@ def edge(
         str | None, Parameter(help="Where clients reach it, if not where it listens.")
     ] = None,
     site: Annotated[str | None, Parameter(help="Where it is, such as an RSE's name.")] = None,
-    port: Annotated[int, Parameter(help="Listen on this port (0: any).")] = 0,
+    port: Annotated[
+        int | None, Parameter(help="Listen on this TCP port of the loopback interface (0: any).")
+    ] = None,
     data: Annotated[
         Path | None, Parameter(help="Folder of its own; nothing there is precious.")
     ] = None,
@@ -28,6 +31,7 @@ def edge(
         str | None, Parameter(help="Where products are kept: a folder, or s3://BUCKET/PREFIX.")
     ] = None,
     token: Annotated[str | None, Parameter(help="What the head lets it in with.")] = None,
+    listening: Listening = DEFAULT_LISTENING,
 ) -> None:
     """Serve products near the workers until told to stop (SIGINT, SIGTERM).
 
@@ -48,10 +52,11 @@ def edge(
         data_dir=data.absolute() if data else None,
         cache=cache,
         token=token,
+        **listening.flags(),
     )
     directory = Path(settings.data_dir)
-    door, own_url = assembly.tcp_door(port)
-    address = Address(own_url, assembly.door_token(directory))
+    door, own_url = open_door(port, settings)
+    address = Address(own_url, assembly.door_token(directory), settings.ca_file)
     run_service(
         lambda: assembly.open_edge(settings, own_url, address.token),
         lambda: (door, address),

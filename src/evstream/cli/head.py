@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from evstream.cli.listening import DEFAULT_LISTENING, Listening, open_door
 from evstream.cli.service import settings_of
 from evstream.cli.serving import run_service
 from evstream.client import Address
@@ -19,7 +20,10 @@ def head(
         str | None,
         Parameter(help="What all heads share: postgresql://USER@HOST/DATABASE."),
     ] = None,
-    port: Annotated[int, Parameter(help="Listen on this port (0: any).")] = 0,
+    port: Annotated[
+        int | None, Parameter(help="Listen on this TCP port of the loopback interface (0: any).")
+    ] = None,
+    listening: Listening = DEFAULT_LISTENING,
 ) -> None:
     """Run a head until it is told to stop (SIGINT, SIGTERM).
 
@@ -28,15 +32,17 @@ def head(
 
     For example:
 
-        evstream head --data /var/lib/evstream --catalogue postgresql://db/evstream --port 8400
+        evstream head --data /var/lib/evstream --catalogue postgresql://db/evstream
     """
     from evstream import assembly
 
-    settings = settings_of(data_dir=data.absolute() if data else None, catalogue=catalogue)
+    settings = settings_of(
+        data_dir=data.absolute() if data else None, catalogue=catalogue, **listening.flags()
+    )
     directory = Path(settings.data_dir)
     # First of all: without the port, nothing is made.
-    door, url = assembly.tcp_door(port)
-    address = Address(url, assembly.door_token(directory))
+    door, url = open_door(port, settings)
+    address = Address(url, assembly.door_token(directory), settings.ca_file)
     run_service(
         lambda: assembly.open_embedded(settings, token=address.token, redirects=True),
         lambda: (door, address),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from starlette.responses import Response
@@ -27,7 +28,7 @@ KEY = "aaaaaaaa1"
 
 
 def lines() -> list[str]:
-    nothing: Any = None
+    nothing: Any = Mock(redirects=False)
     app = make_app(nothing, nothing, UrlSigner(DerivedKeys(b"x" * 32)), nothing)
     return [f"{one.method} {one.path}" for one in operations_of(app.routes)]
 
@@ -47,7 +48,7 @@ def test_no_route_is_made_without_its_line() -> None:
 
 def test_signed_urls_lead_to_content_alone() -> None:
     assert {re.sub(r"\{.*", "", path) for path in CONTENT} == set(SIGNED_PREFIXES)
-    nothing: Any = None
+    nothing: Any = Mock(redirects=False)
     app = make_app(nothing, nothing, UrlSigner(DerivedKeys(b"x" * 32)), nothing)
     assert {one.path for one in operations_of(app.routes) if one.signed} == set(CONTENT)
 
