@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from evstream.client.access import Keys
 from evstream.client.connection import Connection
-from evstream.client.plans import Plans
 from evstream.client.edges import Edges
+from evstream.client.plans import Plans
 from evstream.client.prepared import Prepared
 from evstream.client.whiteboard import Whiteboard
 from evstream.domain.errors import (
