@@ -316,8 +316,9 @@ def test_each_decision_is_listed() -> None:
 
 def test_task_fields_are_those_of_the_request() -> None:
     fields = _documented(messages.NewTask, "`POST /v1/tasks`")
-    # What came of the granularity stands beside it.
-    assert {f.name for f in dataclasses.fields(TaskSpec)} == fields | {"events_per_range"}
+    # What came of the granularity stands beside it, and what makes a task a request.
+    others = {"events_per_range", "preparation"}
+    assert {f.name for f in dataclasses.fields(TaskSpec)} == fields | others
     for kind, heading in (
         (Payload, "Payload"),
         (Granularity, "Granularity"),

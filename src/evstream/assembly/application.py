@@ -21,6 +21,7 @@ from evstream.edge.sources import Sources
 from evstream.eventindex import FOLDER, EventFinder
 from evstream.head import (
     Archiving,
+    Assigner,
     Chains,
     Claims,
     Datasets,
@@ -34,6 +35,7 @@ from evstream.head import (
     Prepared,
     Reopening,
     Reports,
+    Requests,
     Slices,
     Sweeping,
     Tasks,
@@ -161,6 +163,10 @@ class Application:
             finishing=self._finishing,
             reopening=reopening,
             archiving=self._archiving,
+            requests=Requests(catalogue, ledger, parts.formats, parts.clock),
+            assigner=Assigner(
+                catalogue, ledger, Scheduler(ledger, scheduler.shares), parts.products
+            ),
             slices=slices,
             products=self._products,
             deliveries=self._deliveries,

@@ -12,6 +12,7 @@ from evstream.client.connection import Connection
 from evstream.client.edges import Edges
 from evstream.client.plans import Plans
 from evstream.client.prepared import Prepared
+from evstream.client.requests import Requests
 from evstream.client.whiteboard import Whiteboard
 from evstream.domain.errors import (
     DescriptorUnknownError,
@@ -49,6 +50,8 @@ class Service:
         What edges ask, and what is decided of them.
     prepared : Prepared
         What is prepared where.
+    requests : Requests
+        What is to be prepared.
     whiteboard : Whiteboard
         Notes on collections of events.
     keys : Keys
@@ -60,6 +63,7 @@ class Service:
         self.plans = Plans(connection)
         self.edges = Edges(connection)
         self.prepared = Prepared(connection)
+        self.requests = Requests(connection)
         self.whiteboard = Whiteboard(connection)
         self.keys = Keys(connection)
 

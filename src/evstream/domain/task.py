@@ -13,6 +13,7 @@ from evstream.domain.granularity import Granularity
 from evstream.domain.ledger import BookRules, Place, Progress
 from evstream.domain.names import DatasetName, TaskId, WorkerId
 from evstream.domain.payload import Payload, check_output_named
+from evstream.domain.preparation import Preparation
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.secondary import Secondary, check_secondary
 from evstream.domain.splitting import Chunk, check_events_per_range, count_units
@@ -143,6 +144,8 @@ class TaskSpec:
     takes : tuple of TakenOutputs
         Its parents, in the order of its input, if it is a chained task: it takes their
         outputs as they are committed. Then it has no `dataset` but the one that these make.
+    preparation : Preparation or None
+        It is a request: edges make products of its ranges, and nothing is left in the store.
     """
 
     name: str
@@ -157,6 +160,7 @@ class TaskSpec:
     scheduling: Scheduling = Scheduling()
     secondary: tuple[Secondary, ...] = ()
     takes: tuple[TakenOutputs, ...] = ()
+    preparation: Preparation | None = None
 
     @property
     def merges(self) -> bool:
@@ -202,6 +206,9 @@ class TaskSpec:
         self.granularity.check()
         check_events_per_range(self.events_per_range)
         self.scheduling.check()
+        if self.preparation is not None:
+            self.preparation.check()
+            return
         self._check_takes()
         self.payload.check()
         if self.granularity.seconds is not None and self.payload.ranges_per_file > 1:

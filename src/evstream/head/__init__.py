@@ -1,6 +1,7 @@
 """Decides: registers datasets, accepts tasks, leases their ranges, ends them."""
 
 from evstream.head.archiving import Archiving
+from evstream.head.assigning import Assigner
 from evstream.head.chains import Chains
 from evstream.head.claims import Claims
 from evstream.head.datasets import Datasets
@@ -14,6 +15,7 @@ from evstream.head.nudges import Nudges
 from evstream.head.prepared import Prepared
 from evstream.head.reopening import Reopening
 from evstream.head.reports import Reports
+from evstream.head.requests import Requests
 from evstream.head.slices import Slices
 from evstream.head.sweeping import Sweeping
 from evstream.head.tasks import Tasks
@@ -21,6 +23,7 @@ from evstream.head.turns import Turns
 
 __all__ = [
     "Archiving",
+    "Assigner",
     "Chains",
     "Claims",
     "Datasets",
@@ -34,6 +37,7 @@ __all__ = [
     "Prepared",
     "Reopening",
     "Reports",
+    "Requests",
     "Slices",
     "Sweeping",
     "Tasks",

@@ -72,7 +72,8 @@ class Claims:
         """
         if request.near_only and request.near is None:
             raise RequestError("near_only is set, and no edge is named", hint="name it as near")
-        active = await self._catalogue.tasks(ACTIVE)
+        # On requests only edges work.
+        active = [t for t in await self._catalogue.tasks(ACTIVE) if t.spec.preparation is None]
         self._forget_ended({task.id for task in active})
         asked = [task for task in active if request.task in (None, task.id)]
         by_id = {task.id: task for task in await self._scheduler.in_turn(asked)}

@@ -85,7 +85,7 @@ class TaskPlanner:
         )
         new.granularity.check()
         beside = await self._find_secondary(new)
-        grid = choose_grid(new.granularity, await self._extents(new, dataset, tree))
+        grid = choose_grid(new.granularity, await self.extents(new.granularity, dataset, tree))
         spec = TaskSpec(
             name=new.name,
             dataset=dataset.name,
@@ -247,8 +247,9 @@ class TaskPlanner:
             total += size * found.count(task.events) / every.total()
         return round(total)
 
-    async def _extents(self, new: m.NewTask, dataset: Dataset, tree: str) -> list[Extent]:
-        if new.granularity.bytes is None and new.granularity.seconds is None:
+    async def extents(self, granularity: Granularity, dataset: Dataset, tree: str) -> list[Extent]:
+        """Return what a granularity needs to know of files; nothing where it needs none."""
+        if granularity.bytes is None and granularity.seconds is None:
             return []
         indexes = await self._indexes(dataset.files)
         return [
@@ -287,6 +288,12 @@ def stream_to_take(parent: Task, name: str) -> OutputStream:
     RequestError
         There is none, nobody can read it, or nothing will come of it.
     """
+    if parent.spec.preparation is not None:
+        raise RequestError(
+            f"{parent.id} is a request: it leaves products at edges, and no outputs",
+            hint="work on its dataset instead",
+            field="takes",
+        )
     streams = {stream.name: stream for stream in parent.spec.outputs}
     stream = streams.get(name) if name else parent.spec.outputs[0]
     if stream is None:

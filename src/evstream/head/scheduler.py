@@ -28,7 +28,7 @@ class Scheduler:
 
     def __init__(self, ledger: Ledger, shares: Mapping[str, float]) -> None:
         self._ledger = ledger
-        self._shares = shares
+        self.shares = shares
         self._progress: dict[int, Progress] = {}
         self._looked = float("-inf")
         self._claimed = Counter[int]()
@@ -45,7 +45,7 @@ class Scheduler:
         candidates = [
             Candidate(task.id, task.spec.scheduling, self._known(task.id)) for task in tasks
         ]
-        return [by_id[number] for number in in_turn(candidates, self._shares)]
+        return [by_id[number] for number in in_turn(candidates, self.shares)]
 
     async def units(
         self, worker: WorkerId, wanted: int, lease_s: float, tasks: Sequence[Task]

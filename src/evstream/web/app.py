@@ -28,6 +28,7 @@ from evstream.web.plan_routes import plan_routes
 from evstream.web.product_routes import edge_routes, product_routes
 from evstream.web.readiness import ReadinessDoor
 from evstream.web.replies import problem_reply
+from evstream.web.request_routes import request_routes
 from evstream.web.sandbox_routes import sandbox_routes
 from evstream.web.service_routes import described, service_routes
 from evstream.web.services import Services
@@ -66,6 +67,7 @@ def all_routes(services: Services, *, redirects: bool = False) -> list[Served]:
         *plan_routes(services),
         *edge_routes(services),
         *fleet_routes(services),
+        *request_routes(services),
         *event_routes(services),
         *whiteboard_routes(services),
         *service_routes(services),

@@ -8,6 +8,7 @@ from evstream.edge import Deliveries, Products
 from evstream.eventindex import EventFinder
 from evstream.head import (
     Archiving,
+    Assigner,
     Claims,
     Datasets,
     DeliveryPlans,
@@ -18,6 +19,7 @@ from evstream.head import (
     Prepared,
     Reopening,
     Reports,
+    Requests,
     Slices,
     Tasks,
 )
@@ -39,6 +41,8 @@ class Services:
     finishing: Finishing
     reopening: Reopening
     archiving: Archiving
+    requests: Requests
+    assigner: Assigner
     slices: Slices
     products: Products
     deliveries: Deliveries

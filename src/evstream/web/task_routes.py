@@ -80,7 +80,8 @@ def task_routes(services: Services) -> list[Served]:
         return reply(await services.tasks.preview(await read(request, m.NewTask)))
 
     async def list_tasks(request: Request) -> Response:
-        tasks = await services.catalogue.tasks()
+        # Requests have a list of their own.
+        tasks = [t for t in await services.catalogue.tasks() if t.spec.preparation is None]
         return reply([await services.tasks.view(task) for task in tasks])
 
     async def show_task(request: Request) -> Response:

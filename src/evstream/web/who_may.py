@@ -23,6 +23,8 @@ EVERYBODY: Roles = frozenset(ROLES)
 """Whoever has good credentials of any kind."""
 _PEOPLE: Roles = frozenset({"submitter", "operator"})
 _WORK: Roles = frozenset({"pilot", "operator"})
+_WORKERS: Roles = frozenset({"pilot", "edge", "operator"})
+"""Whoever holds leases; a lease's id is known to its holder alone."""
 _EDGES: Roles = frozenset({"edge", "operator"})
 _OPERATORS: Roles = frozenset({"operator"})
 _MAKERS: Roles = frozenset({"submitter", "pilot", "operator"})
@@ -62,10 +64,10 @@ WHO_MAY: Mapping[str, Roles] = {
     "POST /v1/tasks/{task}/withdraw": _PEOPLE,
     # Work.
     "POST /v1/claims": _WORK,
-    "POST /v1/leases/{lease}/renew": _WORK,
-    "POST /v1/leases/{lease}/release": _WORK,
+    "POST /v1/leases/{lease}/renew": _WORKERS,
+    "POST /v1/leases/{lease}/release": _WORKERS,
     "POST /v1/workers/{worker}/lost": _WORK,
-    "POST /v1/reports": _WORK,
+    "POST /v1/reports": _WORKERS,
     # Content.
     "POST /v1/slices": _PEOPLE,
     "POST /v1/products": _MAKERS,
@@ -83,6 +85,7 @@ WHO_MAY: Mapping[str, Roles] = {
     "POST /v1/edges/{edge}/products": _EDGES,
     "POST /v1/edges/{edge}/drops": _EDGES,
     "GET /v1/products/{key}/descriptor": _PLACES,
+    "POST /v1/edges/{edge}/claims": _EDGES,
     "GET /v1/products/{key}/places": _PLACES,
     "GET /v1/sources/{digest}": _EDGES,
     "POST /v1/product-searches": _PEOPLE,
@@ -101,6 +104,12 @@ WHO_MAY: Mapping[str, Roles] = {
     "PUT /v1/sites/{site}": _OPERATORS,
     "DELETE /v1/sites/{site}": _OPERATORS,
     "GET /v1/sites": _PLACES,
+    # Requests.
+    "POST /v1/requests": _PEOPLE,
+    "GET /v1/requests": _PEOPLE,
+    "GET /v1/requests/{task}": _PEOPLE,
+    "GET /v1/requests/{task}/events": _PEOPLE,
+    "POST /v1/requests/{task}/cancel": _PEOPLE,
     # Events and notes.
     "POST /v1/event-lookups": _PEOPLE,
     "GET /v1/whiteboard/keys": _MAKERS,
