@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import shutil
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 TRIES = 200
+CLONE_NEWNET = 0x40000000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,26 @@ class Namespace:
     name: str
     address: str
     outside: str
+
+    def listen(self, port: int) -> socket.socket:
+        """Return a socket of this process that listens at a loopback port of the inside."""
+        made: list[socket.socket] = []
+
+        def make() -> None:
+            # Threads have a network each; a socket stays where it was made.
+            with Path(f"/run/netns/{self.name}").open("rb") as place:
+                if ctypes.CDLL(None, use_errno=True).setns(place.fileno(), CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            door = socket.socket()
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind(("127.0.0.1", port))
+            door.listen(64)
+            made.append(door)
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        return made[0]
 
     @property
     def enter(self) -> list[str]:
@@ -67,7 +92,8 @@ def namespace() -> Iterator[Namespace]:
     try:
         yield place
     finally:
-        # The link goes with the namespace that one of its ends is in.
+        # Both ends go at once; with the namespace, they would go some time later.
+        _ip("link", "del", f"evo{place.name.removeprefix('ev-')}")
         _ip("netns", "del", place.name)
 
 

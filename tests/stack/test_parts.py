@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -127,6 +128,25 @@ def test_a_balancer_goes_round_a_dead_server(origin: xrootd.XrootdServer, conten
             assert fetch(f"http://127.0.0.1:{port}/some/content") == content.read_bytes()
         assert daemon.runs
     assert not daemon.runs
+
+
+def test_a_server_outside_is_reached_from_inside(
+    place: Namespace, tmp_path: Path, content: Path
+) -> None:
+    port = free_port()
+    site = f"server {{ listen 127.0.0.1:{port}; root {content.parent}; }}"
+    with (
+        nginx.nginx(site, port, files_of_ours=True),
+        wan.link(("127.0.0.1", port), door=place.listen(port)),
+    ):
+        script = f"import urllib.request as r; print(len(r.urlopen('{site_url(port)}').read()))"
+        words = [*place.enter, sys.executable, "-c", script]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout) == SIZE
+
+
+def site_url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/content"
 
 
 def test_what_a_namespace_held_is_gone() -> None:

@@ -9,6 +9,7 @@ applications, and shows it as time.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -60,6 +61,8 @@ class Wan:
     ----------
     host, port
         What clients connect to.
+    door : socket, optional
+        Listened at instead; it may be in another network namespace.
     """
 
     target: tuple[str, int]
@@ -67,6 +70,7 @@ class Wan:
     counts: Counts = field(default_factory=Counts)
     host: str = "127.0.0.1"
     port: int = 0
+    door: socket.socket | None = None
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -120,7 +124,10 @@ class Wan:
         asyncio.run_coroutine_threadsafe(run(), self._loop).result(30)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, self.host, self.port)
+        if self.door is not None:
+            self._server = await asyncio.start_server(self._accept, sock=self.door)
+        else:
+            self._server = await asyncio.start_server(self._accept, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def _stall(self) -> None:
@@ -161,6 +168,9 @@ class Wan:
                 both.create_task(self._pass(reader, there, "up"))
                 both.create_task(self._pass(back, writer, "down"))
         except* OSError:
+            pass
+        except* asyncio.CancelledError:
+            # It was cut. asyncio's streams take a cancelled handler for a failed one.
             pass
         finally:
             self._open.discard(task)
@@ -213,9 +223,13 @@ class Wan:
 
 
 @contextmanager
-def link(target: tuple[str, int], conditions: Conditions | None = None) -> Iterator[Wan]:
+def link(
+    target: tuple[str, int],
+    conditions: Conditions | None = None,
+    door: socket.socket | None = None,
+) -> Iterator[Wan]:
     """Open a link to a server; it ends with the context."""
-    wan = Wan(target, conditions or Conditions())
+    wan = Wan(target, conditions or Conditions(), door=door)
     wan.start()
     try:
         yield wan

@@ -20,6 +20,7 @@ USER = "nobody"
 """The server refuses to be root's."""
 ROOT_PORT = 1094
 HTTP_PORT = 8080
+MACHINE_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 _COMMON = """\
 all.export /
@@ -99,7 +100,7 @@ class XrootdServer(Daemon):
         folder: Path,
         lines: str,
         ports: tuple[int, int],
-        environment: dict[str, str] | None = None,
+        authorities: Path | None = None,
     ) -> None:
         self.data = folder / "data"
         self._host = place.address
@@ -115,11 +116,14 @@ class XrootdServer(Daemon):
         # Its own log file: it turns the console's output into a file of another name otherwise.
         command: Sequence[str | Path] = [
             *place.enter,
+            *(_trusting(authorities) if authorities else ()),
             "xrootd",
             *("-c", folder / "config", "-R", USER, "-n", f"evstream{ports[0]}"),
             *("-l", folder / "admin" / "xrootd.log"),
         ]
-        super().__init__(command, folder / "output.log", self._serves, environment, folder)
+        # Where the plugin for tokens keeps the issuers' keys.
+        mine = {"XDG_CACHE_HOME": str(folder / "admin")}
+        super().__init__(command, folder / "output.log", self._serves, mine, folder)
         self._folder = folder
 
     def _serves(self) -> bool:
@@ -132,8 +136,11 @@ class XrootdServer(Daemon):
 
     @property
     def root_url(self) -> str:
-        """What a path, with its slash, is put behind."""
-        return f"root{'s' if self._secure else ''}://{self._host}:{self._root_port}/"
+        """What a path, with its slash, is put behind.
+
+        Where the server speaks nothing but TLS, clients are told so, and do.
+        """
+        return f"root://{self._host}:{self._root_port}/"
 
     @property
     def http_url(self) -> str:
@@ -168,7 +175,7 @@ def _secured(folder: Path, tls: Tls | None, tokens: Tokens | None) -> str:
         lines += f"xrd.tlsca certfile {folder}/ca.pem\nxrootd.tls all\nhttp.tlsclientauth off\n"
     if tokens is not None:
         (folder / "scitokens.cfg").write_text(
-            f"[Global]\naudience = {tokens.audience}\n"
+            f"[Global]\naudience = {tokens.audience}\nonmissing = deny\n"
             f"[Issuer evstream]\nissuer = {tokens.issuer}\nbase_path = /\nmap_subject = False\n"
             f"default_user = {USER}\n"
         )
@@ -181,6 +188,15 @@ def _secured(folder: Path, tls: Tls | None, tokens: Tokens | None) -> str:
             "sec.protbind * only ztn\n"
         )
     return lines
+
+
+def _trusting(authorities: Path) -> list[str]:
+    """Return the words before a command that make it trust these, where the library has no setting.
+
+    The machine's own file stays what it is: the command alone sees another one in its place.
+    """
+    script = f'mount --bind "$0" {MACHINE_AUTHORITIES} && exec "$@"'
+    return ["unshare", "--mount", "--propagation=private", "sh", "-c", script, str(authorities)]
 
 
 @contextmanager
@@ -209,24 +225,16 @@ def origin(
     tls: Tls | None = None,
     tokens: Tokens | None = None,
     ports: tuple[int, int] = (ROOT_PORT, HTTP_PORT),
-    authorities: Path | None = None,
 ) -> Iterator[XrootdServer]:
     """Start a server of files in a namespace; it ends with the context. Skips where there is none.
 
-    Parameters
-    ----------
-    authorities : Path, optional
-        Whom the issuer of tokens is trusted by, where the machine does not know it.
+    The issuer of tokens is trusted by the same authorities as the server itself.
     """
     skip_without_xrootd()
-    environment = {"XDG_CACHE_HOME": ""}
-    if authorities is not None:
-        environment |= {"SSL_CERT_FILE": str(authorities), "CURL_CA_BUNDLE": str(authorities)}
+    authorities = tls.authorities if tls is not None and tokens is not None else None
     with _folder() as folder:
-        # Where the plugin keeps the issuers' keys; it is not its user's home.
-        environment["XDG_CACHE_HOME"] = str(folder / "admin")
         lines = _COMMON + _ORIGIN + _secured(folder, tls, tokens)
-        with _served(XrootdServer(place, folder, lines, ports, environment)) as server:
+        with _served(XrootdServer(place, folder, lines, ports, authorities)) as server:
             yield server
 
 
