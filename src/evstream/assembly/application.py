@@ -126,7 +126,8 @@ class Application:
         self._token = token
         signer = UrlSigner(DerivedKeys(keys.urls))
         url_life = timedelta(seconds=settings.url_life_s)
-        fleet = Fleet(parts.products, keys.urls)
+        brokering = Brokering(parts.products, parts.links)
+        fleet = Fleet(brokering, keys.urls)
         planner = Planner(signer, fleet, url_life)
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
@@ -147,7 +148,6 @@ class Application:
         # would cost a write and a read where one read does.
         self._deliveries = Deliveries(self._products, parts.offload, parts.clock)
         slices = Slices(catalogue, planner, parts.formats)
-        brokering = Brokering(parts.products, parts.links)
         plans = DeliveryPlans(catalogue, parts.links, brokering, planner, slices)
         after = timedelta(seconds=settings.archive_after_s)
         self._archiving = Archiving(catalogue, ledger, parts.archive, turns, after)

@@ -56,6 +56,7 @@ def pilot(
         task=task,
         near=near,
         near_only=near_only,
+        site=settings.site or None,
     )
 
     if workdir is not None:

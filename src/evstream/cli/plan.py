@@ -40,7 +40,7 @@ def plan(
         tuple[str, ...],
         Parameter(consume_multiple=True, negative="", help="Globs of branches; default all."),
     ] = (),
-    site: Annotated[str, Parameter(help="Where the client is.")] = "",
+    site: Annotated[str | None, Parameter(help="Where the client is.")] = None,
     explain: Annotated[
         bool, Parameter(negative="", help="Show every edge, and what it would take there.")
     ] = False,
@@ -62,8 +62,9 @@ def plan(
         raise RequestError(
             "several ways to print", hint="choose --explain, --metalink, --pfc or --json"
         )
+    here = door.settings().site if site is None else site
     wanted = NewSlice(dataset, lfn, tree, start, stop, list(branches))
-    asked = NewPlan([wanted], site=site, explain=explain or door.json)
+    asked = NewPlan([wanted], site=here, explain=explain or door.json)
     (found,) = door.ask(lambda service: service.plans.plan(asked))
     if door.json:
         print_json(found)

@@ -12,6 +12,7 @@ from datetime import datetime
 from evstream.domain.brokering import Broker, Choice, EdgeView, Wanted
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
+from evstream.domain.lanes import Lane
 from evstream.domain.names import ProductKey
 from evstream.domain.products import Edge, FoundProduct
 from evstream.domain.sites import Link, LinkName, Map, Measured, Site
@@ -246,14 +247,30 @@ class Brokering:
 
 def view_of(edge: Edge, now: datetime) -> EdgeView:
     """Return an edge as brokering sees it."""
+    status = edge.status
     silent = edge.alive_until is not None and edge.alive_until <= now
-    free = max(edge.capacity_bytes - edge.bytes, 0)
+    refused = ""
+    if silent:
+        refused = "silent"
+    elif edge.state != "serving":
+        refused = edge.state + (f": {edge.reason}" if edge.reason else "")
+    elif status.leaving:
+        refused = "leaving"
+    running = sum(lane.running + lane.waiting for lane in status.lanes.values())
+    lane = status.lanes.get(Lane.ON_DEMAND.value)
+    queue_s = 0.0
+    if lane is not None and lane.makers_max and lane.running >= lane.makers_max:
+        queue_s = (lane.waiting + 1) / lane.makers_max * lane.make_s
     return EdgeView(
         edge.name,
-        capacity_bytes=edge.capacity_bytes,
-        free_bytes=free,
-        refused="silent" if silent else "",
-        serves=not silent,
+        status.site,
+        edge.capacity_bytes,
+        status.free_bytes,
+        queue_s,
+        lane.make_s if lane is not None else 0.0,
+        float(running),
+        refused,
+        serves=not silent and edge.state in ("serving", "draining"),
     )
 
 

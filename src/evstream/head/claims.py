@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from evstream.domain.dataset import SourceFile
-from evstream.domain.descriptor import slice_of
+from evstream.domain.descriptor import Descriptor, slice_of
 from evstream.domain.errors import RequestError
 from evstream.domain.granularity import cells_per_range
 from evstream.domain.intervals import Interval
@@ -98,7 +98,7 @@ class Claims:
         for row in rows:
             # A repeated claim may find leases of a task that has ended since.
             if (task := by_id.get(task_of(row.book))) is not None:
-                units += await self._units(task, row, cells.get(task.id, 1), request.cuts, now)
+                units += await self._units(task, row, cells.get(task.id, 1), request, now)
         return m.ClaimAnswer(
             lease=lease,
             lease_s=request.lease_s,
@@ -201,7 +201,12 @@ class Claims:
         )
 
     async def _units(
-        self, task: Task, row: LeasedInterval, cells: int, cuts: list[str], now: datetime
+        self,
+        task: Task,
+        row: LeasedInterval,
+        cells: int,
+        request: m.ClaimRequest,
+        now: datetime,
     ) -> list[m.RangeUnit | m.MergeUnit]:
         if is_merge(row.book):
             merge = await self._merging.unit(task, row, now)
@@ -220,28 +225,32 @@ class Claims:
             for unit in units
         }
         every = [each for unit in units for each in ranges[unit]]
+        runs = list(in_runs(every, _entries_together(file, task.spec.tree, request.cuts)))
+        products = [_product(task, file, run) for run in runs]
+        known = await self._planner.known(products, file)
+        site = request.site or ""
         parts: dict[Interval, m.RangePart] = {}
-        for run in in_runs(every, _entries_together(file, task.spec.tree, cuts)):
-            parts |= self._parts(task, chunk, file, run, now)
+        for run, product in zip(runs, products, strict=True):
+            made = known.get(product.key)
+            plan = self._planner.deliver(product, now, file, site, made)
+            beside = self._beside(task, chunk, file, run, now, site)
+            parts |= _parts(run, plan, beside)
         return [
             self._range_unit(task, row, chunk, unit, [parts[each] for each in ranges[unit]], now)
             for unit in units
         ]
 
-    def _parts(
-        self, task: Task, chunk: Chunk, file: SourceFile, run: list[Interval], now: datetime
-    ) -> dict[Interval, m.RangePart]:
-        """Return what is told of ranges that have one product."""
-        spec, span = task.spec, (run[0][0], run[-1][1])
-        product = slice_of(file.fingerprint, spec.tree, span, spec.branches, file.format)
-        plan = self._planner.deliver(product, now, file)
-        shared = span if len(run) > 1 else None
-        return {
-            each: m.RangePart(
-                *each, plan, shared, self._secondary.plan(task, chunk, file, each, now)
-            )
-            for each in run
-        }
+    def _beside(
+        self,
+        task: Task,
+        chunk: Chunk,
+        file: SourceFile,
+        run: list[Interval],
+        now: datetime,
+        site: str,
+    ) -> list[list[m.SecondaryInput]]:
+        """Return what each range gets of other datasets."""
+        return [self._secondary.plan(task, chunk, file, each, now, site) for each in run]
 
     def _range_unit(
         self,
@@ -286,6 +295,22 @@ class Claims:
             stream.optional,
             stream.complete,
         )
+
+
+def _parts(
+    run: list[Interval], plan: m.DeliveryPlan, beside: list[list[m.SecondaryInput]]
+) -> dict[Interval, m.RangePart]:
+    """Return what is told of ranges that have one product."""
+    shared = (run[0][0], run[-1][1]) if len(run) > 1 else None
+    return {
+        each: m.RangePart(*each, plan, shared, more) for each, more in zip(run, beside, strict=True)
+    }
+
+
+def _product(task: Task, file: SourceFile, run: list[Interval]) -> Descriptor:
+    """Return what ranges that follow each other have as one product."""
+    spec, span = task.spec, (run[0][0], run[-1][1])
+    return slice_of(file.fingerprint, spec.tree, span, spec.branches, file.format)
 
 
 def _entries_together(file: SourceFile, tree: str, cuts: list[str]) -> int:

@@ -64,7 +64,7 @@ class DeliveryPlans:
         Parameters
         ----------
         explain : bool
-            Tell of every edge why it stands where it does, and send nobody anywhere.
+            Tell of every edge why it stands where it does.
         """
         if not wanted:
             return []
@@ -78,7 +78,7 @@ class DeliveryPlans:
             choices: list[Choice] = []
             if explain:
                 choices = self._brokering.explain(one.key, known[one.key], site)
-            urls = self._planner.deliver(one, now).urls
+            urls = self._planner.deliver(one, now, file, site, known[one.key]).urls
             endpoints = [self._endpoint(url) for url in urls]
             views.append(_view(one, file, known[one.key], endpoints, choices))
         return views

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
-from evstream.domain.names import Pfn
+from evstream.domain.names import Pfn, ProductKey
+from evstream.head.brokering import Known, about_bytes
 from evstream.head.fleet import Fleet
 from evstream.wire.messages import DeliveryPlan
 from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_source
@@ -39,8 +41,19 @@ class Planner:
         """Look which edges there are now, unless that was done a moment ago."""
         await self._fleet.look()
 
+    async def known(
+        self, wanted: Sequence[Descriptor], file: SourceFile | None
+    ) -> dict[ProductKey, Known]:
+        """Return what is known of products that are cut from a file, for `deliver`."""
+        return await self._fleet.known(wanted, file)
+
     def deliver(
-        self, descriptor: Descriptor, now: datetime, file: SourceFile | None = None
+        self,
+        descriptor: Descriptor,
+        now: datetime,
+        file: SourceFile | None = None,
+        site: str = "",
+        known: Known | None = None,
     ) -> DeliveryPlan:
         """Return key, descriptor and endpoints of a product.
 
@@ -49,18 +62,28 @@ class Planner:
         file : SourceFile, optional
             The file that it is cut from: URLs of edges say where it is, so that an edge
             that has lost the head can make the product.
+        site : str
+            Where the client is.
+        known : Known, optional
+            What is known of the product.
         """
-        urls = self.edge_urls(descriptor, now, file)
+        urls = self.edge_urls(descriptor, now, file, site, known)
         path, until = _path(descriptor), self._until(now)
         # Where all of them fail, whoever serves this plan knows better by then.
         urls.append(self._signer.sign("GET", path, now, until, extra=descriptor_query(descriptor)))
         return DeliveryPlan(key=descriptor.key, descriptor=descriptor.to_wire(), urls=urls)
 
     def edge_urls(
-        self, descriptor: Descriptor, now: datetime, file: SourceFile | None = None
+        self,
+        descriptor: Descriptor,
+        now: datetime,
+        file: SourceFile | None = None,
+        site: str = "",
+        known: Known | None = None,
     ) -> list[str]:
         """Return where edges serve a product, the best first."""
-        edges = self._fleet.homes(descriptor.key)
+        known = known or Known(about_bytes(descriptor, file))
+        edges = self._fleet.edges(descriptor.key, known, site)
         if not edges:
             return []
         path, until, extra = _path(descriptor), self._until(now), descriptor_query(descriptor)

@@ -113,9 +113,15 @@ class SecondaryPlans:
             self._before[task.id] = list(entries)
 
     def plan(
-        self, task: Task, chunk: Chunk, source: SourceFile, interval: Interval, now: datetime
+        self,
+        task: Task,
+        chunk: Chunk,
+        source: SourceFile,
+        interval: Interval,
+        now: datetime,
+        site: str = "",
     ) -> list[m.SecondaryInput]:
-        """Return what a unit gets, by the rule of `evstream.domain.secondary`."""
+        """Return what a unit at a site gets, by the rule of `evstream.domain.secondary`."""
         return [
             m.SecondaryInput(
                 one.name,
@@ -127,6 +133,7 @@ class SecondaryPlans:
                         ),
                         now,
                         file,
+                        site,
                     )
                     for file, piece in self._rows[task.id][one.name].take(
                         *one.positions(self._numbers(task, chunk, source, interval))

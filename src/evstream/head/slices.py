@@ -25,8 +25,8 @@ class Slices:
         await self._planner.look()
         return self._planner.deliver(descriptor, await self._catalogue.now())
 
-    async def edge_url(self, descriptor: Descriptor) -> str:
-        """Return where an edge serves a product.
+    async def edge_urls(self, descriptor: Descriptor) -> list[str]:
+        """Return where edges serve a product, best first.
 
         Raises
         ------
@@ -35,10 +35,12 @@ class Slices:
         """
         await self._planner.look()
         file = await self._catalogue.file(descriptor.sources[0].fingerprint)
-        urls = self._planner.edge_urls(descriptor, await self._catalogue.now(), file)
+        known = (await self._planner.known([descriptor], file)).get(descriptor.key)
+        now = await self._catalogue.now()
+        urls = self._planner.edge_urls(descriptor, now, file, known=known)
         if not urls:
             raise TransientError("no edge is there to serve products", hint="start one")
-        return urls[0]
+        return urls
 
     async def branches(
         self, file: SourceFile, tree: str, globs: list[str]

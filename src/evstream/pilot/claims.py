@@ -133,6 +133,7 @@ class Claimer:
             list(CUT_HERE),
             settings.near,
             settings.near_only,
+            settings.site,
         )
         # The lease is expected before it is asked for: if the answer never comes, the
         # same question is repeated, and if we leave first, the lease is given back.

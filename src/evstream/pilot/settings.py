@@ -53,6 +53,8 @@ class PilotSettings:
         An edge: work whose input it holds is asked for first.
     near_only : bool
         No other work is asked for, but merges.
+    site : str or None
+        Where the pilot is: edges are put in order for it.
     """
 
     cores: int = 1
@@ -73,6 +75,7 @@ class PilotSettings:
     task: int | None = None
     near: str | None = None
     near_only: bool = False
+    site: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers out of bounds, naming the field."""

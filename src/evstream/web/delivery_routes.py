@@ -20,6 +20,8 @@ from evstream.web.product_routes import key_of
 from evstream.web.representations import answer
 from evstream.web.services import Services
 from evstream.wire import queries as q
+from evstream.wire.delivery_messages import Endpoint
+from evstream.wire.replica_lists import links
 from evstream.wire.signed_urls import UrlSigner, descriptor_from_query, source_from_query
 
 GET_PRODUCT = Operation(
@@ -80,10 +82,13 @@ def redirect_routes(services: Services) -> list[Served]:
 
     async def redirect(request: Request) -> Response:
         descriptor = await described(request, services.products.described)
-        location = await services.slices.edge_url(descriptor)
+        location, *others = await services.slices.edge_urls(descriptor)
         # The edge that is best now need not be so a moment later.
         headers = {"Location": location, "Cache-Control": "no-store"}
-        return Response(status_code=307, headers=headers)
+        answer = Response(status_code=307, headers=headers)
+        for link in links([Endpoint(url) for url in others]):
+            answer.headers.append("Link", link)
+        return answer
 
     return [GET_PRODUCT.by(redirect)]
 

@@ -295,10 +295,7 @@ class OutputView(Message, frozen=True):
 
 
 class DeliveryPlan(Message, frozen=True):
-    """Where the bytes of a product are: signed URLs, best first.
-
-    A URL that begins with ``/`` is on the service that gave the plan.
-    """
+    """Where a product's bytes are: signed URLs, best first; ``/…`` is on this service."""
 
     key: str
     descriptor: dict[str, Any]
@@ -478,6 +475,8 @@ class ClaimRequest(Message, frozen=True):
         An edge: work whose input it holds comes before all other.
     near_only : bool
         No other comes at all, but merges.
+    site : str or None
+        Where the worker is: edges are put in order for it.
     """
 
     worker: Worker
@@ -487,6 +486,7 @@ class ClaimRequest(Message, frozen=True):
     cuts: Annotated[list[str], Meta(max_length=CUTS_MAX)] = []
     near: Edge | None = None
     near_only: bool = False
+    site: Edge | None = None
 
 
 class ClaimAnswer(Message, frozen=True):
