@@ -55,6 +55,12 @@ class Settings:
     information_s: float = _setting(
         300.0, "How long an edge believes what the head told of a file", 1.0, 86_400.0
     )
+    token_issuers: str = _setting("", "URLs of the issuers whose tokens are taken")
+    token_audience: str = _setting("", "Names of this service in their tokens")
+    token_roles: str = _setting(
+        "scope:compute.create=submitter",
+        "Roles of scopes, groups and subjects, as in 'group:/evstream/pilots=pilot'",
+    )
     patience_s: float = _setting(
         10.0, "How long a command tries to reach the service", 0.0, 86_400.0
     )

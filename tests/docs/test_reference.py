@@ -128,6 +128,9 @@ _NO_NUMBERS = (
     "listen",
     "tls_cert_file",
     "tls_key_file",
+    "token_issuers",
+    "token_audience",
+    "token_roles",
 )
 
 

@@ -17,6 +17,7 @@ from evstream.adapters.offload import Threads
 from evstream.adapters.product_store.disk import DiskProductStore
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.assembly.clients import connect
+from evstream.assembly.issuers import open_issuers
 from evstream.client import Address, Service
 from evstream.domain.edges import EdgeStatus
 from evstream.domain.errors import ConfigError
@@ -86,7 +87,10 @@ class EdgeApplication:
             Readiness({"signing keys": self.joining.have_keys}, clock),
         )
         self.app: Starlette = make_edge_app(
-            services, Access(token, None, clock), UrlSigner(self.joining.keys), clock
+            services,
+            Access(token, None, clock, open_issuers(settings, clock)),
+            UrlSigner(self.joining.keys),
+            clock,
         )
 
     def status(self) -> EdgeStatus:

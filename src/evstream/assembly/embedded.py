@@ -18,6 +18,7 @@ from evstream.adapters.offload import Threads
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.storage.local import IDENTITY, LocalStore
 from evstream.assembly.application import Application, Parts
+from evstream.assembly.issuers import open_issuers
 from evstream.assembly.secret_files import keys_of
 from evstream.domain.errors import ConfigError
 from evstream.domain.names import without_secrets
@@ -122,6 +123,7 @@ async def open_embedded(
             load=database.load,
             locks=database.locks,
             access_keys=database.access_keys,
+            issuers=open_issuers(settings, clock),
         )
         application = Application(parts, keys_of(directory), settings, token, redirects=redirects)
         try:
