@@ -234,9 +234,10 @@ class TestTokens(Suite):
 )
 def test_paths_mean_what_scitokens_takes_them_for(scope: str, path: str, may: bool) -> None:
     token = scitokens.SciToken()
-    for name, value in {"iss": "https://issuer", "scope": scope, "wlcg.ver": "1.0"}.items():
+    for name, value in {"iss": "https://issuer", "scope": scope, "ver": "scitoken:2.0"}.items():
         token[name] = value
-    token["exp"], token["aud"] = int(time.time()) + 60, ANY
+    now = int(time.time())
+    token["exp"], token["nbf"], token["aud"] = now + 60, now - 1, ANY
     assert scitokens.Enforcer("https://issuer", ANY).test(token, "storage.read", path) is may
     assert is_below(path, scope.partition(":")[2]) is may
 
