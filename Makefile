@@ -40,10 +40,10 @@ format: setup-check  ## put the code into the house's format
 	@$(BIN)/ruff check --quiet --fix --exit-zero --select I,UP,C4,PIE,RSE . >/dev/null
 	@$(BIN)/ruff format .
 
-bench: setup-test  ## measure: make bench NAME=overhead [QUICK=1]
+bench: setup-test  ## measure: make bench NAME=overhead [QUICK=1] [SEEDS="1 2 3"], seeds for placement
 	@test -n "$(NAME)" || { echo "say which: make bench NAME=..., one of:" \
 	  $(filter-out __init__ harness machine,$(basename $(notdir $(wildcard bench/*.py)))) >&2; exit 2; }
-	@$(BIN)/python -m bench.$(NAME) $(if $(QUICK),--quick)
+	@$(BIN)/python -m bench.$(NAME) $(if $(QUICK),--quick) $(if $(SEEDS),--seeds $(SEEDS))
 
 sim: setup-base  ## simulate the whole service under faults: make sim [SEED=17] [COUNT=1]
 	@$(BIN)/python -m evstream.testing.simulator --seed $(or $(SEED),1) --count $(or $(COUNT),$(if $(SEED),1,10))

@@ -172,15 +172,20 @@ def test_traces_are_their_seeds(kind, seed):
 
 def test_ages_and_classes_stay_in_their_tables():
     assert 0 <= age_of(0) <= age_of(1) <= age_of(1 << 31) < AGES
-    classes = {class_of(count, gap) for count in range(1, 40) for gap in (0.0, 3.2, 30.0)}
+    classes = {
+        class_of(count, gap, size)
+        for count in range(1, 40)
+        for gap in (0.0, 3.2, 30.0)
+        for size in (1, 10**6, 1 << 60)
+    }
     assert min(classes) == 0
     assert max(classes) < CLASSES
 
 
 def test_an_index_knows_what_comes_back_and_what_does_not():
     waits = Waits()
-    soon, never_again = class_of(3, 4.0), class_of(1, 0.0)
-    for _ in range(200):
+    soon, never_again = class_of(3, 4.0, 1e6), class_of(1, 0.0, 1e6)
+    for _ in range(2_000):
         waits.ended[soon][age_of(15)] += 1
         waits.forgotten[never_again][age_of(1_000)] += 1
     waits.learn(np.zeros((CLASSES, AGES), np.int64))
@@ -213,6 +218,15 @@ def test_a_costlier_miss_is_kept_before_a_cheaper_one(rng):
     outcome = replay(trace, ByReuse(500), 500)
     dear = sum(request.cost for request in trace)
     assert outcome.cost < 0.2 * dear
+
+
+def test_an_empty_product_takes_its_place_too():
+    policy = ByReuse(100)
+    for key in range(200):
+        policy.record(key, 0, 0.0, key)
+        policy.admits(key, 0, 0.0, key)
+        policy.keep(key, 0, 0.0, key)
+    assert len(policy.victims(50, never)) == 50
 
 
 def test_what_is_remembered_is_bounded():

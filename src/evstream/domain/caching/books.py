@@ -56,11 +56,12 @@ class Books:
 
     def enter(self, key: Hashable, size: int, cost: float) -> int:
         """Begin a row for a product that is asked for now, for the first time; it is not held."""
+        size = max(size, 1)
         if self._free:
             row = self._free.pop()
             self.keys[row] = key
             self.size[row], self.cost[row], self.last[row] = size, cost, self.turn
-            self.count[row], self.gap[row], self.group[row] = 1, 0.0, 0
+            self.count[row], self.gap[row], self.group[row] = 1, 0.0, class_of(1, 0.0, size)
         else:
             row = len(self.keys)
             self.keys.append(key)
@@ -69,7 +70,7 @@ class Books:
             self.last.append(self.turn)
             self.count.append(1)
             self.gap.append(0.0)
-            self.group.append(0)
+            self.group.append(class_of(1, 0.0, size))
             self.held.append(0)
         self.rows[key] = self.ghosts[key] = row
         return row
@@ -82,11 +83,12 @@ class Books:
         self.gap[row] += (gap - self.gap[row]) / min(self.count[row], GAPS_MEANT)
         self.count[row] += 1
         self.last[row] = self.turn
-        self.group[row] = class_of(self.count[row], self.gap[row])
+        self.group[row] = class_of(self.count[row], self.gap[row], self.size[row])
         return before, age_of(wait)
 
     def hold(self, row: int, size: int, cost: float) -> None:
         """Enter it as held, with its size as it is now."""
+        size = max(size, 1)
         if self.held[row]:
             self.used += size - int(self.size[row])
         else:

@@ -22,7 +22,10 @@ SMOOTHING = 0.001
 """Weight of one request in the means of what is served and what is missed."""
 BAR_SMOOTHING = 0.05
 """Weight of one victim in what newcomers are held against."""
-RANKED_MIN, RANKED_SHARE = 16, 16
+FULL = 0.9
+"""Share of the capacity from which on newcomers are weighed: keepers of bytes have marks below all
+of it."""
+RANKED_MIN, RANKED_SHARE = 16, 32
 """The worst of all, so many or one in so many, are picked out at a time: a quarter of them may go
 before all are looked at anew, since what waits loses worth."""
 
@@ -36,7 +39,7 @@ class ByReuse(Generic[Key]):
       as one per cent less cost of misses, as both stand now.
     - *Cache or not*: what is worth less than what is given up these days is passed on.
 
-    A request takes a logarithm's time at most; all of it is looked at once for each sixteenth
+    A request takes a logarithm's time at most; all of it is looked at once for each hundredth
     that is given up, and after as many requests as half of what is held.
     """
 
@@ -69,13 +72,13 @@ class ByReuse(Generic[Key]):
             if hit:
                 self._consider(row)
             else:
-                books.size[row], books.cost[row] = size, cost
+                books.size[row], books.cost[row] = max(size, 1), cost
                 books.ghosts.move_to_end(key)
         if books.turn >= self._learn_at:
             self._learn()
 
     def admits(self, key: Key, size: int, cost: float, now: float) -> bool:
-        if self._books.used + size <= self._capacity:
+        if self._books.used + size <= FULL * self._capacity:
             return True
         row = self._books.rows.get(key)
         return row is None or math.log(self._worth(row)) >= self._bar

@@ -2,11 +2,11 @@
 
 A product's *wait* is the number of requests, to any product, from one for it to the next. How
 waits are spread is learnt for classes of products: by how often a product was asked for, and how
-long its waits were so far. A class's *index* at an age is the most that a place in the cache brings
-for one that has waited so long: the largest, over all times to keep it, of the chance of a request
-by then divided by the mean time that the place is taken. It is the Gittins index of a product that
-is kept until it is asked for or given up (Aalto, Ayesta and Righter, "On the Gittins index in the
-M/G/1 queue", 2009).
+long its waits were so far; of those that were asked for once, by size. A class's *index* at an age
+is the most that a place in the cache brings for one that has waited so long: the largest, over all
+times to keep it, of the chance of a request by then divided by the mean time that the place is
+taken. It is the Gittins index of a product that is kept until it is asked for or given up (Aalto,
+Ayesta and Righter, "On the Gittins index in the M/G/1 queue", 2009).
 """
 
 from __future__ import annotations
@@ -22,12 +22,18 @@ _GAPS = 36
 """Half octaves of a product's waits that are told apart."""
 _COUNTS = (2, 5, 16)
 """Classes begin at so many requests."""
-CLASSES = 1 + (len(_COUNTS) + 1) * _GAPS
+_SIZES = 16
+"""Factors of four of sizes: products of one origin are of one size, or so."""
+CLASSES = _SIZES + len(_COUNTS) * _GAPS
 _HORIZON = 24
 """Half octaves ahead that are looked at."""
-PRIOR_CHANCE, PRIOR_WEIGHT = 0.12, 0.5
-"""What is held before anything is known: in each half octave so many are asked for, as if half a
-product had been seen. The index falls with age then, as LRU has it."""
+PRIOR_WEIGHT = 1.0
+"""What is held before anything is known counts as if so many products had been seen."""
+PRIOR_CHANCE = 0.12
+"""It is, of what was asked for once: in each half octave so many are asked for again. Its index
+falls with age then, as LRU has it."""
+_SEEN = (2.0, 7.0, 16.0)
+"""Waits that a product of a class has had, or so, beginning with two requests."""
 KEPT = 0.95
 """Of what was learnt, at each time that it is looked at again: drift is followed."""
 
@@ -37,13 +43,29 @@ _EDGES = np.array(
 _WIDTHS = np.diff(_EDGES)
 
 
+def _prior() -> NDArray[np.float64]:
+    """Return the chance of a request in each half octave, by class and age.
+
+    Whoever came at random, with a rate of which only n waits are known, comes next after a wait
+    of the Lomax distribution: its shape is n, its scale the sum of these waits.
+    """
+    chance = np.full((CLASSES, AGES), PRIOR_CHANCE)
+    since, until = _EDGES[:AGES], _EDGES[1 : AGES + 1]
+    for step, seen in enumerate(_SEEN):
+        for gap in range(_GAPS):
+            # The mean of the logarithm of exponential waits is that much below that of their mean.
+            scale = seen * 2.0 ** (0.5 * (gap + 0.5) + 0.83)
+            chance[_SIZES + step * _GAPS + gap] = 1.0 - ((scale + since) / (scale + until)) ** seen
+    return chance
+
+
 def age_of(wait: int) -> int:
     """Return the half octave of a wait."""
     return int(2.0 * math.log2(wait + 1.0) + 0.5)
 
 
-def class_of(count: int, gap: float) -> int:
-    """Return the class of a product.
+def class_of(count: int, gap: float, size: float) -> int:
+    """Return the class of a product: of its size if it was asked for once, else of its waits.
 
     Parameters
     ----------
@@ -51,11 +73,13 @@ def class_of(count: int, gap: float) -> int:
         Requests for it.
     gap : float
         Its waits so far, as a smoothed logarithm to base two.
+    size : float
+        Bytes. Products of one task or dataset are of one size, or so, and fare alike.
     """
     if count < _COUNTS[0]:
-        return 0
+        return min(_SIZES - 1, max(0, int(0.5 * math.log2(size)) - 4))
     step = sum(count >= least for least in _COUNTS)
-    return 1 + step * _GAPS + min(_GAPS - 1, int(2.0 * gap))
+    return _SIZES + (step - 1) * _GAPS + min(_GAPS - 1, int(2.0 * gap))
 
 
 class Waits:
@@ -72,6 +96,7 @@ class Waits:
     def __init__(self) -> None:
         self.ended = [[0.0] * AGES for _ in range(CLASSES)]
         self.forgotten = [[0.0] * AGES for _ in range(CLASSES)]
+        self._prior = _prior()
         self.learn(np.zeros((CLASSES, AGES), np.int64))
 
     def learn(self, waiting: NDArray[np.int64]) -> None:
@@ -79,7 +104,7 @@ class Waits:
         ended = np.array(self.ended)
         forgotten = np.array(self.forgotten)
         at_risk = np.cumsum((ended + forgotten + waiting)[:, ::-1], axis=1)[:, ::-1]
-        chance = (ended + PRIOR_WEIGHT * PRIOR_CHANCE) / (at_risk + PRIOR_WEIGHT)
+        chance = (ended + PRIOR_WEIGHT * self._prior) / (at_risk + PRIOR_WEIGHT)
         self.index = _best_rates(np.pad(chance, ((0, 0), (0, _HORIZON))))
         self.rates: list[list[float]] = self.index.tolist()
         self.ended = (KEPT * ended).tolist()
