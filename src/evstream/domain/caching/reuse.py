@@ -18,7 +18,7 @@ LEARN_MIN, LEARN_MAX = 1_000, 20_000
 GHOSTS_MIN, GHOSTS_MAX = 4_000, 250_000
 GHOSTS_EACH = 3
 """Products that are not held but remembered, for each that is."""
-SMOOTHING = 0.001
+SMOOTHING = 0.0003
 """Weight of one request in the means of what is served and what is missed."""
 BAR_SMOOTHING = 0.05
 """Weight of one victim in what newcomers are held against."""
