@@ -104,6 +104,16 @@ class Settings:
     log_level: str = _setting(
         "info", "What a service's log tells at least: debug, info, warning or error"
     )
+    # They wait for sources about as long as they compute.
+    makers: int = _setting(
+        max(4, os.cpu_count() or 1), "Products that an edge makes at once", 1, 512
+    )
+    on_demand_share: float = _setting(
+        0.25, "Share of the makers that is reserved for products somebody waits for", 0.0, 1.0
+    )
+    on_demand_depth: int = _setting(
+        100, "Products that may wait for a maker on demand; more is refused", 0, 100_000
+    )
     # They wait for disks more than they compute, and the disk commits in groups.
     threads: int = _setting(
         max(16, 2 * (os.cpu_count() or 1)), "Threads for cutting and file work", 1, 1024

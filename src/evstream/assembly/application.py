@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from evstream import daemons
 from evstream.adapters.metrics import ServiceMetrics
+from evstream.assembly.making import lanes_of
 from evstream.assembly.readiness import head_checks
 from evstream.client import Connection, Service
 from evstream.domain.scheduling import parse_shares
@@ -146,7 +147,8 @@ class Application:
         )
         # No cache: its sources are on this machine's disks mostly, and a copy of each product
         # would cost a write and a read where one read does.
-        self._deliveries = Deliveries(self._products, parts.offload, parts.clock)
+        self.lanes = lanes_of(settings, parts.clock)
+        self._deliveries = Deliveries(self._products, parts.offload, parts.clock, lanes=self.lanes)
         slices = Slices(catalogue, planner, parts.formats)
         plans = DeliveryPlans(catalogue, parts.links, brokering, planner, slices)
         after = timedelta(seconds=settings.archive_after_s)

@@ -12,19 +12,24 @@ from starlette.applications import Starlette
 import evstream
 from evstream.adapters.clock import SystemClock
 from evstream.adapters.formats import KnownFormats
+from evstream.adapters.ids import RandomIds
 from evstream.adapters.metrics import ServiceMetrics
 from evstream.adapters.offload import Threads
 from evstream.adapters.product_store.disk import DiskProductStore
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.assembly.clients import connect
 from evstream.assembly.issuers import open_issuers
+from evstream.assembly.making import answer_while_making, lanes_of
 from evstream.client import Address, Service
+from evstream.domain.descriptor import Descriptor
 from evstream.domain.edges import EdgeStatus
-from evstream.domain.errors import ConfigError
+from evstream.domain.errors import ConfigError, TransientError
+from evstream.domain.lanes import Ask
 from evstream.edge import Deliveries, ProductCache, Products
 from evstream.edge.cache import LeastRecentlyUsed
 from evstream.edge.information import Information
 from evstream.edge.joining import Joining
+from evstream.edge.preparing import Made, Preparing
 from evstream.edge.sources import Sources
 from evstream.head.access import Access
 from evstream.ports import Clock, Formats, Offload, ProductStore, SourceOpener
@@ -68,7 +73,8 @@ class EdgeApplication:
         self.cache = ProductCache(
             _store(settings, offload), LeastRecentlyUsed(), clock, settings.cache_bytes_max
         )
-        self.deliveries = Deliveries(self._products, offload, clock, self.cache)
+        self.lanes = lanes_of(settings, clock)
+        self.deliveries = Deliveries(self._products, offload, clock, self.cache, self.lanes)
         self.joining = Joining(
             head.edges,
             clock,
@@ -78,6 +84,15 @@ class EdgeApplication:
             beat_s=settings.beat_s,
             capacity_bytes=settings.cache_bytes_max,
             folder=self._folder,
+        )
+        self._preparing = Preparing(
+            head,
+            self._prepare,
+            clock,
+            RandomIds(),
+            name=settings.edge_name,
+            units=2 * self.lanes.rules.makers,
+            takes=lambda: self.joining.state == "serving",
         )
         services = EdgeServices(
             self._products,
@@ -100,11 +115,19 @@ class EdgeApplication:
             version=evstream.__version__,
             site=self._settings.site,
             free_bytes=max(0, state.bytes_max - state.bytes_kept - state.bytes_making),
+            lanes=self.lanes.loads(),
         )
+
+    async def _prepare(self, descriptor: Descriptor, ask: Ask, keep_s: float) -> Made:
+        """Make a product ahead, and keep it."""
+        kept = await self.deliveries.prepare(descriptor, ask, keep_s=keep_s)
+        if kept is None:
+            raise TransientError("there is no room for more products", hint="give the cache more")
+        return Made(await self._products.encoder_id(descriptor), kept.size, kept.sha256)
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs beside the API."""
-        return [self.joining.run()]
+        return [self.joining.run(), self._preparing.run()]
 
     async def close(self) -> None:
         """Stop making products, close what is open and the connection to the head."""
@@ -163,6 +186,7 @@ async def open_edge(settings: Settings, url: str, token: str) -> AsyncIterator[E
     )
     try:
         await application.cache.open()
+        answer_while_making()
         yield application
     finally:
         await application.close()

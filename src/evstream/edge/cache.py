@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,8 @@ _LOG = logging.getLogger(__name__)
 HIGH_WATERMARK = 0.98
 LOW_WATERMARK = 0.94
 """Shares of the quota: beyond the high one, products go until the low one is reached."""
+PINS_SPARE = 1_000
+"""So many more pins than twice the products, and those whose time is over are forgotten."""
 DISK_SHARE_MIN = 0.02
 DISK_BYTES_MIN = 256 << 20
 """What is left free on the disk, whatever the quota says: of the quota, and at least."""
@@ -90,7 +92,6 @@ class _Entry:
     kept: KeptProduct
     cost: float
     readers: int = 0
-    pins: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ class ProductCache:
         self._clock = clock
         self._bytes_max = bytes_max
         self._entries: dict[str, _Entry] = {}
+        self._pins: dict[str, dict[str, float]] = {}
         self._bytes_kept = 0
         self._bytes_making = 0
         self._hits = self._misses = self._evicted = 0
@@ -214,6 +216,11 @@ class ProductCache:
             self._bytes_kept -= entry.kept.size
             self._policy.remove(name)
 
+    def kept(self, name: str) -> KeptProduct | None:
+        """Return what is to be known of a product that is in the books."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.kept
+
     def holds(self, name: str) -> bool:
         """Say whether a product is in the books."""
         return name in self._entries
@@ -246,21 +253,30 @@ class ProductCache:
         self._policy.record(name, max(size, 1), cost, self._now())
 
     def pin(self, name: str, request: str, until: float) -> None:
-        """Keep a product for a request until a time (seconds since 1970), or until `unpin`."""
-        if name in self._entries:
-            self._entries[name].pins[request] = until
+        """Keep a product for a request until a time (seconds since 1970), or until `unpin`.
+
+        One that is not there yet is kept once it is made, whatever the policy thinks of it.
+        """
+        if len(self._pins) > 2 * len(self._entries) + PINS_SPARE:
+            self._pins = {one: pins for one, pins in self._pins.items() if self._is_pinned(one)}
+        pins = self._pins.setdefault(name, {})
+        pins[request] = max(until, pins.get(request, until))
 
     def unpin(self, request: str) -> None:
         """Say that a request has ended."""
-        for entry in self._entries.values():
-            entry.pins.pop(request, None)
+        for pins in self._pins.values():
+            pins.pop(request, None)
+
+    def _is_pinned(self, name: str) -> bool:
+        pins = self._pins.get(name)
+        if not pins:
+            return False
+        now = self._now()
+        return any(until > now for until in pins.values())
 
     def _is_busy(self, name: str) -> bool:
         entry = self._entries.get(name)
-        if entry is None:
-            return False
-        now = self._now()
-        return entry.readers > 0 or any(until > now for until in entry.pins.values())
+        return entry is not None and (entry.readers > 0 or self._is_pinned(name))
 
     @contextlib.asynccontextmanager
     async def room(self, size: int) -> AsyncIterator[bool]:
@@ -315,7 +331,8 @@ class ProductCache:
 
     async def add(self, kept: KeptProduct, spool: Path, cost: float) -> bool:
         """Keep a product that was made, if it is worth it; the file goes. Return whether."""
-        if not self._policy.admits(kept.name, max(kept.size, 1), cost, self._now()):
+        wanted = self._is_pinned(kept.name)
+        if not (wanted or self._policy.admits(kept.name, max(kept.size, 1), cost, self._now())):
             _discard(spool)
             return False
         try:

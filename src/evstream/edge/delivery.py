@@ -7,28 +7,25 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import EvstreamError, NotFoundError, TransientError
+from evstream.domain.lanes import Ask
 from evstream.edge.cache import HeldProduct, ProductCache
+from evstream.edge.lanes import MakingLanes
 from evstream.edge.making import Making
 from evstream.edge.products import PIECE_BYTES, Identity, Product, Products
 from evstream.ports import Clock, KeptProduct, Offload
 
 _LOG = logging.getLogger(__name__)
 
+_PREPARED = "prepared"
 BOUNDARY_COST = 10
 """So much more a byte costs that is made anew than one that is copied."""
-
-Admission = Callable[[Descriptor], AbstractAsyncContextManager[None]]
-"""What a maker passes before it works, and leaves when it has; may refuse."""
-
-
-def _open_to_all(descriptor: Descriptor) -> AbstractAsyncContextManager[None]:
-    return nullcontext()
+ANYBODY = Ask()
+"""Somebody who waits, of whom nothing is known."""
 
 
 @dataclass(slots=True)
@@ -64,8 +61,8 @@ class Deliveries:
 
     Parameters
     ----------
-    admission : callable, optional
-        The gate that makers pass.
+    lanes : MakingLanes, optional
+        The gate that makers pass; what is at hand needs none.
     """
 
     def __init__(
@@ -74,13 +71,14 @@ class Deliveries:
         offload: Offload,
         clock: Clock,
         cache: ProductCache | None = None,
-        admission: Admission = _open_to_all,
+        lanes: MakingLanes | None = None,
     ) -> None:
         self._products = products
         self._offload = offload
         self._clock = clock
         self._cache = cache
-        self._admission = admission
+        self._lanes = lanes
+        self._plans: dict[str, asyncio.Task[Product]] = {}
         self._makings: dict[str, Making] = {}
         self._beginnings: dict[str, asyncio.Task[Making]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -90,35 +88,48 @@ class Deliveries:
         """What keeps products, if anything does."""
         return self._cache
 
-    async def open(self, descriptor: Descriptor, *, begin: bool = True) -> Delivery:
+    async def open(
+        self, descriptor: Descriptor, ask: Ask = ANYBODY, *, begin: bool = True
+    ) -> Delivery:
         """Return a product to send.
 
         Parameters
         ----------
+        ask : Ask
+            Who asks; of what has to be made, it is made in that lane.
         begin : bool
             Whether one that is not at hand shall be made; else it is described alone.
 
         Raises
         ------
+        OverloadError
+            As many wait for makers as may.
         EvstreamError
             It cannot be made.
         """
         identity = await self._products.identity(descriptor)
         cache = self._cache
         if cache is None:
-            product = await self._prepared(descriptor)
+            product = await self._prepared(descriptor, ask)
             return self._direct(product)
         held = cache.hold(identity.name)
         if held is not None:
             return self._from_cache(held, identity, descriptor)
         if not begin and identity.name not in self._makings:
-            return self._direct(await self._prepared(descriptor))
-        making = await self._joined(descriptor, identity)
+            return self._direct(await self._prepared(descriptor, ask))
+        making = await self._joined(descriptor, identity, ask)
         cache.missed(identity.name, making.product.size, _cost(making.product))
         return self._along(making)
 
-    async def prepare(self, descriptor: Descriptor) -> bool:
-        """Make a product if it is not kept; return whether it is kept then.
+    async def prepare(
+        self, descriptor: Descriptor, ask: Ask = ANYBODY, *, keep_s: float = 0.0
+    ) -> KeptProduct | None:
+        """Make a product if it is not kept; return it as it is kept then, if it is.
+
+        Parameters
+        ----------
+        keep_s : float
+            For so long it stays, however little it is asked for.
 
         Raises
         ------
@@ -127,10 +138,13 @@ class Deliveries:
         """
         identity = await self._products.identity(descriptor)
         if self._cache is None:
-            await self._prepared(descriptor)
-            return False
+            await self._prepared(descriptor, ask)
+            return None
+        if keep_s > 0:
+            until = self._clock.now().timestamp() + keep_s
+            self._cache.pin(identity.name, _PREPARED, until)
         if not self._cache.holds(identity.name):
-            making = await self._joined(descriptor, identity)
+            making = await self._joined(descriptor, identity, ask)
             try:
                 if (task := self._tasks.get(identity.name)) is not None:
                     # Whoever stops waiting must not stop the making.
@@ -139,29 +153,53 @@ class Deliveries:
                     raise making.error
             finally:
                 making.release()
-        return self._cache.holds(identity.name)
+        return self._cache.kept(identity.name)
 
-    async def _prepared(self, descriptor: Descriptor) -> Product:
-        async with self._admission(descriptor):
+    async def _prepared(self, descriptor: Descriptor, ask: Ask) -> Product:
+        """Return a product that is read from its source; one of those who ask passes the gate."""
+        key = descriptor.key
+        if self._lanes is None or self._products.has(key):
+            return await self._products.product(descriptor)
+        planning = self._plans.get(key)
+        if planning is None:
+            planning = asyncio.create_task(self._planned(descriptor, ask))
+            self._plans[key] = planning
+            planning.add_done_callback(lambda _: self._plans.pop(key, None))
+        else:
+            self._lanes.hasten(key, ask)
+        # Whoever goes away must not cancel it for the others.
+        return await asyncio.shield(planning)
+
+    async def _planned(self, descriptor: Descriptor, ask: Ask) -> Product:
+        async with self._gate(descriptor.key, ask):
             return await self._products.product(descriptor)
 
-    async def _joined(self, descriptor: Descriptor, identity: Identity) -> Making:
-        """Return the making of a product, held; begin it if there is none."""
+    def _gate(self, name: str, ask: Ask) -> contextlib.AbstractAsyncContextManager[None]:
+        return contextlib.nullcontext() if self._lanes is None else self._lanes.admit(ask, name)
+
+    async def _joined(self, descriptor: Descriptor, identity: Identity, ask: Ask) -> Making:
+        """Return the making of a product, held; begin it if there is none.
+
+        One that waits for its maker is made as soon as the most urgent of those who ask
+        may have it.
+        """
         making = self._makings.get(identity.name)
         if making is None:
             beginning = self._beginnings.get(identity.name)
             if beginning is None:
-                beginning = asyncio.create_task(self._begin(descriptor, identity))
+                beginning = asyncio.create_task(self._begin(descriptor, identity, ask))
                 self._beginnings[identity.name] = beginning
+            elif self._lanes is not None:
+                self._lanes.hasten(identity.name, ask)
             # Whoever goes away must not cancel it for the others.
             making = await asyncio.shield(beginning)
         making.hold()
         return making
 
-    async def _begin(self, descriptor: Descriptor, identity: Identity) -> Making:
+    async def _begin(self, descriptor: Descriptor, identity: Identity, ask: Ask) -> Making:
         gate = contextlib.AsyncExitStack()
         try:
-            await gate.enter_async_context(self._admission(descriptor))
+            await gate.enter_async_context(self._gate(identity.name, ask))
             product = await self._products.product(descriptor)
             assert self._cache is not None
             making = Making(product, self._products, self._offload, self._cache.store.spool_dir)
@@ -237,7 +275,7 @@ class Deliveries:
                 if isinstance(error, NotFoundError):
                     held.gone()
                 _LOG.info("product %s is read from its source: %s", kept.name, error)
-                product = await self._prepared(descriptor)
+                product = await self._prepared(descriptor, ANYBODY)
                 async for piece in self._products.read(product, at, stop):
                     yield piece
 
@@ -273,7 +311,7 @@ class Deliveries:
 
     async def close(self) -> None:
         """Stop what is being made."""
-        tasks = [*self._tasks.values(), *self._beginnings.values()]
+        tasks = [*self._tasks.values(), *self._beginnings.values(), *self._plans.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

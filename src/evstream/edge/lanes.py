@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from evstream.domain.edges import LaneLoad
 from evstream.domain.errors import OverloadError
-from evstream.domain.lanes import Ask, LaneRules, Lanes, LaneState, Ticket, Turn
+from evstream.domain.lanes import Ask, Lane, LaneRules, Lanes, LaneState, Ticket, Turn
 from evstream.ports import Clock
 
 
@@ -21,6 +22,7 @@ class MakingLanes:
     """
 
     def __init__(self, rules: LaneRules, clock: Clock) -> None:
+        self.rules = rules
         self._lanes = Lanes(rules)
         self._clock = clock
         self._turns: dict[Ticket, asyncio.Future[None]] = {}
@@ -69,6 +71,20 @@ class MakingLanes:
     def states(self) -> list[LaneState]:
         """Return every lane as it is now: for beats and metrics."""
         return self._lanes.states()
+
+    def loads(self) -> dict[str, LaneLoad]:
+        """Return how busy each lane is, for beats."""
+        rules = self.rules
+        return {
+            one.lane.value: LaneLoad(
+                running=one.making,
+                waiting=one.waiting,
+                makers_max=rules.makers,
+                depth_max=rules.depth if one.lane is Lane.ON_DEMAND else rules.waiting_max,
+                make_s=one.pace_s if one.made else 0.0,
+            )
+            for one in self.states()
+        }
 
     def _tell(self, turn: Turn) -> None:
         for ticket in turn.begin:

@@ -175,13 +175,27 @@ class Products:
         RequestError
             The recipe or the format is unknown.
         """
+        return Identity.of(descriptor.key, await self.encoder_id(descriptor))
+
+    async def encoder_id(self, descriptor: Descriptor) -> str:
+        """Return by which encoder a product is made here.
+
+        Raises
+        ------
+        RequestError
+            The recipe or the format is unknown.
+        """
         _parameters(descriptor)
         name = descriptor.format
         if name not in self._encoder_ids:
             # Some formats ask their library, in a process of its own.
             encoder_id = await self._offload(partial(self._sources.encoder_id, name))
             self._encoder_ids[name] = encoder_id
-        return Identity.of(descriptor.key, self._encoder_ids[name])
+        return self._encoder_ids[name]
+
+    def has(self, key: ProductKey) -> bool:
+        """Say whether a product is at hand, or being made ready."""
+        return key in self._prepared
 
     async def product(self, descriptor: Descriptor) -> Product:
         """Return a product, making it if it is not at hand.
