@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast fuzz check format bench sim docs clean setup-base setup-demo setup-test setup-check
+.PHONY: help demo test test-fast fuzz fuzz-api check format bench sim docs clean setup-base setup-demo setup-test setup-check
 
 BIN := .venv/bin
 PYTEST_ARGS ?=
@@ -28,6 +28,9 @@ test-fast: setup-test  ## tests that start no server and take no long time
 fuzz: setup-test  ## fuzz every parser for ten minutes in all: make fuzz [SECONDS=600]
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || { echo "no wheel of atheris for this Python" >&2; exit 2; }
 	@$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(SECONDS),600)
+
+fuzz-api: setup-test  ## hold the API to its OpenAPI document for ten minutes: make fuzz-api [SECONDS=600] [SEED=17]
+	@$(BIN)/python -m tests.conformance.api_fuzzing --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 check: setup-check setup-test  ## format, lint, types, import contracts, docs
 	@$(BIN)/ruff format --check --quiet . || { echo "next step: make format" >&2; exit 1; }

@@ -204,8 +204,8 @@ def history(dataset: Dataset, key: Key, *, on: On = WHOLE, door: Door = DEFAULT_
 
         evstream whiteboard history user:dimuons quality --lfn a.root --entries 100:200
     """
-    asked = m.NoteRequest(on.collection(dataset), key)
-    _print(door.ask(lambda service: service.whiteboard.history(asked)), door)
+    collection = on.collection(dataset)
+    _print(door.ask(lambda service: service.whiteboard.history(collection, key)), door)
 
 
 def rm(

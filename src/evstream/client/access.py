@@ -48,7 +48,7 @@ class Keys:
 
     async def all(self) -> list[m.AccessKeyView]:
         """Return all keys, by their creation."""
-        return await self._connection.call("GET", "/v1/keys", list[m.AccessKeyView])
+        return await self._connection.pages("/v1/keys", m.AccessKeyView)
 
     async def revoke(self, key_id: str) -> m.AccessKeyView:
         """End a key."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
+from urllib.parse import urlencode
 
 import httpx2
 
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.ports import Clock, Ids
-from evstream.wire.messages import decode, encode
+from evstream.wire.messages import Message, decode, encode
+from evstream.wire.pages import PAGE_MAX
 from evstream.wire.problems import from_problem
 
 T = TypeVar("T")
@@ -118,6 +120,18 @@ class Connection:
                 return decode(response.content, answer)
         raise AssertionError("attempts end by returning or raising")
 
+    async def pages(self, path: str, kind: type[T], **query: object) -> list[T]:
+        """Return a list that comes in pages, as a whole."""
+        found: list[T] = []
+        after: int | str | None = None
+        while True:
+            asked = {**query, "limit": PAGE_MAX} | ({} if after is None else {"after": after})
+            page = await self.call("GET", f"{path}?{urlencode(asked)}", _Page[kind])  # type: ignore[valid-type]
+            found += page.items
+            if page.next is None:
+                return found
+            after = page.next
+
     async def put(
         self, path: str, content: Callable[[], AsyncIterator[bytes] | bytes], answer: type[T]
     ) -> T:
@@ -188,6 +202,13 @@ class _Bearer(httpx2.Auth):
         if token := self._token():
             request.headers["Authorization"] = f"Bearer {token}"
         yield request
+
+
+class _Page(Message, Generic[T], frozen=True):
+    """A page of any list."""
+
+    items: list[T]
+    next: int | str | None = None
 
 
 class _Attempt:

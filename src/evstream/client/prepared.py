@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 from evstream.client.connection import Connection
 from evstream.domain.products import Edge
 from evstream.wire import product_messages as m
+from evstream.wire.pages import NumberedPage
 
 
 class Prepared:
@@ -28,7 +29,7 @@ class Prepared:
 
     async def edges(self) -> list[Edge]:
         """Return all edges and stores."""
-        return await self._connection.call("GET", "/v1/edges", list[Edge])
+        return await self._connection.pages("/v1/edges", Edge)
 
     async def remove_edge(self, edge: str) -> None:
         """Take an edge out; what it had is forgotten."""
@@ -46,7 +47,7 @@ class Prepared:
 
     async def places(self, key: str) -> list[m.FoundView]:
         """Return what there is of a key, of each encoder, and where."""
-        return await self._connection.call("GET", f"/v1/products/{key}/places", list[m.FoundView])
+        return await self._connection.pages(f"/v1/products/{key}/places", m.FoundView)
 
     async def search(self, search: m.Search) -> list[m.FoundView | None]:
         """Return the smallest product for each slice or descriptor that holds all of it."""
@@ -59,8 +60,7 @@ class Prepared:
 
     async def recipes(self, dataset: str, lfn: str) -> list[m.RecipeView]:
         """Return by which recipes products of a file are there."""
-        query = urlencode({"dataset": dataset, "lfn": lfn})
-        return await self._connection.call("GET", f"/v1/recipes?{query}", list[m.RecipeView])
+        return await self._connection.pages("/v1/recipes", m.RecipeView, dataset=dataset, lfn=lfn)
 
     async def count_request(self, descriptor: dict[str, Any], requests: int = 1) -> None:
         """Count requests for a product; a repeat counts again, since these are estimates."""
@@ -70,7 +70,8 @@ class Prepared:
     async def most_wanted(self, dataset: str = "", limit: int = 100) -> list[m.WantedView]:
         """Return what is wanted most, of a dataset or of all."""
         query = urlencode({"dataset": dataset, "limit": limit})
-        return await self._connection.call("GET", f"/v1/wanted?{query}", list[m.WantedView])
+        answer = NumberedPage[m.WantedView]
+        return (await self._connection.call("GET", f"/v1/wanted?{query}", answer)).items
 
     async def add_replicas(self, new: m.NewReplicas) -> None:
         """Say where copies of a dataset's files are."""
@@ -83,5 +84,4 @@ class Prepared:
 
     async def replicas(self, dataset: str, lfn: str = "") -> list[m.ReplicaView]:
         """Return the copies of a dataset's files, or of one of them."""
-        query = urlencode({"dataset": dataset, "lfn": lfn})
-        return await self._connection.call("GET", f"/v1/replicas?{query}", list[m.ReplicaView])
+        return await self._connection.pages("/v1/replicas", m.ReplicaView, dataset=dataset, lfn=lfn)

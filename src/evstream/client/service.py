@@ -91,7 +91,7 @@ class Service:
 
     async def datasets(self) -> list[m.DatasetLine]:
         """Return all datasets, a line each."""
-        return await self._connection.call("GET", "/v1/datasets", list[m.DatasetLine])
+        return await self._connection.pages("/v1/datasets", m.DatasetLine)
 
     async def submit(self, task: m.NewTask, request_id: str = "") -> m.TaskView:
         """Create a task; the same request id again gives the same task."""
@@ -103,7 +103,7 @@ class Service:
 
     async def tasks(self) -> list[m.TaskView]:
         """Return all tasks."""
-        return await self._connection.call("GET", "/v1/tasks", list[m.TaskView])
+        return await self._connection.pages("/v1/tasks", m.TaskView)
 
     async def task(self, task: int) -> m.TaskView:
         """Return a task with its progress."""
@@ -149,15 +149,15 @@ class Service:
 
     async def entries(self, task: int) -> list[m.FileEntries]:
         """Return what became of the entries of each file of a task."""
-        return await self._connection.call("GET", f"/v1/tasks/{task}/entries", list[m.FileEntries])
+        return await self._connection.pages(f"/v1/tasks/{task}/entries", m.FileEntries)
 
     async def failures(self, task: int) -> list[m.FailureView]:
         """Return the attempts of a task that came to nothing."""
-        return await self._connection.call("GET", f"/v1/tasks/{task}/failures", list[m.FailureView])
+        return await self._connection.pages(f"/v1/tasks/{task}/failures", m.FailureView)
 
     async def outputs(self, task: int) -> list[m.OutputView]:
         """Return a task's outputs: merged ones if there are, else those of its ranges."""
-        return await self._connection.call("GET", f"/v1/tasks/{task}/outputs", list[m.OutputView])
+        return await self._connection.pages(f"/v1/tasks/{task}/outputs", m.OutputView)
 
     async def receipt(self, task: int) -> dict[str, Any]:
         """Return the signed receipt of an ended task."""

@@ -27,7 +27,7 @@ class Whiteboard:
 
     async def keys(self) -> list[m.KeyView]:
         """Return all keys."""
-        return await self._connection.call("GET", "/v1/whiteboard/keys", list[m.KeyView])
+        return await self._connection.pages("/v1/whiteboard/keys", m.KeyView)
 
     async def put(self, note: m.NewNote) -> m.NoteView:
         """Make or change a note."""
@@ -41,10 +41,16 @@ class Whiteboard:
         """Return a note as it is, or as it was."""
         return await self._connection.call("POST", "/v1/whiteboard/reads", m.NoteView, asked)
 
-    async def history(self, asked: m.NoteRequest) -> list[m.NoteView]:
+    async def history(self, collection: m.CollectionRef, key: str) -> list[m.NoteView]:
         """Return all versions of a note, the first first."""
-        path = "/v1/whiteboard/histories"
-        return await self._connection.call("POST", path, list[m.NoteView], asked)
+        path, found, after = "/v1/whiteboard/histories", list[m.NoteView](), 0
+        while True:
+            asked = m.HistoryRequest(collection, key, after)
+            page = await self._connection.call("POST", path, m.NotesAnswer, asked)
+            found += page.notes
+            if page.next is None:
+                return found
+            after = page.next
 
     async def find(self, search: m.NoteSearch) -> m.NotesAnswer:
         """Return the notes that fit, a page of them."""

@@ -87,8 +87,8 @@ class Notes:
         collection = await self._collection(asked.collection)
         return await self._view(await self._whiteboard.note(collection, asked.key, asked.version))
 
-    async def history(self, asked: m.NoteRequest) -> list[m.NoteView]:
-        """Return all versions of a note.
+    async def history(self, asked: m.HistoryRequest) -> m.NotesAnswer:
+        """Return the versions of a note, the first first.
 
         Raises
         ------
@@ -97,7 +97,9 @@ class Notes:
         """
         collection = await self._collection(asked.collection)
         versions = await self._whiteboard.history(collection, asked.key)
-        return [await self._view(note, shorten=True) for note in versions]
+        found = [note for note in versions if note.version > asked.after]
+        page = [await self._view(note, shorten=True) for note in found[: asked.limit]]
+        return m.NotesAnswer(page, page[-1].version if len(found) > len(page) else None)
 
     async def find(self, search: m.NoteSearch) -> m.NotesAnswer:
         """Return the notes that fit, a page of them.

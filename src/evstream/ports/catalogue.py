@@ -15,6 +15,9 @@ from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
 from evstream.domain.task import TakeBack, Task, TaskSpec
 
+EVERY = 1 << 62
+"""More than there can be: a list without a limit."""
+
 
 class Catalogue(Protocol):
     """Datasets and tasks. Every call is one transaction and durable when it returns."""
@@ -43,8 +46,10 @@ class Catalogue(Protocol):
         """
         ...
 
-    async def datasets(self) -> list[tuple[DatasetName, int, int]]:
-        """Return name, number of files and bytes of every dataset, by name."""
+    async def datasets(
+        self, after: str = "", limit: int = EVERY
+    ) -> list[tuple[DatasetName, int, int]]:
+        """Return name, number of files and bytes of datasets behind a name, by name."""
         ...
 
     async def file(self, fingerprint: Fingerprint) -> SourceFile:
@@ -125,8 +130,10 @@ class Catalogue(Protocol):
         """
         ...
 
-    async def tasks(self, states: Sequence[TaskState] | None = None) -> list[Task]:
-        """Return tasks by number, all or those in the given states."""
+    async def tasks(
+        self, states: Sequence[TaskState] | None = None, *, after: int = 0, limit: int = EVERY
+    ) -> list[Task]:
+        """Return tasks behind a number, all or those in the given states, by number."""
         ...
 
     async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:

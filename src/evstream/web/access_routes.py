@@ -8,12 +8,15 @@ from starlette.responses import Response
 from evstream.domain.access import AccessKey
 from evstream.web.doors import caller_of
 from evstream.web.operations import Operation, Served
-from evstream.web.replies import read, reply
+from evstream.web.replies import query_of, read, reply
 from evstream.web.services import Services
 from evstream.wire import access_messages as m
+from evstream.wire.pages import NumberedPage, NumbersQuery, places_page
 
 CALLER = Operation("GET", "/v1/caller", "who the service takes the caller for", gives=m.CallerView)
-LIST = Operation("GET", "/v1/keys", "API keys", gives=list[m.AccessKeyView])
+LIST = Operation(
+    "GET", "/v1/keys", "API keys", gives=NumberedPage[m.AccessKeyView], query=NumbersQuery
+)
 ADD = Operation(
     "PUT",
     "/v1/keys/{id}",
@@ -35,7 +38,9 @@ def access_routes(services: Services) -> list[Served]:
         return reply(_view(await services.access.add_key(str(request.path_params["id"]), new)))
 
     async def list_keys(request: Request) -> Response:
-        return reply([_view(key) for key in await services.access.keys()])
+        query = query_of(request, NumbersQuery)
+        views = [_view(key) for key in await services.access.keys()]
+        return reply(places_page(views, query))
 
     async def revoke(request: Request) -> Response:
         return reply(_view(await services.access.revoke_key(str(request.path_params["id"]))))

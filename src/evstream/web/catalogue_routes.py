@@ -8,9 +8,10 @@ from starlette.responses import Response
 from evstream.domain.dataset import Dataset
 from evstream.domain.names import DatasetName, without_secrets
 from evstream.web.operations import Operation, Served
-from evstream.web.replies import read, reply
+from evstream.web.replies import query_of, read, reply
 from evstream.web.services import Services
 from evstream.wire import messages as m
+from evstream.wire.pages import NamedPage, NamesQuery, names_page
 
 ADD_DATASET = Operation(
     "POST",
@@ -21,7 +22,9 @@ ADD_DATASET = Operation(
     status=201,
     errors=(404, 409, 422),
 )
-LIST_DATASETS = Operation("GET", "/v1/datasets", "list datasets", gives=list[m.DatasetLine])
+LIST_DATASETS = Operation(
+    "GET", "/v1/datasets", "list datasets", gives=NamedPage[m.DatasetLine], query=NamesQuery
+)
 SHOW_DATASET = Operation(
     "GET",
     "/v1/datasets/{name:path}",
@@ -39,8 +42,10 @@ def catalogue_routes(services: Services) -> list[Served]:
         return reply(dataset_view(await services.datasets.add(new)), 201)
 
     async def list_datasets(request: Request) -> Response:
-        rows = await services.catalogue.datasets()
-        return reply([m.DatasetLine(name, files, size) for name, files, size in rows])
+        query = query_of(request, NamesQuery)
+        rows = await services.catalogue.datasets(query.after, query.limit + 1)
+        lines = [m.DatasetLine(name, files, size) for name, files, size in rows]
+        return reply(names_page(lines, lambda line: line.name, query))
 
     async def show_dataset(request: Request) -> Response:
         name = DatasetName(request.path_params["name"])

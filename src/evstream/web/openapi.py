@@ -13,6 +13,7 @@ from evstream.domain.access import KEY_ID
 from evstream.domain.payload import SHA256
 from evstream.domain.products import EDGE_NAME
 from evstream.web.operations import JSON, Operation
+from evstream.web.who_may import WHO_MAY
 from evstream.web.work_routes import LEASE_ID
 from evstream.wire.messages import Problem
 from evstream.wire.problems import MEDIA_TYPE
@@ -45,7 +46,8 @@ def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
         there = paths.setdefault(path, {})
         described = _operation(operation, by_kind)
         there[operation.method.lower()] = described
-        if operation.method == "GET":
+        # HEAD is as good as GET everywhere; it tells something where there are sizes and tags.
+        if operation.gives is bytes:
             there["head"] = _without_bodies(described)
     return {
         "openapi": "3.1.0",
@@ -79,8 +81,8 @@ def _operation(operation: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": _operation_id(operation),
         "summary": operation.summary,
-        # Behind a socket's permissions no token is needed.
-        "security": [{"token": []}, *([{"signature": []}] if operation.signed else []), {}],
+        "security": _security(operation),
+        "x-roles": sorted(WHO_MAY[f"{operation.method} {operation.path}"]),
     }
     parameters = [*_path_parameters(operation.path), *_query_parameters(operation.query)]
     if operation.method == "POST":
@@ -96,6 +98,14 @@ def _operation(operation: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
         }
     described["responses"] = _responses(operation, schemas)
     return described
+
+
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    """Return what opens it; on a Unix socket nothing is needed."""
+    if operation.open:
+        return []
+    signature: dict[str, list[str]] = {"signature": []}
+    return [{"token": []}, *([signature] if operation.signed else [])]
 
 
 def _operation_id(operation: Operation) -> str:

@@ -56,6 +56,8 @@ class Operation:
         Pattern of the Idempotency-Key that a POST may bring.
     signed : bool
         A signed URL is enough, and further parameters in the query do not matter.
+    open : bool
+        It is answered without credentials, before the door.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -68,6 +70,7 @@ class Operation:
     errors: tuple[int, ...] = ()
     key: str = KEY
     signed: bool = False
+    open: bool = False
 
     def by(self, handler: Handler) -> Served:
         """Return the operation with the function that answers it."""

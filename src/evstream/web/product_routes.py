@@ -16,11 +16,21 @@ from evstream.web.replies import query_of, read, reply
 from evstream.web.services import Services
 from evstream.wire import product_messages as m
 from evstream.wire import queries as q
+from evstream.wire.pages import (
+    NamedPage,
+    NamesQuery,
+    NumberedPage,
+    NumbersQuery,
+    names_page,
+    places_page,
+)
 
 _EDGE = re.compile(EDGE_NAME)
 
 
-LIST_EDGES = Operation("GET", "/v1/edges", "edges and stores", gives=list[Edge])
+LIST_EDGES = Operation(
+    "GET", "/v1/edges", "edges and stores", gives=NamedPage[Edge], query=NamesQuery
+)
 BEAT = Operation("PUT", "/v1/edges/{edge}", "say that an edge is there", takes=m.Beat, gives=Edge)
 REMOVE = Operation("DELETE", "/v1/edges/{edge}", "take an edge out", gives=m.Changed, errors=(404,))
 REGISTER = Operation(
@@ -37,6 +47,7 @@ DROP = Operation(
     "say what it has no more",
     takes=m.DroppedProducts,
     gives=m.Changed,
+    errors=(404,),
 )
 
 
@@ -48,7 +59,9 @@ def edge_routes(services: Services) -> list[Served]:
         return reply(await services.prepared.beat(edge_of(request), message))
 
     async def list_edges(request: Request) -> Response:
-        return reply(await services.prepared.edges())
+        query = query_of(request, NamesQuery)
+        edges = await services.prepared.edges()
+        return reply(names_page(edges, lambda edge: edge.name, query))
 
     async def remove(request: Request) -> Response:
         await services.prepared.remove_edge(edge_of(request))
@@ -75,7 +88,8 @@ PLACES = Operation(
     "GET",
     "/v1/products/{key}/places",
     "what is prepared of a key, and where",
-    gives=list[m.FoundView],
+    gives=NumberedPage[m.FoundView],
+    query=NumbersQuery,
     errors=(404,),
 )
 SEARCH = Operation(
@@ -98,7 +112,7 @@ RECIPES = Operation(
     "GET",
     "/v1/recipes",
     "by which recipes products of a file are prepared",
-    gives=list[m.RecipeView],
+    gives=NumberedPage[m.RecipeView],
     query=q.FileQuery,
     errors=(404,),
 )
@@ -109,7 +123,7 @@ MOST_WANTED = Operation(
     "GET",
     "/v1/wanted",
     "what is wanted most",
-    gives=list[m.WantedView],
+    gives=NumberedPage[m.WantedView],
     query=q.WantedQuery,
     errors=(404,),
 )
@@ -125,7 +139,7 @@ REPLICAS = Operation(
     "GET",
     "/v1/replicas",
     "copies of files",
-    gives=list[m.ReplicaView],
+    gives=NumberedPage[m.ReplicaView],
     query=q.FileQuery,
     errors=(404,),
 )
@@ -143,7 +157,8 @@ def product_routes(services: Services) -> list[Served]:
     """Return the routes of searches, readiness, recipes, replicas and what is wanted."""
 
     async def places(request: Request) -> Response:
-        return reply(await services.prepared.places(key_of(request)))
+        query = query_of(request, NumbersQuery)
+        return reply(places_page(await services.prepared.places(key_of(request)), query))
 
     async def search(request: Request) -> Response:
         return reply(await services.prepared.search(await read(request, m.Search)))
@@ -153,7 +168,8 @@ def product_routes(services: Services) -> list[Served]:
 
     async def recipes(request: Request) -> Response:
         query = query_of(request, q.FileQuery)
-        return reply(await services.prepared.recipes(query.dataset, query.lfn))
+        found = await services.prepared.recipes(query.dataset, query.lfn)
+        return reply(places_page(found, query))
 
     async def count_requests(request: Request) -> Response:
         message = await read(request, m.WantedRequest)
@@ -162,7 +178,7 @@ def product_routes(services: Services) -> list[Served]:
 
     async def most_wanted(request: Request) -> Response:
         query = query_of(request, q.WantedQuery)
-        return reply(await services.prepared.most_wanted(query.dataset, query.limit))
+        return reply(NumberedPage(await services.prepared.most_wanted(query.dataset, query.limit)))
 
     async def add_replicas(request: Request) -> Response:
         message = await read(request, m.NewReplicas)
@@ -175,7 +191,8 @@ def product_routes(services: Services) -> list[Served]:
 
     async def replicas(request: Request) -> Response:
         query = query_of(request, q.FileQuery)
-        return reply(await services.prepared.replicas(query.dataset, query.lfn))
+        found = await services.prepared.replicas(query.dataset, query.lfn)
+        return reply(places_page(found, query))
 
     return [
         PLACES.by(places),

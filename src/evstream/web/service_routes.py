@@ -22,7 +22,7 @@ DESCRIBE = Operation("GET", "/v1/openapi.json", "this API as OpenAPI 3.1", gives
 HEALTH = Operation(
     "GET", "/v1/health", "the version, and the key that signs receipts", gives=Health
 )
-READY = Operation("GET", PATH, "whether it can do its work now", gives=Ready)
+READY = Operation("GET", PATH, "whether it can do its work now", gives=Ready, open=True)
 METRICS = Operation("GET", "/metrics", "how the service fares, for Prometheus", gives=str)
 
 

@@ -9,10 +9,12 @@ from starlette.responses import Response
 
 from evstream.domain.errors import NotFoundError
 from evstream.domain.names import TaskId
+from evstream.domain.task import Task
 from evstream.web.operations import Operation, Served
-from evstream.web.replies import read, reply
+from evstream.web.replies import query_of, read, reply
 from evstream.web.services import Services
 from evstream.wire import messages as m
+from evstream.wire.pages import NumberedPage, NumbersQuery, places_page
 
 SUBMIT = Operation(
     "POST",
@@ -31,7 +33,13 @@ PREVIEW = Operation(
     gives=m.TaskPreview,
     errors=(404, 409),
 )
-LIST_TASKS = Operation("GET", "/v1/tasks", "all tasks with their progress", gives=list[m.TaskView])
+LIST_TASKS = Operation(
+    "GET",
+    "/v1/tasks",
+    "all tasks with their progress",
+    gives=NumberedPage[m.TaskView],
+    query=NumbersQuery,
+)
 SHOW_TASK = Operation(
     "GET", "/v1/tasks/{task}", "one task with its progress", gives=m.TaskView, errors=(404,)
 )
@@ -39,21 +47,24 @@ ENTRIES = Operation(
     "GET",
     "/v1/tasks/{task}/entries",
     "what became of its entries",
-    gives=list[m.FileEntries],
+    gives=NumberedPage[m.FileEntries],
+    query=NumbersQuery,
     errors=(404,),
 )
 FAILURES = Operation(
     "GET",
     "/v1/tasks/{task}/failures",
     "attempts that came to nothing",
-    gives=list[m.FailureView],
+    gives=NumberedPage[m.FailureView],
+    query=NumbersQuery,
     errors=(404,),
 )
 OUTPUTS = Operation(
     "GET",
     "/v1/tasks/{task}/outputs",
     "committed outputs, with URLs to get them",
-    gives=list[m.OutputView],
+    gives=NumberedPage[m.OutputView],
+    query=NumbersQuery,
     errors=(404,),
 )
 RECEIPT = Operation(
@@ -80,22 +91,33 @@ def task_routes(services: Services) -> list[Served]:
         return reply(await services.tasks.preview(await read(request, m.NewTask)))
 
     async def list_tasks(request: Request) -> Response:
-        # Requests have a list of their own.
-        tasks = [t for t in await services.catalogue.tasks() if t.spec.preparation is None]
-        return reply([await services.tasks.view(task) for task in tasks])
+        query = query_of(request, NumbersQuery)
+        tasks: list[Task] = []
+        after: int | None = query.after
+        while after is not None and len(tasks) <= query.limit:
+            found = await services.catalogue.tasks(after=after, limit=query.limit + 1)
+            # Requests have a list of their own.
+            tasks += [task for task in found if task.spec.preparation is None]
+            after = found[-1].id if len(found) > query.limit else None
+        page = tasks[: query.limit]
+        more = page[-1].id if len(tasks) > len(page) else None
+        return reply(NumberedPage([await services.tasks.view(task) for task in page], more))
 
     async def show_task(request: Request) -> Response:
         task = await services.catalogue.task(task_id_of(request))
         return reply(await services.tasks.view(task))
 
     async def entries(request: Request) -> Response:
-        return reply(await services.tasks.entries(task_id_of(request)))
+        query = query_of(request, NumbersQuery)
+        return reply(places_page(await services.tasks.entries(task_id_of(request)), query))
 
     async def failures(request: Request) -> Response:
-        return reply(await services.tasks.failures(task_id_of(request)))
+        query = query_of(request, NumbersQuery)
+        return reply(places_page(await services.tasks.failures(task_id_of(request)), query))
 
     async def outputs(request: Request) -> Response:
-        return reply(await services.tasks.outputs(task_id_of(request)))
+        query = query_of(request, NumbersQuery)
+        return reply(places_page(await services.tasks.outputs(task_id_of(request)), query))
 
     async def receipt(request: Request) -> Response:
         return reply(await services.catalogue.receipt(task_id_of(request)))

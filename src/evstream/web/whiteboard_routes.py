@@ -6,11 +6,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from evstream.web.operations import Operation, Served
-from evstream.web.replies import read, reply
+from evstream.web.replies import query_of, read, reply
 from evstream.web.services import Services
 from evstream.wire import whiteboard_messages as m
+from evstream.wire.pages import NamedPage, NamesQuery, names_page
 
-KEYS = Operation("GET", "/v1/whiteboard/keys", "what may be noted", gives=list[m.KeyView])
+KEYS = Operation(
+    "GET", "/v1/whiteboard/keys", "what may be noted", gives=NamedPage[m.KeyView], query=NamesQuery
+)
 DEFINE = Operation(
     "PUT",
     "/v1/whiteboard/keys/{key}",
@@ -47,8 +50,8 @@ HISTORY = Operation(
     "POST",
     "/v1/whiteboard/histories",
     "all versions of a note",
-    takes=m.NoteRequest,
-    gives=list[m.NoteView],
+    takes=m.HistoryRequest,
+    gives=m.NotesAnswer,
     errors=(404,),
 )
 FIND = Operation(
@@ -77,7 +80,8 @@ def whiteboard_routes(services: Services) -> list[Served]:
         return reply(await services.notes.define(request.path_params["key"], new))
 
     async def keys(request: Request) -> Response:
-        return reply(await services.notes.keys())
+        query = query_of(request, NamesQuery)
+        return reply(names_page(await services.notes.keys(), lambda key: key.name, query))
 
     def change_id_of(request: Request) -> str:
         return request.headers.get("Idempotency-Key") or services.ids.new("req")
@@ -94,7 +98,7 @@ def whiteboard_routes(services: Services) -> list[Served]:
         return reply(await services.notes.read(await read(request, m.NoteRequest)))
 
     async def history(request: Request) -> Response:
-        return reply(await services.notes.history(await read(request, m.NoteRequest)))
+        return reply(await services.notes.history(await read(request, m.HistoryRequest)))
 
     async def find(request: Request) -> Response:
         return reply(await services.notes.find(await read(request, m.NoteSearch)))

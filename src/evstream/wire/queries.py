@@ -12,6 +12,7 @@ from msgspec import Meta
 from evstream.domain.errors import RequestError
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.wire.messages import Message
+from evstream.wire.pages import NumbersQuery
 from evstream.wire.product_messages import WANTED_MAX, Bytes
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class OutputQuery(SignedQuery, frozen=True, forbid_unknown_fields=False):
     stop: Annotated[int, Meta(ge=1)] | None = None
 
 
-class FileQuery(Message, frozen=True):
+class FileQuery(NumbersQuery, frozen=True, kw_only=True):
     """GET /v1/recipes and /v1/replicas: files of a dataset, all of them without an LFN."""
 
     dataset: str
@@ -76,7 +77,7 @@ class FileQuery(Message, frozen=True):
 
 
 class WantedQuery(Message, frozen=True):
-    """GET /v1/wanted: of a dataset, of all without it."""
+    """GET /v1/wanted: of a dataset, of all without it. What is beyond the limit is not kept."""
 
     dataset: str = ""
     limit: Annotated[int, Meta(ge=1, le=WANTED_MAX)] = 100

@@ -90,11 +90,26 @@ class Removal(Message, frozen=True):
 
 
 class NoteRequest(Message, frozen=True):
-    """POST /v1/whiteboard/reads, and /v1/whiteboard/histories, which looks at no version."""
+    """POST /v1/whiteboard/reads."""
 
     collection: CollectionRef
     key: Key
     version: Version | None = None
+
+
+class HistoryRequest(Message, frozen=True):
+    """POST /v1/whiteboard/histories.
+
+    Attributes
+    ----------
+    after : int
+        The last version of the page before.
+    """
+
+    collection: CollectionRef
+    key: Key
+    after: Count = 0
+    limit: Limit = NOTES_MAX
 
 
 class NoteSearch(Message, frozen=True):
@@ -203,7 +218,7 @@ class NoteView(Message, frozen=True):
 
 
 class NotesAnswer(Message, frozen=True):
-    """Notes by number; ``next`` is what to give as ``after`` if there may be more."""
+    """Notes by number, or versions of one; ``next`` is what to give as ``after`` for more."""
 
     notes: list[NoteView]
     next: int | None = None

@@ -109,7 +109,7 @@ def test_entries_are_told_by_what_became_of_them() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
         await _submit(client, {"failures_max": 1, "bisections_max": 0, "give_up_after": 99})
         await _fail(client, 1)
-        entries = (await client.get("/v1/tasks/1/entries", headers=DOOR)).json()
+        entries = (await client.get("/v1/tasks/1/entries", headers=DOOR)).json()["items"]
         assert entries == [{"lfn": PFN, "wanted": [[0, 100]], "set_aside": [[0, 50, "exit 1"]]}]
         await _post(client, "tasks/1/withdraw", {"file": "other.root"}, 404)
         view = await _post(client, "tasks/1/withdraw", {"file": PFN})
@@ -117,7 +117,7 @@ def test_entries_are_told_by_what_became_of_them() -> None:
         await VirtualClock().sleep(1.0)
         view = await _task(client)
         assert (view["state"], view["reason"]) == ("aborted", "every input was withdrawn")
-        entries = (await client.get("/v1/tasks/1/entries", headers=DOOR)).json()
+        entries = (await client.get("/v1/tasks/1/entries", headers=DOOR)).json()["items"]
         assert entries[0]["withdrawn"] == [[0, 100]]
 
     _with_api(work)

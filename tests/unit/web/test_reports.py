@@ -85,7 +85,7 @@ def test_an_output_that_comes_with_its_report_is_stored_and_counts_once() -> Non
             answer = await client.post("/v1/reports", json=body, headers=DOOR)
             assert answer.json() == {"answers": [word]}
         assert (await client.get(f"/v1/outputs/{name}", headers=DOOR)).content == content
-        (told,) = (await client.get("/v1/tasks/1/outputs", headers=DOOR)).json()
+        (told,) = (await client.get("/v1/tasks/1/outputs", headers=DOOR)).json()["items"]
         assert told["name"] == name
         assert (await client.get("/v1/tasks/1", headers=DOOR)).json()["process"]["finished"] == 50
 
@@ -99,7 +99,7 @@ def test_a_content_that_is_not_what_was_reported_is_a_failed_attempt() -> None:
         report["contents"] = {name: base64.b64encode(b"another").decode()}
         answer = await client.post("/v1/reports", json={"reports": [report]}, headers=DOOR)
         assert answer.json() == {"answers": ["accepted"]}
-        (failure,) = (await client.get("/v1/tasks/1/failures", headers=DOOR)).json()
+        (failure,) = (await client.get("/v1/tasks/1/failures", headers=DOOR)).json()["items"]
         assert (failure["kind"], "other content" in failure["error"]) == ("output", True)
 
     _with_api(work)
@@ -143,7 +143,7 @@ def test_a_store_without_room_for_contents_costs_the_range_nothing() -> None:
         store.full = False
         answer = await client.post("/v1/reports", json={"reports": [report]}, headers=DOOR)
         assert answer.json() == {"answers": ["accepted"]}
-        assert (await client.get("/v1/tasks/1/failures", headers=DOOR)).json() == []
+        assert (await client.get("/v1/tasks/1/failures", headers=DOOR)).json()["items"] == []
 
     _with_api(work, store=store)
 
@@ -214,7 +214,7 @@ def test_a_reason_without_end_is_cut() -> None:
         report, _ = await _claim_and_store(client)
         body = {"reports": [{**report, "failure": {"kind": "payload", "error": "e" * 100_000}}]}
         await client.post("/v1/reports", json=body, headers=DOOR)
-        (failure,) = (await client.get("/v1/tasks/1/failures", headers=DOOR)).json()
+        (failure,) = (await client.get("/v1/tasks/1/failures", headers=DOOR)).json()["items"]
         assert failure["error"] == "e" * ERROR_CHARS_MAX
 
     _with_api(work)
@@ -286,7 +286,7 @@ def test_each_unit_leaves_what_its_task_says(streams: list[str], entries: int, s
         report["success"] = {"outputs": outputs}
         answer = await client.post("/v1/reports", json={"reports": [report]}, headers=DOOR)
         assert answer.json() == {"answers": ["accepted"]}
-        failures = (await client.get("/v1/tasks/1/failures", headers=DOOR)).json()
+        failures = (await client.get("/v1/tasks/1/failures", headers=DOOR)).json()["items"]
         assert [failure["kind"] for failure in failures] == ["output"] * bool(said)
         assert all(said in failure["error"] for failure in failures)
 

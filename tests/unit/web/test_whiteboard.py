@@ -60,10 +60,10 @@ def test_notes_come_back_with_their_names() -> None:
         assert (put.collection.kind, put.version, put.owner) == ("entries", 1, "anna")
         asked = wm.NoteRequest(on(lfns[1], (20, 21), (5, 9)), "count")
         assert await board.read(asked) == put
-        assert await board.history(asked) == [put]
+        assert await board.history(asked.collection, "count") == [put]
         removed = await board.remove(wm.Removal(asked.collection, "count", "anna", 1))
         assert removed.removed
-        assert await board.history(asked) == [put, removed]
+        assert await board.history(asked.collection, "count") == [put, removed]
 
     with_board(work)
 

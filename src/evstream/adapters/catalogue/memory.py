@@ -45,6 +45,7 @@ from evstream.domain.task import (
     merge_book,
     process_book,
 )
+from evstream.ports.catalogue import EVERY
 from evstream.ports.clock import Clock
 
 
@@ -213,12 +214,15 @@ class MemoryCatalogue:
             )
         return self._datasets[name]
 
-    async def datasets(self) -> list[tuple[DatasetName, int, int]]:
-        """Return name, number of files and bytes of every dataset, by name."""
+    async def datasets(
+        self, after: str = "", limit: int = EVERY
+    ) -> list[tuple[DatasetName, int, int]]:
+        """Return name, number of files and bytes of datasets behind a name, by name."""
         return [
             (name, len(dataset.files), sum(file.fingerprint.size for file in dataset.files))
             for name, dataset in sorted(self._datasets.items())
-        ]
+            if name > after
+        ][:limit]
 
     async def file(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a file with this content: the latest registered, whose PFNs are freshest."""
@@ -305,9 +309,12 @@ class MemoryCatalogue:
             raise NotFoundError(f"there is no task {task}", hint="see 'evstream status'", task=task)
         return self._tasks[task]
 
-    async def tasks(self, states: Sequence[TaskState] | None = None) -> list[Task]:
-        """Return tasks by number, all or those in the given states."""
-        return [t for t in self._tasks.values() if states is None or t.state in states]
+    async def tasks(
+        self, states: Sequence[TaskState] | None = None, *, after: int = 0, limit: int = EVERY
+    ) -> list[Task]:
+        """Return tasks behind a number, all or those in the given states, by number."""
+        found = [t for t in self._tasks.values() if states is None or t.state in states]
+        return [t for t in found if t.id > after][:limit]
 
     async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
         """Move a running task to merging and open its merge book; again is no error."""

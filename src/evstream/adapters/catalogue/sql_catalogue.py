@@ -40,6 +40,7 @@ from evstream.domain.task import (
     merge_book,
     process_book,
 )
+from evstream.ports.catalogue import EVERY
 
 _TASK = "SELECT task, spec, state, request_id, created, ended, reason, taken_back FROM task"
 
@@ -432,10 +433,15 @@ class SqlCatalogue:
         """Return a dataset with its files in order."""
         return await self._owner.read(lambda db: _dataset(db, name))
 
-    async def datasets(self) -> list[tuple[DatasetName, int, int]]:
-        """Return name, number of files and bytes of every dataset, by name."""
+    async def datasets(
+        self, after: str = "", limit: int = EVERY
+    ) -> list[tuple[DatasetName, int, int]]:
+        """Return name, number of files and bytes of datasets behind a name, by name."""
         return await self._owner.read(
-            lambda db: db.execute("SELECT name, files, bytes FROM dataset ORDER BY name").fetchall()
+            lambda db: db.execute(
+                "SELECT name, files, bytes FROM dataset WHERE name > ? ORDER BY name LIMIT ?",
+                (after, limit),
+            ).fetchall()
         )
 
     async def file(self, fingerprint: Fingerprint) -> SourceFile:
@@ -476,21 +482,21 @@ class SqlCatalogue:
         """Return a task."""
         return await self._owner.read(lambda db: _task(db, task))
 
-    async def tasks(self, states: Sequence[TaskState] | None = None) -> list[Task]:
-        """Return tasks by number, all or those in the given states."""
-        if states is None:
-            return await self._owner.read(
-                lambda db: [_to_task(row) for row in db.execute(f"{_TASK} ORDER BY task")]
-            )
-        wanted = [state.value for state in states]
+    async def tasks(
+        self, states: Sequence[TaskState] | None = None, *, after: int = 0, limit: int = EVERY
+    ) -> list[Task]:
+        """Return tasks behind a number, all or those in the given states, by number."""
+        wanted = [state.value for state in (TaskState if states is None else states)]
         if not wanted:
             return []
-        marks = ", ".join("?" * len(wanted))
+        # Without the condition on states, since most have ended: the order is that of the key.
+        among = "" if states is None else f" AND state IN ({', '.join('?' * len(wanted))})"
+        values = [after, *([] if states is None else wanted), limit]
         return await self._owner.read(
             lambda db: [
                 _to_task(row)
                 for row in db.execute(
-                    f"{_TASK} WHERE state IN ({marks}) ORDER BY task", wanted
+                    f"{_TASK} WHERE task > ?{among} ORDER BY task LIMIT ?", values
                 ).fetchall()
             ]
         )
