@@ -19,7 +19,7 @@ def errors_are_problems(context: Any, response: Any, case: Any) -> None:
     """Whatever is refused is refused by an RFC 9457 problem, also where nothing is declared."""
     if (
         response.status_code < 400
-        or response.status_code == 416
+        or response.status_code in (412, 416)
         or response.request.method == "HEAD"
     ):
         return
