@@ -24,6 +24,8 @@ from tests.spine.commands import CommandLine, write_events
 SETTINGS = """
 hooks = "tests.conformance.api_checks"
 continue-on-failure = true
+max-stream-events = 1
+request-timeout = 120
 
 [checks]
 positive_data_acceptance.expected-statuses = [

@@ -19,7 +19,6 @@ from evstream.wire.messages import Problem
 from evstream.wire.problems import MEDIA_TYPE
 
 OCTETS = "application/octet-stream"
-TEXT = "text/plain"
 _REFS = "#/components/schemas/{name}"
 
 _ANYWHERE = (400, 401, 403, 503)
@@ -116,7 +115,7 @@ def _operation_id(operation: Operation) -> str:
 def _responses(operation: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
     success: dict[str, Any] = {"description": HTTPStatus(operation.status).phrase}
     if operation.gives is not None:
-        success["content"] = _content(operation.gives, schemas)
+        success["content"] = _content(operation.gives, schemas, operation.media_type)
     found: dict[int, dict[str, Any]] = {operation.status: success}
     if operation.gives is bytes:
         success["headers"] = _RANGED
@@ -140,11 +139,11 @@ def _responses(operation: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
     return {str(status): found[status] for status in sorted(found)}
 
 
-def _content(kind: Any, schemas: dict[int, Any]) -> dict[str, Any]:
+def _content(kind: Any, schemas: dict[int, Any], media_type: str = "") -> dict[str, Any]:
     if kind is bytes:
         return {OCTETS: {}}
     if kind is str:
-        return {TEXT: {"schema": {"type": "string"}}}
+        return {media_type: {"schema": {"type": "string"}}}
     return {JSON: {"schema": schemas[id(kind)]}}
 
 

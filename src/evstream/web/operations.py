@@ -56,6 +56,8 @@ class Operation:
         Pattern of the Idempotency-Key that a POST may bring.
     signed : bool
         A signed URL is enough, and further parameters in the query do not matter.
+    media_type : str
+        Of text.
     open : bool
         It is answered without credentials, before the door.
     """
@@ -70,6 +72,7 @@ class Operation:
     errors: tuple[int, ...] = ()
     key: str = KEY
     signed: bool = False
+    media_type: str = "text/plain"
     open: bool = False
 
     def by(self, handler: Handler) -> Served:
