@@ -37,7 +37,7 @@ class Plans:
 
     async def links(self) -> list[m.LinkView]:
         """Return what is known of links."""
-        return await self._connection.call("GET", "/v1/links", list[m.LinkView])
+        return await self._connection.pages("/v1/links", m.LinkView)
 
     async def add_site(self, name: str, site: m.NewSite) -> Site:
         """Say where a site is."""
@@ -49,4 +49,4 @@ class Plans:
 
     async def sites(self) -> list[Site]:
         """Return all sites."""
-        return await self._connection.call("GET", "/v1/sites", list[Site])
+        return await self._connection.pages("/v1/sites", Site)

@@ -20,7 +20,7 @@ from evstream.web.doors import Doors
 from evstream.web.operations import routes_of
 from evstream.web.readiness import Readiness, ReadinessDoor
 from evstream.web.replies import reply
-from evstream.web.service_routes import HEALTH, METRICS
+from evstream.web.service_routes import HEALTH, METRICS, described
 from evstream.web.who_may import guarded
 from evstream.wire.messages import Health
 from evstream.wire.signed_urls import UrlSigner
@@ -62,7 +62,7 @@ def make_edge_app(
         METRICS.by(metrics),
     ]
     return Starlette(
-        routes=guarded(routes_of(served)),
+        routes=guarded(routes_of(described(served))),
         middleware=[
             Middleware(ReadinessDoor, find=lambda: services.readiness),
             Middleware(Doors, access=access, signer=signer, clock=clock),

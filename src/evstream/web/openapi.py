@@ -115,7 +115,8 @@ def _operation_id(operation: Operation) -> str:
 def _responses(operation: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
     success: dict[str, Any] = {"description": HTTPStatus(operation.status).phrase}
     if operation.gives is not None:
-        success["content"] = _content(operation.gives, schemas, operation.media_type)
+        content = _content(operation.gives, schemas, operation.media_type)
+        success["content"] = content | {kind: {} for kind in operation.also}
     found: dict[int, dict[str, Any]] = {operation.status: success}
     if operation.gives is bytes:
         success["headers"] = _RANGED

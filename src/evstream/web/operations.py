@@ -58,6 +58,8 @@ class Operation:
         A signed URL is enough, and further parameters in the query do not matter.
     media_type : str
         Of text.
+    also : tuple of str
+        Media types in which the answer comes to whoever accepts them.
     open : bool
         It is answered without credentials, before the door.
     """
@@ -73,6 +75,7 @@ class Operation:
     key: str = KEY
     signed: bool = False
     media_type: str = "text/plain"
+    also: tuple[str, ...] = ()
     open: bool = False
 
     def by(self, handler: Handler) -> Served:

@@ -13,9 +13,17 @@ from starlette.responses import Response
 from evstream.domain.errors import RequestError
 from evstream.domain.sites import SITE_NAME, Site
 from evstream.web.operations import Operation, Served
-from evstream.web.replies import read, reply
+from evstream.web.replies import query_of, read, reply
 from evstream.web.services import Services
 from evstream.wire import delivery_messages as m
+from evstream.wire.pages import (
+    NamedPage,
+    NamesQuery,
+    NumberedPage,
+    NumbersQuery,
+    names_page,
+    places_page,
+)
 from evstream.wire.product_messages import Changed
 from evstream.wire.replica_lists import METALINK, POOL_FILE_CATALOG, metalink, pool_file_catalog
 
@@ -25,6 +33,7 @@ PLAN = Operation(
     "where products are had, best first, and why",
     takes=m.NewPlan,
     gives=m.PlansAnswer,
+    also=(METALINK, POOL_FILE_CATALOG),
     errors=(404, 409, 422),
 )
 FOREIGN = Operation(
@@ -43,13 +52,17 @@ NOTE_LINKS = Operation(
     gives=Changed,
 )
 LIST_LINKS = Operation(
-    "GET", "/v1/links", "what is known of links between sites and edges", gives=list[m.LinkView]
+    "GET",
+    "/v1/links",
+    "what is known of links between sites and edges",
+    gives=NumberedPage[m.LinkView],
+    query=NumbersQuery,
 )
 ADD_SITE = Operation("PUT", "/v1/sites/{site}", "say where a site is", takes=m.NewSite, gives=Site)
 REMOVE_SITE = Operation(
     "DELETE", "/v1/sites/{site}", "take a site out", gives=Changed, errors=(404,)
 )
-LIST_SITES = Operation("GET", "/v1/sites", "list sites", gives=list[Site])
+LIST_SITES = Operation("GET", "/v1/sites", "list sites", gives=NamedPage[Site], query=NamesQuery)
 
 _WRITERS: dict[str, Callable[[Iterable[m.PlanView]], str]] = {
     METALINK: metalink,
@@ -78,7 +91,8 @@ def plan_routes(services: Services) -> list[Served]:
         return reply(Changed(await services.plans.note_links(seen)))
 
     async def list_links(request: Request) -> Response:
-        return reply(await services.plans.links())
+        query = query_of(request, NumbersQuery)
+        return reply(places_page(await services.plans.links(), query))
 
     async def add_site(request: Request) -> Response:
         new = await read(request, m.NewSite)
@@ -89,7 +103,8 @@ def plan_routes(services: Services) -> list[Served]:
         return reply(Changed(1))
 
     async def list_sites(request: Request) -> Response:
-        return reply(await services.plans.sites())
+        query = query_of(request, NamesQuery)
+        return reply(names_page(await services.plans.sites(), lambda site: site.name, query))
 
     return [
         PLAN.by(plan),
