@@ -49,6 +49,7 @@ EVENTS = Operation(
     "/v1/requests/{task}/events",
     "server-sent events as it gets on",
     gives=str,
+    media_type="text/event-stream",
     errors=(404,),
 )
 CANCEL = Operation(
