@@ -20,6 +20,8 @@ from evstream.adapters.clock import SystemClock
 from evstream.assembly.tls import ServerTls
 from evstream.client import Address
 from evstream.domain.errors import ConfigError, LimitError
+from evstream.web.file_sending import FileSendingProtocol
+from evstream.web.tls_transport import TlsAcceptor
 
 SOCKET_NAME = "evstream.sock"
 SOCKET_PATH_MAX = 100
@@ -49,7 +51,7 @@ async def listen(
         raise ConfigError("a TCP port without a token is open to every user of this machine")
     config = uvicorn.Config(
         application.app,
-        ssl_context_factory=None if tls is None else lambda *_: tls.context,
+        http=_protocol(tls),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -75,6 +77,14 @@ async def listen(
                 await serving
                 if address.url.startswith("unix:"):
                     _remove_socket(data_dir / SOCKET_NAME)
+
+
+def _protocol(tls: ServerTls | None) -> Any:
+    """Return what makes the protocol of each connection."""
+    if tls is None:
+        return FileSendingProtocol
+    # A certificate that is renewed is in the same context.
+    return lambda **parts: TlsAcceptor(tls.context, FileSendingProtocol(**parts))
 
 
 class _Server(uvicorn.Server):
