@@ -55,6 +55,15 @@ class Settings:
     information_s: float = _setting(
         300.0, "How long an edge believes what the head told of a file", 1.0, 86_400.0
     )
+    source_roots: str = _setting(
+        "", "Folders of local files that a service opens, with ':' between, or any"
+    )
+    source_networks: str = _setting(
+        "", "Networks that are not public, of URLs that a service opens: 10.1.0.0/16, or any"
+    )
+    origin_cert_file: str = _setting(
+        "", "Client certificate or X.509 proxy that is shown to origins, with its key, in PEM"
+    )
     token_issuers: str = _setting("", "URLs of the issuers whose tokens are taken")
     token_audience: str = _setting("", "Names of this service in their tokens")
     token_roles: str = _setting(

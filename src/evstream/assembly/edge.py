@@ -16,10 +16,10 @@ from evstream.adapters.ids import RandomIds
 from evstream.adapters.metrics import ServiceMetrics
 from evstream.adapters.offload import Threads
 from evstream.adapters.product_store.disk import DiskProductStore
-from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.assembly.clients import connect
 from evstream.assembly.issuers import open_issuers
 from evstream.assembly.making import answer_while_making, lanes_of
+from evstream.assembly.origins import open_origins
 from evstream.client import Address, Service
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.edges import EdgeStatus
@@ -178,7 +178,7 @@ async def open_edge(settings: Settings, url: str, token: str) -> AsyncIterator[E
         head,
         SystemClock(),
         Threads(settings.threads),
-        FsspecOpener(),
+        open_origins(settings, own=False),
         KnownFormats(),
         settings,
         settings.edge_url or url,

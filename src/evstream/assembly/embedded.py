@@ -15,10 +15,10 @@ from evstream.adapters.clock import SystemClock
 from evstream.adapters.formats import KnownFormats
 from evstream.adapters.ids import RandomIds
 from evstream.adapters.offload import Threads
-from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.storage.local import IDENTITY, LocalStore
 from evstream.assembly.application import Application, Parts
 from evstream.assembly.issuers import open_issuers
+from evstream.assembly.origins import is_for_this_machine, open_origins
 from evstream.assembly.secret_files import keys_of
 from evstream.domain.errors import ConfigError
 from evstream.domain.names import without_secrets
@@ -117,7 +117,11 @@ async def open_embedded(
             whiteboard=database.whiteboard,
             links=database.links,
             store=store,
-            opener=FsspecOpener(),
+            opener=open_origins(
+                settings,
+                own=not redirects and is_for_this_machine(settings.listen),
+                outputs=outputs_dir,
+            ),
             formats=KnownFormats(),
             archive=archive,
             load=database.load,

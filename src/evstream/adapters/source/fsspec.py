@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
+from evstream.adapters.source.guarded_http import check_host, client_maker
 from evstream.adapters.source.ranges import ByteRange, check_ranges, coalesce, truncated
 from evstream.domain.errors import (
     AccessError,
@@ -30,9 +31,12 @@ from evstream.domain.errors import (
     TransientError,
 )
 from evstream.domain.names import text_without_secrets, without_secrets
+from evstream.domain.source_rules import SourceRules
 from evstream.ports.source import ByteSource
 
 _LOG = logging.getLogger(__name__)
+
+EVERYTHING = SourceRules()
 
 CONNECT_S_MAX = 30.0
 PROGRESS_S_MAX = 60.0
@@ -314,17 +318,46 @@ class FsspecOpener:
     ----------
     options : mapping, optional
         fsspec's storage options by protocol, laid over our time-outs.
+    rules : SourceRules
+        What may be opened; everything, unless said otherwise.
+    ca_file, cert_file : str
+        Whom to trust beside the system's authorities, and what to show who asks for a client
+        certificate; over HTTP.
     """
 
-    def __init__(self, options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        self._options = dict(options or {})
+    def __init__(
+        self,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        rules: SourceRules = EVERYTHING,
+        ca_file: str = "",
+        cert_file: str = "",
+    ) -> None:
+        self._options = {name: dict(given) for name, given in (options or {}).items()}
+        self._rules = rules
+        if rules.networks is not None or ca_file or cert_file:
+            maker = client_maker(rules, ca_file, cert_file)
+            for protocol in ("http", "https"):
+                self._options.setdefault(protocol, {}).setdefault("get_client", maker)
 
     def open(self, pfn: str) -> AbstractContextManager[ByteSource]:
         """Open a file for reading."""
-        path = _local_path(pfn)
+        path = self._allowed_path(pfn)
         if path is not None:
             return LocalSource(pfn, path)
         return self._open_remote(pfn)
+
+    def _allowed_path(self, pfn: str) -> str | None:
+        """Return the path of a local file, and None for others; refuse what is not allowed."""
+        path = _local_path(pfn)
+        if path is None:
+            check_host(self._rules, self._rules.check_url(pfn))
+            return None
+        if self._rules.roots is None:
+            return path
+        # What a link leads to is looked at, and opened.
+        real = os.path.realpath(path)
+        self._rules.check_path(real)
+        return real
 
     @contextmanager
     def _open_remote(self, pfn: str) -> Iterator[ByteSource]:
@@ -347,7 +380,7 @@ class FsspecOpener:
 
     def signature(self, pfn: str) -> str:
         """Return size and date, ETag or checksum, whichever the store tells."""
-        path = _local_path(pfn)
+        path = self._allowed_path(pfn)
         if path is not None:
             with _translated(pfn):
                 found = Path(path).stat()

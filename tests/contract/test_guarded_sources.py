@@ -1,0 +1,102 @@
+"""Sources of others: what leads inwards is refused where the connection is made."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evstream.adapters.source.fsspec import FsspecOpener
+from evstream.domain.errors import AccessError, EvstreamError
+from evstream.domain.source_rules import SourceRules
+
+pytestmark = pytest.mark.server
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    asked: list[str] = []
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(b"root")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[http.server.ThreadingHTTPServer]:
+    _Handler.asked.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def read(opener: FsspecOpener, pfn: str) -> bytes:
+    with opener.open(pfn) as source:
+        return bytes(source.read_ranges([(0, 4)])[0])
+
+
+def test_this_machine_is_not_read_for_others(server: http.server.ThreadingHTTPServer) -> None:
+    port = server.server_address[1]
+    strict = FsspecOpener(rules=SourceRules.parse("", "", own=False))
+    for host in ("127.0.0.1", "localhost", "2130706433", "0x7f000001", "127.1"):
+        with pytest.raises(EvstreamError):
+            read(strict, f"http://{host}:{port}/a.root")
+    assert _Handler.asked == []
+    named = FsspecOpener(rules=SourceRules.parse("", "127.0.0.0/8 ::1/128", own=False))
+    assert read(named, f"http://127.0.0.1:{port}/a.root") == b"root"
+
+
+def test_a_redirect_leads_no_further(server: http.server.ThreadingHTTPServer) -> None:
+    port = server.server_address[1]
+    # It is allowed where it begins, and not where it leads.
+    rules = SourceRules.parse("", "127.0.0.1/32", own=False)
+    inwards = f"http://127.0.0.1:{port}/to/http://127.0.0.2:{port}/a.root"
+    with pytest.raises(AccessError, match=r"127\.0\.0\.2"):
+        read(FsspecOpener(rules=rules), inwards)
+    assert _Handler.asked
+    assert all(path.startswith("/to/") for path in _Handler.asked)
+
+
+def test_local_files_are_read_below_their_roots(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    for folder in (inside, outside):
+        folder.mkdir()
+        (folder / "a.root").write_bytes(b"root")
+    (inside / "link.root").symlink_to(outside / "a.root")
+    opener = FsspecOpener(rules=SourceRules.parse(str(inside), "", own=False))
+    assert read(opener, str(inside / "a.root")) == b"root"
+    assert read(opener, f"file://{inside}/a.root") == b"root"
+    for pfn in (
+        f"{outside}/a.root",
+        f"file://{outside}/a.root",
+        f"{inside}/../out/a.root",
+        f"file://{inside}/%2e%2e/out/a.root",
+        f"{inside}/link.root",
+        "/etc/passwd",
+    ):
+        with pytest.raises(AccessError):
+            read(opener, pfn)
+        with pytest.raises(AccessError):
+            opener.signature(pfn)
