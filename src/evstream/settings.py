@@ -52,6 +52,10 @@ class Settings:
     beat_s: float = _setting(5.0, "How often an edge tells its head that it is there", 0.05, 600.0)
     cache: str = _setting("", "Where an edge keeps products: a folder, or s3://BUCKET/PREFIX")
     cache_bytes_max: int = _setting(100 << 30, "Disk for products of an edge", 1 << 20, 1 << 60)
+    access_log: str = _setting("", "File that an edge writes requests for products to")
+    access_log_bytes_max: int = _setting(
+        1 << 30, "Size at which it begins a new one", 1 << 16, 1 << 50
+    )
     information_s: float = _setting(
         300.0, "How long an edge believes what the head told of a file", 1.0, 86_400.0
     )

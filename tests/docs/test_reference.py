@@ -134,6 +134,7 @@ _NO_NUMBERS = (
     "token_issuers",
     "token_audience",
     "token_roles",
+    "access_log",
 )
 
 

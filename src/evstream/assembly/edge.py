@@ -21,12 +21,13 @@ from evstream.assembly.issuers import open_issuers
 from evstream.assembly.making import answer_while_making, lanes_of
 from evstream.assembly.origins import open_origins
 from evstream.client import Address, Service
+from evstream.domain.caching import ByReuse
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.edges import EdgeStatus
 from evstream.domain.errors import ConfigError, TransientError
 from evstream.domain.lanes import Ask
 from evstream.edge import Deliveries, ProductCache, Products
-from evstream.edge.cache import LeastRecentlyUsed
+from evstream.edge.access_log import AccessLog
 from evstream.edge.information import Information
 from evstream.edge.joining import Joining
 from evstream.edge.preparing import Made, Preparing
@@ -70,8 +71,17 @@ class EdgeApplication:
         self._settings = settings
         information = Information(head.edges, clock, settings.information_s)
         self._products = Products(information.file, Sources(opener, formats), offload)
+        self._access_log = (
+            AccessLog(Path(settings.access_log), settings.access_log_bytes_max, clock)
+            if settings.access_log
+            else None
+        )
         self.cache = ProductCache(
-            _store(settings, offload), LeastRecentlyUsed(), clock, settings.cache_bytes_max
+            _store(settings, offload),
+            ByReuse(settings.cache_bytes_max),
+            clock,
+            settings.cache_bytes_max,
+            self._access_log,
         )
         self.lanes = lanes_of(settings, clock)
         self.deliveries = Deliveries(self._products, offload, clock, self.cache, self.lanes)
@@ -134,6 +144,8 @@ class EdgeApplication:
         await self.deliveries.close()
         await self._products.close()
         await self._head.close()
+        if self._access_log is not None:
+            self._access_log.flush()
 
 
 def _store(settings: Settings, offload: Offload) -> ProductStore:

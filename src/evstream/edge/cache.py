@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from evstream.domain.errors import EvstreamError, NotFoundError
+from evstream.edge.access_log import AccessLog
 from evstream.ports import Clock, KeptProduct, ProductStore
 
 _LOG = logging.getLogger(__name__)
@@ -47,44 +47,6 @@ class CachePolicy(Protocol):
     def victims(self, bytes_needed: int, is_busy: Callable[[str], bool]) -> list[str]:
         """Choose what to give up, and strike it out; what is busy stays."""
         ...
-
-
-class LeastRecentlyUsed:
-    """Gives up what was not asked for the longest; admits everything."""
-
-    def __init__(self) -> None:
-        self._sizes: OrderedDict[str, int] = OrderedDict()
-
-    def record(self, key: str, size: int, cost: float, now: float) -> None:
-        """Move a product to the end of the queue."""
-        if key in self._sizes:
-            self._sizes.move_to_end(key)
-
-    def admits(self, key: str, size: int, cost: float, now: float) -> bool:
-        """Say yes."""
-        return True
-
-    def keep(self, key: str, size: int, cost: float, now: float) -> None:
-        """Put a product at the end of the queue."""
-        self._sizes[key] = size
-        self._sizes.move_to_end(key)
-
-    def remove(self, key: str) -> None:
-        """Strike out a product."""
-        self._sizes.pop(key, None)
-
-    def victims(self, bytes_needed: int, is_busy: Callable[[str], bool]) -> list[str]:
-        """Choose from the beginning of the queue."""
-        chosen, freed = [], 0
-        for key, size in self._sizes.items():
-            if freed >= bytes_needed:
-                break
-            if not is_busy(key):
-                chosen.append(key)
-                freed += size
-        for key in chosen:
-            del self._sizes[key]
-        return chosen
 
 
 @dataclass(slots=True)
@@ -158,12 +120,20 @@ class ProductCache:
     ----------
     bytes_max : int
         The quota, for what is kept and what is being made together.
+    log : AccessLog, optional
+        Where requests are written down.
     """
 
     def __init__(
-        self, store: ProductStore, policy: CachePolicy, clock: Clock, bytes_max: int
+        self,
+        store: ProductStore,
+        policy: CachePolicy,
+        clock: Clock,
+        bytes_max: int,
+        log: AccessLog | None = None,
     ) -> None:
         self.store = store
+        self._log = log
         self._policy = policy
         self._clock = clock
         self._bytes_max = bytes_max
@@ -244,13 +214,18 @@ class ProductCache:
             return None
         entry.readers += 1
         self._hits += 1
-        self._policy.record(name, entry.kept.size, entry.cost, self._now())
+        self._record(name, entry.kept.size, entry.cost, hit=True)
         return HeldProduct(self, entry, fd)
 
     def missed(self, name: str, size: int, cost: float) -> None:
         """Count a request for a product that is not held."""
         self._misses += 1
-        self._policy.record(name, max(size, 1), cost, self._now())
+        self._record(name, max(size, 1), cost, hit=False)
+
+    def _record(self, name: str, size: int, cost: float, hit: bool) -> None:
+        self._policy.record(name, size, cost, self._now())
+        if self._log is not None:
+            self._log.note(name, size, cost, hit)
 
     def pin(self, name: str, request: str, until: float) -> None:
         """Keep a product for a request until a time (seconds since 1970), or until `unpin`.

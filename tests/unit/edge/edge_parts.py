@@ -16,12 +16,12 @@ from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import Threads
 from evstream.adapters.product_store.disk import DiskProductStore
 from evstream.adapters.source.memory import MemoryOpener, MemorySource
+from evstream.domain.caching import ByReuse
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor, slice_of
 from evstream.domain.errors import TransientError
 from evstream.domain.names import Guid, Lfn, Pfn
 from evstream.edge import Deliveries, Delivery, ProductCache, Products
-from evstream.edge.cache import LeastRecentlyUsed
 from evstream.edge.sources import Sources
 from evstream.ports import ByteSource
 from evstream.testing.manual_clock import ManualClock
@@ -98,7 +98,7 @@ class Edge:
         self.clock = ManualClock()
         self.folder = folder
         self.store = DiskProductStore(folder, self.offload)
-        self.cache = ProductCache(self.store, LeastRecentlyUsed(), self.clock, bytes_max)
+        self.cache = ProductCache(self.store, ByReuse(bytes_max), self.clock, bytes_max)
         self.products = Products(find_file, Sources(self.opener, formats), self.offload)
         self.deliveries = Deliveries(self.products, self.offload, self.clock, self.cache)
 
