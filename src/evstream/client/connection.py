@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 import httpx2
 
+from evstream.client.link_meter import LinkMeter, Trace
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.ports import Clock, Ids
 from evstream.wire.messages import Message, decode, encode
@@ -61,6 +62,7 @@ class Connection:
         )
         self._transport_elsewhere = elsewhere
         self._elsewhere: httpx2.AsyncClient | None = None
+        self.meter = LinkMeter()
         self._clock = clock
         self._ids = ids
         self._patience_s = patience_s
@@ -168,7 +170,13 @@ class Connection:
                         yield response
                         return
                     path = response.headers["Location"]
-            async with self._client_elsewhere().stream("GET", path, headers=headers) as response:
+            elsewhere = self._client_elsewhere()
+
+            def opening(trace: Trace) -> Any:
+                told = {"trace": trace}
+                return elsewhere.stream("GET", path, headers=headers, extensions=told)
+
+            async with self.meter.measured(opening, path) as response:
                 if response.status_code >= 300:
                     _raise_for(response.status_code, await response.aread())
                 yield response

@@ -31,6 +31,11 @@ class Plans:
         path = "/v1/foreign-ranges"
         return (await self._connection.call("POST", path, m.ForeignAnswers, asked)).ranges
 
+    async def tell_links(self, site: str) -> int:
+        """Tell what this client saw, from a site, of the edges that it fetched from."""
+        seen = self._connection.meter.take(site)
+        return await self.note_links(m.SeenLinks(seen)) if seen else 0
+
     async def note_links(self, seen: m.SeenLinks) -> int:
         """Tell what was measured; return how many links were of edges that are known."""
         return (await self._connection.call("POST", "/v1/links", Changed, seen)).changed

@@ -21,6 +21,7 @@ _LOG = logging.getLogger(__name__)
 BEGUN_EVERY_S = 0.2
 """The service is told at once what has begun, but of a flood of short units no more often."""
 RENEWALS_AT_ONCE = 8
+LINKS_EVERY_S = 30.0
 ROUNDS = 3
 
 
@@ -56,6 +57,8 @@ class Heartbeat:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._beat())
                 group.create_task(self._tell_what_begins())
+                if self._settings.site is not None:
+                    group.create_task(self._tell_of_links(self._settings.site))
 
     async def _tell_what_begins(self) -> None:
         """Renew the leases of what has begun: should it kill us, the service must know."""
@@ -64,6 +67,15 @@ class Heartbeat:
             leases = {unit.lease for unit in self._hand.untold}
             await for_each(sorted(leases), RENEWALS_AT_ONCE, self.renew)
             await self._clock.sleep(BEGUN_EVERY_S)
+
+    async def _tell_of_links(self, site: str) -> None:
+        """Say how fast edges were, so that plans are better; nothing depends on it."""
+        while True:
+            await self._clock.sleep(LINKS_EVERY_S)
+            try:
+                await self._service.plans.tell_links(site)
+            except EvstreamError as error:
+                _LOG.debug("what was seen of links is not told: %s", error)
 
     async def _beat(self) -> None:
         while True:

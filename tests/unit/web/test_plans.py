@@ -12,13 +12,17 @@ import pytest
 
 from evstream.assembly import Application
 from evstream.client import Service
+from evstream.domain.edges import EdgeStatus
 from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.names import LeaseId
+from evstream.domain.payload import Payload
 from evstream.domain.sites import Site
 from evstream.head.brokering import WRITE_EVERY_S
 from evstream.testing.simulator import sample_files
 from evstream.wire import delivery_messages as m
 from evstream.wire import messages
 from evstream.wire import product_messages as pm
+from evstream.wire.edge_messages import EdgeBeat
 from evstream.wire.messages import NewDataset, NewFile, NewSlice
 from tests.unit.web.test_api import TOKEN, with_application
 
@@ -273,5 +277,67 @@ def test_what_is_no_question_is_refused(wrong: m.ForeignRequest) -> None:
     async def work(service: Service) -> None:
         with pytest.raises(RequestError):
             await service.plans.foreign_ranges(wrong)
+
+    with_service(work)
+
+
+async def two_edges(service: Service) -> None:
+    """Let two edges beat, far from each other."""
+    await service.plans.add_site("LYON", m.NewSite("FR", 45.78, 4.87))
+    await service.plans.add_site("TOKYO", m.NewSite("JP", 35.71, 139.76))
+    await service.prepared.remove_edge("near")
+    for name in ("LYON", "TOKYO"):
+        status = EdgeStatus(site=name, free_bytes=10**9)
+        beat = EdgeBeat(f"https://{name.lower()}", 20.0, 10**9, status)
+        await service.edges.beat(name.lower(), beat)
+    # Sites are read every some seconds; here time passes at once.
+    await asyncio.sleep(WRITE_EVERY_S)
+
+
+def hosts(urls: list[str]) -> list[str]:
+    return [url.removeprefix("https://").partition("/")[0] for url in urls]
+
+
+def test_a_claim_names_the_edges_that_are_near() -> None:
+    async def work(service: Service) -> None:
+        await two_edges(service)
+        payload = Payload(command="cp {input} {output}")
+        task = messages.NewTask(name="near", dataset="mc15:x", payload=payload)
+        await service.submit(task, "key")
+        for site, nearest in (("TOKYO", "tokyo"), ("LYON", "lyon")):
+            request = messages.ClaimRequest("w1", 1, site=site)
+            claim = await service.claim(request, LeaseId(f"lease-{site}"))
+            assert claim.units
+            for unit in claim.units:
+                assert isinstance(unit, messages.RangeUnit)
+                first, second, own = unit.parts[0].plan.urls
+                assert hosts([first])[0] == nearest
+                assert {*hosts([first, second])} == {"lyon", "tokyo"}
+                # Where all fail, the service itself has it.
+                assert own.startswith("/v1/products/")
+
+    with_service(work)
+
+
+def test_a_plan_says_where_its_endpoints_are() -> None:
+    async def work(service: Service) -> None:
+        await two_edges(service)
+        ((lfn, _), _) = await names(service)
+        new = m.NewPlan([NewSlice("mc15:x", lfn, "", 0, 50)], site="TOKYO", explain=True)
+        (plan,) = await service.plans.plan(new)
+        assert [(one.site, one.country) for one in plan.endpoints] == [
+            ("TOKYO", "JP"),
+            ("LYON", "FR"),
+            ("", ""),
+        ]
+        assert [choice.edge for choice in plan.choices] == ["tokyo", "lyon"]
+        # What is held counts more than the way to it, if that is not too long.
+        held = pm.HeldProduct(plan.descriptor, "e1", 100, "0" * 64)
+        await service.prepared.register("lyon", pm.HeldProducts([held]))
+        await service.edges.set_state("tokyo", "maintenance", "a new disk")
+        await asyncio.sleep(1.0)
+        (plan,) = await service.plans.plan(new)
+        reasons = [(choice.edge, choice.reason) for choice in plan.choices]
+        assert reasons == [("lyon", "holds it"), ("tokyo", "maintenance: a new disk")]
 
     with_service(work)
