@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast fuzz fuzz-api check format bench sim docs clean setup-base setup-demo setup-test setup-check
+.PHONY: help demo test test-fast fuzz fuzz-api check format bench sim stack docs clean setup-base setup-demo setup-test setup-check
 
 BIN := .venv/bin
 PYTEST_ARGS ?=
@@ -50,6 +50,9 @@ bench: setup-test  ## measure: make bench NAME=overhead [QUICK=1] [SEEDS="1 2 3"
 
 sim: setup-base  ## simulate the whole service under faults: make sim [SEED=17] [COUNT=1]
 	@$(BIN)/python -m evstream.testing.simulator --seed $(or $(SEED),1) --count $(or $(COUNT),$(if $(SEED),1,10))
+
+stack: setup-test  ## start PostgreSQL, XRootD, nginx and more, heads and edges, until Ctrl-C
+	@$(BIN)/python -m tests.federation.up $(FOLDER)
 
 docs: setup-check  ## build the pages into build/docs
 	@$(BIN)/python -m tools.build_docs

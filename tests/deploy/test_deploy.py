@@ -55,6 +55,17 @@ def test_a_unit_is_hardened(unit: Path) -> None:
     assert done.returncode == 0, f"{done.stdout[-4000:]}{done.stderr}"
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name, indirect=True)
+def test_a_units_command_is_one_that_there_is(unit: Path) -> None:
+    """The words after the command parse: each flag exists, and nothing that is needed lacks."""
+    from evstream.cli.commands import app
+
+    (line,) = re.findall(r"^ExecStart=\S+ (.*)$", unit.read_text(), re.MULTILINE)
+    command, bound, *_ = app.parse_args(line.split(), exit_on_error=False, print_error=False)
+    assert command.__name__ == line.split()[0]
+    assert bound.arguments
+
+
 @pytest.mark.parametrize("site", SITES, ids=lambda path: path.name)
 def test_nginx_reads_a_site(site: Path, tmp_path: Path) -> None:
     skip_without_nginx()

@@ -19,6 +19,7 @@ from evstream.adapters.product_store.disk import DiskProductStore
 from evstream.assembly.clients import connect
 from evstream.assembly.issuers import open_issuers
 from evstream.assembly.making import answer_while_making, lanes_of
+from evstream.assembly.measures import cache_measures
 from evstream.assembly.origins import open_origins
 from evstream.client import Address, Service
 from evstream.domain.caching import ByReuse
@@ -76,8 +77,9 @@ class EdgeApplication:
             if settings.access_log
             else None
         )
+        store = _store(settings, offload)
         self.cache = ProductCache(
-            _store(settings, offload),
+            store,
             ByReuse(settings.cache_bytes_max),
             clock,
             settings.cache_bytes_max,
@@ -108,8 +110,14 @@ class EdgeApplication:
             self._products,
             self.deliveries,
             information,
-            ServiceMetrics((), None),
-            Readiness({"signing keys": self.joining.have_keys}, clock),
+            ServiceMetrics((), parts=[lambda: cache_measures(self.cache.state)]),
+            Readiness(
+                {
+                    "signing keys": self.joining.have_keys,
+                    "cache": lambda: offload(store.spool_free_bytes),
+                },
+                clock,
+            ),
         )
         self.app: Starlette = make_edge_app(
             services,

@@ -60,6 +60,6 @@ def edge(
     run_service(
         lambda: assembly.open_edge(settings, own_url, address.token),
         lambda: (door, address),
-        directory,
+        settings,
         f"edge {settings.edge_name}",
     )

@@ -46,6 +46,6 @@ def head(
     run_service(
         lambda: assembly.open_embedded(settings, token=address.token, redirects=True),
         lambda: (door, address),
-        directory,
+        settings,
         f"as head {directory}",
     )

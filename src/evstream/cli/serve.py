@@ -47,7 +47,7 @@ def serve(
         run_service(
             lambda: assembly.open_embedded(settings),
             lambda: assembly.unix_door(directory),
-            directory,
+            settings,
             str(directory),
         )
         return
@@ -57,6 +57,6 @@ def serve(
     run_service(
         lambda: assembly.open_embedded(settings, token=address.token),
         lambda: (door, address),
-        directory,
+        settings,
         str(directory),
     )

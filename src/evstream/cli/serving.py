@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from evstream.cli.service import run_async
 from evstream.client import Address
+from evstream.settings import Settings
 
 if TYPE_CHECKING:
     from evstream.assembly.listening import Served
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def run_service(
     open_service: Callable[[], AbstractAsyncContextManager[Served]],
     open_door: Callable[[], tuple[socket.socket, Address]],
-    directory: Path,
+    settings: Settings,
     what: str,
 ) -> None:
     """Serve until SIGINT or SIGTERM.
@@ -30,10 +31,15 @@ def run_service(
     ----------
     open_service : callable
         Opens an application of `evstream.assembly`.
+    settings : Settings
+        Of the service: where its folder is, and how it writes its log.
     what : str
         How to call it in the line on standard error.
     """
     from evstream import assembly
+
+    assembly.write_logs(settings.log_format, settings.log_level)
+    directory = Path(settings.data_dir)
 
     async def main() -> None:
         async with open_service() as application:

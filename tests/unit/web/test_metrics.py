@@ -14,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from evstream import daemons
 from evstream.adapters.metrics import ServiceMetrics
 from evstream.assembly import Application, open_embedded
+from evstream.assembly.measures import cache_measures
+from evstream.edge.cache import CacheState
 from evstream.ports import Measure
 from evstream.settings import Settings
 from tests.docs.pages import REFERENCE, section, table
@@ -109,3 +111,24 @@ def test_parts_of_a_service_show_what_they_count() -> None:
     counted["hit",] = 4.0
     assert 'evstream_x_requests_total{answer="hit"} 3.0' in text
     assert "evstream_x_bytes 7.0" in text
+
+
+def test_the_page_shows_each_metric_of_an_edge() -> None:
+    state = CacheState(1, 2, 3, 4, hits=5, misses=6, evicted=7)
+    metrics = ServiceMetrics((), parts=[lambda: cache_measures(state)])
+    families = [
+        family
+        for family in text_string_to_metric_families(metrics.text().decode())
+        if family.name.startswith("evstream_cache")
+    ]
+    shown = {
+        f"{family.name}_total" if family.type == "counter" else family.name: (
+            family.type,
+            {label for sample in family.samples for label in sample.labels},
+        )
+        for family in families
+    }
+    rows = table(PAGE.read_text(encoding="utf-8"), "of an edge")
+    assert shown == {
+        name: (row["type"], set(re.findall(r"\w+", row["labels"]))) for name, row in rows.items()
+    }
