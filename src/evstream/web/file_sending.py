@@ -9,13 +9,14 @@ import asyncio
 import os
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from evstream.web.patience import PatientProtocol
 from evstream.web.representations import SENDFILE
 from evstream.web.tls_transport import TlsTransport
 
 
-class FileSendingProtocol(HttpToolsProtocol):
+class FileSendingProtocol(PatientProtocol):
     """HTTP/1.1 on a connection, plain or through a `TlsTransport`."""
 
     def on_message_begin(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from typing import TypeVar
@@ -17,6 +18,9 @@ from evstream.wire.queries import parse_query
 T = TypeVar("T")
 
 BODY_BYTES_MAX = 64 << 20
+BODY_S_MIN = 60.0
+BODY_BYTES_PER_S_MIN = 1024
+"""A body may take so long, and a second more for so many of its bytes."""
 
 
 def refuse_declared(request: Request, bytes_max: int) -> None:
@@ -39,17 +43,32 @@ async def pieces(request: Request, bytes_max: int) -> AsyncIterator[bytes]:
     TooLargeError
         It is, or says that it is, larger than it may be.
     TransientError
-        The client went away: what came so far must not pass for the whole.
+        The client went away, or is too slow: what came so far must not pass for the whole.
     """
     refuse_declared(request, bytes_max)
     left = bytes_max
     try:
-        async for piece in request.stream():
+        incoming = request.stream()
+        begun = asyncio.get_running_loop().time()
+        while True:
+            due = begun + BODY_S_MIN + (bytes_max - left) / BODY_BYTES_PER_S_MIN
+            async with asyncio.timeout_at(due):
+                piece = await anext(incoming, None)
+            if piece is None:
+                return
             left -= len(piece)
             if left < 0:
                 raise _too_large(bytes_max)
             if piece:
+                began_to_wait = asyncio.get_running_loop().time()
                 yield piece
+                # What we took to store it is not the client's.
+                begun += asyncio.get_running_loop().time() - began_to_wait
+    except TimeoutError as error:
+        raise TransientError(
+            f"the body comes slower than {BODY_BYTES_PER_S_MIN} bytes a second",
+            hint="send it again, over a better connection",
+        ) from error
     except ClientDisconnect as error:
         raise TransientError("the client went away") from error
 
