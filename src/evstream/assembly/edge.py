@@ -29,10 +29,12 @@ from evstream.domain.errors import ConfigError, TransientError
 from evstream.domain.lanes import Ask
 from evstream.edge import Deliveries, ProductCache, Products
 from evstream.edge.access_log import AccessLog
+from evstream.edge.cache import look_now_and_then
 from evstream.edge.information import Information
-from evstream.edge.joining import Joining
+from evstream.edge.joining import Card, Joining
 from evstream.edge.preparing import Made, Preparing
 from evstream.edge.sources import Sources
+from evstream.edge.telling import Telling, tell_now_and_then
 from evstream.head.access import Access
 from evstream.ports import Clock, Formats, Offload, ProductStore, SourceOpener
 from evstream.settings import Settings
@@ -40,6 +42,8 @@ from evstream.web.edge_app import EdgeServices, make_edge_app
 from evstream.web.readiness import Readiness
 from evstream.wire.signed_urls import UrlSigner
 
+LOOK_EVERY_S = 60.0
+"""How often the cache is compared with what its folder or bucket has."""
 HEAD_PATIENCE_S = 2.0
 """How long an edge asks its head again before it goes on with what it knows."""
 
@@ -67,6 +71,7 @@ class EdgeApplication:
         token: str = "",
     ) -> None:
         self._head = head
+        self._clock = clock
         self._folder = Path(settings.data_dir)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._settings = settings
@@ -86,16 +91,17 @@ class EdgeApplication:
             self._access_log,
         )
         self.lanes = lanes_of(settings, clock)
-        self.deliveries = Deliveries(self._products, offload, clock, self.cache, self.lanes)
+        self.telling = Telling(head.prepared, self.cache, clock, settings.edge_name)
+        self.deliveries = Deliveries(
+            self._products, offload, clock, self.cache, self.lanes, self.telling.heard
+        )
         self.joining = Joining(
             head.edges,
             clock,
             self.status,
-            name=settings.edge_name,
-            url=url,
-            beat_s=settings.beat_s,
-            capacity_bytes=settings.cache_bytes_max,
+            card=Card(settings.edge_name, url, settings.beat_s, settings.cache_bytes_max),
             folder=self._folder,
+            on_quarantine=self.cache.throw_away,
         )
         self._preparing = Preparing(
             head,
@@ -124,6 +130,7 @@ class EdgeApplication:
             Access(token, None, clock, open_issuers(settings, clock)),
             UrlSigner(self.joining.keys),
             clock,
+            self.joining.check_serving,
         )
 
     def status(self) -> EdgeStatus:
@@ -145,7 +152,13 @@ class EdgeApplication:
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs beside the API."""
-        return [self.joining.run(), self._preparing.run()]
+        every_s = self._settings.beat_s
+        return [
+            self.joining.run(),
+            self._preparing.run(),
+            tell_now_and_then(self.telling, self._clock, every_s),
+            look_now_and_then(self.cache, self._clock, LOOK_EVERY_S),
+        ]
 
     async def close(self) -> None:
         """Stop making products, close what is open and the connection to the head."""

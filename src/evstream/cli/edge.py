@@ -55,10 +55,51 @@ def list_all(*, door: Door = DEFAULT_DOOR) -> None:
             size_text(edge.bytes),
             size_text(edge.capacity_bytes) if edge.capacity_bytes else "-",
             _seconds_left(edge.alive_until),
+            edge.state + (f": {edge.reason}" if edge.reason else ""),
         )
         for edge in edges
     ]
-    print_table(["name", "kind", "URL", "products", "bytes", "room", "alive for"], rows)
+    print_table(["name", "kind", "URL", "products", "bytes", "room", "alive for", "state"], rows)
+
+
+def drain(
+    name: Edge,
+    *,
+    reason: Annotated[str, Parameter(help="Why, for who looks later.")] = "",
+    door: Door = DEFAULT_DOOR,
+) -> None:
+    """Give an edge no new work; what it holds is still served from it.
+
+    For example:
+
+        evstream edge drain T2_DE --reason 'disks are replaced'
+    """
+    door.ask(lambda service: service.edges.set_state(name, "draining", reason))
+
+
+def maintain(
+    name: Edge,
+    *,
+    reason: Annotated[str, Parameter(help="Why, for who looks later.")] = "",
+    door: Door = DEFAULT_DOOR,
+) -> None:
+    """Send nobody to an edge; it serves nobody either.
+
+    For example:
+
+        evstream edge maintain T2_DE --reason 'kernel update'
+    """
+    door.ask(lambda service: service.edges.set_state(name, "maintenance", reason))
+
+
+def resume(name: Edge, *, door: Door = DEFAULT_DOOR) -> None:
+    """Let an edge serve again, after a drain, maintenance or quarantine.
+
+    For example:
+
+        evstream edge resume T2_DE
+    """
+    door.ask(lambda service: service.edges.set_state(name, "serving"))
 
 
 def remove(name: Edge, *, door: Door = DEFAULT_DOOR) -> None:

@@ -34,6 +34,11 @@ class Edges:
         asked = m.EdgeStateRequest(state, reason)
         return await self._connection.call("POST", f"{_path(edge)}/state", Edge, asked)
 
+    async def complain(self, complaint: m.Complaint) -> bool:
+        """Say that an edge sent other bytes; return whether it is in quarantine now."""
+        path = "/v1/complaints"
+        return (await self._connection.call("POST", path, m.Judged, complaint)).quarantined
+
     async def source(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a file by its content, with where it is.
 

@@ -40,6 +40,15 @@ class Prepared:
         path = f"/v1/edges/{quote(edge, '')}/products"
         return (await self._connection.call("POST", path, m.Changed, held)).changed
 
+    async def count_requests(self, asked: m.WantedRequest) -> None:
+        """Count requests for products, by file and recipe."""
+        await self._connection.call("POST", "/v1/wanted", m.Changed, asked)
+
+    async def held(self, edge: str, after: int | None = None) -> m.HeldPage:
+        """Return what the head believes that an edge has, a page of it."""
+        path = f"/v1/edges/{quote(edge, '')}/products?{urlencode({'after': after or 0})}"
+        return await self._connection.call("GET", path, m.HeldPage)
+
     async def drop(self, edge: str, dropped: m.DroppedProducts) -> int:
         """Say what an edge has no more; return how many it had."""
         path = f"/v1/edges/{quote(edge, '')}/drops"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,10 +22,12 @@ from evstream.domain.errors import (
     EvstreamError,
     TooLargeError,
     TransientError,
+    WrongBytesError,
 )
-from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.names import LeaseId, WorkerId, without_secrets
 from evstream.domain.states import Answer
 from evstream.wire import messages as m
+from evstream.wire.edge_messages import Complaint
 from evstream.wire.event_messages import EventAnswer, EventQuestion
 
 T = TypeVar("T")
@@ -248,6 +253,10 @@ class Service:
         for url in plan.urls:
             try:
                 await self._go_on(download, url, plan)
+                download.check(url)
+            except WrongBytesError as failed:
+                definite = failed
+                await self._complain(failed)
             except TooLargeError:
                 raise
             except (DescriptorUnknownError, TransientError) as failed:
@@ -260,6 +269,12 @@ class Service:
         if not plan.urls:
             passing = TransientError("the plan names no endpoint", key=plan.key)
         return passing, definite
+
+    async def _complain(self, wrong: WrongBytesError) -> None:
+        """Tell the head of an edge whose bytes do not match; it is no matter of ours."""
+        url, etag, sha256 = (str(wrong.fields[name]) for name in ("url", "etag", "sha256"))
+        with suppress(EvstreamError):
+            await self.edges.complain(Complaint(url.partition("?")[0], etag, sha256))
 
     async def _go_on(self, download: _Download, url: str, plan: m.DeliveryPlan) -> None:
         try:
@@ -351,25 +366,54 @@ class _Download:
         self._path = path
         self._bytes_max = bytes_max
         self._etag = ""
-        self._have = 0
+        self._promised = ""
+        self._check = _Check()
         self.received = 0
         path.write_bytes(b"")
 
     async def go_on(self, connection: Connection, url: str) -> None:
         headers = {}
-        if self._have and self._etag:
-            headers = {"Range": f"bytes={self._have}-", "If-Range": self._etag}
+        if self._check.size and self._etag:
+            headers = {"Range": f"bytes={self._check.size}-", "If-Range": self._etag}
         async with connection.stream(url, headers) as response:
             size = int(response.headers.get("Content-Length", 0))
             if self._bytes_max is not None and size > self._bytes_max:
                 raise TooLargeError(f"the product has {size} bytes", bytes_max=self._bytes_max)
             if response.status_code != 206:
-                self._have = 0
+                self._check.restart()
+                self._promised = ""
             self._etag = response.headers.get("ETag", "")
+            self._promised = sha256_promised(response.headers) or self._promised
             with self._path.open("r+b") as file:
-                file.seek(self._have)
+                file.seek(self._check.size)
                 file.truncate()
                 async for piece in response.aiter_bytes(PIECE_BYTES):
                     file.write(piece)
-                    self._have += len(piece)
+                    self._check.add(piece)
                     self.received += len(piece)
+
+    def check(self, url: str) -> None:
+        """Compare what came with the digest that was promised, if one was.
+
+        Raises
+        ------
+        WrongBytesError
+            They differ; nothing of it is used.
+        """
+        if self._promised in ("", self._check.sha256):
+            return
+        wrong = WrongBytesError(
+            f"{without_secrets(url)} sent other bytes than it said",
+            url=url,
+            etag=self._etag,
+            sha256=self._check.sha256,
+        )
+        self._check.restart()
+        self._etag = self._promised = ""
+        raise wrong
+
+
+def sha256_promised(headers: Mapping[str, str]) -> str:
+    """Return the digest of ``Repr-Digest`` in hexadecimal digits (RFC 9530), or nothing."""
+    found = re.search(r"sha-256=:([A-Za-z0-9+/]{43}=):", headers.get("Repr-Digest", ""))
+    return base64.b64decode(found.group(1)).hex() if found else ""

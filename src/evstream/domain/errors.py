@@ -17,6 +17,7 @@
     ├── DataError            never again with these bytes; keep the evidence
     │   ├── SourceChangedError   a file is not the one that was registered
     │   ├── UnsupportedFormatError   a file of a kind that nothing here reads
+    │   ├── WrongBytesError      what came is not what its sender said
     │   └── VerificationError    a receipt does not hold
     ├── PayloadError         the user's program failed; its log says why
     └── ConfigError          this machine or its settings must be mended first
@@ -158,6 +159,12 @@ class SourceChangedError(DataError):
     """A source file differs from what was registered; it is never mixed in."""
 
     code = "source_changed"
+
+
+class WrongBytesError(DataError):
+    """What came is not what its sender said. It is fetched from elsewhere."""
+
+    code = "wrong_bytes"
 
 
 class UnsupportedFormatError(DataError):

@@ -142,6 +142,11 @@ class ProductCache:
         self._bytes_kept = 0
         self._bytes_making = 0
         self._hits = self._misses = self._evicted = 0
+        self._watch: Callable[[str, KeptProduct | None], None] = _watch_nothing
+
+    def watch(self, changed: Callable[[str, KeptProduct | None], None]) -> None:
+        """Have somebody told of each product that comes, and by None of each that goes."""
+        self._watch = changed
 
     async def open(self) -> None:
         """Sweep what a killed process left behind, and find what the store has.
@@ -178,6 +183,7 @@ class ProductCache:
         self._entries[kept.name] = _Entry(kept, cost)
         self._bytes_kept += kept.size
         self._policy.keep(kept.name, kept.size, cost, self._now())
+        self._watch(kept.name, kept)
 
     def forget(self, name: str) -> None:
         """Strike out a product that the store does not have any more."""
@@ -185,6 +191,7 @@ class ProductCache:
         if entry is not None:
             self._bytes_kept -= entry.kept.size
             self._policy.remove(name)
+            self._watch(name, None)
 
     def kept(self, name: str) -> KeptProduct | None:
         """Return what is to be known of a product that is in the books."""
@@ -194,6 +201,18 @@ class ProductCache:
     def holds(self, name: str) -> bool:
         """Say whether a product is in the books."""
         return name in self._entries
+
+    def kept(self, name: str) -> KeptProduct | None:
+        """Return a product as it is in the books, or None."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.kept
+
+    async def throw_away(self) -> None:
+        """Remove all that nobody reads; what is read goes once it is not."""
+        for name in list(self._entries):
+            entry = self._entries[name]
+            self.forget(name)
+            await self._delete(entry.kept)
 
     def names(self) -> list[KeptProduct]:
         """Return what is in the books."""
@@ -287,6 +306,7 @@ class ProductCache:
                 continue
             self._bytes_kept -= entry.kept.size
             self._evicted += 1
+            self._watch(name, None)
             await self._delete(entry.kept)
 
     async def _delete(self, kept: KeptProduct) -> None:
@@ -330,6 +350,20 @@ class ProductCache:
             misses=self._misses,
             evicted=self._evicted,
         )
+
+
+async def look_now_and_then(cache: ProductCache, clock: Clock, every_s: float) -> None:
+    """Compare a cache's books with its store until cancelled."""
+    while True:
+        await clock.sleep(every_s)
+        try:
+            await cache.look_again()
+        except EvstreamError as error:
+            _LOG.warning("the store of products does not answer: %s", error)
+
+
+def _watch_nothing(name: str, kept: KeptProduct | None) -> None:
+    """Tell nobody."""
 
 
 def _discard(spool: Path) -> None:

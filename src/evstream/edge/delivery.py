@@ -27,6 +27,13 @@ BOUNDARY_COST = 10
 ANYBODY = Ask()
 """Somebody who waits, of whom nothing is known."""
 
+Heard = Callable[[Descriptor, Identity, int], None]
+"""Is told of each product, and how often it was asked for just now."""
+
+
+def _unheard(descriptor: Descriptor, identity: Identity, asked: int) -> None:
+    """Tell nobody."""
+
 
 @dataclass(slots=True)
 class Delivery:
@@ -63,6 +70,8 @@ class Deliveries:
     ----------
     lanes : MakingLanes, optional
         The gate that makers pass; what is at hand needs none.
+    heard : callable, optional
+        Is told of each product that is asked for, or prepared.
     """
 
     def __init__(
@@ -72,6 +81,7 @@ class Deliveries:
         clock: Clock,
         cache: ProductCache | None = None,
         lanes: MakingLanes | None = None,
+        heard: Heard = _unheard,
     ) -> None:
         self._products = products
         self._offload = offload
@@ -79,6 +89,7 @@ class Deliveries:
         self._cache = cache
         self._lanes = lanes
         self._plans: dict[str, asyncio.Task[Product]] = {}
+        self._heard = heard
         self._makings: dict[str, Making] = {}
         self._beginnings: dict[str, asyncio.Task[Making]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -108,6 +119,7 @@ class Deliveries:
             It cannot be made.
         """
         identity = await self._products.identity(descriptor)
+        self._heard(descriptor, identity, 1)
         cache = self._cache
         if cache is None:
             product = await self._prepared(descriptor, ask)
@@ -137,6 +149,7 @@ class Deliveries:
             It cannot be made.
         """
         identity = await self._products.identity(descriptor)
+        self._heard(descriptor, identity, 0)
         if self._cache is None:
             await self._prepared(descriptor, ask)
             return None

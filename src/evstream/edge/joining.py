@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from evstream.client.edges import Edges
@@ -20,6 +21,26 @@ _LOG = logging.getLogger(__name__)
 KEYS_FILE = "url-keys.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What an edge says of itself that does not change.
+
+    Attributes
+    ----------
+    url : str
+        Where clients reach it.
+    beat_s : float
+        How often it beats.
+    capacity_bytes : int
+        Room for products.
+    """
+
+    name: str
+    url: str
+    beat_s: float
+    capacity_bytes: int
+
+
 class Joining:
     """Tells the head that an edge is there, for as long as it runs.
 
@@ -27,6 +48,8 @@ class Joining:
     ----------
     status : callable
         What the edge says of itself.
+    on_quarantine : callable
+        Throws away what the edge holds.
     folder : Path
         Where keys are kept, for their owner's eyes: an edge that starts while the head is
         away still knows who may have what.
@@ -38,19 +61,15 @@ class Joining:
         clock: Clock,
         status: Callable[[], EdgeStatus],
         *,
-        name: str,
-        url: str,
-        beat_s: float,
-        capacity_bytes: int,
+        card: Card,
         folder: Path,
+        on_quarantine: Callable[[], Awaitable[None]],
     ) -> None:
         self._head = head
         self._clock = clock
         self._status = status
-        self._name = name
-        self._url = url
-        self._beat_s = beat_s
-        self._capacity_bytes = capacity_bytes
+        self._card = card
+        self._on_quarantine = on_quarantine
         self._path = folder / KEYS_FILE
         self.keys = GivenKeys(_read_keys(self._path))
         self.state: EdgeState = "serving"
@@ -63,7 +82,17 @@ class Joining:
             except EvstreamError as error:
                 # The head may be away, or refuse us until somebody gives us a new key.
                 _LOG.warning("evstream: the head does not take our beat: %s", error)
-            await self._clock.sleep(self._beat_s)
+            await self._clock.sleep(self._card.beat_s)
+
+    def check_serving(self) -> None:
+        """Refuse to serve where the head has decided so.
+
+        Raises
+        ------
+        TransientError
+        """
+        if self.state in ("quarantined", "maintenance"):
+            raise TransientError(f"this edge is {self.state}", hint="ask another edge")
 
     async def have_keys(self) -> None:
         """Do nothing, once there are keys to check URLs with.
@@ -84,14 +113,19 @@ class Joining:
         EvstreamError
             The head cannot be reached, or does not know us.
         """
-        beat = EdgeBeat(self._url, self._beat_s, self._capacity_bytes, self._status())
-        answer = await self._head.beat(self._name, beat)
+        beat = EdgeBeat(
+            self._card.url, self._card.beat_s, self._card.capacity_bytes, self._status()
+        )
+        answer = await self._head.beat(self._card.name, beat)
         keys = {one.epoch: bytes.fromhex(one.key) for one in answer.keys}
         if keys != self.keys.all:
             self.keys.replace(keys)
             _write_keys(self._path, keys)
         if answer.edge.state != self.state:
             _LOG.warning("evstream: this edge is %s now: %s", answer.edge.state, answer.edge.reason)
+            if answer.edge.state == "quarantined":
+                # Whatever was wrong with its bytes, nothing of them stays.
+                await self._on_quarantine()
             self.state = answer.edge.state
         return answer
 

@@ -46,6 +46,11 @@ class Identity:
     name: str
     etag: str
 
+    @property
+    def encoder_id(self) -> str:
+        """Engine, codecs and writer."""
+        return self.etag[1:-1].partition("-")[2]
+
     @classmethod
     def of(cls, key: ProductKey, encoder_id: str) -> Identity:
         """Return the identity of what an encoder makes of a descriptor."""

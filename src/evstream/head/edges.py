@@ -52,6 +52,32 @@ class Edges:
         """
         return await self._products.set_edge_state(name, asked.state, asked.reason)
 
+    async def complain(self, complaint: m.Complaint) -> bool:
+        """Compare what somebody got of an edge with what is known of the product.
+
+        Returns
+        -------
+        bool
+            Whether the edge is in quarantine now: its bytes are not those that were registered.
+        """
+        key, _, encoder_id = complaint.etag.strip('"').partition("-")
+        found = [
+            one.product
+            for one in await self._products.products_of(ProductKey(key))
+            if one.product.encoder_id == encoder_id
+        ]
+        edge = next((e for e in await self._products.edges() if _is_at(complaint.url, e)), None)
+        if edge is None or edge.kind != "edge" or not found:
+            return False
+        if found[0].sha256 == complaint.sha256:
+            return False
+        reason = (
+            f"it sent other bytes of product {key[:12]} than are known: sha256"
+            f" {complaint.sha256[:12]}, not {found[0].sha256[:12]}"
+        )
+        await self._products.set_edge_state(edge.name, "quarantined", reason)
+        return True
+
     async def source(self, fingerprint: Fingerprint) -> m.SourceView:
         """Return a file and where it is: where it was registered, then its other replicas.
 
@@ -87,3 +113,8 @@ class Edges:
                 key=key,
             )
         return found[0].product.descriptor
+
+
+def _is_at(url: str, edge: Edge) -> bool:
+    own = edge.url.rstrip("/")
+    return url == own or url.startswith(f"{own}/")

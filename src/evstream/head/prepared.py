@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from evstream.domain.dataset import Dataset, Fingerprint
 from evstream.domain.descriptor import Descriptor, slice_of
-from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.names import DatasetName, Pfn, ProductKey, without_secrets
 from evstream.domain.products import Edge, FoundProduct, PreparedProduct, Recipe, Replica
 from evstream.head.slices import Slices, choose_tree
@@ -47,8 +47,10 @@ class Prepared:
 
         Raises
         ------
-        NotFoundError, ConflictError, RequestError
-            No such edge; other bytes are known of a product; a descriptor cannot be read.
+        NotFoundError, RequestError
+            No such edge; a descriptor cannot be read.
+        ConflictError
+            Other bytes are known of a product: nobody is sent to this edge until that is clear.
         """
         products = [
             PreparedProduct(
@@ -56,7 +58,22 @@ class Prepared:
             )
             for one in held.products
         ]
-        return await self._products.register_products(edge, products, _life(held.life_s))
+        try:
+            return await self._products.register_products(edge, products, _life(held.life_s))
+        except ConflictError as error:
+            await self._products.set_edge_state(edge, "quarantined", error.message)
+            raise
+
+    async def held(self, edge: str, after: int, limit: int) -> m.HeldPage:
+        """Return what an edge is believed to have, a page of it.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        rows = await self._products.held_at(edge, after, limit)
+        names = [m.ProductName(key, encoder) for _, key, encoder in rows]
+        return m.HeldPage(names, rows[-1][0] if len(rows) == limit else None)
 
     async def drop(self, edge: str, dropped: m.DroppedProducts) -> int:
         """Enter what an edge has no more.

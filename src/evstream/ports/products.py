@@ -97,6 +97,16 @@ class ProductCatalogue(Protocol):
         """
         ...
 
+    async def held_at(self, edge: str, after: int, limit: int) -> list[tuple[int, ProductKey, str]]:
+        """Return what an edge has, in numbers above one: number, key and encoder, by number.
+
+        Raises
+        ------
+        NotFoundError
+            No such edge.
+        """
+        ...
+
     async def products_of(self, key: ProductKey) -> list[FoundProduct]:
         """Return what there is of a key, of each encoder, with the living places."""
         ...

@@ -47,9 +47,12 @@ class Told:
     tell: Callable[[SourceFile], None]
     signer: UrlSigner
     clock: Clock
+    allow: Callable[[], None]
+    """Raises where this edge should serve nobody now."""
 
     def take(self, request: Request) -> None:
         """Take what a request's URL says, if it says anything."""
+        self.allow()
         query = request.query_params
         if (packed := query.get("f")) is not None:
             path = request.scope["path"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -39,7 +40,11 @@ class EdgeServices:
 
 
 def make_edge_app(
-    services: EdgeServices, access: Access, signer: UrlSigner, clock: Clock
+    services: EdgeServices,
+    access: Access,
+    signer: UrlSigner,
+    clock: Clock,
+    allow: Callable[[], None],
 ) -> Starlette:
     """Return the API of an edge.
 
@@ -47,6 +52,8 @@ def make_edge_app(
     ----------
     access : Access
         Who may have all of it; products are for whoever has a URL that the head signed.
+    allow : callable
+        Raises where the head has decided that this edge serves nobody.
     """
 
     async def health(request: Request) -> Response:
@@ -55,7 +62,7 @@ def make_edge_app(
     async def metrics(request: Request) -> Response:
         return Response(services.metrics.text(), media_type=services.metrics.media_type)
 
-    told = Told(services.information.tell, signer, clock)
+    told = Told(services.information.tell, signer, clock, allow)
     served = [
         *delivery_routes(services, services.information.descriptor, told),
         HEALTH.by(health),

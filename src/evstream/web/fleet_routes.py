@@ -33,6 +33,13 @@ SET_STATE = Operation(
     gives=Edge,
     errors=(404,),
 )
+COMPLAIN = Operation(
+    "POST",
+    "/v1/complaints",
+    "an edge sent other bytes than it should",
+    takes=m.Complaint,
+    gives=m.Judged,
+)
 SOURCE = Operation(
     "GET",
     "/v1/sources/{digest}",
@@ -61,6 +68,10 @@ def fleet_routes(services: Services) -> list[Served]:
         message = await read(request, m.EdgeStateRequest)
         return reply(await services.edges.set_state(edge_of(request), message))
 
+    async def complain(request: Request) -> Response:
+        message = await read(request, m.Complaint)
+        return reply(m.Judged(await services.edges.complain(message)))
+
     async def source(request: Request) -> Response:
         digest = str(request.path_params["digest"])
         if not re.fullmatch(SHA256, digest):
@@ -80,6 +91,7 @@ def fleet_routes(services: Services) -> list[Served]:
     return [
         BEAT.by(beat),
         SET_STATE.by(set_state),
+        COMPLAIN.by(complain),
         SOURCE.by(source),
         DESCRIPTOR.by(descriptor),
     ]

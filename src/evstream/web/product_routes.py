@@ -41,6 +41,14 @@ REGISTER = Operation(
     gives=m.Changed,
     errors=(404, 409),
 )
+HELD = Operation(
+    "GET",
+    "/v1/edges/{edge}/products",
+    "what an edge is believed to have",
+    gives=m.HeldPage,
+    query=q.HeldQuery,
+    errors=(404,),
+)
 DROP = Operation(
     "POST",
     "/v1/edges/{edge}/drops",
@@ -71,6 +79,10 @@ def edge_routes(services: Services) -> list[Served]:
         message = await read(request, m.HeldProducts)
         return reply(m.Changed(await services.prepared.register(edge_of(request), message)))
 
+    async def held(request: Request) -> Response:
+        query = query_of(request, q.HeldQuery)
+        return reply(await services.prepared.held(edge_of(request), query.after, query.limit))
+
     async def drop(request: Request) -> Response:
         message = await read(request, m.DroppedProducts)
         return reply(m.Changed(await services.prepared.drop(edge_of(request), message)))
@@ -80,6 +92,7 @@ def edge_routes(services: Services) -> list[Served]:
         BEAT.by(beat),
         REMOVE.by(remove),
         REGISTER.by(register),
+        HELD.by(held),
         DROP.by(drop),
     ]
 

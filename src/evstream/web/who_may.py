@@ -28,6 +28,7 @@ _WORKERS: Roles = frozenset({"pilot", "edge", "operator"})
 _EDGES: Roles = frozenset({"edge", "operator"})
 _OPERATORS: Roles = frozenset({"operator"})
 _MAKERS: Roles = frozenset({"submitter", "pilot", "operator"})
+_COMPLAINING: Roles = frozenset({"pilot", "edge", "operator"})
 _PLACES: Roles = frozenset({"submitter", "edge", "operator"})
 
 CONTENT = ("/v1/products/{key}", "/v1/outputs/{name:path}", "/v1/sandboxes/{sha256}")
@@ -83,6 +84,8 @@ WHO_MAY: Mapping[str, Roles] = {
     "POST /v1/edges/{edge}/beats": _EDGES,
     "POST /v1/edges/{edge}/state": _OPERATORS,
     "POST /v1/edges/{edge}/products": _EDGES,
+    "GET /v1/edges/{edge}/products": _EDGES,
+    "POST /v1/complaints": _COMPLAINING,
     "POST /v1/edges/{edge}/drops": _EDGES,
     "GET /v1/products/{key}/descriptor": _PLACES,
     "POST /v1/edges/{edge}/claims": _EDGES,

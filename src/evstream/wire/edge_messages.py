@@ -10,7 +10,7 @@ from evstream.domain.dataset import Fingerprint
 from evstream.domain.edges import EdgeState, EdgeStatus
 from evstream.domain.products import Edge
 from evstream.wire.messages import Message
-from evstream.wire.product_messages import Bytes, Url
+from evstream.wire.product_messages import Bytes, Sha256, Url
 
 BEAT_S_MAX = 3600.0
 
@@ -67,6 +67,30 @@ class EdgeStateRequest(Message, frozen=True):
 
     state: EdgeState
     reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class Complaint(Message, frozen=True):
+    """POST /v1/complaints: an edge sent other bytes than it should.
+
+    Attributes
+    ----------
+    url : str
+        That they came from; no more of it than scheme, host and port matters.
+    etag : str
+        As the edge gave it: key and encoder.
+    sha256 : str
+        Of the bytes that came.
+    """
+
+    url: Url
+    etag: Annotated[str, Meta(max_length=400)]
+    sha256: Sha256
+
+
+class Judged(Message, frozen=True):
+    """What came of a complaint: whether nobody is sent to the edge any more."""
+
+    quarantined: bool
 
 
 class SourceView(Message, frozen=True):

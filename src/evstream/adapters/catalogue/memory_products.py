@@ -137,6 +137,16 @@ class MemoryProducts:
     def _is(place: _Place, edge: str, told: dict[tuple[ProductKey, str], PreparedProduct]) -> bool:
         return place.edge == edge and place.product.name in told
 
+    async def held_at(self, edge: str, after: int, limit: int) -> list[tuple[int, ProductKey, str]]:
+        """Return what an edge has, a page of it."""
+        self._known(edge)
+        held = [
+            (number, *place.product.name)
+            for number, place in enumerate(self._places, 1)
+            if place.edge == edge and number > after
+        ]
+        return held[:limit]
+
     async def drop_products(self, edge: str, names: Sequence[tuple[ProductKey, str]]) -> int:
         """Say what an edge has no more; return how many it had."""
         self._known(edge)

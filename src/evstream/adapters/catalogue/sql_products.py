@@ -72,6 +72,15 @@ def _set_edge_state(db: Database, name: str, state: EdgeState, reason: str) -> E
     return _edge(db, name)
 
 
+def _held_at(db: Database, name: str, after: int, limit: int) -> list[tuple[int, ProductKey, str]]:
+    rows = db.execute(
+        "SELECT l.product, p.key, p.encoder FROM place l JOIN product p ON p.product = l.product"
+        " WHERE l.edge = ? AND l.product > ? ORDER BY l.product LIMIT ?",
+        (edge_number(db, name), after, limit),
+    )
+    return [(int(number), ProductKey(bytes(key).hex()), encoder) for number, key, encoder in rows]
+
+
 def _edges(db: Database) -> list[Edge]:
     rows = db.execute(f"{EDGE} FROM edge e WHERE e.removed = 0 ORDER BY e.name")
     return [edge_of(row) for row in rows.fetchall()]
@@ -190,6 +199,10 @@ class SqlProducts:
     async def drop_products(self, edge: str, names: Sequence[tuple[ProductKey, str]]) -> int:
         """Say what an edge has no more; return how many it had."""
         return await self._owner.run(lambda db: drop(db, edge, names))
+
+    async def held_at(self, edge: str, after: int, limit: int) -> list[tuple[int, ProductKey, str]]:
+        """Return what an edge has, a page of it."""
+        return await self._reader.read(lambda db: _held_at(db, edge, after, limit))
 
     async def products_of(self, key: ProductKey) -> list[FoundProduct]:
         """Return what there is of a key, of each encoder."""
