@@ -116,6 +116,7 @@ _NO_NUMBERS = (
     "edge_url",
     "head",
     "site",
+    "makers",
     "data_dir",
     "catalogue",
     "outputs_dir",

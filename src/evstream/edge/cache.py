@@ -202,11 +202,6 @@ class ProductCache:
         """Say whether a product is in the books."""
         return name in self._entries
 
-    def kept(self, name: str) -> KeptProduct | None:
-        """Return a product as it is in the books, or None."""
-        entry = self._entries.get(name)
-        return None if entry is None else entry.kept
-
     async def throw_away(self) -> None:
         """Remove all that nobody reads; what is read goes once it is not."""
         for name in list(self._entries):
