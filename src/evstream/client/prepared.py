@@ -44,10 +44,10 @@ class Prepared:
         """Count requests for products, by file and recipe."""
         await self._connection.call("POST", "/v1/wanted", m.Changed, asked)
 
-    async def held(self, edge: str, after: int | None = None) -> m.HeldPage:
+    async def held(self, edge: str, after: int | None = None) -> NumberedPage[m.ProductName]:
         """Return what the head believes that an edge has, a page of it."""
         path = f"/v1/edges/{quote(edge, '')}/products?{urlencode({'after': after or 0})}"
-        return await self._connection.call("GET", path, m.HeldPage)
+        return await self._connection.call("GET", path, NumberedPage[m.ProductName])
 
     async def drop(self, edge: str, dropped: m.DroppedProducts) -> int:
         """Say what an edge has no more; return how many it had."""

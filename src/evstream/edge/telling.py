@@ -98,7 +98,7 @@ class Telling:
         after: int | None = None
         while True:
             page = await self._head.held(self._edge, after)
-            for one in page.products:
+            for one in page.items:
                 name = Identity.of(ProductKey(one.key), one.encoder_id).name
                 self._told[name] = one
                 if self._cache.kept(name) is None:

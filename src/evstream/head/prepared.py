@@ -14,6 +14,7 @@ from evstream.domain.products import Edge, FoundProduct, PreparedProduct, Recipe
 from evstream.head.slices import Slices, choose_tree
 from evstream.ports import Catalogue, ProductCatalogue
 from evstream.wire import product_messages as m
+from evstream.wire.pages import NumberedPage
 
 
 class Prepared:
@@ -64,7 +65,7 @@ class Prepared:
             await self._products.set_edge_state(edge, "quarantined", error.message)
             raise
 
-    async def held(self, edge: str, after: int, limit: int) -> m.HeldPage:
+    async def held(self, edge: str, after: int, limit: int) -> NumberedPage[m.ProductName]:
         """Return what an edge is believed to have, a page of it.
 
         Raises
@@ -73,7 +74,7 @@ class Prepared:
         """
         rows = await self._products.held_at(edge, after, limit)
         names = [m.ProductName(key, encoder) for _, key, encoder in rows]
-        return m.HeldPage(names, rows[-1][0] if len(rows) == limit else None)
+        return NumberedPage(names, rows[-1][0] if len(rows) == limit else None)
 
     async def drop(self, edge: str, dropped: m.DroppedProducts) -> int:
         """Enter what an edge has no more.

@@ -45,8 +45,8 @@ HELD = Operation(
     "GET",
     "/v1/edges/{edge}/products",
     "what an edge is believed to have",
-    gives=m.HeldPage,
-    query=q.HeldQuery,
+    gives=NumberedPage[m.ProductName],
+    query=NumbersQuery,
     errors=(404,),
 )
 DROP = Operation(
@@ -80,7 +80,7 @@ def edge_routes(services: Services) -> list[Served]:
         return reply(m.Changed(await services.prepared.register(edge_of(request), message)))
 
     async def held(request: Request) -> Response:
-        query = query_of(request, q.HeldQuery)
+        query = query_of(request, NumbersQuery)
         return reply(await services.prepared.held(edge_of(request), query.after, query.limit))
 
     async def drop(request: Request) -> Response:

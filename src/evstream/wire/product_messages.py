@@ -76,19 +76,6 @@ class DroppedProducts(Message, frozen=True):
     products: Annotated[list[ProductName], Meta(max_length=PRODUCTS_MAX)]
 
 
-class HeldPage(Message, frozen=True):
-    """GET /v1/edges/NAME/products: what the head believes of an edge.
-
-    Attributes
-    ----------
-    next : int or None
-        What to give as ``after`` for more; null at the end.
-    """
-
-    products: list[ProductName]
-    next: int | None = None
-
-
 class Changed(Message, frozen=True):
     """How many records a request has changed."""
 

@@ -10,11 +10,10 @@ import msgspec
 from msgspec import Meta
 
 from evstream.domain.errors import RequestError
-from evstream.domain.ledger import NUMBER_MAX
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.wire.messages import Message
 from evstream.wire.pages import NumbersQuery
-from evstream.wire.product_messages import PRODUCTS_MAX, WANTED_MAX, Bytes
+from evstream.wire.product_messages import WANTED_MAX, Bytes
 
 T = TypeVar("T")
 
@@ -46,13 +45,6 @@ class ProductQuery(SignedQuery, frozen=True, forbid_unknown_fields=False):
 
     d: str | None = None
     f: str | None = None
-
-
-class HeldQuery(Message, frozen=True):
-    """GET /v1/edges/NAME/products: a page, after a number."""
-
-    after: Annotated[int, Meta(ge=0, le=NUMBER_MAX)] = 0
-    limit: Annotated[int, Meta(ge=1, le=PRODUCTS_MAX)] = PRODUCTS_MAX
 
 
 class SourceQuery(Message, frozen=True):
