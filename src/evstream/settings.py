@@ -56,6 +56,7 @@ class Settings:
     access_log_bytes_max: int = _setting(
         1 << 30, "Size at which it begins a new one", 1 << 16, 1 << 50
     )
+    accel_location: str = _setting("", "Where nginx before an edge has its cache's folder")
     information_s: float = _setting(
         300.0, "How long an edge believes what the head told of a file", 1.0, 86_400.0
     )

@@ -124,6 +124,7 @@ class EdgeApplication:
                 },
                 clock,
             ),
+            settings.accel_location,
         )
         self.app: Starlette = make_edge_app(
             services,

@@ -51,7 +51,7 @@ async def listen(
         raise ConfigError("a TCP port without a token is open to every user of this machine")
     config = uvicorn.Config(
         application.app,
-        http=_protocol(tls),
+        http=protocol_of(tls),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -79,7 +79,7 @@ async def listen(
                     _remove_socket(data_dir / SOCKET_NAME)
 
 
-def _protocol(tls: ServerTls | None) -> Any:
+def protocol_of(tls: ServerTls | None) -> Any:
     """Return what makes the protocol of each connection."""
     if tls is None:
         return FileSendingProtocol
