@@ -25,14 +25,16 @@ from evstream.adapters.product_store.disk import DiskProductStore
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.assembly.listening import protocol_of
 from evstream.assembly.tls import ServerTls
+from evstream.domain.caching.queues import Lru
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import slice_of
 from evstream.domain.names import Guid, Lfn, Pfn
 from evstream.edge import Deliveries, ProductCache, Products
-from evstream.edge.cache import LeastRecentlyUsed
 from evstream.edge.sources import Sources
 from evstream.ports import ByteSource
 from evstream.web.representations import answer
+
+QUOTA_BYTES = 1 << 40
 
 
 class CountedSource:
@@ -61,7 +63,7 @@ class CountingOpener(FsspecOpener):
         self.counts: list[int] = []
 
     @contextmanager
-    def open(self, pfn: str) -> Iterator[ByteSource]:  # type: ignore[override]
+    def open(self, pfn: str) -> Iterator[ByteSource]:
         """Open a file for reading."""
         with super().open(pfn) as inner:
             yield CountedSource(inner, self.counts)
@@ -82,7 +84,7 @@ async def serve(source: Path, cache_dir: Path, port: int, accel: str, tls: list[
         return file
 
     store = DiskProductStore(cache_dir, offload)
-    cache = ProductCache(store, LeastRecentlyUsed(), clock, 1 << 40)
+    cache = ProductCache(store, Lru(QUOTA_BYTES), clock, QUOTA_BYTES)
     await cache.open()
     products = Products(find_file, Sources(opener, formats), offload)
     deliveries = Deliveries(products, offload, clock, cache)
