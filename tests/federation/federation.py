@@ -101,6 +101,8 @@ class Federation:
         port, published = self._ports[name], self.folder / name / "address.json"
         # One that was killed has left its own.
         published.unlink(missing_ok=True)
+        # The origin is at an address that nobody else is to be led to by the name of a source.
+        environment["EVSTREAM_SOURCE_NETWORKS"] = f"{self._place.address}/32"
         process = self._line.start(*words, "--port", port, **environment)
         self._processes[name] = process
         wait_until(lambda: process.poll() is not None or published.exists(), f"{name} to start")
