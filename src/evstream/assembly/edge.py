@@ -18,7 +18,7 @@ from evstream.adapters.offload import Threads
 from evstream.adapters.product_store.disk import DiskProductStore
 from evstream.assembly.clients import connect
 from evstream.assembly.issuers import open_issuers
-from evstream.assembly.making import answer_while_making, lanes_of
+from evstream.assembly.making import lanes_of
 from evstream.assembly.measures import cache_measures
 from evstream.assembly.origins import open_origins
 from evstream.client import Address, Service
@@ -220,7 +220,6 @@ async def open_edge(settings: Settings, url: str, token: str) -> AsyncIterator[E
     )
     try:
         await application.cache.open()
-        answer_while_making()
         yield application
     finally:
         await application.close()
