@@ -140,7 +140,7 @@ async def pace(edge: Any, seconds: float) -> float:
     """Return how many products a second the prepared lane makes."""
     before, began = edge.lanes.states()[1].made, time.monotonic()
     await asyncio.sleep(seconds)
-    return (edge.lanes.states()[1].made - before) / (time.monotonic() - began)
+    return float((edge.lanes.states()[1].made - before) / (time.monotonic() - began))
 
 
 async def keep_preparing(edge: Any, wanted: Iterator[Descriptor]) -> None:

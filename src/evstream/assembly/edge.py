@@ -19,7 +19,7 @@ from evstream.adapters.product_store.disk import DiskProductStore
 from evstream.assembly.clients import connect
 from evstream.assembly.issuers import open_issuers
 from evstream.assembly.making import lanes_of
-from evstream.assembly.measures import cache_measures
+from evstream.assembly.measures import cache_measures, lane_measures
 from evstream.assembly.origins import open_origins
 from evstream.client import Address, Service
 from evstream.domain.caching import ByReuse
@@ -116,7 +116,13 @@ class EdgeApplication:
             self._products,
             self.deliveries,
             information,
-            ServiceMetrics((), parts=[lambda: cache_measures(self.cache.state)]),
+            ServiceMetrics(
+                (),
+                parts=[
+                    lambda: cache_measures(self.cache.state),
+                    lambda: lane_measures(self.lanes.states()),
+                ],
+            ),
             Readiness(
                 {
                     "signing keys": self.joining.have_keys,

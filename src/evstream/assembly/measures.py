@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from evstream.domain.lanes import LaneState
 from evstream.edge.cache import CacheState
 from evstream.ports import Measure
 
@@ -28,4 +29,45 @@ def cache_measures(state: CacheState) -> Iterator[Measure]:
     yield Measure("evstream_cache_bytes_max", "gauge", "Bytes it may hold.", {(): state.bytes_max})
     yield Measure(
         "evstream_cache_evicted", "counter", "Products that made room.", {(): state.evicted}
+    )
+
+
+def lane_measures(states: Sequence[LaneState]) -> Iterator[Measure]:
+    """Yield how busy the lanes of an edge are."""
+    lane = ("lane",)
+    by_lane = {one.lane.value: one for one in states}
+    yield Measure(
+        "evstream_lane_making",
+        "gauge",
+        "Products being made.",
+        {(name,): one.making for name, one in by_lane.items()},
+        lane,
+    )
+    yield Measure(
+        "evstream_lane_waiting",
+        "gauge",
+        "Products that wait for a maker.",
+        {(name,): one.waiting for name, one in by_lane.items()},
+        lane,
+    )
+    yield Measure(
+        "evstream_lane_made",
+        "counter",
+        "Products whose making ended.",
+        {(name,): one.made for name, one in by_lane.items()},
+        lane,
+    )
+    yield Measure(
+        "evstream_lane_refused",
+        "counter",
+        "Asks that were sent away.",
+        {(name,): one.refused for name, one in by_lane.items()},
+        lane,
+    )
+    yield Measure(
+        "evstream_lane_make_seconds",
+        "gauge",
+        "What making a product took lately.",
+        {(name,): one.pace_s for name, one in by_lane.items()},
+        lane,
     )

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from evstream import daemons
 from evstream.adapters.metrics import ServiceMetrics
 from evstream.assembly import Application, open_embedded
-from evstream.assembly.measures import cache_measures
+from evstream.assembly.measures import cache_measures, lane_measures
+from evstream.domain.lanes import LaneRules, Lanes
 from evstream.edge.cache import CacheState
 from evstream.ports import Measure
 from evstream.settings import Settings
@@ -115,11 +116,13 @@ def test_parts_of_a_service_show_what_they_count() -> None:
 
 def test_the_page_shows_each_metric_of_an_edge() -> None:
     state = CacheState(1, 2, 3, 4, hits=5, misses=6, evicted=7)
-    metrics = ServiceMetrics((), parts=[lambda: cache_measures(state)])
+    lanes = Lanes(LaneRules(2, 1, 3)).states()
+    parts = [lambda: cache_measures(state), lambda: lane_measures(lanes)]
+    metrics = ServiceMetrics((), parts=parts)
     families = [
         family
         for family in text_string_to_metric_families(metrics.text().decode())
-        if family.name.startswith("evstream_cache")
+        if family.name.startswith(("evstream_cache", "evstream_lane"))
     ]
     shown = {
         f"{family.name}_total" if family.type == "counter" else family.name: (
