@@ -121,6 +121,7 @@ _NO_NUMBERS = (
     "catalogue",
     "outputs_dir",
     "queue_shares",
+    "makers",
     "threads",
     "url",
     "token",
