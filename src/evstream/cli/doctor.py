@@ -10,6 +10,9 @@ import sqlite3
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from evstream.cli.printing import print_json, print_pairs
 from evstream.cli.service import DEFAULT_DOOR, Door, find_service
@@ -29,15 +32,25 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(*, door: Door = DEFAULT_DOOR) -> None:
+def doctor(
+    *,
+    security: Annotated[
+        bool, Parameter(negative="", help="Say instead what is open, to whom and until when.")
+    ] = False,
+    door: Door = DEFAULT_DOOR,
+) -> None:
     """Say what is missing on this machine, what for, and how to get it.
 
-    Exits with 1 if something is missing that evstream cannot do without.
+    Exits with 1 if something is missing that evstream cannot do without, or with --security
+    if something is open that must not be.
 
     For example:
 
         evstream doctor
     """
+    if security:
+        _tell(_security(door), door, bad="OPEN   ", odd="look at")
+        return
     settings = door.settings()
     findings = [
         _python(),
@@ -69,18 +82,29 @@ def doctor(*, door: Door = DEFAULT_DOOR) -> None:
         )
     except EvstreamError as error:
         findings.append(Finding("service", False, False, error.message, error.hint))
+    _tell(findings, door, bad="MISSING", odd="absent ")
+
+
+def _tell(findings: list[Finding], door: Door, *, bad: str, odd: str) -> None:
     if door.json:
         print_json(findings)
     else:
-        print_pairs([(_mark(f), _line(f)) for f in findings])
+        marks = [("ok     " if f.ok else bad if f.needed else odd) for f in findings]
+        pairs = zip(marks, findings, strict=True)
+        print_pairs([(f"{mark} {finding.name}", _line(finding)) for mark, finding in pairs])
     if any(finding.needed and not finding.ok for finding in findings):
         sys.exit(1)
 
 
-def _mark(finding: Finding) -> str:
-    return (
-        f"{'ok     ' if finding.ok else 'MISSING' if finding.needed else 'absent '} {finding.name}"
-    )
+def _security(door: Door) -> list[Finding]:
+    from evstream.cli.security_checks import look
+
+    try:
+        keys = door.ask(lambda service: service.keys.all())
+    except EvstreamError:
+        # None runs, or it does not tell us.
+        keys = None
+    return look(door.settings(), keys)
 
 
 def _line(finding: Finding) -> str:
