@@ -176,7 +176,9 @@ class Federation:
     def wait_for_edges(self, names: set[str]) -> None:
         """Wait until the heads know these edges."""
         wait_until(
-            lambda: names <= {one["name"] for one in self.ask("/v1/edges") or []},
+            lambda: (
+                names <= {one["name"] for one in (self.ask("/v1/edges") or {}).get("items", [])}
+            ),
             f"edges {names}",
             tell=self.logs(),
         )
