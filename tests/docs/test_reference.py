@@ -121,7 +121,6 @@ _NO_NUMBERS = (
     "catalogue",
     "outputs_dir",
     "queue_shares",
-    "makers",
     "threads",
     "url",
     "token",
