@@ -110,6 +110,7 @@ def test_help_ends_in_an_example(name: str, capsys: pytest.CaptureFixture[str]) 
 
 
 _NO_NUMBERS = (
+    "accel_location",
     "archive_dir",
     "cache",
     "edge_name",
