@@ -98,7 +98,13 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     return answer
 
 
+async def _on_bug(request: Request, error: Exception) -> Response:
+    # The server logs it with its trace; whoever asked learns nothing of our inside.
+    return problem_reply(EvstreamError("the service failed", hint="its log says how; report it"))
+
+
 ERROR_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     EvstreamError: _on_error,
     HTTPException: _on_http_error,
+    Exception: _on_bug,
 }
