@@ -143,7 +143,10 @@ class Application:
         )
         self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
         self._products = Products(
-            catalogue.file, Sources(parts.opener, parts.formats), parts.offload
+            catalogue.file,
+            Sources(parts.opener, parts.formats, now=parts.clock.monotonic),
+            parts.offload,
+            settings.threads,
         )
         # No cache: its sources are on this machine's disks mostly, and a copy of each product
         # would cost a write and a read where one read does.

@@ -76,7 +76,8 @@ class EdgeApplication:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._settings = settings
         information = Information(head.edges, clock, settings.information_s)
-        self._products = Products(information.file, Sources(opener, formats), offload)
+        self._sources = Sources(opener, formats, now=clock.monotonic)
+        self._products = Products(information.file, self._sources, offload, settings.threads)
         self._access_log = (
             AccessLog(Path(settings.access_log), settings.access_log_bytes_max, clock)
             if settings.access_log

@@ -163,7 +163,7 @@ class Making:
 
         while left := self.product.size - self.written:
             self._refuse_unwanted(loop.time())
-            got = await self._offload(piece)
+            got = await self._products.reading(self.product.file, piece)
             if not got:
                 raise TransientError(f"product {self.identity.name} ended before its size")
             self.written += got

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from evstream.domain.descriptor import SLICE, Descriptor
 from evstream.domain.errors import DescriptorUnknownError, EvstreamError, RequestError
 from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import ProductKey
-from evstream.edge.sources import OpenSource, Sources
+from evstream.edge.replicas import OriginTurns
+from evstream.edge.sources import OpenSource, Sources, SourceUse
 from evstream.ports import Cut, Offload
 
 PIECE_BYTES = 1 << 20
@@ -26,6 +28,9 @@ PREPARED_BYTES_MAX = 512 << 20
 DESCRIPTORS_MAX = 100_000
 DESCRIPTORS_BYTES_MAX = 256 << 20
 FILES_MAX = 10_000
+THREADS = 16
+
+T = TypeVar("T")
 
 FindFile = Callable[[Fingerprint], Awaitable[SourceFile]]
 """Finds a registered file by its content: in the catalogue, or at the head."""
@@ -83,10 +88,9 @@ class Product:
 class Reader:
     """Reads a product's bytes from its source. Blocking; one thread at a time."""
 
-    def __init__(self, product: Product, sources: Sources) -> None:
+    def __init__(self, product: Product, use: SourceUse) -> None:
         self._product = product
-        self._sources = sources
-        self._opened: OpenSource | None = None
+        self._use = use
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes ``[offset, offset + size)``.
@@ -98,17 +102,12 @@ class Reader:
         """
         if self._product.whole is not None:
             return self._product.whole[offset : offset + size]
-        if self._opened is None:
-            self._opened = self._sources.acquire(self._product.file)
-        found = self._product.cut.read(offset, size, self._opened.source)
-        self._sources.check_unchanged(self._opened)
-        return found
+        cut = self._product.cut
+        return self._use.run(lambda opened: cut.read(offset, size, opened.source))
 
     def close(self) -> None:
         """Give the source back."""
-        if self._opened is not None:
-            self._sources.release(self._opened)
-            self._opened = None
+        self._use.close()
 
 
 class Products:
@@ -116,9 +115,17 @@ class Products:
 
     What is kept is small: the re-encoded boundaries of a cut, and all of a cut that is
     small itself. Other inner bytes are read from the source as they are sent.
+
+    Parameters
+    ----------
+    threads : int
+        That ``offload`` has; no origin blocks more than half of them.
     """
 
-    def __init__(self, find_file: FindFile, sources: Sources, offload: Offload) -> None:
+    def __init__(
+        self, find_file: FindFile, sources: Sources, offload: Offload, threads: int = THREADS
+    ) -> None:
+        self._turns = OriginTurns(threads)
         self._find_file = find_file
         self._sources = sources
         self._offload = offload
@@ -256,19 +263,20 @@ class Products:
         identity = await self.identity(descriptor)
 
         def prepare() -> tuple[Cut, bytes | None]:
-            opened = self._sources.acquire(file)
+            use = self._sources.use(file)
             try:
-                cut = _planned(opened, tree, piece.entries, branches, bytes.fromhex(key))
-                cut.prepare(opened.source)
-                small = cut.size <= WHOLE_BYTES_MAX
-                whole = cut.read(0, cut.size, opened.source) if small else None
-                self._sources.check_unchanged(opened)
-                return cut, whole
+                return use.run(prepared)
             finally:
-                self._sources.release(opened)
+                use.close()
+
+        def prepared(opened: OpenSource) -> tuple[Cut, bytes | None]:
+            cut = _planned(opened, tree, piece.entries, branches, bytes.fromhex(key))
+            cut.prepare(opened.source)
+            small = cut.size <= WHOLE_BYTES_MAX
+            return cut, cut.read(0, cut.size, opened.source) if small else None
 
         try:
-            cut, whole = await self._offload(prepare)
+            cut, whole = await self.reading(file, prepare)
         except EvstreamError:
             # It may have been registered again since, with other replicas.
             self._files.pop(piece.fingerprint, None)
@@ -287,7 +295,12 @@ class Products:
 
     def reader(self, product: Product) -> Reader:
         """Return what reads a product from its source."""
-        return Reader(product, self._sources)
+        return Reader(product, self._sources.use(product.file))
+
+    async def reading(self, file: SourceFile, work: Callable[[], T]) -> T:
+        """Run what reads a file in a thread, when it is its origin's turn."""
+        async with self._turns.turn(self._sources.origin(file)):
+            return await self._offload(work)
 
     async def read(self, product: Product, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield bytes ``[start, stop)`` of a product, in pieces of at most 1 MiB."""
@@ -297,8 +310,8 @@ class Products:
         reader = self.reader(product)
         try:
             for offset in range(start, stop, PIECE_BYTES):
-                yield await self._offload(
-                    partial(reader.read, offset, min(PIECE_BYTES, stop - offset))
+                yield await self.reading(
+                    product.file, partial(reader.read, offset, min(PIECE_BYTES, stop - offset))
                 )
         finally:
             reader.close()

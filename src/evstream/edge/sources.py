@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.errors import (
     DataError,
     EvstreamError,
     NotFoundError,
+    RequestError,
     SourceChangedError,
     TransientError,
+    UnsupportedFormatError,
 )
-from evstream.domain.names import without_secrets
+from evstream.domain.names import Pfn, without_secrets
+from evstream.edge.replicas import Replicas, origin_of
 from evstream.ports import ByteSource, FileIndex, Format, Formats, SourceOpener
 
+_LOG = logging.getLogger(__name__)
+
 OPEN_FILES_MAX = 64
+BAD_MAX = 1000
+"""Bad replicas that wait for the head to be told."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class OpenSource:
-    """A file that is open, with its index and the sign that it has not changed."""
+    """A replica that is open, with its index and the sign that it has not changed."""
 
     file: SourceFile
-    pfn: str
+    pfn: Pfn
     signature: str
     source: ByteSource
     format: Format
@@ -36,21 +48,41 @@ class OpenSource:
     users: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class BadReplica:
+    """A replica that holds other bytes than one that was read in its stead."""
+
+    fingerprint: Fingerprint
+    pfn: Pfn
+    evidence: str
+
+
 class Sources:
     """Keeps source files open, the longest unused closed first. Blocking; thread-safe.
 
-    A file is inspected when it is opened and refused if its fingerprint is not the
+    A replica is inspected when it is opened and refused if its fingerprint is not the
     registered one; after that its cheap signature is looked at on every use.
+
+    Parameters
+    ----------
+    now : callable
+        Seconds that never go back.
     """
 
     def __init__(
-        self, opener: SourceOpener, formats: Formats, open_max: int = OPEN_FILES_MAX
+        self,
+        opener: SourceOpener,
+        formats: Formats,
+        open_max: int = OPEN_FILES_MAX,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._opener = opener
         self._formats = formats
         self._open_max = open_max
         self._lock = threading.Lock()
-        self._open: OrderedDict[Fingerprint, OpenSource] = OrderedDict()
+        self._open: OrderedDict[tuple[Fingerprint, Pfn], OpenSource] = OrderedDict()
+        self._bad: OrderedDict[tuple[Fingerprint, Pfn], BadReplica] = OrderedDict()
+        self.replicas = Replicas(now)
 
     def encoder_id(self, format_name: str) -> str:
         """Return what, beside a descriptor, decides the bytes of a format's products.
@@ -62,38 +94,57 @@ class Sources:
         """
         return self._formats.named(format_name).encoder_id
 
-    def acquire(self, file: SourceFile) -> OpenSource:
-        """Return a file's source; give it back with `release`.
+    def use(self, file: SourceFile) -> SourceUse:
+        """Return what reads a file. Close it."""
+        return SourceUse(self, file)
+
+    def origin(self, file: SourceFile) -> str:
+        """Return where a file would be read from now; empty for this machine's disks."""
+        return next(map(origin_of, self.replicas.in_order(file.pfns)), "")
+
+    def acquire(self, file: SourceFile, pfn: Pfn) -> OpenSource:
+        """Return a replica, open; give it back with `release`.
 
         Raises
         ------
         SourceChangedError
-            No replica is the file that was registered.
+            It is not the file that was registered.
         EvstreamError
-            No replica can be read.
+            It cannot be read.
         """
         with self._lock:
-            found = self._open.get(file.fingerprint)
+            found = self._open.get((file.fingerprint, pfn))
             if found is not None:
                 found.users += 1
-                self._open.move_to_end(file.fingerprint)
+                self._open.move_to_end((file.fingerprint, pfn))
         if found is not None:
             try:
-                if self._opener.signature(found.pfn) == found.signature:
+                if self._opener.signature(pfn) == found.signature:
                     return found
             except EvstreamError:
-                pass  # Opening it again tells what is the matter, or finds another replica.
-            self._forget(file.fingerprint, found)
+                pass  # Opening it again tells what is the matter.
+            self.forget(found)
             self.release(found)
-        return self._open_first(file)
+        with _called_as_registered(file):
+            opened = self._open_one(pfn, file)
+        self._keep(opened)
+        return opened
 
     def release(self, used: OpenSource) -> None:
         """Say that a source is no longer in use here."""
         with self._lock:
             used.users -= 1
-            idle = used.users == 0 and used not in self._open.values()
+            key = used.file.fingerprint, used.pfn
+            idle = used.users == 0 and self._open.get(key) is not used
         if idle:
             used.stack.close()
+
+    def forget(self, used: OpenSource) -> None:
+        """Open a replica anew when it is needed next; whoever uses it goes on."""
+        key = used.file.fingerprint, used.pfn
+        with self._lock:
+            if self._open.get(key) is used:
+                del self._open[key]
 
     def check_unchanged(self, used: OpenSource) -> None:
         """Refuse what was read, if the file is no longer what it was.
@@ -113,6 +164,26 @@ class Sources:
                 pfn=without_secrets(used.pfn),
             )
 
+    def report_bad(self, file: SourceFile, pfn: Pfn, error: EvstreamError) -> None:
+        """Remember that a replica's bytes are wrong while another's are right."""
+        found = BadReplica(file.fingerprint, pfn, error.message)
+        with self._lock:
+            if (file.fingerprint, pfn) in self._bad:
+                return
+            self._bad[file.fingerprint, pfn] = found
+            while len(self._bad) > BAD_MAX:
+                self._bad.popitem(last=False)
+        _LOG.warning(
+            "evstream: a replica of %s is bad, and another was read: %s", file.lfn, error.message
+        )
+
+    def take_bad(self) -> list[BadReplica]:
+        """Return the replicas found bad since the last time."""
+        with self._lock:
+            found = list(self._bad.values())
+            self._bad.clear()
+        return found
+
     def close(self) -> None:
         """Close every file that is not in use."""
         with self._lock:
@@ -121,26 +192,7 @@ class Sources:
         for source in idle:
             source.stack.close()
 
-    def _forget(self, fingerprint: Fingerprint, found: OpenSource) -> None:
-        with self._lock:
-            if self._open.get(fingerprint) is found:
-                del self._open[fingerprint]
-
-    def _open_first(self, file: SourceFile) -> OpenSource:
-        errors: list[EvstreamError] = [NotFoundError(f"{file.lfn} has no replica")]
-        for pfn in file.pfns:
-            try:
-                with _called_as_registered(file):
-                    opened = self._open_one(pfn, file)
-            except EvstreamError as failed:
-                errors.append(failed)
-                continue
-            self._keep(file.fingerprint, opened)
-            return opened
-        # While one replica may come back, nothing is lost yet.
-        raise next((error for error in errors if isinstance(error, TransientError)), errors[-1])
-
-    def _open_one(self, pfn: str, file: SourceFile) -> OpenSource:
+    def _open_one(self, pfn: Pfn, file: SourceFile) -> OpenSource:
         file_format = self._formats.named(file.format)
         with ExitStack() as stack:
             signature = self._opener.signature(pfn)
@@ -157,20 +209,120 @@ class Sources:
             stays = stack.pop_all()
             return OpenSource(file, pfn, signature, source, file_format, index, stays, users=1)
 
-    def _keep(self, fingerprint: Fingerprint, opened: OpenSource) -> None:
+    def _keep(self, opened: OpenSource) -> None:
         surplus: list[OpenSource] = []
+        key = opened.file.fingerprint, opened.pfn
         with self._lock:
-            replaced = self._open.pop(fingerprint, None)
+            replaced = self._open.pop(key, None)
             if replaced is not None and replaced.users == 0:
                 surplus.append(replaced)
-            self._open[fingerprint] = opened
-            for key in list(self._open):
+            self._open[key] = opened
+            for other in list(self._open):
                 if len(self._open) <= self._open_max:
                     break
-                if self._open[key].users == 0:
-                    surplus.append(self._open.pop(key))
+                if self._open[other].users == 0:
+                    surplus.append(self._open.pop(other))
         for source in surplus:
             source.stack.close()
+
+
+class SourceUse:
+    """Reads one file: from a replica, and from the next one where that fails.
+
+    All replicas have one fingerprint, so what was begun with one goes on with another.
+    Blocking; one thread at a time.
+    """
+
+    def __init__(self, sources: Sources, file: SourceFile) -> None:
+        self._sources = sources
+        self._opened: OpenSource | None = None
+        self.file = file
+
+    def run(self, work: Callable[[OpenSource], T]) -> T:
+        """Return what work on a replica returns; it is done again from the start on the next.
+
+        Raises
+        ------
+        EvstreamError
+            No replica can be read, and why; or the work asks for what no replica has.
+        """
+        failures: list[tuple[Pfn, EvstreamError]] = []
+        for pfn in self._in_order():
+            try:
+                result = self._done_with(pfn, work)
+            except EvstreamError as error:
+                self._drop()
+                if not _may_differ(error):
+                    raise
+                failures.append((pfn, error))
+                # Damage that every replica shows is the file's own.
+                if not isinstance(error, DataError) or isinstance(error, SourceChangedError):
+                    self._sources.replicas.failed(pfn, error)
+                continue
+            self._sources.replicas.worked(pfn)
+            self._tell(failures)
+            return result
+        raise _of_all(self.file, failures)
+
+    def _in_order(self) -> list[Pfn]:
+        replicas, pfns = self._sources.replicas, list(self.file.pfns)
+        if self._opened is not None and not replicas.is_passed_over(self._opened.pfn):
+            pfns.insert(0, self._opened.pfn)
+        return replicas.in_order(pfns)
+
+    def _done_with(self, pfn: Pfn, work: Callable[[OpenSource], T]) -> T:
+        if self._opened is None or self._opened.pfn != pfn:
+            self._give_back()
+            self._opened = self._sources.acquire(self.file, pfn)
+        result = work(self._opened)
+        self._sources.check_unchanged(self._opened)
+        return result
+
+    def _tell(self, failures: list[tuple[Pfn, EvstreamError]]) -> None:
+        for pfn, error in failures:
+            if isinstance(error, DataError):
+                self._sources.replicas.failed(pfn, error)
+                self._sources.report_bad(self.file, pfn, error)
+            else:
+                _LOG.info("evstream: another replica was read: %s", error.message)
+
+    def _drop(self) -> None:
+        """Give back what failed, and let nobody else begin with it."""
+        if self._opened is not None:
+            self._sources.forget(self._opened)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._opened is not None:
+            self._sources.release(self._opened)
+            self._opened = None
+
+    def close(self) -> None:
+        """Give the replica back; again is no error."""
+        self._give_back()
+
+
+def _may_differ(error: EvstreamError) -> bool:
+    """Tell whether another replica might do better than this error."""
+    if isinstance(error, UnsupportedFormatError):
+        return False
+    # Openers say which file it was; whoever asks for what is in no replica is told without.
+    return "pfn" in error.fields or not isinstance(error, RequestError)
+
+
+def _of_all(file: SourceFile, failures: list[tuple[Pfn, EvstreamError]]) -> EvstreamError:
+    """Return the error that stands for those of all replicas."""
+    if not failures:
+        return NotFoundError(f"{file.lfn} has no replica", hint="register where it is")
+    errors = [error for _, error in failures]
+    # While one replica may come back, nothing is lost yet.
+    chosen = next((error for error in errors if isinstance(error, TransientError)), errors[-1])
+    if len(errors) == 1:
+        return chosen
+    told = "; ".join(f"{without_secrets(pfn)}: {error.message}" for pfn, error in failures)
+    return type(chosen)(
+        f"no replica of {file.lfn} can be read: {told}", hint=chosen.hint, **chosen.fields
+    )
 
 
 @contextmanager

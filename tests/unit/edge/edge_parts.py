@@ -27,6 +27,7 @@ from evstream.ports import ByteSource
 from evstream.testing.manual_clock import ManualClock
 
 NAME = "a.root"
+OTHER = "another replica"
 ENTRIES = 400_000
 
 
@@ -46,8 +47,9 @@ def content() -> bytes:
 class Watched:
     """A source that counts what is read of it, waits where it is told to, and may fail."""
 
-    def __init__(self, opener: WatchedOpener, inner: ByteSource) -> None:
+    def __init__(self, opener: WatchedOpener, inner: ByteSource, pfn: str) -> None:
         self._opener = opener
+        self._pfn = pfn
         self._inner = inner
 
     @property
@@ -57,7 +59,7 @@ class Watched:
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes | memoryview]:
         opener = self._opener
         opener.gate.wait(30)
-        if opener.fails:
+        if opener.fails or self._pfn in opener.broken:
             raise TransientError("the origin does not answer")
         opener.bytes_read += sum(size for _, size in ranges)
         return self._inner.read_ranges(ranges)
@@ -67,16 +69,18 @@ class WatchedOpener(MemoryOpener):
     """Opens watched sources."""
 
     def __init__(self) -> None:
-        super().__init__({NAME: content()})
+        self.files = {NAME: content(), OTHER: content()}
+        super().__init__(self.files)
         self.bytes_read = 0
         self.fails = False
+        self.broken: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
 
     @contextmanager
     def open(self, pfn: str) -> Iterator[ByteSource]:
         with super().open(pfn) as inner:
-            yield Watched(self, inner)
+            yield Watched(self, inner, pfn)
 
 
 class Edge:
@@ -86,7 +90,7 @@ class Edge:
         formats = KnownFormats()
         _, index = formats.inspect(MemorySource(NAME, content()))
         self.fingerprint = Fingerprint(index.size, index.uuid, index.fingerprint)
-        pfns = (Pfn(NAME),)
+        pfns = (Pfn(NAME), Pfn(OTHER))
         trees = {"Events": ENTRIES}
         file = SourceFile(Lfn("a"), Guid(index.uuid), pfns, self.fingerprint, trees)
 
@@ -99,7 +103,8 @@ class Edge:
         self.folder = folder
         self.store = DiskProductStore(folder, self.offload)
         self.cache = ProductCache(self.store, ByReuse(bytes_max), self.clock, bytes_max)
-        self.products = Products(find_file, Sources(self.opener, formats), self.offload)
+        self.sources = Sources(self.opener, formats)
+        self.products = Products(find_file, self.sources, self.offload)
         self.deliveries = Deliveries(self.products, self.offload, self.clock, self.cache)
 
     def descriptor(self, start: int = 0, stop: int = ENTRIES) -> Descriptor:

@@ -15,7 +15,7 @@ import pytest
 
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.edge import making
-from tests.unit.edge.edge_parts import ENTRIES, Edge, content, drained
+from tests.unit.edge.edge_parts import ENTRIES, NAME, Edge, content, drained
 
 pytestmark = pytest.mark.anyio
 
@@ -109,6 +109,26 @@ async def test_a_making_that_fails_is_told_and_tried_again(edge: Edge) -> None:
     assert await edge.get() == await reference(edge)
     await edge.settle()
     assert list(edge.store.spool_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["broken", "changed", "gone"])
+async def test_a_product_half_made_goes_on_from_another_replica(edge: Edge, how: str) -> None:
+    expected = await reference(edge, 1, ENTRIES - 1)
+    delivery = await edge.deliveries.open(edge.descriptor(1, ENTRIES - 1))
+    got: list[bytes] = []
+    async for piece in delivery.read(0, delivery.size):
+        got.append(piece)
+        if how == "broken":
+            edge.opener.broken.add(NAME)
+        elif how == "gone":
+            edge.opener.files.pop(NAME, None)
+        else:
+            edge.opener.files[NAME] = content()[:-1] + b"!"
+    delivery.close()
+    await edge.settle()
+    assert edge.cache.state.products == 1
+    assert [bad.pfn for bad in edge.sources.take_bad()] == ([NAME] if how == "changed" else [])
+    assert b"".join(got) == expected
 
 
 async def test_what_nobody_waits_for_is_stopped_unless_half_is_made(
