@@ -214,7 +214,7 @@ class Finishing:
         self._merging.forget(task.id)
         self._chains.forget(task.id)
         final = await self._catalogue.end_task(task.id, state, reason, receipt)
-        log.info("task %s ended", task.id, extra={"task": task.id, "state": final.state})
+        log.info("task %s ended", task.id, extra={"task": task.id, "state": final.state.value})
         return final
 
     async def _book(self, book: int) -> BookOfTask:
