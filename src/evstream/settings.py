@@ -60,6 +60,9 @@ class Settings:
     information_s: float = _setting(
         300.0, "How long an edge believes what the head told of a file", 1.0, 86_400.0
     )
+    source_progress_s: float = _setting(
+        60.0, "How long an origin may send nothing before it is taken for dead", 1.0, 3600.0
+    )
     source_roots: str = _setting(
         "", "Folders of local files that a service opens, with ':' between, or any"
     )

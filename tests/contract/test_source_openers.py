@@ -100,6 +100,7 @@ class Handler(BaseHTTPRequestHandler):
     knows_ranges: ClassVar[bool] = True
     status: ClassVar[int] = 200
     cut_short: ClassVar[int] = 0
+    breaks: ClassVar[int] = 0
     requests: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
@@ -118,7 +119,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", f'"{len(self.content)}"')
         self.end_headers()
-        if self.command == "GET":
+        if self.command == "GET" and status == 206 and self.breaks:
+            type(self).breaks -= 1
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+        elif self.command == "GET":
             self.wfile.write(body)
 
     def do_HEAD(self) -> None:
@@ -177,6 +182,26 @@ class TestWebServers(SourceOpenerContract):
             for _ in range(2):
                 assert [bytes(data) for data in source.read_ranges([(3, 4)])] == [b"3456"]
         assert sum("knows no byte ranges" in message for message in caplog.messages) == 1
+
+    @pytest.mark.parametrize("breaks", [1, 2, 3])
+    def test_what_a_broken_connection_lacks_is_asked_for_again(
+        self,
+        opener: SourceOpener,
+        put: Callable[[bytes], str],
+        handler: type[Handler],
+        breaks: int,
+    ) -> None:
+        with opener.open(put(bytes(200_000))) as source:
+            handler.requests.clear()
+            handler.breaks = breaks
+            wanted = [(0, 1000)] if breaks > 2 else [(0, 1000), (100_000, 1000)]
+            if breaks > opener_module.RECONNECTIONS_MAX:
+                with pytest.raises(TransientError):
+                    source.read_ranges(wanted)
+            else:
+                assert [bytes(part) for part in source.read_ranges(wanted)] == 2 * [bytes(1000)]
+            # What had come is not asked for again.
+            assert len(handler.requests) == (3 if breaks > 2 else 2 + breaks)
 
     def test_short_answers_are_bad_data(
         self, opener: SourceOpener, put: Callable[[bytes], str], handler: type[Handler]

@@ -32,7 +32,12 @@ def open_origins(settings: Settings, *, own: bool, outputs: Path | None = None) 
     if settings.origin_cert_file:
         # What is wrong with it is told now, not by the first file.
         origin_context(settings.ca_file, settings.origin_cert_file)
-    return FsspecOpener(rules=rules, ca_file=settings.ca_file, cert_file=settings.origin_cert_file)
+    return FsspecOpener(
+        rules=rules,
+        ca_file=settings.ca_file,
+        cert_file=settings.origin_cert_file,
+        progress_s=settings.source_progress_s,
+    )
 
 
 def is_for_this_machine(listen_at: str) -> bool:

@@ -248,11 +248,14 @@ class SourceUse:
         """
         failures: list[tuple[Pfn, EvstreamError]] = []
         for pfn in self._in_order():
+            opened = None
             try:
-                result = self._done_with(pfn, work)
+                opened = self._open(pfn)
+                result = work(opened)
+                self._sources.check_unchanged(opened)
             except EvstreamError as error:
                 self._drop()
-                if not _may_differ(error):
+                if opened is not None and not _may_differ(error):
                     raise
                 failures.append((pfn, error))
                 # Damage that every replica shows is the file's own.
@@ -270,13 +273,11 @@ class SourceUse:
             pfns.insert(0, self._opened.pfn)
         return replicas.in_order(pfns)
 
-    def _done_with(self, pfn: Pfn, work: Callable[[OpenSource], T]) -> T:
+    def _open(self, pfn: Pfn) -> OpenSource:
         if self._opened is None or self._opened.pfn != pfn:
             self._give_back()
             self._opened = self._sources.acquire(self.file, pfn)
-        result = work(self._opened)
-        self._sources.check_unchanged(self._opened)
-        return result
+        return self._opened
 
     def _tell(self, failures: list[tuple[Pfn, EvstreamError]]) -> None:
         for pfn, error in failures:
@@ -303,7 +304,7 @@ class SourceUse:
 
 
 def _may_differ(error: EvstreamError) -> bool:
-    """Tell whether another replica might do better than this error."""
+    """Tell whether work on another replica might do better than this error."""
     if isinstance(error, UnsupportedFormatError):
         return False
     # Openers say which file it was; whoever asks for what is in no replica is told without.

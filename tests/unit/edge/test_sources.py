@@ -10,6 +10,7 @@ from evstream.adapters.formats import KnownFormats
 from evstream.adapters.source.memory import MemoryOpener, MemorySource
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.errors import (
+    AccessError,
     DataError,
     NotFoundError,
     RequestError,
@@ -25,9 +26,11 @@ from evstream.testing.simulator import sample_files
 
 
 class Opener(MemoryOpener):
-    """Files in memory; those named ``down...`` do not answer."""
+    """Files in memory; those named ``down...`` do not answer, ``forbidden...`` are not opened."""
 
     def open(self, pfn: str) -> AbstractContextManager[ByteSource]:
+        if pfn.startswith("forbidden"):
+            raise AccessError(f"{pfn} is where nothing may be read")
         if pfn.startswith("down"):
             raise TransientError(f"{pfn} does not answer")
         return super().open(pfn)
@@ -76,7 +79,7 @@ def test_a_replica_that_may_come_back_outweighs_those_that_will_not(pfns: tuple[
 
 def test_the_first_replica_that_can_be_read_is_taken() -> None:
     sources = sources_of({"down": CONTENT, "good": CONTENT})
-    assert sources.use(registered("down", "gone", "good")).run(place) == "good"
+    assert sources.use(registered("forbidden", "down", "gone", "good")).run(place) == "good"
     assert not sources.take_bad()
 
 

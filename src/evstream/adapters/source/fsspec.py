@@ -1,4 +1,4 @@
-"""Source files by path or URL: local ones read directly, all others through fsspec.
+"""Source files by path or URL: local ones and root:// directly, all others through fsspec.
 
 fsspec and its backends are imported when a URL first needs them: a pilot whose input is
 local never pays for them.
@@ -10,10 +10,11 @@ import errno
 import json
 import logging
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from evstream.adapters.source.guarded_http import check_host, client_maker
 from evstream.adapters.source.ranges import ByteRange, check_ranges, coalesce, truncated
+from evstream.adapters.source.xrootd import Xrootd, is_xrootd
 from evstream.domain.errors import (
     AccessError,
     ConfigError,
@@ -40,10 +42,13 @@ EVERYTHING = SourceRules()
 
 CONNECT_S_MAX = 30.0
 PROGRESS_S_MAX = 60.0
-"""A store that sends nothing for so long is taken for dead; totals have no limit."""
+RECONNECTIONS_MAX = 2
+"""So often what a broken connection has not brought is asked for again at once."""
 
 GAP_BYTES_MAX = 32 << 10
 SPAN_BYTES_MAX = 16 << 20
+
+_IPV6_HOST = re.compile(r"(?<=://)([^/\[]*@)?\[[^\]/]*\]")
 
 _WHOLE_FILES: set[str] = set()
 _WHOLE_FILES_LOCK = threading.Lock()
@@ -235,15 +240,35 @@ class RemoteSource:
         starts, stops = [start for start, _ in spans], [stop for _, stop in spans]
         paths = [self._path] * len(spans)
         with _translated(self._pfn):
-            if self._one_by_one is None:
-                contents = self._file_system.cat_ranges(paths, starts, stops, on_error="raise")
-            else:
-                with self._one_by_one:
-                    contents = self._file_system.cat_ranges(paths, starts, stops, on_error="raise")
+            contents = self._cat(paths, starts, stops)
         return [
             self._whole(memoryview(content), start, stop)
             for content, start, stop in zip(contents, starts, stops, strict=True)
         ]
+
+    def _cat(self, paths: list[str], starts: list[int], stops: list[int]) -> list[bytes]:
+        """Return the spans; those of a connection that broke are asked for again by themselves."""
+        with self._one_by_one or nullcontext():
+            return self._cat_again(paths, starts, stops)
+
+    def _cat_again(self, paths: list[str], starts: list[int], stops: list[int]) -> list[bytes]:
+        contents: list[Any] = [None] * len(paths)
+        missing = list(range(len(paths)))
+        for left in reversed(range(RECONNECTIONS_MAX + 1)):
+            found = self._file_system.cat_ranges(
+                *([given[number] for number in missing] for given in (paths, starts, stops)),
+                on_error="return",
+            )
+            for number, content in zip(missing, found, strict=True):
+                contents[number] = content
+            errors = [one for one in found if isinstance(one, Exception)]
+            for error in errors:
+                if not (left and _is_broken_connection(error)):
+                    raise error
+            missing = [n for n in missing if isinstance(contents[n], Exception)]
+            if not missing:
+                break
+        return contents
 
     def _whole(self, content: memoryview, start: int, stop: int) -> memoryview:
         """Return what was asked for, or say that it is not there."""
@@ -254,6 +279,14 @@ class RemoteSource:
         if len(content) != stop - start:
             raise truncated(without_secrets(self._pfn), start, stop - start, start + len(content))
         return content
+
+
+def _is_broken_connection(error: Exception) -> bool:
+    """Tell whether a connection broke; a server that is slow, or not there, is another matter."""
+    known = error if isinstance(error, OSError) else error.__cause__
+    names = {kind.__name__ for kind in type(error).__mro__}
+    broken = names & {"ClientPayloadError", "ServerDisconnectedError", "IncompleteRead"}
+    return bool(broken) or isinstance(known, ConnectionResetError | BrokenPipeError)
 
 
 def _warn_of_whole_files(pfn: str) -> None:
@@ -294,20 +327,18 @@ def _size_of(info: Mapping[str, Any], pfn: str) -> int:
     return size
 
 
-def _default_options(protocol: str) -> dict[str, Any]:
+def _default_options(protocol: str, progress_s: float) -> dict[str, Any]:
     """Return what makes a backend give up when nothing moves, where it can be told."""
     if protocol in ("http", "https"):
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_S_MAX, sock_read=PROGRESS_S_MAX
+            total=None, sock_connect=CONNECT_S_MAX, sock_read=progress_s
         )
         return {"client_kwargs": {"timeout": timeout}}
     if protocol in ("s3", "s3a"):
-        times = {"connect_timeout": CONNECT_S_MAX, "read_timeout": PROGRESS_S_MAX}
+        times = {"connect_timeout": CONNECT_S_MAX, "read_timeout": progress_s}
         return {"config_kwargs": times}
-    if protocol in ("root", "roots", "xroot"):
-        return {"timeout": int(PROGRESS_S_MAX)}
     return {}
 
 
@@ -323,6 +354,8 @@ class FsspecOpener:
     ca_file, cert_file : str
         Whom to trust beside the system's authorities, and what to show who asks for a client
         certificate; over HTTP.
+    progress_s : float
+        A store that sends nothing for so long is taken for dead; totals have no limit.
     """
 
     def __init__(
@@ -331,9 +364,12 @@ class FsspecOpener:
         rules: SourceRules = EVERYTHING,
         ca_file: str = "",
         cert_file: str = "",
+        progress_s: float = PROGRESS_S_MAX,
     ) -> None:
+        self._progress_s = progress_s
         self._options = {name: dict(given) for name, given in (options or {}).items()}
         self._rules = rules
+        self._xrootd = Xrootd(progress_s)
         if rules.networks is not None or ca_file or cert_file:
             maker = client_maker(rules, ca_file, cert_file)
             for protocol in ("http", "https"):
@@ -344,7 +380,7 @@ class FsspecOpener:
         path = self._allowed_path(pfn)
         if path is not None:
             return LocalSource(pfn, path)
-        return self._open_remote(pfn)
+        return self._xrootd.open(pfn) if is_xrootd(pfn) else self._open_remote(pfn)
 
     def _allowed_path(self, pfn: str) -> str | None:
         """Return the path of a local file, and None for others; refuse what is not allowed."""
@@ -366,13 +402,25 @@ class FsspecOpener:
 
     def _find(self, pfn: str) -> tuple[Any, str]:
         with _translated(pfn):
+            import fsspec
             from fsspec.core import url_to_fs
 
+            # fsspec takes the colons of an IPv6 address for its own, which chain file systems.
+            is_chain = "::" in _IPV6_HOST.sub("", pfn)
             protocols = {link.partition("://")[0] for link in pfn.split("::")}
+            if not is_chain:
+                protocols = {pfn.partition("://")[0]}
             options = {
-                protocol: {**_default_options(protocol), **self._options.get(protocol, {})}
+                protocol: {
+                    **_default_options(protocol, self._progress_s),
+                    **self._options.get(protocol, {}),
+                }
                 for protocol in protocols
             }
+            if _IPV6_HOST.search(pfn) and not is_chain:
+                (protocol,) = protocols
+                file_system = fsspec.filesystem(protocol, **options[protocol])
+                return file_system, file_system._strip_protocol(pfn)
             file_system, path = url_to_fs(
                 pfn, **{protocol: given for protocol, given in options.items() if given}
             )
@@ -385,6 +433,8 @@ class FsspecOpener:
             with _translated(pfn):
                 found = Path(path).stat()
             return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
+        if is_xrootd(pfn):
+            return self._xrootd.signature(pfn)
         info = _info(*self._find(pfn), pfn)
         signs = {name: str(info[name]) for name in _SIGNS if info.get(name) is not None}
         return f"{_size_of(info, pfn)}-{json.dumps(signs, sort_keys=True)}"
