@@ -32,7 +32,7 @@ from evstream.adapters.offload import Threads
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
-from evstream.assembly.edge import EdgeApplication
+from evstream.assembly.edge import EdgeApplication, EdgeParts
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import Descriptor, slice_of
 from evstream.domain.lanes import Ask, Lane
@@ -115,9 +115,8 @@ async def edge_on(folder: Path, settings: Settings) -> AsyncIterator[tuple[Any, 
     head = Application(parts, Keys(b"u" * 32, b"r" * 32), Settings(data_dir=str(folder)), TOKEN)
     service = head.client()
     dataset = await service.add_dataset(m.NewDataset([m.NewFile(str(source))], "bench:x"))
-    edge = EdgeApplication(
-        head.client(), clock, offload, opener, formats, settings, "http://127.0.0.1", TOKEN
-    )
+    edge_parts = EdgeParts(clock, RandomIds(), offload, opener, formats)
+    edge = EdgeApplication(head.client(), edge_parts, settings, "http://127.0.0.1", TOKEN)
     await edge.cache.open()
     await edge.joining.beat()
     config = uvicorn.Config(edge.app, port=0, log_config=None, access_log=False, lifespan="off")

@@ -18,6 +18,7 @@ from evstream.assembly.readiness import head_checks
 from evstream.client import Connection, Service
 from evstream.domain.scheduling import parse_shares
 from evstream.edge import Deliveries, Products
+from evstream.edge.lanes import MakingLanes
 from evstream.edge.sources import Sources
 from evstream.eventindex import FOLDER, EventFinder
 from evstream.head import (
@@ -102,6 +103,48 @@ class Keys:
     receipts: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Planning:
+    """What knows where products are had."""
+
+    planner: Planner
+    slices: Slices
+    plans: DeliveryPlans
+    edges: Edges
+
+    @classmethod
+    def of(cls, parts: Parts, keys: Keys, settings: Settings, signer: UrlSigner) -> _Planning:
+        """Put it together; ``signer`` signs what the service serves itself."""
+        url_life = timedelta(seconds=settings.url_life_s)
+        brokering = Brokering(parts.products, parts.links)
+        fleet = Fleet(brokering, keys.urls)
+        planner = Planner(signer, fleet, url_life)
+        slices = Slices(parts.catalogue, planner, parts.formats)
+        plans = DeliveryPlans(parts.catalogue, parts.links, brokering, planner, slices)
+        return cls(planner, slices, plans, Edges(parts.products, parts.catalogue, fleet, url_life))
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivering:
+    """What makes and brings products."""
+
+    products: Products
+    lanes: MakingLanes
+    deliveries: Deliveries
+
+    @classmethod
+    def of(cls, parts: Parts, settings: Settings) -> _Delivering:
+        """Put it together, without a cache.
+
+        Sources are on this machine's disks mostly, and a copy of each product would cost a
+        write and a read where one read does.
+        """
+        sources = Sources(parts.opener, parts.formats, now=parts.clock.monotonic)
+        products = Products(parts.catalogue.file, sources, parts.offload, settings.threads)
+        lanes = lanes_of(settings, parts.clock)
+        return cls(products, lanes, Deliveries(products, parts.offload, parts.clock, lanes=lanes))
+
+
 class Application:
     """A service without a socket: its API, its loops, and a client in-process.
 
@@ -126,10 +169,8 @@ class Application:
         self._settings = settings
         self._token = token
         signer = UrlSigner(DerivedKeys(keys.urls))
-        url_life = timedelta(seconds=settings.url_life_s)
-        brokering = Brokering(parts.products, parts.links)
-        fleet = Fleet(brokering, keys.urls)
-        planner = Planner(signer, fleet, url_life)
+        planning = _Planning.of(parts, keys, settings, signer)
+        planner, slices = planning.planner, planning.slices
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
         turns, nudges = Turns(parts.locks), Nudges()
@@ -142,18 +183,9 @@ class Application:
             catalogue, ledger, merging, chains, receipt_signer, parts.offload, turns, nudges
         )
         self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
-        self._products = Products(
-            catalogue.file,
-            Sources(parts.opener, parts.formats, now=parts.clock.monotonic),
-            parts.offload,
-            settings.threads,
-        )
-        # No cache: its sources are on this machine's disks mostly, and a copy of each product
-        # would cost a write and a read where one read does.
-        self.lanes = lanes_of(settings, parts.clock)
-        self._deliveries = Deliveries(self._products, parts.offload, parts.clock, lanes=self.lanes)
-        slices = Slices(catalogue, planner, parts.formats)
-        plans = DeliveryPlans(catalogue, parts.links, brokering, planner, slices)
+        delivering = _Delivering.of(parts, settings)
+        self._products, self._deliveries = delivering.products, delivering.deliveries
+        self.lanes = delivering.lanes
         after = timedelta(seconds=settings.archive_after_s)
         self._archiving = Archiving(catalogue, ledger, parts.archive, turns, after)
         self.metrics = ServiceMetrics(daemons.NAMES, parts.load)
@@ -176,9 +208,9 @@ class Application:
             products=self._products,
             deliveries=self._deliveries,
             prepared=Prepared(parts.products, catalogue, slices),
-            plans=plans,
-            foreign=ForeignRanges(catalogue, parts.products, slices, plans),
-            edges=Edges(parts.products, catalogue, fleet, url_life),
+            plans=planning.plans,
+            foreign=ForeignRanges(catalogue, parts.products, slices, planning.plans),
+            edges=planning.edges,
             events=EventFinder(Path(settings.data_dir) / FOLDER, parts.offload),
             notes=Notes(parts.whiteboard, catalogue),
             store=parts.store,

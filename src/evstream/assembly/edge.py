@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,14 @@ from evstream.edge.preparing import Made, Preparing
 from evstream.edge.sources import Sources
 from evstream.edge.telling import Telling, tell_now_and_then
 from evstream.head.access import Access
-from evstream.ports import Clock, Formats, Offload, ProductStore, SourceOpener
+from evstream.ports import (
+    Clock,
+    Formats,
+    Ids,
+    Offload,
+    ProductStore,
+    SourceOpener,
+)
 from evstream.settings import Settings
 from evstream.web.edge_app import EdgeServices, make_edge_app
 from evstream.web.readiness import Readiness
@@ -46,6 +54,24 @@ LOOK_EVERY_S = 60.0
 """How often the cache is compared with what its folder or bucket has."""
 HEAD_PATIENCE_S = 2.0
 """How long an edge asks its head again before it goes on with what it knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeParts:
+    """What an edge is made of: an answer to every port.
+
+    Attributes
+    ----------
+    store : ProductStore or None
+        Where products are kept; None for what the settings name.
+    """
+
+    clock: Clock
+    ids: Ids
+    offload: Offload
+    opener: SourceOpener
+    formats: Formats
+    store: ProductStore | None = None
 
 
 class EdgeApplication:
@@ -62,30 +88,27 @@ class EdgeApplication:
     def __init__(
         self,
         head: Service,
-        clock: Clock,
-        offload: Offload,
-        opener: SourceOpener,
-        formats: Formats,
+        parts: EdgeParts,
         settings: Settings,
         url: str,
         token: str = "",
     ) -> None:
+        clock, offload = parts.clock, parts.offload
         self._head = head
         self._clock = clock
         self._folder = Path(settings.data_dir)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._settings = settings
         information = Information(head.edges, clock, settings.information_s)
-        self._sources = Sources(opener, formats, now=clock.monotonic)
+        self._sources = Sources(parts.opener, parts.formats, now=clock.monotonic)
         self._products = Products(information.file, self._sources, offload, settings.threads)
         self._access_log = (
             AccessLog(Path(settings.access_log), settings.access_log_bytes_max, clock)
             if settings.access_log
             else None
         )
-        store = _store(settings, offload)
         self.cache = ProductCache(
-            store,
+            parts.store or _store(settings, offload),
             ByReuse(settings.cache_bytes_max),
             clock,
             settings.cache_bytes_max,
@@ -108,37 +131,38 @@ class EdgeApplication:
             head,
             self._prepare,
             clock,
-            RandomIds(),
+            parts.ids,
             name=settings.edge_name,
             units=2 * self.lanes.rules.makers,
             takes=lambda: self.joining.state == "serving",
         )
-        services = EdgeServices(
-            self._products,
-            self.deliveries,
-            information,
-            ServiceMetrics(
-                (),
-                parts=[
-                    lambda: cache_measures(self.cache.state),
-                    lambda: lane_measures(self.lanes.states()),
-                ],
-            ),
-            Readiness(
-                {
-                    "signing keys": self.joining.have_keys,
-                    "cache": lambda: offload(store.spool_free_bytes),
-                },
-                clock,
-            ),
-            settings.accel_location,
-        )
         self.app: Starlette = make_edge_app(
-            services,
+            self._services(information, parts),
             Access(token, None, clock, open_issuers(settings, clock)),
             UrlSigner(self.joining.keys),
             clock,
             self.joining.check_serving,
+        )
+
+    def _services(self, information: Information, parts: EdgeParts) -> EdgeServices:
+        metrics = ServiceMetrics(
+            (),
+            parts=[
+                lambda: cache_measures(self.cache.state),
+                lambda: lane_measures(self.lanes.states()),
+            ],
+        )
+        checks = {
+            "signing keys": self.joining.have_keys,
+            "cache": lambda: parts.offload(self.cache.store.spool_free_bytes),
+        }
+        return EdgeServices(
+            self._products,
+            self.deliveries,
+            information,
+            metrics,
+            Readiness(checks, parts.clock),
+            self._settings.accel_location,
         )
 
     def status(self) -> EdgeStatus:
@@ -215,16 +239,14 @@ async def open_edge(settings: Settings, url: str, token: str) -> AsyncIterator[E
         Address(settings.head, settings.token, settings.ca_file, settings.token_file),
         HEAD_PATIENCE_S,
     )
-    application = EdgeApplication(
-        head,
-        SystemClock(),
-        Threads(settings.threads),
-        open_origins(settings, own=False),
-        KnownFormats(),
-        settings,
-        settings.edge_url or url,
-        token,
+    parts = EdgeParts(
+        clock=SystemClock(),
+        ids=RandomIds(),
+        offload=Threads(settings.threads),
+        opener=open_origins(settings, own=False),
+        formats=KnownFormats(),
     )
+    application = EdgeApplication(head, parts, settings, settings.edge_url or url, token)
     try:
         await application.cache.open()
         yield application

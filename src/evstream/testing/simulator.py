@@ -316,7 +316,7 @@ class Simulation:
             files = [NewFile(pfn) for pfn in sorted(self._files)]
             dataset = (await service.add_dataset(NewDataset(files, "sim:events"))).name
             if self._scenario.near:
-                await service.prepared.beat(NEAR, Beat("https://near"))
+                await service.prepared.beat(NEAR, Beat("https://near", "store"))
                 copy = NewReplica(files[-1].pfn, "https://near/copy", NEAR)
                 await service.prepared.add_replicas(NewReplicas(dataset, [copy]))
         new = NewTask(

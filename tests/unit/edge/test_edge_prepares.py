@@ -11,7 +11,7 @@ import pytest
 from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener
-from evstream.assembly.edge import EdgeApplication
+from evstream.assembly.edge import EdgeApplication, EdgeParts
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import OverloadError
 from evstream.domain.granularity import Granularity
@@ -19,6 +19,7 @@ from evstream.domain.lanes import Ask, Lane
 from evstream.domain.states import TaskState
 from evstream.edge import Deliveries
 from evstream.settings import Settings
+from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.simulator import sample_files
 from evstream.testing.virtual_time import VirtualClock
 from evstream.wire import messages as m
@@ -33,11 +34,8 @@ def edge_beside(application: Any, folder: Path, **settings: Any) -> EdgeApplicat
     own = Settings(
         data_dir=str(folder), edge_name="lyon-1", site="lyon", cache_bytes_max=1 << 30, **settings
     )
-    clock, offload, opener = VirtualClock(), InPlace(), MemoryOpener(FILES)
-    head = application.client()
-    return EdgeApplication(
-        head, clock, offload, opener, KnownFormats(), own, "https://lyon-1.example.org", "token"
-    )
+    parts = EdgeParts(VirtualClock(), SeededIds(1), InPlace(), MemoryOpener(FILES), KnownFormats())
+    return EdgeApplication(application.client(), parts, own, "https://lyon-1.example.org", "token")
 
 
 async def read_all(deliveries: Deliveries, descriptor: Descriptor) -> int:
