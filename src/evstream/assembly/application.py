@@ -145,6 +145,17 @@ class _Delivering:
         return cls(products, lanes, Deliveries(products, parts.offload, parts.clock, lanes=lanes))
 
 
+def _assigner(parts: Parts, scheduler: Scheduler) -> Assigner:
+    """Return what gives edges work; tasks of edges take turns of their own."""
+    turns = Scheduler(parts.ledger, scheduler.shares)
+    return Assigner(parts.catalogue, parts.ledger, turns, parts.products)
+
+
+def _archiving(parts: Parts, settings: Settings, turns: Turns) -> Archiving:
+    after = timedelta(seconds=settings.archive_after_s)
+    return Archiving(parts.catalogue, parts.ledger, parts.archive, turns, after)
+
+
 class Application:
     """A service without a socket: its API, its loops, and a client in-process.
 
@@ -165,9 +176,7 @@ class Application:
         *,
         redirects: bool = False,
     ) -> None:
-        self._parts = parts
-        self._settings = settings
-        self._token = token
+        self._parts, self._settings, self._token = parts, settings, token
         signer = UrlSigner(DerivedKeys(keys.urls))
         planning = _Planning.of(parts, keys, settings, signer)
         planner, slices = planning.planner, planning.slices
@@ -186,8 +195,7 @@ class Application:
         delivering = _Delivering.of(parts, settings)
         self._products, self._deliveries = delivering.products, delivering.deliveries
         self.lanes = delivering.lanes
-        after = timedelta(seconds=settings.archive_after_s)
-        self._archiving = Archiving(catalogue, ledger, parts.archive, turns, after)
+        self._archiving = _archiving(parts, settings, turns)
         self.metrics = ServiceMetrics(daemons.NAMES, parts.load)
         access = Access(token, parts.access_keys, parts.clock, parts.issuers)
         services = Services(
@@ -201,9 +209,7 @@ class Application:
             reopening=reopening,
             archiving=self._archiving,
             requests=Requests(catalogue, ledger, parts.formats, parts.clock),
-            assigner=Assigner(
-                catalogue, ledger, Scheduler(ledger, scheduler.shares), parts.products
-            ),
+            assigner=_assigner(parts, scheduler),
             slices=slices,
             products=self._products,
             deliveries=self._deliveries,
