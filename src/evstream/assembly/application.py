@@ -124,25 +124,16 @@ class _Planning:
         return cls(planner, slices, plans, Edges(parts.products, parts.catalogue, fleet, url_life))
 
 
-@dataclass(frozen=True, slots=True)
-class _Delivering:
-    """What makes and brings products."""
+def _delivering(parts: Parts, settings: Settings) -> tuple[MakingLanes, Products, Deliveries]:
+    """Return what makes and brings products, without a cache.
 
-    products: Products
-    lanes: MakingLanes
-    deliveries: Deliveries
-
-    @classmethod
-    def of(cls, parts: Parts, settings: Settings) -> _Delivering:
-        """Put it together, without a cache.
-
-        Sources are on this machine's disks mostly, and a copy of each product would cost a
-        write and a read where one read does.
-        """
-        sources = Sources(parts.opener, parts.formats, now=parts.clock.monotonic)
-        products = Products(parts.catalogue.file, sources, parts.offload, settings.threads)
-        lanes = lanes_of(settings, parts.clock)
-        return cls(products, lanes, Deliveries(products, parts.offload, parts.clock, lanes=lanes))
+    Sources are on this machine's disks mostly, and a copy of each product would cost a write
+    and a read where one read does.
+    """
+    sources = Sources(parts.opener, parts.formats, now=parts.clock.monotonic)
+    products = Products(parts.catalogue.file, sources, parts.offload, settings.threads)
+    lanes = lanes_of(settings, parts.clock)
+    return lanes, products, Deliveries(products, parts.offload, parts.clock, lanes=lanes)
 
 
 def _assigner(parts: Parts, scheduler: Scheduler) -> Assigner:
@@ -192,9 +183,7 @@ class Application:
             catalogue, ledger, merging, chains, receipt_signer, parts.offload, turns, nudges
         )
         self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
-        delivering = _Delivering.of(parts, settings)
-        self._products, self._deliveries = delivering.products, delivering.deliveries
-        self.lanes = delivering.lanes
+        self.lanes, self._products, self._deliveries = _delivering(parts, settings)
         self._archiving = _archiving(parts, settings, turns)
         self.metrics = ServiceMetrics(daemons.NAMES, parts.load)
         access = Access(token, parts.access_keys, parts.clock, parts.issuers)
