@@ -60,6 +60,9 @@ class Settings:
     information_s: float = _setting(
         300.0, "How long an edge believes what the head told of a file", 1.0, 86_400.0
     )
+    precache: str = _setting(
+        "never", "Whether an edge copies source files whole: never, auto or always"
+    )
     source_progress_s: float = _setting(
         60.0, "How long an origin may send nothing before it is taken for dead", 1.0, 3600.0
     )

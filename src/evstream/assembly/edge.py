@@ -33,6 +33,7 @@ from evstream.edge.access_log import AccessLog
 from evstream.edge.cache import look_now_and_then
 from evstream.edge.information import Information
 from evstream.edge.joining import Card, Joining
+from evstream.edge.precaching import Precache, policy_of
 from evstream.edge.preparing import Made, Preparing
 from evstream.edge.sources import Sources
 from evstream.edge.telling import Telling, tell_now_and_then
@@ -114,6 +115,10 @@ class EdgeApplication:
             settings.cache_bytes_max,
             self._access_log,
         )
+        self.precache = Precache(
+            self._sources, self.cache, clock, policy_of(settings.precache), self._products.reading
+        )
+        self._products.precache = self.precache
         self.lanes = lanes_of(settings, clock)
         self.telling = Telling(head.prepared, self.cache, clock, settings.edge_name)
         self.deliveries = Deliveries(
@@ -194,6 +199,7 @@ class EdgeApplication:
 
     async def close(self) -> None:
         """Stop making products, close what is open and the connection to the head."""
+        await self.precache.close()
         await self.deliveries.close()
         await self._products.close()
         await self._head.close()

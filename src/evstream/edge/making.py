@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import hashlib
 import logging
 import os
-import tempfile
 import zlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,6 +13,7 @@ from pathlib import Path
 
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.edge.products import PIECE_BYTES, Identity, Product, Products, Reader
+from evstream.edge.spool import discard, open_spool, write_at
 from evstream.ports import Offload
 
 _LOG = logging.getLogger(__name__)
@@ -156,14 +154,14 @@ class Making:
             nonlocal adler32
             size = min(PIECE_BYTES if self.written else FIRST_BYTES, left)
             data = reader.read(self.written, size)
-            _write(self._fd, data, self.written)
+            write_at(self._fd, data, self.written)
             sha256.update(data)
             adler32 = zlib.adler32(data, adler32)
             return len(data)
 
         while left := self.product.size - self.written:
             self._refuse_unwanted(loop.time())
-            got = await self._products.reading(self.product.file, piece)
+            got = await self._products.reading(reader.origin, piece)
             if not got:
                 raise TransientError(f"product {self.identity.name} ended before its size")
             self.written += got
@@ -171,18 +169,7 @@ class Making:
         self.sha256, self.adler32 = sha256.hexdigest(), f"{adler32:08x}"
 
     def _open(self) -> None:
-        """Make the file, locked so that no sweep takes it for a dead process's."""
-        prefix = f".{self.identity.name[:16]}."
-        self._spool_dir.mkdir(parents=True, exist_ok=True)
-        while self._fd < 0:
-            fd, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=self._spool_dir)
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            if os.fstat(fd).st_nlink:
-                # Products are as readable as any file: nginx may be another user.
-                os.fchmod(fd, 0o644)
-                self._fd, self._spool = fd, Path(name)
-            else:
-                os.close(fd)  # Swept between its creation and its lock.
+        self._fd, self._spool = open_spool(self._spool_dir, self.identity.name)
 
     def _refuse_unwanted(self, now: float) -> None:
         if self._users > 1:
@@ -194,8 +181,7 @@ class Making:
 
     def _discard(self) -> None:
         if self._spool is not None:
-            with contextlib.suppress(OSError):
-                self._spool.unlink(missing_ok=True)
+            discard(self._spool)
             self._spool = None
 
     def _tell(self) -> None:
@@ -231,10 +217,3 @@ class Making:
         if self.written - offset <= WARM_BYTES_MAX:
             return os.pread(self._fd, size, offset)
         return await self._offload(partial(os.pread, self._fd, size, offset))
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        done = os.pwrite(fd, rest, offset)
-        rest, offset = rest[done:], offset + done

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -85,12 +85,33 @@ class Product:
         return self.cut.boundary_bytes + len(self.whole or b"")
 
 
+class Copies(Protocol):
+    """Has whole files on this machine's disk, or fetches them; see `Precache`."""
+
+    def use(self, file: SourceFile) -> SourceUse:
+        """Return what reads a file. Close it in the event loop."""
+        ...
+
+    async def before(self, file: SourceFile) -> None:
+        """Fetch a file before a product is cut, if that is wanted."""
+        ...
+
+    def asked(self, file: SourceFile, size: int) -> None:
+        """Note that a product of a file was asked for."""
+        ...
+
+
 class Reader:
     """Reads a product's bytes from its source. Blocking; one thread at a time."""
 
     def __init__(self, product: Product, use: SourceUse) -> None:
         self._product = product
         self._use = use
+
+    @property
+    def origin(self) -> str:
+        """Where it reads from now; empty for this machine's disks."""
+        return self._use.origin
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes ``[offset, offset + size)``.
@@ -126,6 +147,7 @@ class Products:
         self, find_file: FindFile, sources: Sources, offload: Offload, threads: int = THREADS
     ) -> None:
         self._turns = OriginTurns(threads)
+        self.precache: Copies | None = None
         self._find_file = find_file
         self._sources = sources
         self._offload = offload
@@ -262,13 +284,6 @@ class Products:
 
         identity = await self.identity(descriptor)
 
-        def prepare() -> tuple[Cut, bytes | None]:
-            use = self._sources.use(file)
-            try:
-                return use.run(prepared)
-            finally:
-                use.close()
-
         def prepared(opened: OpenSource) -> tuple[Cut, bytes | None]:
             cut = _planned(opened, tree, piece.entries, branches, bytes.fromhex(key))
             cut.prepare(opened.source)
@@ -276,12 +291,26 @@ class Products:
             return cut, cut.read(0, cut.size, opened.source) if small else None
 
         try:
-            cut, whole = await self.reading(file, prepare)
+            cut, whole = await self._with_source(file, prepared)
         except EvstreamError:
             # It may have been registered again since, with other replicas.
             self._files.pop(piece.fingerprint, None)
             raise
+        if self.precache is not None:
+            self.precache.asked(file, cut.size)
         return Product(identity, cut.size, file, cut, whole)
+
+    async def _with_source(self, file: SourceFile, work: Callable[[OpenSource], T]) -> T:
+        if self.precache is not None:
+            await self.precache.before(file)
+        use = self._use(file)
+        try:
+            return await self.reading(use.origin, partial(use.run, work))
+        finally:
+            use.close()
+
+    def _use(self, file: SourceFile) -> SourceUse:
+        return self._sources.use(file) if self.precache is None else self.precache.use(file)
 
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a registered file; looked up once in a while."""
@@ -295,11 +324,11 @@ class Products:
 
     def reader(self, product: Product) -> Reader:
         """Return what reads a product from its source."""
-        return Reader(product, self._sources.use(product.file))
+        return Reader(product, self._use(product.file))
 
-    async def reading(self, file: SourceFile, work: Callable[[], T]) -> T:
-        """Run what reads a file in a thread, when it is its origin's turn."""
-        async with self._turns.turn(self._sources.origin(file)):
+    async def reading(self, origin: str, work: Callable[[], T]) -> T:
+        """Run what reads of an origin in a thread, when it is its turn."""
+        async with self._turns.turn(origin):
             return await self._offload(work)
 
     async def read(self, product: Product, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -311,7 +340,7 @@ class Products:
         try:
             for offset in range(start, stop, PIECE_BYTES):
                 yield await self.reading(
-                    product.file, partial(reader.read, offset, min(PIECE_BYTES, stop - offset))
+                    reader.origin, partial(reader.read, offset, min(PIECE_BYTES, stop - offset))
                 )
         finally:
             reader.close()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -48,6 +49,41 @@ class OpenSource:
     users: int = 0
 
 
+class FileCopy:
+    """The `ByteSource` port on a copy of a file on this disk.
+
+    Parameters
+    ----------
+    close : callable
+        Called when it is not read any more, with whether its bytes were wrong.
+    """
+
+    def __init__(self, fd: int, size: int, close: Callable[[bool], None]) -> None:
+        self._fd = fd
+        self.size = size
+        self.is_bad = False
+        self._close = close
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of each ``(offset, size)``, in the order asked."""
+        return [self._read(offset, size) for offset, size in ranges]
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise DataError(f"{size} bytes at {offset} of {self.size} are asked for")
+        parts: list[bytes] = []
+        while missing := size - sum(map(len, parts)):
+            part = os.pread(self._fd, missing, offset + size - missing)
+            if not part:
+                raise DataError("a copy of a source was cut short on the disk")
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Say that it is not read any more."""
+        self._close(self.is_bad)
+
+
 @dataclass(frozen=True, slots=True)
 class BadReplica:
     """A replica that holds other bytes than one that was read in its stead."""
@@ -81,6 +117,7 @@ class Sources:
         self._open_max = open_max
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[Fingerprint, Pfn], OpenSource] = OrderedDict()
+        self._indices: OrderedDict[Fingerprint, FileIndex] = OrderedDict()
         self._bad: OrderedDict[tuple[Fingerprint, Pfn], BadReplica] = OrderedDict()
         self.replicas = Replicas(now)
 
@@ -94,9 +131,40 @@ class Sources:
         """
         return self._formats.named(format_name).encoder_id
 
-    def use(self, file: SourceFile) -> SourceUse:
-        """Return what reads a file. Close it."""
-        return SourceUse(self, file)
+    def use(self, file: SourceFile, copy: FileCopy | None = None) -> SourceUse:
+        """Return what reads a file: its copy on this disk first, if there is one. Close it."""
+        return SourceUse(self, file, copy)
+
+    def open_copy(self, file: SourceFile, copy: ByteSource) -> OpenSource:
+        """Return a copy of a file as a source; only the first time is it inspected.
+
+        Raises
+        ------
+        SourceChangedError
+            It is not the file that was registered.
+        """
+        file_format = self._formats.named(file.format)
+        with self._lock:
+            index = self._indices.get(file.fingerprint)
+        if index is None:
+            index = self._inspected(Pfn(f"the copy of {file.lfn}"), file, copy, file_format)
+        with self._lock:
+            self._indices[file.fingerprint] = index
+            self._indices.move_to_end(file.fingerprint)
+            while len(self._indices) > self._open_max:
+                self._indices.popitem(last=False)
+        return OpenSource(file, Pfn(""), "", copy, file_format, index, ExitStack())
+
+    def check_copy(self, file: SourceFile, fd: int) -> None:
+        """Refuse a copy that is not the file that was registered.
+
+        Raises
+        ------
+        SourceChangedError
+        """
+        with self._lock:
+            self._indices.pop(file.fingerprint, None)
+        self.open_copy(file, FileCopy(fd, file.fingerprint.size, lambda _: None))
 
     def origin(self, file: SourceFile) -> str:
         """Return where a file would be read from now; empty for this machine's disks."""
@@ -197,17 +265,22 @@ class Sources:
         with ExitStack() as stack:
             signature = self._opener.signature(pfn)
             source = stack.enter_context(self._opener.open(pfn))
-            with _readable_once(pfn):
-                index = file_format.inspect(source)
-            found = Fingerprint(index.size, index.uuid, index.fingerprint)
-            if found != file.fingerprint:
-                raise SourceChangedError(
-                    f"{without_secrets(pfn)} is not the file that was registered",
-                    hint="restore it, or register the dataset again under a new name",
-                    pfn=without_secrets(pfn),
-                )
+            index = self._inspected(pfn, file, source, file_format)
             stays = stack.pop_all()
             return OpenSource(file, pfn, signature, source, file_format, index, stays, users=1)
+
+    def _inspected(
+        self, pfn: Pfn, file: SourceFile, source: ByteSource, file_format: Format
+    ) -> FileIndex:
+        with _readable_once(pfn):
+            index = file_format.inspect(source)
+        if Fingerprint(index.size, index.uuid, index.fingerprint) != file.fingerprint:
+            raise SourceChangedError(
+                f"{without_secrets(pfn)} is not the file that was registered",
+                hint="restore it, or register the dataset again under a new name",
+                pfn=without_secrets(pfn),
+            )
+        return index
 
     def _keep(self, opened: OpenSource) -> None:
         surplus: list[OpenSource] = []
@@ -233,10 +306,18 @@ class SourceUse:
     Blocking; one thread at a time.
     """
 
-    def __init__(self, sources: Sources, file: SourceFile) -> None:
+    def __init__(self, sources: Sources, file: SourceFile, copy: FileCopy | None = None) -> None:
         self._sources = sources
+        self._copy = copy
         self._opened: OpenSource | None = None
         self.file = file
+
+    @property
+    def origin(self) -> str:
+        """Where it reads from now; empty for this machine's disks."""
+        if self._copy is not None and not self._copy.is_bad:
+            return ""
+        return self._sources.origin(self.file)
 
     def run(self, work: Callable[[OpenSource], T]) -> T:
         """Return what work on a replica returns; it is done again from the start on the next.
@@ -246,6 +327,15 @@ class SourceUse:
         EvstreamError
             No replica can be read, and why; or the work asks for what no replica has.
         """
+        if self._copy is not None and not self._copy.is_bad:
+            try:
+                return work(self._sources.open_copy(self.file, self._copy))
+            except UnsupportedFormatError:
+                raise
+            except (DataError, OSError) as error:
+                # What is damaged on this disk may be whole where it came from.
+                _LOG.warning("evstream: the copy of %s cannot be read: %s", self.file.lfn, error)
+                self._copy.is_bad = True
         failures: list[tuple[Pfn, EvstreamError]] = []
         for pfn in self._in_order():
             opened = None
@@ -301,6 +391,9 @@ class SourceUse:
     def close(self) -> None:
         """Give the replica back; again is no error."""
         self._give_back()
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
 
 
 def _may_differ(error: EvstreamError) -> bool:

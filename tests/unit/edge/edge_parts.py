@@ -26,8 +26,8 @@ from evstream.edge.sources import Sources
 from evstream.ports import ByteSource
 from evstream.testing.manual_clock import ManualClock
 
-NAME = "a.root"
-OTHER = "another replica"
+NAME = "http://one/a.root"
+OTHER = "http://two/a.root"
 ENTRIES = 400_000
 
 
@@ -36,7 +36,7 @@ def content() -> bytes:
     """Return a file of 3 MB that does not compress, of eight baskets."""
     noise = np.random.default_rng(1).random(ENTRIES)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / NAME
+        path = Path(folder) / "a.root"
         with uproot.recreate(path, compression=None) as file:
             tree = file.mktree("Events", {"x": "float64"})
             for part in np.array_split(noise, 8):
@@ -61,7 +61,11 @@ class Watched:
         opener.gate.wait(30)
         if opener.fails or self._pfn in opener.broken:
             raise TransientError("the origin does not answer")
+        if self._pfn == NAME and opener.bytes_read >= opener.breaks_after:
+            raise TransientError("the connection broke")
         opener.bytes_read += sum(size for _, size in ranges)
+        if self._pfn == opener.spoils and ranges[0][1] > 1_000_000:
+            return [bytes(size) for _, size in ranges]
         return self._inner.read_ranges(ranges)
 
 
@@ -73,6 +77,8 @@ class WatchedOpener(MemoryOpener):
         super().__init__(self.files)
         self.bytes_read = 0
         self.fails = False
+        self.breaks_after = 1 << 60
+        self.spoils = ""
         self.broken: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()

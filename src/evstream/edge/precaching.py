@@ -1,0 +1,230 @@
+"""Source files copied whole to the edge's own disk, so that products are cut from there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, Protocol, get_args
+
+from evstream.domain.dataset import Fingerprint, SourceFile
+from evstream.domain.errors import ConfigError, DataError, EvstreamError
+from evstream.domain.names import Pfn
+from evstream.edge.cache import ProductCache
+from evstream.edge.sources import FileCopy, OpenSource, Sources, SourceUse
+from evstream.edge.spool import discard, open_spool, write_at
+from evstream.ports import Clock, KeptProduct
+
+_LOG = logging.getLogger(__name__)
+
+Policy = Literal["never", "auto", "always"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+
+SHARE = 0.5
+"""A file of which so much has been asked for is copied whole, by the policy ``auto``."""
+PIECE_BYTES = 4 << 20
+COPIES_MAX = 2
+"""Files that are copied at once; the next ones wait."""
+COUNTED_MAX = 10_000
+_KIND = hashlib.sha256(b"a source file, whole").hexdigest()[:16]
+
+
+class Reading(Protocol):
+    """Runs what reads a file in a thread, when it is its origin's turn."""
+
+    def __call__(self, origin: str, work: Callable[[], Any]) -> Awaitable[Any]:
+        """Return what the work returns."""
+        ...
+
+
+def policy_of(word: str) -> Policy:
+    """Return the policy that a setting names.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for policy in POLICIES:
+        if policy == word:
+            return policy
+    raise ConfigError(f"precache is {word!r}", hint=f"give one of {', '.join(POLICIES)}")
+
+
+def copy_name(fingerprint: Fingerprint) -> str:
+    """Return what the cache calls the copy of a file: it follows from the content, too."""
+    text = json.dumps([fingerprint.size, fingerprint.uuid, fingerprint.digest])
+    return f"{hashlib.sha256(text.encode()).hexdigest()}-{_KIND}"
+
+
+@dataclass(slots=True)
+class _Copied:
+    """Digests of what was copied."""
+
+    sha256: str
+    adler32: str
+
+
+class Precache:
+    """Copies files whole into the cache of products, where they are kept by content like those.
+
+    A copy goes on at the byte where a replica failed, from the next one, and counts when its
+    fingerprint is the registered one. Whoever cuts a product while it is copied reads
+    the replicas. Files of this machine's disks are not copied. One event loop's.
+    """
+
+    def __init__(
+        self, sources: Sources, cache: ProductCache, clock: Clock, policy: Policy, reading: Reading
+    ) -> None:
+        self._sources = sources
+        self._cache = cache
+        self._clock = clock
+        self._policy = policy
+        self._reading = reading
+        self._asked: OrderedDict[Fingerprint, int] = OrderedDict()
+        self._copying: dict[Fingerprint, asyncio.Task[None]] = {}
+        self._dropping: set[asyncio.Task[bool]] = set()
+        self._turns = asyncio.Semaphore(COPIES_MAX)
+
+    def use(self, file: SourceFile) -> SourceUse:
+        """Return what reads a file: its copy, if there is one. Close it in the event loop."""
+        name = copy_name(file.fingerprint)
+        held = self._cache.hold(name) if self._cache.holds(name) else None
+        if held is None:
+            return self._sources.use(file)
+        if held.fd is None:
+            # Buckets are no nearer than origins.
+            held.close()
+            return self._sources.use(file)
+        fd = held.fd
+
+        def close(is_bad: bool) -> None:
+            held.close()
+            os.close(fd)
+            if is_bad:
+                self._drop_soon(name)
+
+        return self._sources.use(file, FileCopy(fd, file.fingerprint.size, close))
+
+    def _drop_soon(self, name: str) -> None:
+        _LOG.warning("evstream: the copy %s of a source is damaged and goes", name)
+        task = asyncio.ensure_future(self._cache.drop(name))
+        self._dropping.add(task)
+        task.add_done_callback(self._dropping.discard)
+
+    async def before(self, file: SourceFile) -> None:
+        """Copy a file first, by the policy ``always``; what fails is read from the replicas."""
+        if self._policy == "always" and self._is_wanted(file):
+            await asyncio.shield(self._begin(file))
+
+    def asked(self, file: SourceFile, size: int) -> None:
+        """Count what is asked for of a file, and begin to copy it when that is much."""
+        if self._policy != "auto" or not self._is_wanted(file):
+            return
+        asked = self._asked.pop(file.fingerprint, 0) + size
+        if asked >= SHARE * file.fingerprint.size:
+            self._begin(file)
+            return
+        self._asked[file.fingerprint] = asked
+        if len(self._asked) > COUNTED_MAX:
+            self._asked.popitem(last=False)
+
+    def _is_wanted(self, file: SourceFile) -> bool:
+        is_far = bool(self._sources.origin(file))
+        return is_far and not self._cache.holds(copy_name(file.fingerprint))
+
+    def _begin(self, file: SourceFile) -> asyncio.Task[None]:
+        copying = self._copying.get(file.fingerprint)
+        if copying is None:
+            copying = asyncio.ensure_future(self._copy(file))
+            self._copying[file.fingerprint] = copying
+            copying.add_done_callback(lambda _: self._copying.pop(file.fingerprint, None))
+        return copying
+
+    async def _copy(self, file: SourceFile) -> None:
+        size = file.fingerprint.size
+        try:
+            async with self._turns, self._cache.room(size) as has_room:
+                if has_room:
+                    await self._copy_in_room(file)
+        except (EvstreamError, OSError) as error:
+            _LOG.warning("evstream: %s was not copied whole: %s", file.lfn, error)
+
+    async def _copy_in_room(self, file: SourceFile) -> None:
+        name = copy_name(file.fingerprint)
+        fd, spool = await self._reading("", partial(open_spool, self._cache.store.spool_dir, name))
+        try:
+            copied = await self._verified(file, fd)
+            kept = KeptProduct(
+                name, file.fingerprint.size, copied.sha256, copied.adler32, self._clock.now()
+            )
+            await self._cache.add(kept, spool, float(kept.size))
+        finally:
+            os.close(fd)
+            discard(spool)
+
+    async def _verified(self, file: SourceFile, fd: int) -> _Copied:
+        """Copy a file until a copy is what was registered: of all replicas, then of each alone."""
+        bad: list[tuple[Pfn, EvstreamError]] = []
+        alone = [replace(file, pfns=(pfn,)) for pfn in file.pfns] if len(file.pfns) > 1 else []
+        problem: EvstreamError | None = None
+        for one in [file, *alone]:
+            try:
+                copied = await self._fetched(one, fd)
+                await self._reading("", partial(self._sources.check_copy, one, fd))
+            except DataError as error:
+                problem = error
+                bad += [(pfn, error) for pfn in one.pfns if len(one.pfns) == 1]
+                continue
+            except EvstreamError as error:
+                problem = problem or error
+                continue
+            for pfn, shown in bad:
+                self._sources.report_bad(file, pfn, shown)
+            return copied
+        assert problem is not None
+        raise problem
+
+    async def _fetched(self, file: SourceFile, fd: int) -> _Copied:
+        use = self._sources.use(file)
+        sha256, adler32, at = hashlib.sha256(), 1, 0
+
+        def piece() -> int:
+            nonlocal adler32
+            size = min(PIECE_BYTES, file.fingerprint.size - at)
+
+            def read(opened: OpenSource) -> bytes | memoryview:
+                return opened.source.read_ranges([(at, size)])[0]
+
+            data = use.run(read)
+            write_at(fd, data, at)
+            sha256.update(data)
+            adler32 = zlib.adler32(data, adler32)
+            return len(data)
+
+        try:
+            while at < file.fingerprint.size:
+                at += await self._reading(self._sources.origin(file), piece)
+        finally:
+            use.close()
+        return _Copied(sha256.hexdigest(), f"{adler32:08x}")
+
+    async def settled(self) -> None:
+        """Wait until nothing is being copied."""
+        while self._copying:
+            await asyncio.wait(list(self._copying.values()))
+
+    async def close(self) -> None:
+        """Stop what is being copied."""
+        tasks = list(self._copying.values())
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)

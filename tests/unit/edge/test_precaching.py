@@ -1,0 +1,129 @@
+"""Source files copied whole: from several replicas, verified, kept like products."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from evstream.domain.errors import ConfigError
+from evstream.edge import precaching
+from evstream.edge.precaching import Precache, copy_name, policy_of
+from tests.unit.edge.edge_parts import ENTRIES, NAME, Edge, content
+
+pytestmark = pytest.mark.anyio
+WHOLE = len(content())
+METADATA = 100_000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
+    edge = Edge(tmp_path / "cache")
+    await edge.cache.open()
+    yield edge
+    await edge.close()
+
+
+def precache(edge: Edge, policy: str = "always") -> Precache:
+    made = Precache(edge.sources, edge.cache, edge.clock, policy_of(policy), edge.products.reading)
+    edge.products.precache = made
+    return made
+
+
+def has_copy(edge: Edge) -> bool:
+    return edge.cache.holds(copy_name(edge.fingerprint))
+
+
+async def test_a_file_is_copied_once_and_products_are_cut_from_the_copy(edge: Edge) -> None:
+    precache(edge)
+    found = await asyncio.gather(edge.get(1, 1000), edge.get(2000, 3000), edge.get(5, 4000))
+    # Beside its metadata, which are looked at first.
+    assert edge.opener.bytes_read < WHOLE + METADATA
+    assert has_copy(edge)
+    # The origin may go.
+    edge.opener.fails = True
+    assert await edge.get(1, 1000) == found[0]
+    assert len(await edge.get(7, ENTRIES - 7)) > 0
+
+
+async def test_a_copy_goes_on_at_the_byte_from_another_replica(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precaching, "PIECE_BYTES", 100_000)
+    precache(edge)
+    edge.opener.breaks_after = 1_000_000
+    await edge.get(1, 1000)
+    assert has_copy(edge)
+    assert edge.opener.bytes_read < WHOLE + 100_000 + 2 * METADATA
+
+
+async def test_a_replica_that_brings_wrong_bytes_is_found_out_by_the_copy(edge: Edge) -> None:
+    precache(edge)
+    edge.opener.spoils = NAME
+    await edge.get(1, 1000)
+    assert has_copy(edge)
+    assert [bad.pfn for bad in edge.sources.take_bad()] == [NAME]
+
+
+async def test_what_cannot_be_copied_is_read_from_the_replicas(edge: Edge, tmp_path: Path) -> None:
+    small = Edge(tmp_path / "small", bytes_max=WHOLE // 2)
+    await small.cache.open()
+    precache(small)
+    assert await small.get(1, 1000) == await edge.get(1, 1000)
+    assert not has_copy(small)
+    await small.close()
+
+
+async def test_much_that_is_asked_for_makes_a_copy(edge: Edge) -> None:
+    made = precache(edge, "auto")
+    await edge.get(0, ENTRIES // 10)
+    await made.settled()
+    assert not has_copy(edge)
+    await edge.get(0, ENTRIES // 2)
+    await made.settled()
+    assert has_copy(edge)
+
+
+async def test_a_damaged_copy_goes_and_the_replicas_are_read(edge: Edge, tmp_path: Path) -> None:
+    other = Edge(tmp_path / "other")
+    await other.cache.open()
+    expected = await other.get(1, 1000)
+    await other.close()
+    precache(edge)
+    await edge.get(5, 6)
+    await edge.settle()
+    held = edge.cache.hold(copy_name(edge.fingerprint))
+    assert held is not None
+    assert held.place is not None
+    assert held.fd is not None
+    # As if the process had begun anew, after the disk had lost a block.
+    edge.sources._indices.clear()
+    (edge.folder / held.place).write_bytes(bytes(WHOLE))
+    os.close(held.fd)
+    held.close()
+    edge.opener.bytes_read = 0
+    precache(edge, "never")
+    assert await edge.get(1, 1000) == expected
+    await edge.settle()
+    assert edge.opener.bytes_read > 0
+    assert not has_copy(edge)
+
+
+async def test_local_files_are_not_copied(edge: Edge) -> None:
+    precache(edge)
+    edge.sources.origin = lambda _: ""  # type: ignore[method-assign]
+    await edge.get(1, 1000)
+    assert not has_copy(edge)
+
+
+def test_a_policy_has_a_name() -> None:
+    with pytest.raises(ConfigError, match="precache is 'sometimes'"):
+        policy_of("sometimes")
