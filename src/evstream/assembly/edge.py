@@ -25,7 +25,7 @@ from evstream.assembly.origins import open_origins
 from evstream.client import Address, Service
 from evstream.domain.caching import ByReuse
 from evstream.domain.descriptor import Descriptor
-from evstream.domain.edges import EdgeStatus
+from evstream.domain.edges import BadReplica, EdgeStatus
 from evstream.domain.errors import ConfigError, TransientError
 from evstream.domain.lanes import Ask
 from evstream.edge import Deliveries, ProductCache, Products
@@ -33,9 +33,9 @@ from evstream.edge.access_log import AccessLog
 from evstream.edge.cache import look_now_and_then
 from evstream.edge.information import Information
 from evstream.edge.joining import Card, Joining
-from evstream.edge.precaching import Precache, policy_of
+from evstream.edge.precaching import precached
 from evstream.edge.preparing import Made, Preparing
-from evstream.edge.sources import Sources
+from evstream.edge.sources import Sources, tell_of_bad_replicas
 from evstream.edge.telling import Telling, tell_now_and_then
 from evstream.head.access import Access
 from evstream.ports import (
@@ -115,10 +115,7 @@ class EdgeApplication:
             settings.cache_bytes_max,
             self._access_log,
         )
-        self.precache = Precache(
-            self._sources, self.cache, clock, policy_of(settings.precache), self._products.reading
-        )
-        self._products.precache = self.precache
+        self.precache = precached(self._products, self.cache, clock, settings.precache)
         self.lanes = lanes_of(settings, clock)
         self.telling = Telling(head.prepared, self.cache, clock, settings.edge_name)
         self.deliveries = Deliveries(
@@ -195,7 +192,11 @@ class EdgeApplication:
             self._preparing.run(),
             tell_now_and_then(self.telling, self._clock, every_s),
             look_now_and_then(self.cache, self._clock, LOOK_EVERY_S),
+            tell_of_bad_replicas(self._sources, self._tell_bad, self._clock, every_s),
         ]
+
+    async def _tell_bad(self, found: list[BadReplica]) -> None:
+        await self._head.edges.bad_replicas(self._settings.edge_name, found)
 
     async def close(self) -> None:
         """Stop making products, close what is open and the connection to the head."""

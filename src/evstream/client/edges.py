@@ -7,10 +7,11 @@ from urllib.parse import quote, urlencode
 from evstream.client.connection import Connection
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
-from evstream.domain.edges import EdgeState
+from evstream.domain.edges import BadReplica, EdgeState
 from evstream.domain.names import Guid, Lfn, Pfn, ProductKey
 from evstream.domain.products import Edge
 from evstream.wire import edge_messages as m
+from evstream.wire.product_messages import Changed
 
 
 class Edges:
@@ -38,6 +39,12 @@ class Edges:
         """Say that an edge sent other bytes; return whether it is in quarantine now."""
         path = "/v1/complaints"
         return (await self._connection.call("POST", path, m.Judged, complaint)).quarantined
+
+    async def bad_replicas(self, edge: str, found: list[BadReplica]) -> int:
+        """Say which replicas brought wrong bytes; return how many are read no more."""
+        path = f"{_path(edge)}/bad-replicas"
+        message = m.BadReplicas(found)
+        return (await self._connection.call("POST", path, Changed, message)).changed
 
     async def source(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a file by its content, with where it is.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from evstream.domain.dataset import Fingerprint
+from evstream.domain.names import Pfn
 
 EdgeState = Literal["serving", "draining", "maintenance", "quarantined"]
 """What the head has decided of an edge.
@@ -15,6 +18,8 @@ EdgeState = Literal["serving", "draining", "maintenance", "quarantined"]
 - quarantined: its bytes did not match; nobody is sent to it until an operator says so.
 """
 
+BAD_REPLICAS_MAX = 1000
+"""So many are told at once."""
 BEATS_MISSED_MAX = 3
 """An edge that was silent for so many beats is lost."""
 
@@ -66,3 +71,17 @@ class EdgeStatus(Struct, frozen=True, forbid_unknown_fields=True):
     sent_bytes_per_s: float = 0.0
     lanes: dict[str, LaneLoad] = {}
     leaving: bool = False
+
+
+class BadReplica(Struct, frozen=True, forbid_unknown_fields=True):
+    """A copy of a file that brought wrong bytes where another one brought the right ones.
+
+    Attributes
+    ----------
+    evidence : str
+        What showed it.
+    """
+
+    fingerprint: Fingerprint
+    pfn: Pfn
+    evidence: Annotated[str, Meta(max_length=2000)] = ""

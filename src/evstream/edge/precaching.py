@@ -10,16 +10,16 @@ import logging
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.errors import ConfigError, DataError, EvstreamError
 from evstream.domain.names import Pfn
 from evstream.edge.cache import ProductCache
-from evstream.edge.sources import FileCopy, OpenSource, Sources, SourceUse
+from evstream.edge.products import Products
+from evstream.edge.sources import FileCopy, OpenSource, SourceUse
 from evstream.edge.spool import discard, open_spool, write_at
 from evstream.ports import Clock, KeptProduct
 
@@ -35,14 +35,6 @@ COPIES_MAX = 2
 """Files that are copied at once; the next ones wait."""
 COUNTED_MAX = 10_000
 _KIND = hashlib.sha256(b"a source file, whole").hexdigest()[:16]
-
-
-class Reading(Protocol):
-    """Runs what reads a file in a thread, when it is its origin's turn."""
-
-    def __call__(self, origin: str, work: Callable[[], Any]) -> Awaitable[Any]:
-        """Return what the work returns."""
-        ...
 
 
 def policy_of(word: str) -> Policy:
@@ -81,13 +73,13 @@ class Precache:
     """
 
     def __init__(
-        self, sources: Sources, cache: ProductCache, clock: Clock, policy: Policy, reading: Reading
+        self, products: Products, cache: ProductCache, clock: Clock, policy: Policy
     ) -> None:
-        self._sources = sources
+        self._sources = products.sources
         self._cache = cache
         self._clock = clock
         self._policy = policy
-        self._reading = reading
+        self._reading = products.reading
         self._asked: OrderedDict[Fingerprint, int] = OrderedDict()
         self._copying: dict[Fingerprint, asyncio.Task[None]] = {}
         self._dropping: set[asyncio.Task[bool]] = set()
@@ -228,3 +220,15 @@ class Precache:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def precached(products: Products, cache: ProductCache, clock: Clock, policy: str) -> Precache:
+    """Have products cut from copies in a cache, by the policy of a setting; return what copies.
+
+    Raises
+    ------
+    ConfigError
+        There is no such policy.
+    """
+    products.precache = made = Precache(products, cache, clock, policy_of(policy))
+    return made

@@ -149,7 +149,7 @@ class Products:
         self._turns = OriginTurns(threads)
         self.precache: Copies | None = None
         self._find_file = find_file
-        self._sources = sources
+        self.sources = sources
         self._offload = offload
         self._descriptors: OrderedDict[ProductKey, Descriptor] = OrderedDict()
         self._descriptors_bytes = 0
@@ -223,7 +223,7 @@ class Products:
         name = descriptor.format
         if name not in self._encoder_ids:
             # Some formats ask their library, in a process of its own.
-            encoder_id = await self._offload(partial(self._sources.encoder_id, name))
+            encoder_id = await self._offload(partial(self.sources.encoder_id, name))
             self._encoder_ids[name] = encoder_id
         return self._encoder_ids[name]
 
@@ -310,7 +310,7 @@ class Products:
             use.close()
 
     def _use(self, file: SourceFile) -> SourceUse:
-        return self._sources.use(file) if self.precache is None else self.precache.use(file)
+        return self.sources.use(file) if self.precache is None else self.precache.use(file)
 
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a registered file; looked up once in a while."""
@@ -350,7 +350,7 @@ class Products:
         for making in list(self._prepared.values()):
             making.cancel()
         await asyncio.gather(*self._prepared.values(), return_exceptions=True)
-        self._sources.close()
+        self.sources.close()
 
 
 def _planned(

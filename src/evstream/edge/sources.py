@@ -7,12 +7,13 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from evstream.domain.dataset import Fingerprint, SourceFile
+from evstream.domain.edges import BAD_REPLICAS_MAX, BadReplica
 from evstream.domain.errors import (
     DataError,
     EvstreamError,
@@ -24,12 +25,12 @@ from evstream.domain.errors import (
 )
 from evstream.domain.names import Pfn, without_secrets
 from evstream.edge.replicas import Replicas, origin_of
-from evstream.ports import ByteSource, FileIndex, Format, Formats, SourceOpener
+from evstream.ports import ByteSource, Clock, FileIndex, Format, Formats, SourceOpener
 
 _LOG = logging.getLogger(__name__)
 
 OPEN_FILES_MAX = 64
-BAD_MAX = 1000
+BAD_MAX = BAD_REPLICAS_MAX
 """Bad replicas that wait for the head to be told."""
 
 T = TypeVar("T")
@@ -82,15 +83,6 @@ class FileCopy:
     def close(self) -> None:
         """Say that it is not read any more."""
         self._close(self.is_bad)
-
-
-@dataclass(frozen=True, slots=True)
-class BadReplica:
-    """A replica that holds other bytes than one that was read in its stead."""
-
-    fingerprint: Fingerprint
-    pfn: Pfn
-    evidence: str
 
 
 class Sources:
@@ -234,16 +226,17 @@ class Sources:
 
     def report_bad(self, file: SourceFile, pfn: Pfn, error: EvstreamError) -> None:
         """Remember that a replica's bytes are wrong while another's are right."""
-        found = BadReplica(file.fingerprint, pfn, error.message)
-        with self._lock:
-            if (file.fingerprint, pfn) in self._bad:
-                return
-            self._bad[file.fingerprint, pfn] = found
-            while len(self._bad) > BAD_MAX:
-                self._bad.popitem(last=False)
+        self.remember_bad(BadReplica(file.fingerprint, pfn, error.message))
         _LOG.warning(
             "evstream: a replica of %s is bad, and another was read: %s", file.lfn, error.message
         )
+
+    def remember_bad(self, found: BadReplica) -> None:
+        """Keep what is to be told of a replica until `take_bad`."""
+        with self._lock:
+            self._bad[found.fingerprint, found.pfn] = found
+            while len(self._bad) > BAD_MAX:
+                self._bad.popitem(last=False)
 
     def take_bad(self) -> list[BadReplica]:
         """Return the replicas found bad since the last time."""
@@ -417,6 +410,26 @@ def _of_all(file: SourceFile, failures: list[tuple[Pfn, EvstreamError]]) -> Evst
     return type(chosen)(
         f"no replica of {file.lfn} can be read: {told}", hint=chosen.hint, **chosen.fields
     )
+
+
+async def tell_of_bad_replicas(
+    sources: Sources,
+    tell: Callable[[list[BadReplica]], Awaitable[None]],
+    clock: Clock,
+    every_s: float,
+) -> None:
+    """Tell the head of replicas that are bad, until cancelled; what cannot be told now waits."""
+    while True:
+        await clock.sleep(every_s)
+        if not (found := sources.take_bad()):
+            continue
+        try:
+            await tell(found)
+        except TransientError:
+            for one in found:
+                sources.remember_bad(one)
+        except EvstreamError as error:
+            _LOG.warning("evstream: the head takes no word of bad replicas: %s", error)
 
 
 @contextmanager

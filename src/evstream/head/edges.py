@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.edges import BEATS_MISSED_MAX
-from evstream.domain.errors import DescriptorUnknownError
-from evstream.domain.names import ProductKey
-from evstream.domain.products import Edge
+from evstream.domain.errors import DescriptorUnknownError, NotFoundError
+from evstream.domain.names import ProductKey, text_without_secrets, without_secrets
+from evstream.domain.products import Edge, Replica
 from evstream.head.fleet import Fleet
 from evstream.head.plans import URL_MARGIN
 from evstream.ports import Catalogue, ProductCatalogue
 from evstream.wire import edge_messages as m
+
+_LOG = logging.getLogger(__name__)
 
 
 class Edges:
@@ -77,6 +80,36 @@ class Edges:
         )
         await self._products.set_edge_state(edge.name, "quarantined", reason)
         return True
+
+    async def bad_replicas(self, edge: str, found: m.BadReplicas) -> int:
+        """Have replicas read no more, whose bytes were wrong where another's were right.
+
+        What nobody has entered is left out, and so is a file's last replica.
+
+        Returns
+        -------
+        int
+            How many are marked as bad now.
+        """
+        changed = 0
+        for one in found.replicas:
+            try:
+                left = (await self.source(one.fingerprint)).pfns
+            except NotFoundError:
+                continue
+            if one.pfn not in left or len(left) == 1:
+                continue
+            known = await self._products.replicas([one.fingerprint])
+            site = next((had.site for had in known if had.pfn == one.pfn), "")
+            await self._products.add_replicas([Replica(one.fingerprint, one.pfn, site, "bad")])
+            _LOG.warning(
+                "evstream: edge %s found replica %s bad, and it is read no more: %s",
+                edge,
+                without_secrets(one.pfn),
+                text_without_secrets(one.evidence),
+            )
+            changed += 1
+        return changed
 
     async def source(self, fingerprint: Fingerprint) -> m.SourceView:
         """Return a file and where it is: where it was registered, then its other replicas.

@@ -17,6 +17,7 @@ from evstream.web.replies import query_of, read, reply
 from evstream.web.services import Services
 from evstream.wire import edge_messages as m
 from evstream.wire import queries as q
+from evstream.wire.product_messages import Changed
 
 BEAT = Operation(
     "POST",
@@ -39,6 +40,13 @@ COMPLAIN = Operation(
     "an edge sent other bytes than it should",
     takes=m.Complaint,
     gives=m.Judged,
+)
+BAD_REPLICAS = Operation(
+    "POST",
+    "/v1/edges/{edge}/bad-replicas",
+    "copies of files that brought wrong bytes",
+    takes=m.BadReplicas,
+    gives=Changed,
 )
 SOURCE = Operation(
     "GET",
@@ -72,6 +80,10 @@ def fleet_routes(services: Services) -> list[Served]:
         message = await read(request, m.Complaint)
         return reply(m.Judged(await services.edges.complain(message)))
 
+    async def bad_replicas(request: Request) -> Response:
+        message = await read(request, m.BadReplicas)
+        return reply(Changed(await services.edges.bad_replicas(edge_of(request), message)))
+
     async def source(request: Request) -> Response:
         digest = str(request.path_params["digest"])
         if not re.fullmatch(SHA256, digest):
@@ -92,6 +104,7 @@ def fleet_routes(services: Services) -> list[Served]:
         BEAT.by(beat),
         SET_STATE.by(set_state),
         COMPLAIN.by(complain),
+        BAD_REPLICAS.by(bad_replicas),
         SOURCE.by(source),
         DESCRIPTOR.by(descriptor),
     ]

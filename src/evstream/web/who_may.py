@@ -87,6 +87,7 @@ WHO_MAY: Mapping[str, Roles] = {
     "GET /v1/edges/{edge}/products": _EDGES,
     "POST /v1/complaints": _COMPLAINING,
     "POST /v1/edges/{edge}/drops": _EDGES,
+    "POST /v1/edges/{edge}/bad-replicas": _EDGES,
     "GET /v1/products/{key}/descriptor": _PLACES,
     "POST /v1/edges/{edge}/claims": _EDGES,
     "GET /v1/products/{key}/places": _PLACES,

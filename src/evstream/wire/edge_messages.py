@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from evstream.domain.dataset import Fingerprint
-from evstream.domain.edges import EdgeState, EdgeStatus
+from evstream.domain.edges import BAD_REPLICAS_MAX, BadReplica, EdgeState, EdgeStatus
 from evstream.domain.products import Edge
 from evstream.wire.messages import Message
 from evstream.wire.product_messages import Bytes, Sha256, Url
@@ -91,6 +91,18 @@ class Judged(Message, frozen=True):
     """What came of a complaint: whether nobody is sent to the edge any more."""
 
     quarantined: bool
+
+
+class BadReplicas(Message, frozen=True):
+    """POST /v1/edges/NAME/bad-replicas: these brought wrong bytes, and others the right ones.
+
+    Attributes
+    ----------
+    replicas : list of BadReplica
+        With what showed that they are bad.
+    """
+
+    replicas: Annotated[list[BadReplica], Meta(max_length=BAD_REPLICAS_MAX)]
 
 
 class SourceView(Message, frozen=True):

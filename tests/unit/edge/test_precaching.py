@@ -11,7 +11,7 @@ import pytest
 
 from evstream.domain.errors import ConfigError
 from evstream.edge import precaching
-from evstream.edge.precaching import Precache, copy_name, policy_of
+from evstream.edge.precaching import Precache, copy_name, policy_of, precached
 from tests.unit.edge.edge_parts import ENTRIES, NAME, Edge, content
 
 pytestmark = pytest.mark.anyio
@@ -33,9 +33,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
 
 
 def precache(edge: Edge, policy: str = "always") -> Precache:
-    made = Precache(edge.sources, edge.cache, edge.clock, policy_of(policy), edge.products.reading)
-    edge.products.precache = made
-    return made
+    return precached(edge.products, edge.cache, edge.clock, policy)
 
 
 def has_copy(edge: Edge) -> bool:
