@@ -62,7 +62,7 @@ class Connection:
         )
         self._transport_elsewhere = elsewhere
         self._elsewhere: httpx2.AsyncClient | None = None
-        self.meter = LinkMeter()
+        self.meter = LinkMeter(clock.monotonic)
         self._clock = clock
         self._ids = ids
         self._patience_s = patience_s

@@ -24,9 +24,15 @@ class LinkMeter:
 
     A round trip is what it takes to connect, which servers' work has no part in; a transfer
     counts from the head of its answer, when whatever had to be made first was made.
+
+    Parameters
+    ----------
+    now : callable
+        Tells seconds since some moment.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._seen: dict[str, Measured] = {}
 
     @asynccontextmanager
@@ -46,18 +52,18 @@ class LinkMeter:
         async def trace(event: str, _: dict[str, Any]) -> None:
             nonlocal connecting
             if event == "connection.connect_tcp.started":
-                connecting = time.monotonic()
+                connecting = self._now()
             elif event == "connection.connect_tcp.complete":
-                self._add(server, Measured(1.0, time.monotonic() - connecting))
+                self._add(server, Measured(1.0, self._now() - connecting))
 
         async with opening(trace) as response:
-            begun = time.monotonic()
+            begun = self._now()
             try:
                 yield response
             finally:
                 received = response.num_bytes_downloaded
                 if received >= BODY_BYTES_MIN:
-                    seconds = max(time.monotonic() - begun, 1e-6)
+                    seconds = max(self._now() - begun, 1e-6)
                     self._add(server, Measured(bytes=float(received), seconds=seconds))
 
     def _add(self, server: str, more: Measured) -> None:

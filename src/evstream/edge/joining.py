@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from evstream.client.edges import Edges
 from evstream.domain.edges import EdgeState, EdgeStatus
@@ -19,6 +20,7 @@ from evstream.wire.signed_urls import GivenKeys
 _LOG = logging.getLogger(__name__)
 
 KEYS_FILE = "url-keys.json"
+STATE_FILE = "edge-state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,9 @@ class Joining:
     on_quarantine : callable
         Throws away what the edge holds.
     folder : Path
-        Where keys are kept, for their owner's eyes: an edge that starts while the head is
-        away still knows who may have what.
+        Where keys are kept, for their owner's eyes, and what the head has decided: an edge
+        that starts while the head is away still knows who may have what, and whether it
+        may serve.
     """
 
     def __init__(
@@ -72,7 +75,8 @@ class Joining:
         self._on_quarantine = on_quarantine
         self._path = folder / KEYS_FILE
         self.keys = GivenKeys(_read_keys(self._path))
-        self.state: EdgeState = "serving"
+        self._state_path = folder / STATE_FILE
+        self.state: EdgeState = _read_state(self._state_path)
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -123,10 +127,12 @@ class Joining:
             _write_keys(self._path, keys)
         if answer.edge.state != self.state:
             _LOG.warning("evstream: this edge is %s now: %s", answer.edge.state, answer.edge.reason)
-            if answer.edge.state == "quarantined":
-                # Whatever was wrong with its bytes, nothing of them stays.
+            before, self.state = self.state, answer.edge.state
+            _write_state(self._state_path, self.state)
+            if "quarantined" in (before, self.state):
+                # Whatever was wrong with its bytes, nothing of them stays; nor does what was
+                # still being made when it began.
                 await self._on_quarantine()
-            self.state = answer.edge.state
         return answer
 
 
@@ -140,6 +146,24 @@ def _read_keys(path: Path) -> dict[int, bytes]:
     except (OSError, ValueError, AttributeError) as error:
         _LOG.warning("evstream: %s is of no use: %s", path, error)
         return {}
+
+
+def _read_state(path: Path) -> EdgeState:
+    try:
+        found = path.read_text().strip()
+    except OSError:
+        return "serving"
+    return next((state for state in get_args(EdgeState) if state == found), "serving")
+
+
+def _write_state(path: Path, state: EdgeState) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(f"{state}\n")
+        partial.replace(path)
+    except OSError as error:
+        # The head tells it again; only a restart without the head would miss it.
+        _LOG.warning("evstream: %s cannot be written: %s", path, error)
 
 
 def _write_keys(path: Path, keys: dict[int, bytes]) -> None:

@@ -59,7 +59,8 @@ class Making:
         self._spool: Path | None = None
         self._fd = -1
         self._users = 0
-        self._idle_since = 0.0
+        # Whoever it is for comes a moment after it has begun.
+        self._idle_since = asyncio.get_running_loop().time()
         self._error: EvstreamError | None = None
         self._given_up = False
         self._grown: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -69,6 +69,11 @@ class Telling:
         if asked:
             self._asked[name] += asked
 
+    @property
+    def known(self) -> set[str]:
+        """Names of the products of which it is known what they are."""
+        return set(self._heard)
+
     def _changed(self, name: str, kept: KeptProduct | None) -> None:
         if kept is None:
             self._come.pop(name, None)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import httpx2
 
@@ -31,6 +32,8 @@ class Wire:
     ----------
     delivered : int
         Requests that reached a service.
+    rates : FaultRates
+        May be changed at any time.
     calm : bool
         No faults from now on.
     after_step : callable or None
@@ -40,7 +43,7 @@ class Wire:
     def __init__(self, rng: random.Random, clock: Clock, rates: FaultRates) -> None:
         self._rng = rng
         self._clock = clock
-        self._rates = rates
+        self.rates = rates
         self._inner: httpx2.AsyncBaseTransport | None = None
         self._handling: set[asyncio.Task[httpx2.Response]] = set()
         self.delivered = 0
@@ -63,7 +66,7 @@ class Wire:
 
     async def carry(self, request: httpx2.Request) -> httpx2.Response:
         """Deliver a request, or fail in one of the ways in which networks do."""
-        rates = FaultRates(0, 0, 0, 0, 0, 0) if self.calm else self._rates
+        rates = FaultRates(0, 0, 0, 0, 0, 0) if self.calm else self.rates
         rng = self._rng
         await self._clock.sleep(rng.random() * rates.latency_s_max)
         if rng.random() < rates.delayed:
@@ -103,10 +106,18 @@ class Wire:
         return httpx2.Response(response.status_code, headers=response.headers, content=content)
 
 
+class Carrier(Protocol):
+    """Whatever requests go by."""
+
+    async def carry(self, request: httpx2.Request) -> httpx2.Response:
+        """Deliver a request, or fail in one of the ways in which networks do."""
+        ...
+
+
 class FaultyTransport(httpx2.AsyncBaseTransport):
     """One client's end of a wire; `die` cuts it off as SIGKILL would."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Carrier) -> None:
         self._wire = wire
         self._dead = False
 

@@ -12,10 +12,8 @@ import asyncio
 import contextlib
 import io
 import random
-import shutil
 import tempfile
 from collections import ChainMap
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -25,28 +23,30 @@ import httpx2
 
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.adapters.formats import KnownFormats
-from evstream.adapters.formats.root import RootFormat
 from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
 from evstream.client import Connection, Service
-from evstream.domain.errors import ConflictError, EvstreamError, NotFoundError, PayloadError
+from evstream.domain.errors import ConflictError, EvstreamError, NotFoundError
 from evstream.domain.granularity import Granularity
 from evstream.domain.lineage import check_lineage
-from evstream.domain.names import TaskId, WorkerId
+from evstream.domain.names import DatasetName, TaskId, WorkerId
 from evstream.domain.payload import Payload
 from evstream.domain.receipt import check_ledger, receipt_digest
 from evstream.domain.states import TaskState
 from evstream.domain.streams import Merge, OutputStream
 from evstream.domain.task import Limits, TakenOutputs, process_book
 from evstream.pilot import Pilot, PilotSettings, Tools
-from evstream.ports import PayloadCall, PayloadResult
 from evstream.settings import Settings
+from evstream.testing.edge_checks import CheckedService, RightBytes
 from evstream.testing.faults import FaultRates, FaultyTransport, Wire
 from evstream.testing.faulty_ports import PortFaults
+from evstream.testing.hosts import Hosts
 from evstream.testing.invariants import Watcher
 from evstream.testing.seeded_ids import SeededIds
+from evstream.testing.simulated_edges import EdgeScenario, EdgeSurroundings, SimulatedFleet
+from evstream.testing.simulated_payload import SimulatedPayload
 from evstream.testing.virtual_time import VirtualClock, run_virtual
 from evstream.wire.messages import NewDataset, NewFile, NewTask, TaskView
 from evstream.wire.product_messages import Beat, NewReplica, NewReplicas
@@ -83,6 +83,8 @@ class Scenario:
         Of growing files, which are closed before that by chance.
     near : bool
         Every other pilot prefers what an edge holds: the last file.
+    edges : EdgeScenario
+        Edges beside the head, and what happens to them.
     port_faults : float
         Chance that a call of ledger, catalogue, output store or source fails; half of
         those that fail have done their work.
@@ -101,6 +103,7 @@ class Scenario:
     merge_inputs_max: int = 2000
     ranges_per_file: int = 1
     near: bool = False
+    edges: EdgeScenario = field(default_factory=EdgeScenario)
     port_faults: float = 0.005
     rates: FaultRates = field(default_factory=FaultRates)
 
@@ -126,57 +129,10 @@ class Outcome:
     cancelled: int = 0
     interventions: tuple[str, ...] = ()
     chained: tuple[TaskState, ...] = ()
-
-
-class _Payload:
-    """Copies inputs to the output, slowly, and fails by chance and on poison.
-
-    Parameters
-    ----------
-    die : callable
-        Ends the worker, as an event does that needs more memory than there is.
-    """
-
-    def __init__(
-        self,
-        rng: random.Random,
-        clock: VirtualClock,
-        scenario: Scenario,
-        die: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._rng = rng
-        self._clock = clock
-        self._scenario = scenario
-        self._die = die
-
-    async def run(self, call: PayloadCall, on_cpu: Callable[[float], None]) -> PayloadResult:
-        duration = 1.0 + 30.0 * self._rng.random() ** 4
-        call.log.write_text("simulated\n")
-        await self._clock.sleep(duration / 2)
-        on_cpu(duration / 2)
-        await self._clock.sleep(duration / 2)
-        chunk = int(call.values["range_id"].split("-")[2])
-        ranges = [each.values for each in call.ranges] or [call.values]
-        ranges = ranges[: self._rng.randint(1, len(ranges))]
-        held = range(int(ranges[0]["entry_start"]), int(ranges[-1]["entry_stop"]))
-        if any((chunk, entry) in self._scenario.killers for entry in held):
-            await self._die()
-        poison = any((chunk, entry) in self._scenario.poison for entry in held)
-        if poison or self._rng.random() < self._scenario.poisoned:
-            raise PayloadError("simulated: exit 1", cpu_s=duration, wall_s=duration)
-        inputs = [Path(values["input"]) for values in ranges]
-        output = Path(call.values["output"])
-        if len(inputs) == 1:
-            shutil.copyfile(inputs[0], output)
-        else:
-            names = [path.name for path in inputs]
-            RootFormat().join(
-                inputs, output, identity=call.values["range_id"].encode(), names=names
-            )
-        return PayloadResult(duration, duration, len(ranges))
-
-    async def close(self) -> None:
-        """Nothing is kept running between units."""
+    troubles: tuple[str, ...] = ()
+    plans: int = 0
+    quarantined: int = 0
+    wrong: int = 0
 
 
 class Simulation:
@@ -198,6 +154,8 @@ class Simulation:
         self._clock = VirtualClock()
         self._ids = SeededIds(self._rng.getrandbits(64))
         self._wire = Wire(random.Random(self._rng.getrandbits(64)), self._clock, scenario.rates)
+        self._hosts = Hosts(self._wire)
+        self._right = RightBytes(files, self._clock)
         self._faults = faults or self._faults_by_chance()
         self._store = MemoryStore()
         self._readable = ChainMap(files, self._store.contents)
@@ -229,6 +187,8 @@ class Simulation:
         """
         self._start_head()
         service = self._connect()
+        fleet = self._fleet = self._make_fleet()
+        await fleet.start()
         views = [await self._submit(service)]
         for _ in range(self._scenario.chained):
             views.append(await self._submit(service, takes=views[-1].id))
@@ -238,6 +198,7 @@ class Simulation:
         async def look() -> None:
             for watcher in watchers:
                 await watcher.look()
+            await fleet.checks.look()
 
         self._wire.after_step = look
         for _ in range(PILOTS):
@@ -293,7 +254,9 @@ class Simulation:
             opener=self._faults.wrap("source", MemoryOpener(self._readable)),
             formats=KnownFormats(),
         )
-        application = Application(parts, Keys(b"u" * 32, b"r" * 32), self._settings)
+        redirects = self._scenario.edges.count > 0
+        keys = Keys(b"u" * 32, b"r" * 32)
+        application = Application(parts, keys, self._settings, redirects=redirects)
         loop = asyncio.get_running_loop()
         self._loops = [loop.create_task(daemon) for daemon in application.loops()]
         self._wire.connect(httpx2.ASGITransport(application.app))
@@ -306,15 +269,37 @@ class Simulation:
         await self._open_database().close()
 
     def _connect(self) -> Service:
-        return Service(
-            Connection(FaultyTransport(self._wire), self._clock, self._ids, patience_s=300.0)
+        transport = FaultyTransport(self._hosts.seen_from("somebody"))
+        connection = Connection(
+            transport, self._clock, self._ids, patience_s=300.0, elsewhere=lambda: transport
         )
+        return CheckedService(connection, self._right)
+
+    def _make_fleet(self) -> SimulatedFleet:
+        scenario, rates = self._scenario.edges, self._scenario.rates
+        around = EdgeSurroundings(
+            self._hosts,
+            self._clock,
+            self._ids,
+            self._files,
+            self._folder,
+            lambda: self._open_database().products,
+            rates,
+        )
+        # Drawn only where there are edges: seeds without them go as they always went.
+        rng = random.Random(self._rng.getrandbits(64) if scenario.count else 0)
+        fleet = SimulatedFleet(scenario, around, self._connect(), rng)
+        self._hosts.answered = fleet.checks.answered
+        return fleet
 
     async def _submit(self, service: Service, takes: int = 0) -> TaskView:
         dataset = ""
         if not takes:
             files = [NewFile(pfn) for pfn in sorted(self._files)]
             dataset = (await service.add_dataset(NewDataset(files, "sim:events"))).name
+            known = await self._open_database().catalogue.dataset(DatasetName(dataset))
+            self._right.learn(known.files)
+            await self._fleet.ask(service, dataset, self._scenario.events_per_range)
             if self._scenario.near:
                 await service.prepared.beat(NEAR, Beat("https://near", "store"))
                 copy = NewReplica(files[-1].pfn, "https://near/copy", NEAR)
@@ -335,8 +320,11 @@ class Simulation:
     def _start_pilot(self) -> None:
         self._born += 1
         worker = WorkerId(f"pilot{self._born}")
-        transport = FaultyTransport(self._wire)
-        service = Service(Connection(transport, self._clock, self._ids, patience_s=600.0))
+        transport = FaultyTransport(self._hosts.seen_from("pilot"))
+        connection = Connection(
+            transport, self._clock, self._ids, patience_s=600.0, elsewhere=lambda: transport
+        )
+        service = CheckedService(connection, self._right)
         near = NEAR if self._scenario.near and self._born % 2 else None
         lease_s = self._scenario.lease_s
         settings = PilotSettings(cores=2, lease_s=lease_s, idle_s_max=1e9, near=near)
@@ -349,7 +337,7 @@ class Simulation:
             await asyncio.Event().wait()
 
         rng = random.Random(self._rng.getrandbits(64))
-        runner = _Payload(rng, self._clock, self._scenario, die)
+        runner = SimulatedPayload(rng, self._clock, self._scenario, die)
         folder = self._folder / worker
         folder.mkdir()
         tools = Tools(runner, KnownFormats(), InPlace(), MemoryOpener(self._readable))
@@ -421,6 +409,12 @@ class Simulation:
 
     async def _check(self, service: Service, views: list[TaskView], watcher: Watcher) -> Outcome:
         self._wire.calm = True
+        for worker in list(self._pilots):
+            await self._kill_pilot(worker)
+        self._wire.after_step = self._fleet.checks.look
+        await self._fleet.settle()
+        if not self._scenario.edges.wrong:
+            assert not self._right.wrong, self._right.wrong
         receipts = [await service.receipt(view.id) for view in views]
         for receipt in receipts:
             await self._check_receipt(receipt)
@@ -429,8 +423,8 @@ class Simulation:
             lineage = check_lineage(receipt, parents)
             whole = receipt["task"]["state"] in ("done", "finished")
             assert not (whole and lineage.unproved), lineage
-        for worker in list(self._pilots):
-            await self._kill_pilot(worker)
+        await self._fleet.stop()
+        await self._right.close()
         await self._kill_head()
         view, receipt = views[0], receipts[0]
         counts = receipt["counts"]
@@ -456,6 +450,10 @@ class Simulation:
             cancelled=counts["cancelled"],
             interventions=tuple(self._done),
             chained=tuple(view.state for view in views[1:]),
+            troubles=tuple(self._fleet.done),
+            plans=self._fleet.checks.plans,
+            quarantined=self._fleet.checks.quarantined,
+            wrong=len(self._right.wrong),
         )
 
     async def _check_receipt(self, receipt: dict[str, Any]) -> None:
@@ -467,7 +465,8 @@ class Simulation:
             assert stored.sha256 == output["sha256"], output
         kept = sum(sum(o["entries"].values()) for o in outputs)
         assert kept == receipt["counts"]["committed"], (kept, receipt["counts"])
-        await self._check_events(receipt, [o["name"] for o in outputs])
+        if not self._scenario.edges.wrong:
+            await self._check_events(receipt, [o["name"] for o in outputs])
 
     async def _check_events(self, receipt: dict[str, Any], outputs: list[str]) -> None:
         """Compare the events in the outputs with those that are committed."""
@@ -544,10 +543,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="first seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds")
+    parser.add_argument("--edges", type=int, default=0, help="edges beside the head")
+    parser.add_argument("--damaged", action="store_true", help="one edge damages what it keeps")
+    parser.add_argument("--wrong", action="store_true", help="one edge makes wrong bytes")
     chosen = parser.parse_args()
     files = sample_files()
+    edges = EdgeScenario(
+        chosen.edges, damaged=chosen.damaged, wrong=chosen.wrong, requests=min(chosen.edges, 2)
+    )
     for seed in range(chosen.seed, chosen.seed + chosen.count):
-        print(simulate(seed, files))
+        print(simulate(seed, files, Scenario(edges=edges)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""Edges under a virtual clock: they die, lie, are cut off, wiped and taken out by a seed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from evstream.domain.states import TaskState
+from evstream.testing.simulated_edges import EdgeScenario
+from evstream.testing.simulator import Scenario, sample_files, simulate
+
+
+@pytest.fixture(scope="module")
+def files() -> Iterator[dict[str, bytes]]:
+    logging.disable(logging.CRITICAL)
+    yield sample_files(entries=100)
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("seed", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+def test_edges_in_trouble_harm_no_task_and_no_request(seed: int, files: dict[str, bytes]) -> None:
+    edges = EdgeScenario(2 + seed % 2, requests=1)
+    outcome = simulate(seed, files, Scenario(edges=edges, crashes=3, poisoned=0.02))
+    assert outcome.state is TaskState.DONE, outcome
+    assert outcome.committed == outcome.events
+    assert outcome.plans > 0
+    assert len(outcome.troubles) == edges.troubles
+
+
+def test_an_edge_whose_store_damages_products_is_found_and_harms_nobody(
+    files: dict[str, bytes],
+) -> None:
+    edges = EdgeScenario(2, troubles=1, damaged=True, requests=1)
+    outcome = simulate(4, files, Scenario(edges=edges, crashes=0))
+    assert (outcome.state, outcome.wrong) == (TaskState.DONE, 0), outcome
+    assert outcome.quarantined == 1
+
+
+def test_edges_that_disagree_on_a_product_are_not_both_believed(files: dict[str, bytes]) -> None:
+    edges = EdgeScenario(2, troubles=0, wrong=True, requests=1)
+    outcome = simulate(5, files, Scenario(edges=edges, crashes=0))
+    assert outcome.quarantined >= 1, outcome
+
+
+def test_a_seed_with_edges_is_the_same_each_time(files: dict[str, bytes]) -> None:
+    scenario = Scenario(edges=EdgeScenario(2, troubles=4, requests=1), crashes=2)
+    assert simulate(6, files, scenario) == simulate(6, files, scenario)
