@@ -1,0 +1,79 @@
+"""A client that gets other bytes than were promised: it complains, and asks the next edge."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from evstream.client import Connection, Service
+from evstream.domain.errors import WrongBytesError
+from evstream.testing.seeded_ids import SeededIds
+from evstream.testing.virtual_time import VirtualClock, run_virtual
+from evstream.wire.messages import DeliveryPlan
+
+RIGHT, LIE = b"the right events", b"some other events"
+
+
+class Edges:
+    """Two edges behind a head; each sends what is set, and says it were the right bytes."""
+
+    def __init__(self, one: bytes, other: bytes, *, judges: bool = True) -> None:
+        self.bodies = {"one": one, "other": other}
+        self.judges = judges
+        self.asked: list[str] = []
+        self.complaints: list[dict[str, str]] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/v1/complaints":
+            self.complaints.append(json.loads(request.content))
+            if not self.judges:
+                return httpx2.Response(404, content=b"{}")
+            return httpx2.Response(200, content=b'{"quarantined": true}')
+        self.asked.append(request.url.host)
+        digest = base64.b64encode(hashlib.sha256(RIGHT).digest()).decode()
+        headers = {"ETag": '"k-e"', "Repr-Digest": f"sha-256=:{digest}:"}
+        return httpx2.Response(200, content=self.bodies[request.url.host], headers=headers)
+
+
+PLAN = DeliveryPlan("k", {"recipe": "slice"}, ["https://one/p?s=1", "https://other/p?s=2"])
+
+
+def fetch(edges: Edges, path: Path) -> int:
+    """Fetch the plan's product."""
+
+    async def main() -> int:
+        transport = httpx2.MockTransport(edges)
+        connection = Connection(
+            transport, VirtualClock(), SeededIds(1), patience_s=0.0, elsewhere=lambda: transport
+        )
+        service = Service(connection)
+        try:
+            return await service.fetch_product(PLAN, path)
+        finally:
+            await service.close()
+
+    return run_virtual(main)
+
+
+@pytest.mark.parametrize("judges", [True, False])
+def test_wrong_bytes_are_told_without_the_signature_and_not_kept(
+    judges: bool, tmp_path: Path
+) -> None:
+    edges = Edges(LIE, RIGHT, judges=judges)
+    assert fetch(edges, tmp_path / "x") == len(LIE) + len(RIGHT)
+    assert (tmp_path / "x").read_bytes() == RIGHT
+    assert edges.asked == ["one", "other"]
+    lie = hashlib.sha256(LIE).hexdigest()
+    assert edges.complaints == [{"url": "https://one/p", "etag": '"k-e"', "sha256": lie}]
+
+
+def test_where_all_send_wrong_bytes_that_is_what_is_said(tmp_path: Path) -> None:
+    edges = Edges(LIE, LIE)
+    with pytest.raises(WrongBytesError):
+        fetch(edges, tmp_path / "x")
+    assert edges.asked == ["one", "other"]
