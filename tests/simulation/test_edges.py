@@ -19,7 +19,9 @@ def files() -> Iterator[dict[str, bytes]]:
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.parametrize("seed", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))]
+)
 def test_edges_in_trouble_harm_no_task_and_no_request(seed: int, files: dict[str, bytes]) -> None:
     edges = EdgeScenario(2 + seed % 2, requests=1)
     outcome = simulate(seed, files, Scenario(edges=edges, crashes=3, poisoned=0.02))
@@ -44,6 +46,7 @@ def test_edges_that_disagree_on_a_product_are_not_both_believed(files: dict[str,
     assert outcome.quarantined >= 1, outcome
 
 
+@pytest.mark.slow
 def test_a_seed_with_edges_is_the_same_each_time(files: dict[str, bytes]) -> None:
     scenario = Scenario(edges=EdgeScenario(2, troubles=4, requests=1), crashes=2)
     assert simulate(6, files, scenario) == simulate(6, files, scenario)
