@@ -156,6 +156,19 @@ async def test_values_are_in_the_environment_and_our_own_settings_are_not(
     assert not any("secret" in line for line in lines)
 
 
+async def test_credentials_of_the_pilot_are_not_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*starting.CREDENTIALS, "APPTAINERENV_BEARER_TOKEN", "APPTAINERENV_EVSTREAM_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    payload = Payload("sh -c env {output}", environment={"BEARER_TOKEN_FILE": "/its/own"})
+    call = PayloadRunnerContract.call(tmp_path, payload)
+    await CommandRunner(watch_every_s=0.01).run(call, lambda cpu_s: None)
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert not any("secret" in line for line in lines)
+    assert "BEARER_TOKEN_FILE=/its/own" in lines
+
+
 async def test_nothing_is_on_its_standard_input(tmp_path: Path) -> None:
     await run(tmp_path, "sh -c 'cat > \"$1\"' sh {output}")
     assert (tmp_path / "out put.root").read_bytes() == b""

@@ -113,7 +113,7 @@ def list_all(
         raise RequestError(f"{limit} requests cannot be listed", hint="give a number up to 1000")
     page = door.ask(lambda service: service.requests.page(limit))
     if door.json:
-        print_json(page.requests)
+        print_json(page.items)
         return
     rows = [
         (
@@ -125,7 +125,7 @@ def list_all(
             view.progress.failed_attempts,
             view.edges,
         )
-        for view in page.requests
+        for view in page.items
     ]
     print_table(["request", "name", "state", "events", "products", "failed", "edges"], rows)
 

@@ -10,6 +10,7 @@ import msgspec
 from evstream.client.connection import Connection
 from evstream.domain.names import LeaseId
 from evstream.wire import request_messages as m
+from evstream.wire.pages import NumberedPage
 
 WAIT_S = 30.0
 """How long one question is left open; a proxy between may cut longer ones."""
@@ -46,11 +47,10 @@ class Requests:
             answer_s_max=wait_s + WAIT_S,
         )
 
-    async def page(self, limit: int = 100, before: int | None = None) -> m.RequestsPage:
-        """Return requests, the newest first; those before a number."""
-        behind = "" if before is None else f"&before={before}"
-        path = f"/v1/requests?limit={limit}{behind}"
-        return await self._connection.call("GET", path, m.RequestsPage)
+    async def page(self, limit: int = 100, after: int = 0) -> NumberedPage[m.RequestView]:
+        """Return requests, the newest first; those that come behind a number's."""
+        path = f"/v1/requests?limit={limit}&after={after}"
+        return await self._connection.call("GET", path, NumberedPage[m.RequestView])
 
     async def watch(self, number: int) -> AsyncIterator[m.RequestView]:
         """Yield a request as it gets on, until it has ended.

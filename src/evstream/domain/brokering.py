@@ -180,7 +180,7 @@ def _key_number(key: str) -> int:
         return _number(key)
 
 
-class _Preference:
+class Preference:
     """Edges with weights, and the order in which a product prefers them.
 
     Highest random weight: each edge is first for a share of all products that is its weight's, and
@@ -206,10 +206,14 @@ class _Preference:
         for place in np.argsort(-np.log(chances) / self._weights, kind="stable"):
             yield self._names[place]
 
+    def first(self, key: str) -> str:
+        """Return the edge that a product, or a file by its digest, prefers."""
+        return next(self.order(key))
+
 
 def rendezvous(key: str, weights: Mapping[str, float]) -> list[str]:
     """Return edges in the order in which a product prefers them, by their weights."""
-    return list(_Preference(weights).order(key))
+    return list(Preference(weights).order(key))
 
 
 @dataclass(slots=True, eq=False)
@@ -227,7 +231,7 @@ class _Class:
 
     def __init__(self, members: Iterable[_Near]) -> None:
         self.members = {one.edge.name: one for one in members}
-        self._preference = _Preference({n: one.weight for n, one in self.members.items()})
+        self._preference = Preference({n: one.weight for n, one in self.members.items()})
         self._weight = sum(one.weight for one in self.members.values())
         self._load = sum(one.edge.load for one in self.members.values())
         rooms = [one.edge.capacity_bytes for one in self.members.values()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -98,15 +97,6 @@ def first_events(
         if events <= 0:
             break
     return found
-
-
-def meeting_edge(digest: str, edges: Collection[str]) -> str:
-    """Return the edge at which a file's products meet: by rendezvous, the same for all who ask."""
-
-    def weight(edge: str) -> bytes:
-        return hashlib.sha256(f"{digest} {edge}".encode()).digest()
-
-    return max(edges, key=weight)
 
 
 def chunks_for(

@@ -7,11 +7,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from evstream.domain.brokering import Preference
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import NotFoundError
 from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, TaskId
-from evstream.domain.preparation import chunks_for, edge_worker, meeting_edge
+from evstream.domain.preparation import chunks_for, edge_worker
 from evstream.domain.products import Edge
 from evstream.domain.splitting import units_of
 from evstream.domain.states import ACTIVE, TaskState
@@ -113,7 +114,8 @@ class Assigner:
             return []
         book = process_book(task.id)
         ready = await self._ready(task)
-        owners = {chunk: meeting_edge(digest, able) for chunk, digest in ready.items()}
+        preference = Preference(dict.fromkeys(able, 1.0))
+        owners = {chunk: preference.first(digest) for chunk, digest in ready.items()}
         leases = [row.worker for row in await self._ledger.leases() if row.book == book]
         working = {name for name in able if edge_worker(name) in leases}
         for chunks in chunks_for(edge, owners, working):

@@ -19,6 +19,7 @@ from evstream.head.planning import TaskPlanner, wanted_of
 from evstream.head.slices import choose_branches, choose_tree
 from evstream.ports import Catalogue, Clock, Formats, Ledger
 from evstream.wire import request_messages as m
+from evstream.wire.pages import NumberedPage, NumbersQuery
 
 LOOK_EVERY_S = 0.5
 """Whoever waits for a request: any head's edges may have worked on it."""
@@ -157,15 +158,15 @@ class Requests:
             )
         return task
 
-    async def page(self, before: int | None, limit: int) -> m.RequestsPage:
-        """Return requests, the newest first."""
+    async def page(self, query: NumbersQuery) -> NumberedPage[m.RequestView]:
+        """Return requests, the newest first; a page begins behind the last one's number."""
         found = [
             task
             for task in reversed(await self._catalogue.tasks())
-            if task.spec.preparation is not None and (before is None or task.id < before)
+            if task.spec.preparation is not None and (not query.after or task.id < query.after)
         ]
-        views = [await self.view(task) for task in found[:limit]]
-        return m.RequestsPage(views, found[limit - 1].id if len(found) > limit else None)
+        views = [await self.view(task) for task in found[: query.limit]]
+        return NumberedPage(views, views[-1].id if len(found) > len(views) else None)
 
     async def view(self, task: Task) -> m.RequestView:
         """Return a request with its progress."""

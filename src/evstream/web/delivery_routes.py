@@ -32,6 +32,7 @@ GET_PRODUCT = Operation(
     query=q.ProductQuery,
     errors=(404, 422),
     signed=True,
+    elsewhere=True,
 )
 
 FindDescriptor = Callable[[ProductKey], Awaitable[Descriptor]]

@@ -27,6 +27,7 @@ _RANGED = {
     "ETag": {"schema": {"type": "string"}, "required": True},
     "Accept-Ranges": {"schema": {"const": "bytes"}, "required": True},
 }
+_LOCATION = {"Location": {"schema": {"type": "string"}, "required": True}}
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "required": True}}
 
 
@@ -129,6 +130,8 @@ def _responses(operation: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
         found[304] = {"description": "It has not changed", "headers": _RANGED}
         found[412] = {"description": "It is not what If-Match means", "headers": _RANGED}
         found[416] = {"description": "There is no such range", "headers": _RANGED}
+    if operation.elsewhere:
+        found[307] = {"description": "It is elsewhere", "headers": _LOCATION}
     problem = {MEDIA_TYPE: {"schema": schemas[id(Problem)]}}
     refused = {*_ANYWHERE, *operation.errors}
     if operation.takes is not None:

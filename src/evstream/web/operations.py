@@ -49,6 +49,8 @@ class Operation:
         Message of the query, for `query_of`; without one, any query is refused.
     status : int
         Of success.
+    elsewhere : bool
+        It may be answered with 307, and ``Location`` says where to ask instead.
     errors : tuple of int
         Statuses beyond those that any such operation may answer (400, 403, 503; 413 and
         415 with a body).
@@ -71,6 +73,7 @@ class Operation:
     gives: Any = None
     query: Any = None
     status: int = 200
+    elsewhere: bool = False
     errors: tuple[int, ...] = ()
     key: str = KEY
     signed: bool = False

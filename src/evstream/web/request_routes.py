@@ -16,6 +16,7 @@ from evstream.web.task_routes import task_id_of
 from evstream.web.work_routes import LEASE_ID, check_lease_id
 from evstream.wire import request_messages as m
 from evstream.wire.messages import encode
+from evstream.wire.pages import NumberedPage, NumbersQuery
 
 EVENTS_S = 15.0
 """A stream of events says something at least so often: who listens knows that it is alive."""
@@ -33,8 +34,8 @@ LIST = Operation(
     "GET",
     "/v1/requests",
     "requests, the newest first",
-    gives=m.RequestsPage,
-    query=m.RequestsQuery,
+    gives=NumberedPage[m.RequestView],
+    query=NumbersQuery,
 )
 SHOW = Operation(
     "GET",
@@ -80,8 +81,8 @@ def request_routes(services: Services) -> list[Served]:
         return reply(await services.requests.view(made), 201)
 
     async def list_requests(request: Request) -> Response:
-        query = query_of(request, m.RequestsQuery)
-        return reply(await services.requests.page(query.before, query.limit))
+        query = query_of(request, NumbersQuery)
+        return reply(await services.requests.page(query))
 
     async def show(request: Request) -> Response:
         query = query_of(request, m.WaitQuery)

@@ -15,7 +15,6 @@ from evstream.domain.states import TaskState
 from evstream.wire.messages import FILES_MAX, LEASE_S_MAX, Count, Message, UnitRef
 
 CLAIM_UNITS_MAX = 1_000
-REQUESTS_PAGE_MAX = 1_000
 WAIT_S_MAX = 60.0
 
 
@@ -91,20 +90,6 @@ class RequestView(Message, frozen=True):
     ended: datetime | None = None
     reason: str = ""
     edges: int = 0
-
-
-class RequestsPage(Message, frozen=True):
-    """GET /v1/requests: the newest first; ``next`` is given as ``before`` for the page behind."""
-
-    requests: list[RequestView]
-    next: int | None = None
-
-
-class RequestsQuery(Message, frozen=True):
-    """GET /v1/requests: a page of those with numbers below one."""
-
-    before: Annotated[int, Meta(ge=1, le=10**15)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=REQUESTS_PAGE_MAX)] = 100
 
 
 class WaitQuery(Message, frozen=True):

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from evstream.domain.brokering import Preference
 from evstream.domain.errors import LimitError
 from evstream.domain.names import Lfn
 from evstream.domain.preparation import (
@@ -14,7 +15,6 @@ from evstream.domain.preparation import (
     Preparation,
     chunks_for,
     first_events,
-    meeting_edge,
     whole_ranges,
 )
 
@@ -38,10 +38,10 @@ def test_the_first_events_go_over_files() -> None:
 def test_files_meet_at_one_edge_and_only_a_lost_ones_move(rng: random.Random) -> None:
     edges = [f"edge-{number}" for number in range(5)]
     files = [rng.randbytes(8).hex() for _ in range(2_000)]
-    at = {file: meeting_edge(file, edges) for file in files}
+    before, after = Preference(dict.fromkeys(edges, 1.0)), Preference(dict.fromkeys(edges[1:], 1.0))
+    at = {file: before.first(file) for file in files}
     assert min(Counter(at.values()).values()) > 2_000 / 5 * 0.8
-    left = edges[1:]
-    moved = [file for file in files if meeting_edge(file, left) != at[file]]
+    moved = [file for file in files if after.first(file) != at[file]]
     assert all(at[file] == edges[0] for file in moved)
 
 

@@ -301,9 +301,9 @@ def test_a_cancelled_request_stops_edges_and_keeps_what_is_made() -> None:
             third = await service.requests.submit(DATASET, "third")
             assert (await ended(service, third.id)).state is TaskState.DONE
         page = await service.requests.page(limit=2)
-        assert [one.id for one in page.requests] == [third.id, other.id]
-        rest = await service.requests.page(before=page.next)
-        assert [one.id for one in rest.requests] == [asked.id]
+        assert [one.id for one in page.items] == [third.id, other.id]
+        rest = await service.requests.page(after=page.next or 0)
+        assert [one.id for one in rest.items] == [asked.id]
         assert rest.next is None
 
     with_service(work)

@@ -124,6 +124,15 @@ class TestGuards(Suite):
         edge = "lyon-1" if role == "edge" else ""
         assert await answer(caller(role, edge), method, path) == status
 
+    async def test_an_edge_does_nothing_in_anothers_name(self, anyio_backend: str) -> None:
+        lines = [line.split() for line in WHO_MAY if "{edge}" in line]
+        assert ["POST", "/v1/edges/{edge}/claims"] in lines
+        for method, path in lines:
+            there = path.replace("{edge}", "lyon-2")
+            assert await answer(caller("edge", "lyon-1"), method, there) == 403, (method, path)
+            if "edge" in WHO_MAY[f"{method} {path}"]:
+                assert await answer(caller("edge", "lyon-2"), method, there) == 200
+
     async def test_a_token_reads_below_its_paths(self, anyio_backend: str) -> None:
         reader = Caller("r", frozenset(), readable=("/outputs/tasks/1",))
         assert await answer(reader, "GET", "/v1/outputs/tasks/1/output/x") == 200

@@ -19,6 +19,28 @@ from evstream.domain.payload import Payload
 from evstream.domain.streams import variable_of
 
 ENVIRONMENT_PREFIX = "EVSTREAM_"
+CREDENTIALS = frozenset(
+    {
+        "BEARER_TOKEN",
+        "BEARER_TOKEN_FILE",
+        "X509_USER_PROXY",
+        "X509_USER_CERT",
+        "X509_USER_KEY",
+        "KRB5CCNAME",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        "PGPASSWORD",
+        "PGPASSFILE",
+    }
+)
+"""Variables that hold or name what opens doors for whoever runs us: not for its payloads."""
+_FOR_CONTAINERS = ("APPTAINERENV_", "SINGULARITYENV_")
+"""What follows is set in containers."""
 CONTAINER_PROGRAMS = ("apptainer", "singularity")
 CONTAINER_PATHS = ("APPTAINERENV_PREPEND_PATH", "SINGULARITYENV_PREPEND_PATH")
 """Variables that say what is searched for programs in a container before its own PATH."""
@@ -78,14 +100,20 @@ def start(
 
 
 def environment(payload: Payload, values: Mapping[str, str]) -> dict[str, str]:
-    """Return a payload's environment: ours without our own settings and secrets."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(ENVIRONMENT_PREFIX)}
+    """Return a payload's environment: ours without our own settings and credentials."""
+    kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
     named = {ENVIRONMENT_PREFIX + variable_of(name): value for name, value in values.items()}
     found = kept | payload.environment | named
     if "sandbox" in values:
         for name in ("PATH", "PYTHONPATH"):
             found[name] = _first(values["sandbox"], found, name)
     return found
+
+
+def _is_ours(name: str) -> bool:
+    for prefix in _FOR_CONTAINERS:
+        name = name.removeprefix(prefix)
+    return name.startswith(ENVIRONMENT_PREFIX) or name in CREDENTIALS
 
 
 def _first(folder: str, variables: Mapping[str, str], name: str) -> str:
