@@ -226,6 +226,9 @@ class Application:
         return [
             daemons.finish_tasks(self._finishing, clock, meter),
             daemons.expire_leases(parts.ledger, self._finishing.nudge, clock, meter, often),
+            daemons.forget_lost_edges(
+                parts.products, parts.ledger, self._finishing.nudge, clock, meter, often
+            ),
             daemons.archive_tasks(self._archiving, clock, meter, seldom),
             daemons.sweep_outputs(self._sweeping, clock, meter, seldom),
             daemons.expire_products(parts.products, clock, meter, seldom),

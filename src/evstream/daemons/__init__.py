@@ -4,6 +4,7 @@ from evstream.daemons.archive_tasks import archive_tasks
 from evstream.daemons.expire_leases import expire_leases
 from evstream.daemons.expire_products import expire_products
 from evstream.daemons.finish_tasks import finish_tasks
+from evstream.daemons.forget_lost_edges import forget_lost_edges
 from evstream.daemons.forget_request_ids import forget_request_ids
 from evstream.daemons.sweep_outputs import sweep_outputs
 
@@ -13,6 +14,7 @@ __all__ = [
     "expire_leases",
     "expire_products",
     "finish_tasks",
+    "forget_lost_edges",
     "forget_request_ids",
     "sweep_outputs",
 ]
