@@ -214,6 +214,7 @@ class Application:
             readiness=Readiness(head_checks(catalogue, parts.store, parts.ids), parts.clock),
             receipt_key=receipt_signer.public_key,
             output_bytes_max=settings.output_bytes_max,
+            site=settings.site,
             redirects=redirects,
         )
         self.app: Starlette = make_app(services, access, signer, parts.clock)

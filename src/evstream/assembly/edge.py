@@ -165,6 +165,7 @@ class EdgeApplication:
             metrics,
             Readiness(checks, parts.clock),
             self._settings.accel_location,
+            self._settings.site,
         )
 
     def status(self) -> EdgeStatus:

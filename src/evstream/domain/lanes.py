@@ -66,6 +66,31 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """For whom a product is, as the head says it in a signed URL.
+
+    Attributes
+    ----------
+    user : str
+        With whom makers are shared fairly; of a task, its queue.
+    tail : bool
+        It is for one of the last units of its task.
+    site : str
+        Where whoever asks is; empty if it is not known.
+    """
+
+    user: str = ""
+    priority: int = 0
+    tail: bool = False
+    site: str = ""
+
+    def ask(self, site: str) -> Ask:
+        """Return how an edge at a site treats it."""
+        home = not self.site or not site or self.site == site
+        return Ask(Lane.ON_DEMAND, self.user, self.priority, self.tail, home)
+
+
+@dataclass(frozen=True, slots=True)
 class LaneRules:
     """How makers are shared.
 

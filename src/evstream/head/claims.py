@@ -10,6 +10,7 @@ from evstream.domain.descriptor import Descriptor, slice_of
 from evstream.domain.errors import RequestError
 from evstream.domain.granularity import cells_per_range
 from evstream.domain.intervals import Interval
+from evstream.domain.lanes import Asker
 from evstream.domain.ledger import NUMBER_MAX, LeasedInterval, Within
 from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName
@@ -93,6 +94,9 @@ class Claims:
                 )
         self._scheduler.note(rows)
         await self._planner.look()
+        if self._planner.names_edges and rows:
+            # They are told, so that the last units of a task do not wait behind others'.
+            await self._scheduler.look([by_id[task] for task in running])
         now = await self._catalogue.now()
         units: list[m.RangeUnit | m.MergeUnit] = []
         for row in rows:
@@ -228,12 +232,14 @@ class Claims:
         runs = list(in_runs(every, _entries_together(file, task.spec.tree, request.cuts)))
         products = [_product(task, file, run) for run in runs]
         known = await self._planner.known(products, file)
-        site = request.site or ""
+        scheduling = task.spec.scheduling
+        tail = self._scheduler.at_its_end(task.id)
+        asker = Asker(scheduling.queue, scheduling.priority, tail, request.site or "")
         parts: dict[Interval, m.RangePart] = {}
         for run, product in zip(runs, products, strict=True):
             made = known.get(product.key)
-            plan = self._planner.deliver(product, now, file, site, made)
-            beside = self._beside(task, chunk, file, run, now, site)
+            plan = self._planner.deliver(product, now, file, asker, made)
+            beside = self._beside(task, chunk, file, run, now, asker)
             parts |= _parts(run, plan, beside)
         return [
             self._range_unit(task, row, chunk, unit, [parts[each] for each in ranges[unit]], now)
@@ -247,10 +253,10 @@ class Claims:
         file: SourceFile,
         run: list[Interval],
         now: datetime,
-        site: str,
+        asker: Asker,
     ) -> list[list[m.SecondaryInput]]:
         """Return what each range gets of other datasets."""
-        return [self._secondary.plan(task, chunk, file, each, now, site) for each in run]
+        return [self._secondary.plan(task, chunk, file, each, now, asker) for each in run]
 
     def _range_unit(
         self,

@@ -11,6 +11,7 @@ from evstream.domain.brokering import Choice
 from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import NotFoundError, RequestError
+from evstream.domain.lanes import Asker
 from evstream.domain.names import ProductKey
 from evstream.domain.sites import Map, Measured, Site
 from evstream.head.brokering import Brokering, Known, about_bytes
@@ -78,7 +79,7 @@ class DeliveryPlans:
             choices: list[Choice] = []
             if explain:
                 choices = self._brokering.explain(one.key, known[one.key], site)
-            urls = self._planner.deliver(one, now, file, site, known[one.key]).urls
+            urls = self._planner.deliver(one, now, file, Asker(site=site), known[one.key]).urls
             endpoints = [self._endpoint(url) for url in urls]
             views.append(_view(one, file, known[one.key], endpoints, choices))
         return views

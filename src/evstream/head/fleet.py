@@ -30,6 +30,11 @@ class Fleet:
         """Look which edges there are now, unless that was done a moment ago."""
         await self._brokering.look()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no edge."""
+        return self._brokering.alone
+
     async def known(
         self, wanted: Sequence[Descriptor], file: SourceFile | None
     ) -> dict[ProductKey, Known]:

@@ -7,15 +7,17 @@ from datetime import datetime, timedelta
 
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
+from evstream.domain.lanes import Asker
 from evstream.domain.names import Pfn, ProductKey
 from evstream.head.brokering import Known, about_bytes
 from evstream.head.fleet import Fleet
 from evstream.wire.messages import DeliveryPlan
-from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_source
+from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_asker, packed_source
 
 URL_MARGIN = timedelta(hours=1)
 """URLs outlive the lease by this, since a lease may be renewed many times."""
 SOURCES_KEPT_MAX = 10_000
+NOBODY = Asker()
 
 
 class Planner:
@@ -41,6 +43,11 @@ class Planner:
         """Look which edges there are now, unless that was done a moment ago."""
         await self._fleet.look()
 
+    @property
+    def names_edges(self) -> bool:
+        """Whether URLs of edges are in plans: there are some."""
+        return not self._fleet.is_empty
+
     async def known(
         self, wanted: Sequence[Descriptor], file: SourceFile | None
     ) -> dict[ProductKey, Known]:
@@ -52,7 +59,7 @@ class Planner:
         descriptor: Descriptor,
         now: datetime,
         file: SourceFile | None = None,
-        site: str = "",
+        asker: Asker = NOBODY,
         known: Known | None = None,
     ) -> DeliveryPlan:
         """Return key, descriptor and endpoints of a product.
@@ -62,15 +69,16 @@ class Planner:
         file : SourceFile, optional
             The file that it is cut from: URLs of edges say where it is, so that an edge
             that has lost the head can make the product.
-        site : str
-            Where the client is.
+        asker : Asker
+            For whom it is. What has to be made is made by it; what it is does not depend on it.
         known : Known, optional
             What is known of the product.
         """
-        urls = self.edge_urls(descriptor, now, file, site, known)
+        urls = self.edge_urls(descriptor, now, file, asker, known)
         path, until = _path(descriptor), self._until(now)
         # Where all of them fail, whoever serves this plan knows better by then.
-        urls.append(self._signer.sign("GET", path, now, until, extra=descriptor_query(descriptor)))
+        extra, bound = descriptor_query(descriptor), _bound(asker)
+        urls.append(self._signer.sign("GET", path, now, until, bound, extra))
         return DeliveryPlan(key=descriptor.key, descriptor=descriptor.to_wire(), urls=urls)
 
     def edge_urls(
@@ -78,16 +86,16 @@ class Planner:
         descriptor: Descriptor,
         now: datetime,
         file: SourceFile | None = None,
-        site: str = "",
+        asker: Asker = NOBODY,
         known: Known | None = None,
     ) -> list[str]:
         """Return where edges serve a product, the best first."""
         known = known or Known(about_bytes(descriptor, file))
-        edges = self._fleet.edges(descriptor.key, known, site)
+        edges = self._fleet.edges(descriptor.key, known, asker.site)
         if not edges:
             return []
         path, until, extra = _path(descriptor), self._until(now), descriptor_query(descriptor)
-        bound = {} if file is None else {"f": self._packed(file)}
+        bound = _bound(asker) | ({} if file is None else {"f": self._packed(file)})
         return [
             edge.url.rstrip("/")
             + self._fleet.signer(edge.name).sign("GET", path, now, until, bound, extra)
@@ -119,6 +127,11 @@ class Planner:
     def store_output(self, name: str, now: datetime) -> str:
         """Return a URL to write an object of the output store."""
         return self._signer.sign("PUT", f"/v1/outputs/{name}", now, self._until(now))
+
+
+def _bound(asker: Asker) -> dict[str, str]:
+    packed = packed_asker(asker)
+    return {"w": packed} if packed else {}
 
 
 def _path(descriptor: Descriptor) -> str:

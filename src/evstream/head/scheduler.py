@@ -13,6 +13,8 @@ from evstream.domain.scheduling import Candidate, fair_units, in_turn
 from evstream.domain.task import Task, process_book
 from evstream.ports import Ledger
 
+TAIL_PART = 0.05
+"""Of a task's entries: when no more are left, it waits for each of the last."""
 LOOK_EVERY_S = 1.0
 """Progress is looked at so often at most; what is claimed between is added up here."""
 
@@ -40,7 +42,7 @@ class Scheduler:
         """Return active tasks in the order in which a claim looks at them."""
         if len({task.spec.scheduling for task in tasks}) <= 1:
             return list(tasks)
-        await self._look(tasks)
+        await self.look(tasks)
         by_id = {task.id: task for task in tasks}
         candidates = [
             Candidate(task.id, task.spec.scheduling, self._known(task.id)) for task in tasks
@@ -54,7 +56,7 @@ class Scheduler:
         wanted_by_all = self._want(worker, wanted, lease_s)
         if wanted <= 1 or wanted == wanted_by_all:
             return wanted
-        await self._look(tasks)
+        await self.look(tasks)
         ready = sum(-(-self._known(task.id).ready // task.spec.events_per_range) for task in tasks)
         return fair_units(wanted, ready, wanted_by_all)
 
@@ -76,13 +78,20 @@ class Scheduler:
         for row in rows:
             self._claimed[row.book] += row.entries
 
+    def at_its_end(self, task: TaskId) -> bool:
+        """Whether a task has little left, as it was at the last look."""
+        progress = self._progress.get(process_book(task), Progress())
+        left = progress.ready + progress.sent + progress.running
+        return 0 < left <= TAIL_PART * progress.entries
+
     def _known(self, task: TaskId) -> Progress:
         book = process_book(task)
         progress = self._progress.get(book, Progress())
         claimed = min(self._claimed[book], progress.ready)
         return replace(progress, sent=progress.sent + claimed)
 
-    async def _look(self, tasks: Sequence[Task]) -> None:
+    async def look(self, tasks: Sequence[Task]) -> None:
+        """Look how far tasks are, unless that was done a moment ago."""
         now = asyncio.get_running_loop().time()
         books = [process_book(task.id) for task in tasks]
         if now - self._looked < LOOK_EVERY_S and all(book in self._progress for book in books):

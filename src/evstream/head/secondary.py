@@ -12,13 +12,14 @@ from evstream.domain.dataset import Dataset, SourceFile
 from evstream.domain.descriptor import slice_of
 from evstream.domain.errors import RequestError
 from evstream.domain.intervals import Interval
+from evstream.domain.lanes import Asker
 from evstream.domain.names import DatasetName, TaskId
 from evstream.domain.payload import Payload
 from evstream.domain.secondary import Row, Secondary
 from evstream.domain.splitting import Chunk
 from evstream.domain.streams import variable_of
 from evstream.domain.task import TASK_SCOPE, Task
-from evstream.head.plans import Planner
+from evstream.head.plans import NOBODY, Planner
 from evstream.head.slices import choose_branches, choose_tree
 from evstream.ports import Catalogue, Formats
 from evstream.wire import messages as m
@@ -119,9 +120,9 @@ class SecondaryPlans:
         source: SourceFile,
         interval: Interval,
         now: datetime,
-        site: str = "",
+        asker: Asker = NOBODY,
     ) -> list[m.SecondaryInput]:
-        """Return what a unit at a site gets, by the rule of `evstream.domain.secondary`."""
+        """Return what a unit gets, by the rule of `evstream.domain.secondary`."""
         return [
             m.SecondaryInput(
                 one.name,
@@ -133,7 +134,7 @@ class SecondaryPlans:
                         ),
                         now,
                         file,
-                        site,
+                        asker,
                     )
                     for file, piece in self._rows[task.id][one.name].take(
                         *one.positions(self._numbers(task, chunk, source, interval))

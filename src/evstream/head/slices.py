@@ -6,6 +6,7 @@ from evstream.domain.dataset import Dataset, SourceFile
 from evstream.domain.descriptor import Descriptor, scattered_slice_of
 from evstream.domain.errors import NotFoundError, RequestError, TransientError
 from evstream.domain.intervals import IntervalSet
+from evstream.domain.lanes import Asker
 from evstream.domain.names import DatasetName
 from evstream.head.plans import Planner
 from evstream.ports import Catalogue, Formats
@@ -25,8 +26,8 @@ class Slices:
         await self._planner.look()
         return self._planner.deliver(descriptor, await self._catalogue.now())
 
-    async def edge_urls(self, descriptor: Descriptor) -> list[str]:
-        """Return where edges serve a product, best first.
+    async def edge_urls(self, descriptor: Descriptor, asker: Asker) -> list[str]:
+        """Return where edges serve a product to somebody, best first.
 
         Raises
         ------
@@ -37,7 +38,7 @@ class Slices:
         file = await self._catalogue.file(descriptor.sources[0].fingerprint)
         known = (await self._planner.known([descriptor], file)).get(descriptor.key)
         now = await self._catalogue.now()
-        urls = self._planner.edge_urls(descriptor, now, file, known=known)
+        urls = self._planner.edge_urls(descriptor, now, file, asker, known)
         if not urls:
             raise TransientError("no edge is there to serve products", hint="start one")
         return urls

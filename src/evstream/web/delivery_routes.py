@@ -12,9 +12,11 @@ from starlette.responses import Response
 from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import RequestError
+from evstream.domain.lanes import Asker
 from evstream.domain.names import ProductKey
 from evstream.edge import Deliveries, Products
 from evstream.ports import Clock
+from evstream.web.doors import SIGNED, caller_of
 from evstream.web.operations import Operation, Served
 from evstream.web.product_routes import key_of
 from evstream.web.representations import answer
@@ -22,7 +24,12 @@ from evstream.web.services import Services
 from evstream.wire import queries as q
 from evstream.wire.delivery_messages import Endpoint
 from evstream.wire.replica_lists import links
-from evstream.wire.signed_urls import UrlSigner, descriptor_from_query, source_from_query
+from evstream.wire.signed_urls import (
+    UrlSigner,
+    asker_from_query,
+    descriptor_from_query,
+    source_from_query,
+)
 
 GET_PRODUCT = Operation(
     "GET",
@@ -61,6 +68,15 @@ class Told:
             self.tell(source_from_query(packed))
 
 
+def asker_of(request: Request) -> Asker:
+    """Return for whom a product is: as a signed URL says, or whoever shows a token."""
+    caller = caller_of(request.scope)
+    if caller is not SIGNED:
+        return Asker(caller.name)
+    packed = request.query_params.get("w")
+    return Asker() if packed is None else asker_from_query(packed)
+
+
 async def described(request: Request, find: FindDescriptor) -> Descriptor:
     """Return the descriptor of the product that a request is for.
 
@@ -86,7 +102,7 @@ def redirect_routes(services: Services) -> list[Served]:
 
     async def redirect(request: Request) -> Response:
         descriptor = await described(request, services.products.described)
-        location, *others = await services.slices.edge_urls(descriptor)
+        location, *others = await services.slices.edge_urls(descriptor, asker_of(request))
         # The edge that is best now need not be so a moment later.
         headers = {"Location": location, "Cache-Control": "no-store"}
         answer = Response(status_code=307, headers=headers)
@@ -111,6 +127,11 @@ class Delivers(Protocol):
         ...
 
     @property
+    def site(self) -> str:
+        """Where it is; empty if nobody said."""
+        ...
+
+    @property
     def accel_location(self) -> str:
         """Where nginx has the cache's folder; empty without."""
         ...
@@ -132,9 +153,10 @@ def delivery_routes(
     async def get_product(request: Request) -> Response:
         if told is not None:
             told.take(request)
+        ask = asker_of(request).ask(services.site)
         descriptor = await described(request, find or services.products.described)
         # Whoever asks for the head alone may never ask for the rest.
-        delivery = await services.deliveries.open(descriptor, begin=request.method != "HEAD")
+        delivery = await services.deliveries.open(descriptor, ask, begin=request.method != "HEAD")
         return await answer(request, delivery, services.accel_location)
 
     return [GET_PRODUCT.by(get_product)]

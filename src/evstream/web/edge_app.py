@@ -37,6 +37,7 @@ class EdgeServices:
     metrics: Metrics
     readiness: Readiness
     accel_location: str = ""
+    site: str = ""
 
 
 def make_edge_app(

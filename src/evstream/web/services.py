@@ -59,5 +59,6 @@ class Services:
     receipt_key: str
     output_bytes_max: int
     accel_location: str = ""
+    site: str = ""
     redirects: bool = False
     """It makes no products itself, and sends whoever asks for one to an edge."""

@@ -41,10 +41,13 @@ class ProductQuery(SignedQuery, frozen=True, forbid_unknown_fields=False):
         The packed descriptor.
     f : str or None
         Where the source is; an edge believes it if it is signed.
+    w : str or None
+        For whom it is, likewise: ``PRIORITY~TAIL~SITE~USER``.
     """
 
     d: str | None = None
     f: str | None = None
+    w: str | None = None
 
 
 class SourceQuery(Message, frozen=True):

@@ -1,8 +1,8 @@
 """Signed URLs: who has one may do that one thing until it expires.
 
-The signature covers method, path and expiry, and of the query what says where sources
-are. What else stands there (such as a product's descriptor, which its key already fixes)
-may come and go.
+The signature covers method, path and expiry, and of the query what says where sources are
+and for whom it is. What else stands there (such as a product's descriptor, which its key
+already fixes) may come and go.
 
 Each edge has keys of its own, a new one each epoch, all derived from one secret that the
 heads share. An edge is given its own keys and no secret, so that it can forge URLs to
@@ -24,6 +24,7 @@ from urllib.parse import quote, urlencode
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import AccessError, RequestError
+from evstream.domain.lanes import Asker
 from evstream.domain.names import without_secrets
 
 DESCRIPTOR_IN_URL_MAX = 8000
@@ -33,7 +34,7 @@ _DESCRIPTOR_BYTES_MAX = 4 << 20
 EPOCH = timedelta(days=1)
 """How long new URLs are signed with one key."""
 URL_LIFE_MAX = timedelta(days=366)
-BOUND = ("f",)
+BOUND = ("f", "w")
 """Parameters of a query that the signature covers where they are there."""
 
 
@@ -216,6 +217,28 @@ def source_from_query(packed: str) -> SourceFile:
         )
     except (ValueError, KeyError, TypeError, zlib.error) as error:
         raise RequestError(f"the source in the URL is damaged: {error}") from error
+
+
+def packed_asker(asker: Asker) -> str:
+    """Return for whom a product is, for a URL; nothing where nothing is known."""
+    if asker == Asker():
+        return ""
+    return f"{asker.priority}~{int(asker.tail)}~{asker.site}~{asker.user}"
+
+
+def asker_from_query(packed: str) -> Asker:
+    """Read what `packed_asker` wrote.
+
+    Raises
+    ------
+    RequestError
+        It was written otherwise.
+    """
+    try:
+        priority, tail, site, user = packed.split("~", 3)
+        return Asker(user, int(priority), tail == "1", site)
+    except ValueError as error:
+        raise RequestError(f"the asker in the URL is damaged: {error}") from error
 
 
 def descriptor_query(descriptor: Descriptor) -> str:
