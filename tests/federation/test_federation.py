@@ -18,7 +18,10 @@ pytest.importorskip("fsspec_xrootd", reason="no wheel of xrootd for this Python"
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.root_user]
 
 FILES, ENTRIES = 4, 30_000
-RANGE = 300
+RANGE = 600
+BALLAST = 50
+"""Numbers of each event: of what a pilot may fetch ahead, its units take a good part."""
+PAYLOAD_S = 0.4
 STALL_S = 20.0
 """Longer than what a client waits between two bytes of an answer it hopes for elsewhere."""
 PATIENCE_S = 400.0
@@ -29,13 +32,14 @@ GOING_ON = ("", "running", "merging")
 def register(made: Federation, folder: Path) -> None:
     """Put files on the origin, register them there, and tell of copies that a cache serves."""
     for number in range(FILES):
-        path = write_events(folder / f"f{number}.root", ENTRIES, run=number + 1, clusters=20)
+        path = folder / f"f{number}.root"
+        write_events(path, ENTRIES, run=number + 1, clusters=20, ballast=BALLAST)
         made.origin.add(path, f"/data/{path.name}")
         made.origin.add(path, f"/copies/{path.name}")
-    urls = [f"{made.origin.root_url}/data/f{number}.root" for number in range(FILES)]
+    urls = [f"{made.origin_url}/data/f{number}.root" for number in range(FILES)]
     made.run("dataset", "add", "test:events", *urls)
     for number in range(FILES):
-        copy = f"{made.cache.root_url}/copies/f{number}.root"
+        copy = f"{made.cache_url}/copies/f{number}.root"
         made.run("replica", "add", "test:events", f"f{number}.root", copy)
 
 
@@ -45,8 +49,32 @@ def spoil(made: Federation, name: str) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
-def submit(made: Federation) -> int:
-    words = ("--payload", "cp {input} {output}", "--events-per-range", RANGE)
+def damage(made: Federation, name: str) -> None:
+    """Let a file on the origin be what it was, but for some bytes in each basket."""
+    path = made.origin.data / "data" / name
+    with uproot.open(path) as file:
+        branches = file["Events"].branches
+        baskets = [
+            (int(seek), int(size))
+            for branch in branches
+            for seek, size in zip(
+                branch.member("fBasketSeek"), branch.member("fBasketBytes"), strict=True
+            )
+            if size
+        ]
+    assert len(baskets) >= FILES
+    with path.open("r+b") as content:
+        for seek, size in baskets:
+            content.seek(seek + size - 16)
+            was = content.read(16)
+            content.seek(-16, 1)
+            content.write(bytes(byte ^ 0xFF for byte in was))
+
+
+def submit(made: Federation, folder: Path) -> int:
+    script = folder / "payload.sh"
+    script.write_text(f'sleep {PAYLOAD_S} && exec cp "$1" "$2"\n')
+    words = ("--payload", f"sh {script} {{input}} {{output}}", "--events-per-range", RANGE)
     words += ("--merge-events", 10_000)
     return int(made.json("submit", "test:events", *words)["id"])
 
@@ -57,7 +85,7 @@ def wait_for(made: Federation, task: int, part: float) -> None:
 
     def far_enough() -> bool:
         state, finished = made.finished(task)
-        assert state in GOING_ON, f"{state} before all faults were tried"
+        assert state in GOING_ON, f"{state} before all faults were tried\n{made.logs()}"
         return finished >= wanted
 
     wait_until(far_enough, f"{part:.0%} of the task", PATIENCE_S, tell=made.logs())
@@ -71,28 +99,31 @@ def check(made: Federation, task: int, folder: Path) -> None:
     assert all(level["holds"] for level in levels), levels
     told = json.loads(receipt.read_text())
     assert told["set_aside"] == told["cancelled"] == told["withdrawn"] == []
-    seen: dict[int, list[np.ndarray]] = {}
+    names = ["event", "x", "ballast"]
+    seen: dict[int, list[dict[str, np.ndarray]]] = {}
     for path in (folder / "results").rglob("*.root"):
         with uproot.open(path) as file:
-            found = file["Events"].arrays(["run", "event", "x"], library="np")
+            found = file["Events"].arrays(["run", *names], library="np")
             for run in np.unique(found["run"]):
                 mine = found["run"] == run
-                seen.setdefault(int(run), []).append(
-                    np.rec.fromarrays([found["event"][mine], found["x"][mine]], names="event,x")
-                )
+                seen.setdefault(int(run), []).append({name: found[name][mine] for name in names})
     assert set(seen) == set(range(1, FILES + 1))
     for run, parts in seen.items():
-        got = np.sort(np.concatenate(parts), order="event")
+        got = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        order = np.argsort(got["event"], kind="stable")
         with uproot.open(folder / f"f{run - 1}.root") as file:
-            expected = file["Events"].arrays(["event", "x"], library="np")
-        np.testing.assert_array_equal(got["event"], expected["event"])
-        np.testing.assert_array_equal(got["x"], expected["x"])
+            expected = file["Events"].arrays(names, library="np")
+        for name in names:
+            np.testing.assert_array_equal(got[name][order], expected[name])
 
 
-def test_a_task_goes_through_while_parts_fail(tmp_path: Path) -> None:
-    with federation(tmp_path) as made:
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "secured"])
+def test_a_task_goes_through_while_parts_fail(tmp_path: Path, secure: bool) -> None:
+    with federation(tmp_path, secure=secure) as made:
         register(made, tmp_path)
-        task = submit(made)
+        # Structure and date of registration are as they were: what is read shows it.
+        damage(made, "f2.root")
+        task = submit(made, tmp_path)
         for number in range(4):
             made.pilot(f"pilot{number}")
 
@@ -101,6 +132,7 @@ def test_a_task_goes_through_while_parts_fail(tmp_path: Path) -> None:
         spoil(made, "f3.root")
         wait_for(made, task, 0.1)
         made.kill("s3")
+        made.kill("pilot0")
         wait_for(made, task, 0.2)
         made.kill("head0")
         wait_for(made, task, 0.3)
@@ -116,4 +148,8 @@ def test_a_task_goes_through_while_parts_fail(tmp_path: Path) -> None:
             PATIENCE_S,
             tell=made.logs(),
         )
+        # The faults were felt: units were lost, and bytes were read elsewhere.
+        assert made.failures(task)
+        assert made.said("a replica of f2.root is bad")
+        assert made.said("a replica of f3.root is bad")
         check(made, task, tmp_path)

@@ -103,13 +103,19 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     raise AssertionError(f"waited in vain for {what}")
 
 
-def write_events(path: Path, entries: int, run: int = 1, clusters: int = 5) -> Path:
-    """Write a ROOT file with a TTree ``Events`` of flat and jagged, numbered events."""
+def write_events(
+    path: Path, entries: int, run: int = 1, clusters: int = 5, ballast: int = 0
+) -> Path:
+    """Write a ROOT file with a TTree ``Events`` of flat and jagged, numbered events.
+
+    Each has so many numbers as ballast, four bytes each, that nothing makes smaller.
+    """
     rng = np.random.default_rng(run)
     with uproot.recreate(path) as file:
         tree = file.mktree(
             "Events",
-            {"run": "int32", "event": "int64", "x": "float32", "Muon_pt": "var * float32"},
+            {"run": "int32", "event": "int64", "x": "float32", "Muon_pt": "var * float32"}
+            | ({"ballast": np.dtype((np.float32, (ballast,)))} if ballast else {}),
         )
         for event in np.array_split(np.arange(entries), clusters):
             counts = rng.integers(0, 4, len(event))
@@ -120,5 +126,6 @@ def write_events(path: Path, entries: int, run: int = 1, clusters: int = 5) -> P
                     "x": rng.random(len(event), np.float32),
                     "Muon_pt": ak.unflatten(rng.random(counts.sum(), np.float32), counts),
                 }
+                | ({"ballast": rng.random((len(event), ballast), np.float32)} if ballast else {})
             )
     return path

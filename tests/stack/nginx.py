@@ -71,10 +71,30 @@ def nginx(text: str, port: int, *, files_of_ours: bool = False) -> Iterator[Daem
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def balancer(port: int, servers: Sequence[str], tls: tuple[Path, Path] | None = None) -> str:
-    """Return a site that spreads requests over heads, HOST:PORT each, and skips dead ones."""
+def balancer(
+    port: int,
+    servers: Sequence[str],
+    tls: tuple[Path, Path] | None = None,
+    trusted: Path | None = None,
+) -> str:
+    """Return a site that spreads requests over heads, HOST:PORT each, and skips dead ones.
+
+    Parameters
+    ----------
+    tls : tuple, optional
+        Certificate and key of its own.
+    trusted : Path, optional
+        Authorities; heads are then spoken to over TLS, as ``localhost``.
+    """
     lines = "".join(f"server {server} max_fails=1 fail_timeout=2s;\n" for server in servers)
     secured = f"ssl_certificate {tls[0]};\nssl_certificate_key {tls[1]};" if tls else ""
+    scheme, checked = "http", ""
+    if trusted is not None:
+        scheme = "https"
+        checked = (
+            f"proxy_ssl_verify on; proxy_ssl_trusted_certificate {trusted};"
+            " proxy_ssl_name localhost; proxy_ssl_server_name on;"
+        )
     return f"""
     upstream heads {{
         {lines} keepalive 16;
@@ -82,6 +102,7 @@ def balancer(port: int, servers: Sequence[str], tls: tuple[Path, Path] | None = 
     server {{
         listen 127.0.0.1:{port}{" ssl" if tls else ""};
         {secured}
+        {checked}
         client_max_body_size 0;
         proxy_http_version 1.1;
         proxy_set_header Connection "";
@@ -89,7 +110,7 @@ def balancer(port: int, servers: Sequence[str], tls: tuple[Path, Path] | None = 
         proxy_request_buffering off;
         proxy_read_timeout 120s;
         location / {{
-            proxy_pass http://heads;
+            proxy_pass {scheme}://heads;
             # Requests carry ids of their own, so that again is no harm.
             proxy_next_upstream error timeout http_502 http_503 non_idempotent;
             proxy_next_upstream_tries 3;

@@ -6,7 +6,7 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +101,7 @@ class XrootdServer(Daemon):
         lines: str,
         ports: tuple[int, int],
         authorities: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.data = folder / "data"
         self._host = place.address
@@ -122,7 +123,7 @@ class XrootdServer(Daemon):
             *("-l", folder / "admin" / "xrootd.log"),
         ]
         # Where the plugin for tokens keeps the issuers' keys.
-        mine = {"XDG_CACHE_HOME": str(folder / "admin")}
+        mine = {"XDG_CACHE_HOME": str(folder / "admin"), **(environment or {})}
         super().__init__(command, folder / "output.log", self._serves, mine, folder)
         self._folder = folder
 
@@ -240,11 +241,28 @@ def origin(
 
 @contextmanager
 def cache(
-    place: Namespace, of: str, ports: tuple[int, int] = (ROOT_PORT + 1, HTTP_PORT + 1)
+    place: Namespace,
+    of: str,
+    tls: Tls | None = None,
+    token: Path | None = None,
+    ports: tuple[int, int] = (ROOT_PORT + 1, HTTP_PORT + 1),
 ) -> Iterator[XrootdServer]:
-    """Start an XCache in front of an origin, HOST:PORT; it ends with the context."""
+    """Start an XCache in front of an origin, HOST:PORT; it ends with the context.
+
+    Parameters
+    ----------
+    tls : Tls, optional
+        What it shows; by the same authorities it knows its origin.
+    token : Path, optional
+        File of the token that it shows its origin; the server's user reads it.
+    """
     skip_without_xrootd()
     with _folder() as folder:
-        lines = _COMMON + _CACHE.replace("{origin}", of)
-        with _served(XrootdServer(place, folder, lines, ports)) as server:
+        lines = _COMMON + _CACHE.replace("{origin}", of) + _secured(folder, tls, None)
+        environment = {}
+        if tls is not None:
+            environment["X509_CERT_FILE"] = str(folder / "ca.pem")
+        if token is not None:
+            environment["BEARER_TOKEN_FILE"] = str(token)
+        with _served(XrootdServer(place, folder, lines, ports, None, environment)) as server:
             yield server

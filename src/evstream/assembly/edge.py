@@ -136,7 +136,7 @@ class EdgeApplication:
             parts.ids,
             name=settings.edge_name,
             units=2 * self.lanes.rules.makers,
-            takes=lambda: self.joining.state == "serving",
+            takes=lambda: self.joining.takes_work,
         )
         self.app: Starlette = make_edge_app(
             self._services(information, parts),

@@ -77,6 +77,8 @@ class Joining:
         self.keys = GivenKeys(_read_keys(self._path))
         self._state_path = folder / STATE_FILE
         self.state: EdgeState = _read_state(self._state_path)
+        self.joined = False
+        """Whether the head has taken a beat: before, it hands out no work."""
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -97,6 +99,11 @@ class Joining:
         """
         if self.state in ("quarantined", "maintenance"):
             raise TransientError(f"this edge is {self.state}", hint="ask another edge")
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether the head may give this edge work; one that drains takes none."""
+        return self.joined and self.state == "serving"
 
     async def have_keys(self) -> None:
         """Do nothing, once there are keys to check URLs with.
@@ -121,6 +128,7 @@ class Joining:
             self._card.url, self._card.beat_s, self._card.capacity_bytes, self._status()
         )
         answer = await self._head.beat(self._card.name, beat)
+        self.joined = True
         keys = {one.epoch: bytes.fromhex(one.key) for one in answer.keys}
         if keys != self.keys.all:
             self.keys.replace(keys)

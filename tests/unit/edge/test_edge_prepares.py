@@ -52,7 +52,9 @@ def test_what_a_request_asks_for_is_kept_and_found(tmp_path: Path) -> None:
         service = application.client()
         await service.add_dataset(m.NewDataset([m.NewFile(pfn) for pfn in FILES], "user:x"))
         edge = edge_beside(application, tmp_path)
+        assert not edge.joining.takes_work
         await edge.joining.beat()
+        assert edge.joining.takes_work
         loops = [asyncio.create_task(loop) for loop in edge.loops()]
         asked = await service.requests.submit(
             rm.NewRequest("user:x", granularity=Granularity(events=10), site="lyon")
