@@ -51,8 +51,8 @@ bench: setup-test  ## measure: make bench NAME=overhead [QUICK=1] [SEEDS="1 2 3"
 sim: setup-base  ## simulate the whole service under faults: make sim [SEED=17] [COUNT=1]
 	@$(BIN)/python -m evstream.testing.simulator --seed $(or $(SEED),1) --count $(or $(COUNT),$(if $(SEED),1,10))
 
-stack: setup-test  ## start PostgreSQL, XRootD, nginx and more, heads and edges, until Ctrl-C
-	@$(BIN)/python -m tests.federation.up $(FOLDER)
+stack: setup-test  ## start PostgreSQL, XRootD, nginx and more, heads and edges, until Ctrl-C (SECURE=1: with TLS and tokens)
+	@$(BIN)/python -m tests.federation.up $(if $(SECURE),--secure) $(FOLDER)
 
 docs: setup-check  ## build the pages into build/docs
 	@$(BIN)/python -m tools.build_docs

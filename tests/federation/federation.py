@@ -209,6 +209,7 @@ class Federation:
             "edge far, by WAN": f"{self._scheme}://{self.far_link.address}",
             "XRootD origin": f"{self.origin_url}  {self.origin.http_url}",
             "XCache": f"{self.cache_url}  {self.cache.http_url}",
+            **({"token issuer": self.security.tokens.issuer} if self.security else {}),
             "S3 gateway": f"{self._gateway.url} at {self._gateway.endpoint}",
             "PostgreSQL": self._database,
             "folder": str(self.folder),

@@ -1,10 +1,11 @@
 """A federation to look at: `make stack` starts it, says where its parts are, and ends it all.
 
-Run as ``python -m tests.federation.up [FOLDER]``.
+Run as ``python -m tests.federation.up [--secure] [FOLDER]``.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import signal
 import sys
@@ -16,9 +17,19 @@ import pytest
 
 from tests.federation.federation import Federation, federation
 
+TOKEN_FILE = "EVSTREAM_TOKEN_FILE"
+
 
 def describe(made: Federation) -> str:
     """Return where everything is, and what may be tried."""
+    trusting = []
+    if made.security:
+        # An issuer's token for a pilot, renewed for as long as this runs.
+        shown = made.security.show("guest", **{"wlcg.groups": ["/evstream/pilots"]})
+        trusting = [
+            f"  export EVSTREAM_CA_FILE={made.security.authority.ca_file}",
+            f"  # as a pilot: unset EVSTREAM_TOKEN; export EVSTREAM_TOKEN_FILE={shown[TOKEN_FILE]}",
+        ]
     lines = [f"  {name:<16}{where}" for name, where in made.addresses().items()]
     return "\n".join(
         [
@@ -27,9 +38,10 @@ def describe(made: Federation) -> str:
             "",
             "To use it, in another shell:",
             f"  export EVSTREAM_URL={made.url} EVSTREAM_TOKEN={made.token}",
+            *trusting,
             "  evstream edge list",
             f"  cp FILE.root {made.origin.data}/   # then chown nobody",
-            f"  evstream dataset add test:mine {made.origin.root_url}/FILE.root",
+            f"  evstream dataset add test:mine {made.origin_url}/FILE.root",
             "  evstream submit test:mine --payload 'cp {input} {output}'",
             "  evstream pilot",
             "",
@@ -43,11 +55,15 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    given = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    parser = argparse.ArgumentParser(prog="make stack", description=__doc__)
+    parser.add_argument("--secure", action="store_true", help="TLS on every hop, keys and tokens")
+    parser.add_argument("folder", nargs="?", type=Path)
+    asked = parser.parse_args()
+    given: Path | None = asked.folder
     folder = given or Path(tempfile.mkdtemp(prefix="evstream-stack-", dir="/tmp"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with federation(folder) as made:
+        with federation(folder, secure=asked.secure) as made:
             print(describe(made), flush=True)
             stop.wait()
             print("ending ...", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -261,7 +262,12 @@ def cache(
         lines = _COMMON + _CACHE.replace("{origin}", of) + _secured(folder, tls, None)
         environment = {}
         if tls is not None:
-            environment["X509_CERT_FILE"] = str(folder / "ca.pem")
+            # XRootD 5.5 as a client looks for authorities by their hash, and nowhere else.
+            known = folder / "authorities"
+            known.mkdir()
+            shutil.copy(tls.authorities, known / "ca.pem")
+            subprocess.run(["openssl", "rehash", known], check=True)
+            environment["X509_CERT_DIR"] = str(known)
         if token is not None:
             environment["BEARER_TOKEN_FILE"] = str(token)
         with _served(XrootdServer(place, folder, lines, ports, None, environment)) as server:

@@ -72,6 +72,10 @@ class Assigner:
         """
         edges = await self._living()
         if edge not in edges:
+            # It may have beaten for the first time since we looked.
+            self._edges_due = float("-inf")
+            edges = await self._living()
+        if edge not in edges:
             raise NotFoundError(f"no edge {edge} beats", hint="let it beat first", edge=edge)
         active = [
             task
