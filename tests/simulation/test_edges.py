@@ -40,6 +40,16 @@ def test_an_edge_whose_store_damages_products_is_found_and_harms_nobody(
     assert outcome.quarantined == 1
 
 
+def test_of_edges_that_disagree_one_goes_into_quarantine_and_one_goes_on(
+    files: dict[str, bytes],
+) -> None:
+    edges = EdgeScenario(2, troubles=0, wrong=True, requests=1)
+    outcome = simulate(5, files, Scenario(edges=edges, crashes=0))
+    # Who is wrong, two alone cannot tell; but what the one in quarantine has counts for nothing.
+    assert outcome.quarantined == 1, outcome
+    assert outcome.committed == outcome.events
+
+
 @pytest.mark.slow
 def test_a_seed_with_edges_is_the_same_each_time(files: dict[str, bytes]) -> None:
     scenario = Scenario(edges=EdgeScenario(2, troubles=4, requests=1), crashes=2)

@@ -84,6 +84,7 @@ class ProductCatalogue(Protocol):
             No such edge: it has not beaten yet.
         ConflictError
             A product of this key and encoder is known with other bytes. Nothing is registered.
+            What an edge in quarantine has does not count.
         """
         ...
 

@@ -117,7 +117,7 @@ class MemoryProducts:
             Recipe.of(product.descriptor)
             assert product.pieces
         now = self._clock.now()
-        for other in (*products, *(p.product for p in self._places if p.lives(now))):
+        for other in (*products, *(p.product for p in self._places if self._counts(p, now))):
             if _bytes_differ(told, other):
                 raise ConflictError(
                     f"product {other.descriptor.key[:12]} is known with other bytes"
@@ -132,6 +132,10 @@ class MemoryProducts:
         fresh = [product for name, product in told.items() if name not in held]
         self._places = [*kept, *(_Place(product, edge, expires) for product in fresh)]
         return len(self._places) - before
+
+    def _counts(self, place: _Place, now: datetime) -> bool:
+        edge = self._edges.get(place.edge)
+        return place.lives(now) and edge is not None and edge.state != "quarantined"
 
     @staticmethod
     def _is(place: _Place, edge: str, told: dict[tuple[ProductKey, str], PreparedProduct]) -> bool:

@@ -121,7 +121,8 @@ def register(
 def _known(db: Database, by_name: dict[_Name, PreparedProduct]) -> dict[_Name, int]:
     """Return the numbers of the products that have one; refuse other bytes of one name.
 
-    Bytes that are nowhere any more give way, though nothing has swept them up yet.
+    Bytes that are nowhere any more give way, though nothing has swept them up yet; so do those
+    that an edge in quarantine has, or it would take the others there after it.
     """
     numbers = {}
     others: dict[int, PreparedProduct] = {}
@@ -141,7 +142,8 @@ def _known(db: Database, by_name: dict[_Name, PreparedProduct]) -> dict[_Name, i
     now = to_microseconds(db.now())
     for marks, some in value_lists(list(others)):
         rows = db.execute(
-            "SELECT l.product, l.edge, e.removed = 1 OR coalesce(l.expires <= ?, 1 = 0)"
+            "SELECT l.product, l.edge, e.removed = 1 OR e.state = 'quarantined'"
+            " OR coalesce(l.expires <= ?, 1 = 0)"
             f" FROM place l JOIN edge e ON e.edge = l.edge WHERE l.product IN ({marks})",
             (now, *some),
         )

@@ -303,6 +303,29 @@ class ProductCatalogueContract(Suite):
         assert await everything_forgotten(products) == 1
         assert [(edge.products, edge.bytes) for edge in await products.edges()] == [(1, 9)]
 
+    async def test_bytes_of_an_edge_in_quarantine_count_for_nothing(
+        self, products: ProductCatalogue
+    ) -> None:
+        """Else it would take all others there after it; they are found where they are right."""
+        wrong, right = (prepared(cut(0, 100), size, byte=str(size)) for size in (7, 8))
+        await products.register_products("near", [wrong])
+        with pytest.raises(ConflictError):
+            await products.register_products("far", [right])
+        await products.set_edge_state("near", "quarantined", "it disagrees")
+        assert await one(products, cut(0, 100)) is None
+        assert await products.register_products("far", [right]) == 1
+        found = await one(products, cut(0, 100))
+        assert found is not None
+        assert found.product == right
+        assert [place.name for place in found.places] == ["far"]
+        states = {
+            edge.name: (edge.state, edge.reason, edge.products) for edge in await products.edges()
+        }
+        assert states["near"] == ("quarantined", "it disagrees", 0)
+        await products.set_edge_state("near", "draining")
+        assert await products.register_products("near", [prepared(cut(3, 4))]) == 1
+        assert await one(products, cut(3, 4)) is not None
+
     async def test_what_is_ready_where(
         self, products: ProductCatalogue, clock: ManualClock
     ) -> None:
