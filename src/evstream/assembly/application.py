@@ -46,6 +46,7 @@ from evstream.head import (
 from evstream.head.access import Access
 from evstream.head.brokering import Brokering
 from evstream.head.fleet import Fleet
+from evstream.head.placing import Placing
 from evstream.head.plans import Planner
 from evstream.head.scheduler import Scheduler
 from evstream.ports import (
@@ -111,6 +112,7 @@ class _Planning:
     slices: Slices
     plans: DeliveryPlans
     edges: Edges
+    placing: Placing
 
     @classmethod
     def of(cls, parts: Parts, keys: Keys, settings: Settings, signer: UrlSigner) -> _Planning:
@@ -121,7 +123,9 @@ class _Planning:
         planner = Planner(signer, fleet, url_life)
         slices = Slices(parts.catalogue, planner, parts.formats)
         plans = DeliveryPlans(parts.catalogue, parts.links, brokering, planner, slices)
-        return cls(planner, slices, plans, Edges(parts.products, parts.catalogue, fleet, url_life))
+        placing = Placing(parts.products, fleet)
+        edges = Edges(parts.products, parts.catalogue, fleet, url_life, placing)
+        return cls(planner, slices, plans, edges, placing)
 
 
 def _delivering(parts: Parts, settings: Settings) -> tuple[MakingLanes, Products, Deliveries]:
@@ -170,7 +174,7 @@ class Application:
         self._parts, self._settings, self._token = parts, settings, token
         signer = UrlSigner(DerivedKeys(keys.urls))
         planning = _Planning.of(parts, keys, settings, signer)
-        planner, slices = planning.planner, planning.slices
+        planner, slices, self._placing = planning.planner, planning.slices, planning.placing
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
         turns, nudges = Turns(parts.locks), Nudges()
@@ -233,6 +237,7 @@ class Application:
             daemons.archive_tasks(self._archiving, clock, meter, seldom),
             daemons.sweep_outputs(self._sweeping, clock, meter, seldom),
             daemons.expire_products(parts.products, clock, meter, seldom),
+            daemons.place_products(self._placing, clock, meter, seldom),
             daemons.forget_request_ids(
                 parts.catalogue, parts.whiteboard, life, clock, meter, seldom
             ),

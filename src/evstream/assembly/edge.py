@@ -25,18 +25,21 @@ from evstream.assembly.origins import open_origins
 from evstream.client import Address, Service
 from evstream.domain.caching import ByReuse
 from evstream.domain.descriptor import Descriptor
-from evstream.domain.edges import BadReplica, EdgeStatus
+from evstream.domain.edges import BadReplica, EdgeStatus, most_read
 from evstream.domain.errors import ConfigError, TransientError
-from evstream.domain.lanes import Ask
+from evstream.domain.lanes import Ask, Lane
 from evstream.edge import Deliveries, ProductCache, Products
 from evstream.edge.access_log import AccessLog
 from evstream.edge.cache import look_now_and_then
 from evstream.edge.information import Information
 from evstream.edge.joining import Card, Joining
+from evstream.edge.placing import Placing
 from evstream.edge.precaching import precached
 from evstream.edge.preparing import Made, Preparing
+from evstream.edge.products import Identity
 from evstream.edge.sources import Sources, tell_of_bad_replicas
 from evstream.edge.telling import Telling, tell_now_and_then
+from evstream.edge.warming import Warming
 from evstream.head.access import Access
 from evstream.ports import (
     Clock,
@@ -53,6 +56,8 @@ from evstream.wire.signed_urls import UrlSigner
 
 LOOK_EVERY_S = 60.0
 """How often the cache is compared with what its folder or bucket has."""
+AHEAD_KEPT_S = 600.0
+"""A product that was made ahead waits so long for its reader."""
 HEAD_PATIENCE_S = 2.0
 """How long an edge asks its head again before it goes on with what it knows."""
 
@@ -118,8 +123,18 @@ class EdgeApplication:
         self.precache = precached(self._products, self.cache, clock, settings.precache)
         self.lanes = lanes_of(settings, clock)
         self.telling = Telling(head.prepared, self.cache, clock, settings.edge_name)
+        self.warming = Warming(information.file, self._make_ahead)
         self.deliveries = Deliveries(
-            self._products, offload, clock, self.cache, self.lanes, self.telling.heard
+            self._products, offload, clock, self.cache, self.lanes, self._heard
+        )
+        self.placing = Placing(
+            head.edges,
+            self._products,
+            self.deliveries,
+            self.cache,
+            offload,
+            clock,
+            self.telling.heard,
         )
         self.joining = Joining(
             head.edges,
@@ -128,6 +143,7 @@ class EdgeApplication:
             card=Card(settings.edge_name, url, settings.beat_s, settings.cache_bytes_max),
             folder=self._folder,
             on_quarantine=self.cache.throw_away,
+            on_orders=self.placing.take,
         )
         self._preparing = Preparing(
             head,
@@ -170,13 +186,25 @@ class EdgeApplication:
 
     def status(self) -> EdgeStatus:
         """Return what the edge says of itself."""
-        state = self.cache.state
+        state, readers = self.cache.state, self.cache.readers()
         return EdgeStatus(
             version=evstream.__version__,
             site=self._settings.site,
             free_bytes=max(0, state.bytes_max - state.bytes_kept - state.bytes_making),
+            readers=sum(readers.values()),
             lanes=self.lanes.loads(),
+            reading=most_read(readers),
         )
+
+    def _heard(self, descriptor: Descriptor, identity: Identity, asked: int) -> None:
+        """Pass on what is asked for, to the head and to what works ahead."""
+        self.telling.heard(descriptor, identity, asked)
+        if asked:
+            self.warming.heard(descriptor)
+
+    async def _make_ahead(self, descriptor: Descriptor) -> None:
+        """Make a product that nobody waits for."""
+        await self.deliveries.prepare(descriptor, Ask(lane=Lane.BACKGROUND), keep_s=AHEAD_KEPT_S)
 
     async def _prepare(self, descriptor: Descriptor, ask: Ask, keep_s: float) -> Made:
         """Make a product ahead, and keep it."""
@@ -191,6 +219,8 @@ class EdgeApplication:
         return [
             self.joining.run(),
             self._preparing.run(),
+            self.placing.run(),
+            self.warming.run(),
             tell_now_and_then(self.telling, self._clock, every_s),
             look_now_and_then(self.cache, self._clock, LOOK_EVERY_S),
             tell_of_bad_replicas(self._sources, self._tell_bad, self._clock, every_s),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from urllib.parse import quote, urlencode
 
 from evstream.client.connection import Connection
@@ -76,6 +78,19 @@ class Edges:
         path = f"/v1/products/{quote(key, '')}/descriptor"
         found = await self._connection.call("GET", path, m.DescriptorView)
         return Descriptor.from_wire(found.descriptor)
+
+    @asynccontextmanager
+    async def product(self, url: str) -> AsyncIterator[Callable[[int], AsyncIterator[bytes]]]:
+        """Open a product of another edge; what is given returns its bytes in pieces of a size.
+
+        Raises
+        ------
+        EvstreamError
+            It is not there, or the connection broke.
+        """
+        plain = {"Accept-Encoding": "identity"}
+        async with self._connection.stream(url, plain) as response:
+            yield response.aiter_bytes
 
 
 def _path(edge: str) -> str:

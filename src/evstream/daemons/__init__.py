@@ -6,6 +6,7 @@ from evstream.daemons.expire_products import expire_products
 from evstream.daemons.finish_tasks import finish_tasks
 from evstream.daemons.forget_lost_edges import forget_lost_edges
 from evstream.daemons.forget_request_ids import forget_request_ids
+from evstream.daemons.place_products import place_products
 from evstream.daemons.sweep_outputs import sweep_outputs
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "finish_tasks",
     "forget_lost_edges",
     "forget_request_ids",
+    "place_products",
     "sweep_outputs",
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -24,6 +26,10 @@ BEATS_MISSED_MAX = 3
 """An edge that was silent for so many beats is lost."""
 
 
+READING_MAX = 32
+"""Products whose readers an edge tells of."""
+
+
 class LaneLoad(Struct, frozen=True, forbid_unknown_fields=True):
     """How busy a lane of an edge is.
 
@@ -44,6 +50,14 @@ class LaneLoad(Struct, frozen=True, forbid_unknown_fields=True):
     make_s: float = 0.0
 
 
+def most_read(readers: Mapping[str, int]) -> dict[str, int]:
+    """Return what most read at once, by key; given by the names that caches have for products."""
+    by_key: Counter[str] = Counter()
+    for name, count in readers.items():
+        by_key[name.partition("-")[0]] += count
+    return {key: count for key, count in by_key.most_common(READING_MAX) if count > 1}
+
+
 class EdgeStatus(Struct, frozen=True, forbid_unknown_fields=True):
     """What an edge says of itself with each beat.
 
@@ -56,7 +70,9 @@ class EdgeStatus(Struct, frozen=True, forbid_unknown_fields=True):
     free_bytes : int
         Room for more products.
     readers : int
-        Bodies that are being sent.
+        Bodies that are being sent of products that it keeps.
+    reading : dict of str to int
+        How many read which product, by key: those with several readers, `READING_MAX` at most.
     sent_bytes_per_s : float
         What it sent lately, on average.
     lanes : dict of str to LaneLoad
@@ -71,6 +87,7 @@ class EdgeStatus(Struct, frozen=True, forbid_unknown_fields=True):
     sent_bytes_per_s: float = 0.0
     lanes: dict[str, LaneLoad] = {}
     leaving: bool = False
+    reading: dict[str, int] = {}
 
 
 class BadReplica(Struct, frozen=True, forbid_unknown_fields=True):

@@ -186,6 +186,23 @@ class FoundProduct:
 
 
 @dataclass(frozen=True, slots=True)
+class PopularProduct:
+    """A product, where it is, and how much it is wanted.
+
+    Attributes
+    ----------
+    score : float
+        Its share of what its file and recipe are asked for: all their products count alike.
+    pinned : frozenset of str
+        Edges that keep it for a time that was agreed.
+    """
+
+    found: FoundProduct
+    score: float
+    pinned: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Replica:
     """A copy of a file.
 

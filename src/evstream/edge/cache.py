@@ -213,6 +213,10 @@ class ProductCache:
         """Return what is in the books."""
         return [entry.kept for entry in self._entries.values()]
 
+    def readers(self) -> dict[str, int]:
+        """Return how many read each product now, by its name; those that nobody reads are not."""
+        return {name: one.readers for name, one in self._entries.items() if one.readers}
+
     def hold(self, name: str) -> HeldProduct | None:
         """Return a product to read, if it is there. Close it."""
         entry = self._entries.get(name)

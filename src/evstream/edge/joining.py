@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -14,7 +14,7 @@ from evstream.client.edges import Edges
 from evstream.domain.edges import EdgeState, EdgeStatus
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.ports import Clock
-from evstream.wire.edge_messages import BeatAnswer, EdgeBeat
+from evstream.wire.edge_messages import BeatAnswer, EdgeBeat, PlacementOrder
 from evstream.wire.signed_urls import GivenKeys
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ class Joining:
         What the edge says of itself.
     on_quarantine : callable
         Throws away what the edge holds.
+    on_orders : callable
+        Takes what the head wants held and dropped.
     folder : Path
         Where keys are kept, for their owner's eyes, and what the head has decided: an edge
         that starts while the head is away still knows who may have what, and whether it
@@ -67,12 +69,14 @@ class Joining:
         card: Card,
         folder: Path,
         on_quarantine: Callable[[], Awaitable[None]],
+        on_orders: Callable[[Sequence[PlacementOrder]], None],
     ) -> None:
         self._head = head
         self._clock = clock
         self._status = status
         self._card = card
         self._on_quarantine = on_quarantine
+        self._on_orders = on_orders
         self._path = folder / KEYS_FILE
         self.keys = GivenKeys(_read_keys(self._path))
         self._state_path = folder / STATE_FILE
@@ -141,6 +145,7 @@ class Joining:
                 # Whatever was wrong with its bytes, nothing of them stays; nor does what was
                 # still being made when it began.
                 await self._on_quarantine()
+        self._on_orders(answer.orders)
         return answer
 
 

@@ -12,6 +12,7 @@ from evstream.domain.errors import DescriptorUnknownError, NotFoundError
 from evstream.domain.names import ProductKey, text_without_secrets, without_secrets
 from evstream.domain.products import Edge, Replica
 from evstream.head.fleet import Fleet
+from evstream.head.placing import Placing
 from evstream.head.plans import URL_MARGIN
 from evstream.ports import Catalogue, ProductCatalogue
 from evstream.wire import edge_messages as m
@@ -26,15 +27,23 @@ class Edges:
     ----------
     url_life : timedelta
         Of the URLs that heads sign: edges keep old keys for so long.
+    placing : Placing
+        Knows what each of them is to hold.
     """
 
     def __init__(
-        self, products: ProductCatalogue, catalogue: Catalogue, fleet: Fleet, url_life: timedelta
+        self,
+        products: ProductCatalogue,
+        catalogue: Catalogue,
+        fleet: Fleet,
+        url_life: timedelta,
+        placing: Placing,
     ) -> None:
         self._products = products
         self._catalogue = catalogue
         self._fleet = fleet
         self._url_life = url_life
+        self._placing = placing
 
     async def beat(self, name: str, beat: m.EdgeBeat) -> m.BeatAnswer:
         """Enter that an edge is there, and tell it what it needs."""
@@ -44,7 +53,8 @@ class Edges:
         )
         now = await self._products.now()
         keys = self._fleet.keys(name).around(now, self._url_life + URL_MARGIN)
-        return m.BeatAnswer(edge, [m.UrlKey(epoch, key.hex()) for epoch, key in keys.items()])
+        told = [m.UrlKey(epoch, key.hex()) for epoch, key in keys.items()]
+        return m.BeatAnswer(edge, told, self._placing.orders(name, now))
 
     async def set_state(self, name: str, asked: m.EdgeStateRequest) -> Edge:
         """Decide what an edge may do.

@@ -15,6 +15,7 @@ from evstream.domain.products import (
     Edge,
     FoundProduct,
     PlaceKind,
+    PopularProduct,
     PreparedProduct,
     Recipe,
     Replica,
@@ -153,6 +154,14 @@ class ProductCatalogue(Protocol):
         self, limit: int, files: Sequence[Fingerprint] | None = None
     ) -> list[Wanted]:
         """Return what is wanted most, of some files or of all, most first."""
+        ...
+
+    async def popular(self, limit: int) -> list[PopularProduct]:
+        """Return the products of what is wanted most, ``limit`` of them at most."""
+        ...
+
+    async def popularity_after(self, after: int, limit: int) -> list[tuple[int, PopularProduct]]:
+        """Return products of numbers above one, in their order, with these numbers."""
         ...
 
     async def add_replicas(self, replicas: Sequence[Replica]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -47,6 +47,33 @@ class UrlKey(Message, frozen=True):
     key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
+class PlacementOrder(Message, frozen=True):
+    """What an edge is to do about a product, when it has nothing better to do.
+
+    An order that cannot be carried out is left; one that is still right comes again.
+
+    Attributes
+    ----------
+    do : str
+        "fetch" it from another edge, or make it; or "drop" it.
+    size, sha256 : int, str
+        Of the bytes that this encoder makes.
+    urls : list of str
+        Other edges that have it, signed for them.
+    reason : str
+        For people.
+    """
+
+    do: Literal["fetch", "drop"]
+    key: str
+    encoder_id: str
+    descriptor: dict[str, Any]
+    size: Bytes
+    sha256: Sha256
+    urls: list[str]
+    reason: str
+
+
 class BeatAnswer(Message, frozen=True):
     """What an edge is told.
 
@@ -56,10 +83,13 @@ class BeatAnswer(Message, frozen=True):
         As the head knows it, with what the head has decided of it.
     keys : list of UrlKey
         All that it checks URLs with, instead of those from before.
+    orders : list of PlacementOrder
+        What it should hold besides what it is asked for, and what it need not hold.
     """
 
     edge: Edge
     keys: list[UrlKey]
+    orders: list[PlacementOrder] = []
 
 
 class EdgeStateRequest(Message, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,6 +18,7 @@ from evstream.domain.products import (
     Edge,
     FoundProduct,
     PlaceKind,
+    PopularProduct,
     PreparedProduct,
     Recipe,
     Replica,
@@ -268,6 +271,44 @@ class MemoryProducts:
             if files is None or file in files
         ]
         return sorted(wanted, key=lambda one: -one.score)[:limit]
+
+    def _popularity(self) -> list[PopularProduct]:
+        """Return every product, in the order in which they came."""
+        now, living = self._clock.now(), self._living()
+        held = [(found, Recipe.of(found.product.descriptor).digest) for found in living.values()]
+        pieces = Counter((f, digest) for one, digest in held for f, _ in one.product.pieces)
+        scores = {place: score_of(heat, now) for place, (_, heat) in self._heats.items()}
+        return [
+            PopularProduct(
+                one,
+                sum(
+                    scores.get((file, digest), 0.0) / pieces[file, digest]
+                    for file, _ in one.product.pieces
+                ),
+                frozenset(
+                    place.edge
+                    for place in self._places
+                    if place.expires is not None and place.product.name == one.product.name
+                ),
+            )
+            for one, digest in held
+        ]
+
+    async def popular(self, limit: int) -> list[PopularProduct]:
+        """Return the products of what is wanted most."""
+        wanted = [one for one in self._popularity() if one.score > 0.0]
+        heats = {place: heat for place, (_, heat) in self._heats.items()}
+
+        def heat(one: PopularProduct) -> float:
+            product = one.found.product
+            digest = Recipe.of(product.descriptor).digest
+            return max(heats.get((file, digest), -math.inf) for file, _ in product.pieces)
+
+        return sorted(wanted, key=lambda one: -heat(one))[:limit]
+
+    async def popularity_after(self, after: int, limit: int) -> list[tuple[int, PopularProduct]]:
+        """Return products of numbers above one, with these numbers."""
+        return list(enumerate(self._popularity(), 1))[after : after + limit]
 
     async def add_replicas(self, replicas: Sequence[Replica]) -> None:
         """Say where copies of files are."""

@@ -12,6 +12,7 @@ import msgspec
 
 from evstream.adapters.catalogue.database import MICROSECOND, Database, to_microseconds
 from evstream.adapters.catalogue.owner import Owner
+from evstream.adapters.catalogue.popularity import most_popular, numbers_after, popularity
 from evstream.adapters.catalogue.product_records import (
     drop,
     edge_number,
@@ -34,6 +35,7 @@ from evstream.domain.products import (
     Edge,
     FoundProduct,
     PlaceKind,
+    PopularProduct,
     PreparedProduct,
     Recipe,
     Replica,
@@ -257,6 +259,20 @@ class SqlProducts:
             Wanted(Fingerprint(size, uuid, digest), recipes[int(recipe)], score_of(heat, now))
             for heat, digest, size, uuid, recipe in rows
         ]
+
+    async def popular(self, limit: int) -> list[PopularProduct]:
+        """Return the products of what is wanted most."""
+
+        def read(db: Database) -> list[PopularProduct]:
+            return [one for _, one in popularity(db, self._search, most_popular(db, limit))]
+
+        return await self._reader.read(read)
+
+    async def popularity_after(self, after: int, limit: int) -> list[tuple[int, PopularProduct]]:
+        """Return products of numbers above one, with these numbers."""
+        return await self._reader.read(
+            lambda db: popularity(db, self._search, numbers_after(db, after, limit))
+        )
 
     async def add_replicas(self, replicas: Sequence[Replica]) -> None:
         """Say where copies of files are."""

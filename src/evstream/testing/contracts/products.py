@@ -349,6 +349,26 @@ class ProductCatalogueContract(Suite):
         clock.advance(LIFE_S)
         assert await products.ready([FILE], wanted) == [{}]
 
+    async def test_what_is_popular(self, products: ProductCatalogue, clock: ManualClock) -> None:
+        """What a file and recipe are asked for is shared by their products."""
+        cuts = [cut(0, 10), cut(10, 20), cut(0, 10, None), cut(0, 10, file=OTHER)]
+        await products.register_products("near", [prepared(one) for one in cuts[:3]])
+        await products.register_products("near", [prepared(cuts[3])], LIFE)
+        await products.register_products("far", [prepared(cuts[0])])
+        few, many = Recipe.of(cuts[0]), Recipe.of(cuts[2])
+        await products.count_requests([(FILE, few, 8), (FILE, many, 6)])
+        found = await products.popular(10)
+        assert [one.found.product.descriptor for one in found] == cuts[:3]
+        assert [one.score for one in found] == pytest.approx([4.0, 4.0, 6.0])
+        assert [place.name for place in found[0].found.places] == ["far", "near"]
+        assert await products.popular(2) == found[:2]
+        walked = await products.popularity_after(0, 10)
+        assert [one for _, one in walked][:3] == found
+        assert (walked[3][1].score, walked[3][1].pinned) == (0.0, {"near"})
+        assert not any(one.pinned for _, one in walked[:3])
+        assert await products.popularity_after(walked[1][0], 1) == walked[2:3]
+        assert await products.popularity_after(walked[3][0], 10) == []
+
     async def test_what_is_wanted(self, products: ProductCatalogue, clock: ManualClock) -> None:
         """Requests count half as much after a half-life; what is cold is forgotten."""
         few, many = Recipe.of(cut(0, 1)), Recipe.of(cut(0, 1, None))
