@@ -7,7 +7,7 @@ import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from evstream.adapters.source.memory import MemoryOpener
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
+from evstream.domain.edges import EdgeStatus
 from evstream.domain.ledger import RangeReport, Success
 from evstream.domain.names import Guid, LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.outputs import OutputName, OutputRecord
+from evstream.domain.products import Recipe
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
 from evstream.domain.streams import Merge, OutputStream
@@ -148,6 +150,14 @@ class Heads:
                     loop.close()
         assert len(found) == len(self._applications)
         return found
+
+    def orders(self, edge: str, now: datetime) -> list[tuple[str, str, str]]:
+        """Return what the heads tell an edge."""
+        return [
+            (order.do, order.key, order.reason)
+            for application in self._applications
+            for order in application._placing.orders(edge, now)
+        ]
 
     def counted(self, loop: str, what: str) -> int:
         """Return the sum over heads of one of a loop's counters."""
@@ -362,6 +372,22 @@ async def test_tasks_end_and_are_merged_once(postgresql: Server, tmp_path: Path)
     one, two = await both(postgresql, tmp_path, scenario, "finish_tasks")
     assert one == two
     assert one[0][3]["counts"]["committed"] == ENTRIES
+
+
+async def test_edges_are_told_the_same_by_all_heads(postgresql: Server, tmp_path: Path) -> None:
+    async def scenario(heads: Heads) -> Any:
+        products, wanted = heads.database.products, cut(0, 10)
+        for name in ("near", "far"):
+            status = EdgeStatus(free_bytes=1000)
+            await products.beat(name, f"https://{name}", "edge", 0, status=status)
+        await products.register_products("near", [prepared(wanted)])
+        await products.count_requests([(wanted.sources[0].fingerprint, Recipe.of(wanted), 9)])
+        items = await heads.run("place_products", 1.0)
+        return items, heads.orders("far", await products.now())
+
+    one, two = await both(postgresql, tmp_path, scenario, "place_products")
+    assert one[0] == len(one[1]) * 2 == 2
+    assert two == (4, one[1] * 2)
 
 
 def test_every_loop_is_run_twice_here() -> None:

@@ -364,7 +364,7 @@ class ProductCatalogueContract(Suite):
         assert await products.popular(2) == found[:2]
         walked = await products.popularity_after(0, 10)
         assert [one for _, one in walked][:3] == found
-        assert (walked[3][1].score, walked[3][1].pinned) == (0.0, {"near"})
+        assert (walked[3][1].score, walked[3][1].pinned) == (0.0, frozenset({"near"}))
         assert not any(one.pinned for _, one in walked[:3])
         assert await products.popularity_after(walked[1][0], 1) == walked[2:3]
         assert await products.popularity_after(walked[3][0], 10) == []
