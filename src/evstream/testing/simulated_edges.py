@@ -169,8 +169,10 @@ class SimulatedEdge:
         )
         sources = {name: damaged(content) for name, content in around.files.items()}
         opener = MemoryOpener(sources if wrong else around.files)
-        self._transport = FaultyTransport(around.hosts.seen_from(self.name))
-        connection = Connection(self._transport, around.clock, around.ids, patience_s=2.0)
+        self._transport = transport = FaultyTransport(around.hosts.seen_from(self.name))
+        connection = Connection(
+            transport, around.clock, around.ids, patience_s=2.0, elsewhere=lambda: transport
+        )
         parts = EdgeParts(
             around.clock, around.ids, InPlace(), opener, KnownFormats(), store=self.store
         )

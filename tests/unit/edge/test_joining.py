@@ -48,6 +48,7 @@ def joining(head: Head, folder: Path, thrown: list[str]) -> Joining:
         card=CARD,
         folder=folder,
         on_quarantine=throw_away,
+        on_orders=lambda orders: None,
     )
 
 
