@@ -127,15 +127,7 @@ class EdgeApplication:
         self.deliveries = Deliveries(
             self._products, offload, clock, self.cache, self.lanes, self._heard
         )
-        self.placing = Placing(
-            head.edges,
-            self._products,
-            self.deliveries,
-            self.cache,
-            offload,
-            clock,
-            self.telling.heard,
-        )
+        self.placing = self._placing(offload)
         self.joining = Joining(
             head.edges,
             clock,
@@ -145,21 +137,37 @@ class EdgeApplication:
             on_quarantine=self.cache.throw_away,
             on_orders=self.placing.take,
         )
-        self._preparing = Preparing(
-            head,
-            self._prepare,
-            clock,
-            parts.ids,
-            name=settings.edge_name,
-            units=2 * self.lanes.rules.makers,
-            takes=lambda: self.joining.takes_work,
-        )
+        self._preparing = self._preparing_by(parts.ids)
         self.app: Starlette = make_edge_app(
             self._services(information, parts),
             Access(token, None, clock, open_issuers(settings, clock)),
             UrlSigner(self.joining.keys),
             clock,
             self.joining.check_serving,
+        )
+
+    def _placing(self, offload: Offload) -> Placing:
+        """Return what carries out the head's orders."""
+        return Placing(
+            self._head.edges,
+            self._products,
+            self.deliveries,
+            self.cache,
+            offload,
+            self._clock,
+            self.telling.heard,
+        )
+
+    def _preparing_by(self, ids: Ids) -> Preparing:
+        """Return what works on requests."""
+        return Preparing(
+            self._head,
+            self._prepare,
+            self._clock,
+            ids,
+            name=self._settings.edge_name,
+            units=2 * self.lanes.rules.makers,
+            takes=lambda: self.joining.takes_work,
         )
 
     def _services(self, information: Information, parts: EdgeParts) -> EdgeServices:
