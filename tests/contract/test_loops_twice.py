@@ -27,6 +27,7 @@ from evstream.domain.edges import EdgeStatus
 from evstream.domain.ledger import RangeReport, Success
 from evstream.domain.names import Guid, LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.outputs import OutputName, OutputRecord
+from evstream.domain.preparation import edge_worker
 from evstream.domain.products import Recipe
 from evstream.domain.splitting import Chunk
 from evstream.domain.states import TaskState
@@ -248,6 +249,22 @@ async def test_leases_expire_once(postgresql: Server, tmp_path: Path) -> None:
     assert one == two
     assert one[0] == 4
     assert [row.attempt for row in one[1]] == [2] * len(one[1])
+
+
+async def test_leases_of_lost_edges_go_once(postgresql: Server, tmp_path: Path) -> None:
+    async def scenario(heads: Heads) -> Any:
+        task = await heads.task(1)
+        life = timedelta(seconds=10)
+        await heads.database.products.beat("near", "https://near", life=life)
+        book, edge = process_book(task.id), edge_worker("near")
+        for number, worker in enumerate((edge, edge, ANNE)):
+            lease = LeaseId(f"l{number}")
+            await heads.ledger.claim_ranges(lease, worker, 1, timedelta(hours=1), [book])
+        items = await heads.run("forget_lost_edges", 11)
+        return items, sorted(row.worker for row in await heads.ledger.leases())
+
+    one, two = await both(postgresql, tmp_path, scenario, "forget_lost_edges")
+    assert one == two == (2, [ANNE])
 
 
 async def test_products_go_once(

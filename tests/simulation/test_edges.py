@@ -35,7 +35,7 @@ def test_an_edge_whose_store_damages_products_is_found_and_harms_nobody(
     files: dict[str, bytes],
 ) -> None:
     edges = EdgeScenario(2, troubles=1, damaged=True, requests=1)
-    outcome = simulate(4, files, Scenario(edges=edges, crashes=0))
+    outcome = simulate(2, files, Scenario(edges=edges, crashes=0))
     assert (outcome.state, outcome.wrong) == (TaskState.DONE, 0), outcome
     assert outcome.quarantined == 1
 

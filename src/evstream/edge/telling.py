@@ -77,8 +77,8 @@ class Telling:
     def _changed(self, name: str, kept: KeptProduct | None) -> None:
         if kept is None:
             self._come.pop(name, None)
-            if name in self._told:
-                self._gone[name] = None
+            # What was prepared, the report of the work has told.
+            self._gone[name] = None
         else:
             self._gone.pop(name, None)
             self._come[name] = kept
@@ -115,11 +115,17 @@ class Telling:
     async def _tell_gone(self) -> None:
         while self._gone:
             names = list(self._gone)[:AT_ONCE]
-            known = [self._told[name] for name in names if name in self._told]
-            await self._head.drop(self._edge, m.DroppedProducts(known))
+            known = [one for name in names if (one := self._name_of(name)) is not None]
+            if known:
+                await self._head.drop(self._edge, m.DroppedProducts(known))
             for name in names:
                 self._told.pop(name, None)
                 self._gone.pop(name, None)
+
+    def _name_of(self, name: str) -> m.ProductName | None:
+        heard = self._heard.get(name)
+        own = None if heard is None else m.ProductName(heard.descriptor.key, heard.encoder_id)
+        return self._told.get(name, own)
 
     async def _tell_come(self) -> None:
         # What nobody has asked for since a restart is told once somebody does.

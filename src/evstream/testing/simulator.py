@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import io
 import random
 import tempfile
@@ -20,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 
 from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.adapters.formats import KnownFormats
+from evstream.adapters.formats.root import RootFormat
 from evstream.adapters.offload import InPlace
-from evstream.adapters.source.memory import MemoryOpener
+from evstream.adapters.source.memory import MemoryOpener, MemorySource
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
 from evstream.client import Connection, Service
@@ -520,22 +523,45 @@ def simulate(
 
 
 def sample_files(files: int = 2, entries: int = 400) -> dict[str, bytes]:
-    """Return small ROOT files with one TTree of numbered events, made with uproot."""
-    import numpy as np
+    """Return small ROOT files with one TTree of numbered events: the same bytes each time.
+
+    Which edge a product is asked for at follows from the file that it is cut from; so a seed
+    replays only on the same files. uproot puts the time and a chance UUID into what it writes,
+    into each basket too. A selection that leaves out an event of each basket makes all anew.
+    """
     import uproot
 
     made = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(files):
             path = Path(folder) / f"sample-{number}.root"
+            kept: list[int] = []
+            first, written = number * entries, 0
             with uproot.recreate(path) as file:
                 tree = file.mktree("Events", {"run": "int32", "event": "int64", "x": "float32"})
-                first = number * entries
                 for event in np.array_split(np.arange(first, first + entries), 4):
-                    run, x = np.full(len(event), 1, np.int32), np.sqrt(event).astype(np.float32)
-                    tree.extend({"run": run, "event": event, "x": x})
-            made[path.name] = path.read_bytes()
+                    some = np.concatenate([[0], event])
+                    run, x = np.full(len(some), 1, np.int32), np.sqrt(some).astype(np.float32)
+                    tree.extend({"run": run, "event": some, "x": x})
+                    kept += range(written + 1, written + len(some))
+                    written += len(some)
+            made[path.name] = _selected(path.read_bytes(), kept, path.name)
     return made
+
+
+def _selected(content: bytes, entries: list[int], name: str) -> bytes:
+    source, root = MemorySource(name, content), RootFormat()
+    cut = root.plan_select(
+        root.inspect(source),
+        tree="Events",
+        entries=np.array(entries),
+        branches=None,
+        identity=hashlib.sha256(name.encode()).digest(),
+    )
+    cut.prepare(source)
+    made = cut.read(0, cut.size, source)
+    # A product has its source's date, in every key; the first key begins at byte 100.
+    return made.replace(made[110:114], bytes.fromhex("7eec0000"))
 
 
 def main() -> None:
