@@ -161,7 +161,7 @@ def measure_warm(bench: Bench, folder: Path, ports: dict[str, int], tls: list[st
     times = bench.choose("transfers a round", full=8, quick=4)
     small_times = bench.choose("small requests a round", full=3000, quick=500)
     rounds = bench.choose("rounds", full=5, quick=2)
-    large, small = f"/0-{clusters * CLUSTER}", f"/100-{100 + SMALL_ENTRIES}"
+    spans = f"0-{clusters * CLUSTER}", f"100-{100 + SMALL_ENTRIES}"
     source = folder / "source.root"
     server = [sys.executable, "-m", "bench.edge_parts.server", str(source)]
     plain = [*server, str(folder / "cache-plain"), str(ports["edge"]), "/kept/"]
@@ -173,6 +173,8 @@ def measure_warm(bench: Bench, folder: Path, ports: dict[str, int], tls: list[st
         running(nginx, ports["plain"]) as front,
     ):
         clients = {name: Client(port, tls=name.endswith("tls")) for name, port in ports.items()}
+        # Keys of one secret, so that a URL is good at both.
+        large, small = (clients["edge"].text(f"/url/{span}") for span in spans)
         for name in ("edge", "edge-tls"):
             for path in (large, small):
                 clients[name].get(path)
@@ -212,9 +214,10 @@ def measure_cold(bench: Bench, folder: Path) -> None:
         client = Client(port)
         before = int(client.text("/counts").split()[0])
         sizes: list[int] = []
+        url = client.text(f"/url/0-{2 * CLUSTER}")
 
         def ask() -> None:
-            sizes.append(Client(port).get(f"/0-{2 * CLUSTER}"))
+            sizes.append(Client(port).get(url))
 
         threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
         for thread in threads:
@@ -230,7 +233,9 @@ def measure_cold(bench: Bench, folder: Path) -> None:
             "500 clients on one cold product: times that the source was read", read, "<=", 1.1
         )
         firsts = [
-            Client(port).first_byte_s(f"/{start * CLUSTER}-{(start + 2) * CLUSTER}")
+            Client(port).first_byte_s(
+                client.text(f"/url/{start * CLUSTER}-{(start + 2) * CLUSTER}")
+            )
             for start in range(1, bench.choose("cold products", full=16, quick=3))
         ]
         first = statistics.median(firsts) * 1000

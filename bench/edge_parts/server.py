@@ -1,38 +1,32 @@
-"""An edge's delivery of one file's cuts, in a process of its own; without its doors.
+"""An edge of one file in a process of its own, with its doors: who asks needs a signed URL.
 
 ``python -m bench.edge_parts.server SOURCE CACHE PORT ACCEL [CERTIFICATE KEY]``
+
+Beside the edge's API stand ``/url/START-STOP``, the signed path of a cut of those entries, and
+``/counts``, bytes read of the source and products kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from bench.edge_parts.whole import listening, whole_edge
 from evstream.adapters.clock import SystemClock
-from evstream.adapters.formats import KnownFormats
-from evstream.adapters.offload import Threads
-from evstream.adapters.product_store.disk import DiskProductStore
 from evstream.adapters.source.fsspec import FsspecOpener
-from evstream.assembly.listening import protocol_of
 from evstream.assembly.tls import ServerTls
-from evstream.domain.caching.queues import Lru
-from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import slice_of
-from evstream.domain.names import Guid, Lfn, Pfn
-from evstream.edge import Deliveries, ProductCache, Products
-from evstream.edge.sources import Sources
 from evstream.ports import ByteSource
-from evstream.web.representations import answer
+from evstream.settings import Settings
+from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_source
 
 QUOTA_BYTES = 1 << 40
 
@@ -70,50 +64,50 @@ class CountingOpener(FsspecOpener):
 
 
 async def serve(source: Path, cache_dir: Path, port: int, accel: str, tls: list[str]) -> None:
-    """Serve ``/START-STOP``: a cut of those entries."""
-    offload, formats, clock = Threads(8), KnownFormats(), SystemClock()
-    opener = CountingOpener()
-    with opener.open(str(source)) as opened:
-        _, index = formats.inspect(opened)
-    (tree,) = index.trees
-    fingerprint = Fingerprint(index.size, index.uuid, index.fingerprint)
-    entries = {tree: index.trees[tree].entries}
-    file = SourceFile(Lfn("a"), Guid(index.uuid), (Pfn(str(source)),), fingerprint, entries)
+    """Serve until the process is ended."""
+    opener, clock = CountingOpener(), SystemClock()
+    with tempfile.TemporaryDirectory(prefix="evedge-") as name:
+        settings = Settings(
+            data_dir=name,
+            edge_name="bench",
+            cache=str(cache_dir),
+            cache_bytes_max=QUOTA_BYTES,
+            accel_location=accel,
+            # All who ask for one cold product wait for it.
+            on_demand_depth=1000,
+        )
+        async with whole_edge(Path(name), source, settings, opener) as whole:
+            edge, file = whole.edge, whole.file
+            (tree,) = file.trees
+            signer = UrlSigner(edge.joining.keys)
 
-    async def find_file(_: Fingerprint) -> SourceFile:
-        return file
+            def url(span: str) -> str:
+                start, stop = map(int, span.split("-"))
+                descriptor = slice_of(file.fingerprint, tree, (start, stop), None)
+                now = clock.now()
+                return signer.sign(
+                    "GET",
+                    f"/v1/products/{descriptor.key}",
+                    now,
+                    now + timedelta(days=1),
+                    {"f": packed_source(file)},
+                    descriptor_query(descriptor),
+                )
 
-    store = DiskProductStore(cache_dir, offload)
-    cache = ProductCache(store, Lru(QUOTA_BYTES), clock, QUOTA_BYTES)
-    await cache.open()
-    products = Products(find_file, Sources(opener, formats), offload)
-    deliveries = Deliveries(products, offload, clock, cache)
+            async def app(scope: Any, receive: Any, send: Any) -> None:
+                path: str = scope["path"]
+                if path == "/counts":
+                    answer = Response(f"{sum(opener.counts)} {edge.cache.state.products}")
+                elif path.startswith("/url/"):
+                    answer = Response(url(path.removeprefix("/url/")))
+                else:
+                    await edge.app(scope, receive, send)
+                    return
+                await answer(scope, receive, send)
 
-    async def get(request: Request) -> Response:
-        start, stop = map(int, request.path_params["span"].split("-"))
-        descriptor = slice_of(fingerprint, tree, (start, stop), None)
-        delivery = await deliveries.open(descriptor, begin=request.method != "HEAD")
-        return await answer(request, delivery, accel)
-
-    async def counts(request: Request) -> Response:
-        state = cache.state
-        return Response(f"{sum(opener.counts)} {state.products}")
-
-    routes = [Route("/counts", counts), Route("/{span}", get, methods=["GET"])]
-    protocol: Any = protocol_of(ServerTls(Path(tls[0]), Path(tls[1])) if tls else None)
-    config = uvicorn.Config(
-        Starlette(routes=routes),
-        host="127.0.0.1",
-        port=port,
-        http=protocol,
-        loop="asyncio",
-        backlog=2048,
-        timeout_keep_alive=600,
-        access_log=False,
-        log_config=None,
-        lifespan="off",
-    )
-    await uvicorn.Server(config).serve()
+            secured = ServerTls(Path(tls[0]), Path(tls[1])) if tls else None
+            async with listening(app, port, secured) as server:
+                await asyncio.Event().wait() if server.started else None
 
 
 if __name__ == "__main__":
