@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import shutil
@@ -21,6 +22,7 @@ import numpy as np
 import psutil
 import uproot
 
+from bench.edge_parts import overload
 from bench.harness import Bench
 
 CLUSTER = 1 << 20
@@ -158,7 +160,7 @@ def per_cpu_s(
 def measure_warm(bench: Bench, folder: Path, ports: dict[str, int], tls: list[str]) -> None:
     """Compare the edge with nginx, plain and TLS, and nginx before the edge with nginx."""
     clusters = bench.choose("clusters of 8 MiB", full=32, quick=4)
-    times = bench.choose("transfers a round", full=8, quick=4)
+    times = bench.choose("transfers a round", full=40, quick=4)
     small_times = bench.choose("small requests a round", full=3000, quick=500)
     rounds = bench.choose("rounds", full=5, quick=2)
     spans = f"0-{clusters * CLUSTER}", f"100-{100 + SMALL_ENTRIES}"
@@ -243,6 +245,17 @@ def measure_cold(bench: Bench, folder: Path) -> None:
         bench.ask("first byte of a cold aligned product, ms", first, "<=", 50)
 
 
+def measure_overload(bench: Bench) -> None:
+    """Ask for ten times what the edge can make for those who wait."""
+    seconds = float(bench.choose("seconds of overload", full=20, quick=3))
+    found = asyncio.run(overload.measure(seconds, sys.getswitchinterval()))
+    refused_ms = found.refused_ms[1]
+    bench.measure("refusals under overload, 95th percentile", refused_ms, "ms")
+    bench.ask("refusals under overload, 95th percentile, ms", refused_ms, "<=", 20)
+    bench.measure("prepared work beside overload, of its share", found.kept, "1")
+    bench.ask("prepared work beside overload, of its share", found.kept, ">=", 0.95)
+
+
 def main() -> int:
     """Run it."""
     bench = Bench.from_command_line("edge", __doc__)
@@ -271,6 +284,7 @@ def main() -> int:
         bench.ready()
         measure_cold(bench, folder)
         measure_warm(bench, folder, ports, [cert, key])
+    measure_overload(bench)
     return bench.finish()
 
 

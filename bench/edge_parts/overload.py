@@ -37,6 +37,7 @@ from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import Descriptor, slice_of
 from evstream.domain.lanes import Ask, Lane
 from evstream.settings import Settings
+from evstream.web.file_sending import FileSendingProtocol
 from evstream.wire import messages as m
 from evstream.wire.signed_urls import descriptor_query
 
@@ -119,7 +120,16 @@ async def edge_on(folder: Path, settings: Settings) -> AsyncIterator[tuple[Any, 
     edge = EdgeApplication(head.client(), edge_parts, settings, "http://127.0.0.1", TOKEN)
     await edge.cache.open()
     await edge.joining.beat()
-    config = uvicorn.Config(edge.app, port=0, log_config=None, access_log=False, lifespan="off")
+    protocol: Any = FileSendingProtocol
+    config = uvicorn.Config(
+        edge.app,
+        port=0,
+        http=protocol,
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it

@@ -111,5 +111,5 @@ async def listening(
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what has no event."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0.01)

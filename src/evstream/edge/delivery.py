@@ -133,6 +133,34 @@ class Deliveries:
         cache.missed(identity.name, making.product.size, _cost(making.product))
         return self._along(making)
 
+    def whole(
+        self, descriptor: Descriptor, identity: Identity, bytes_max: int
+    ) -> tuple[KeptProduct, bytes] | None:
+        """Return all of a product whose file is at hand, if it is small; else `open` it.
+
+        As `open` does, it waits for the disk where the bytes are not in memory.
+        """
+        cache = self._cache
+        kept = None if cache is None else cache.kept(identity.name)
+        if cache is None or kept is None or kept.size > bytes_max or not cache.store.path(kept):
+            return None
+        held = cache.hold(identity.name)
+        if held is None:
+            return None
+        held.close()
+        if held.fd is None:
+            return None
+        try:
+            content = os.pread(held.fd, kept.size, 0)
+        except OSError:
+            return None
+        finally:
+            os.close(held.fd)
+        if len(content) != kept.size:
+            return None
+        self._heard(descriptor, identity, 1)
+        return kept, content
+
     async def prepare(
         self, descriptor: Descriptor, ask: Ask = ANYBODY, *, keep_s: float = 0.0
     ) -> KeptProduct | None:

@@ -21,6 +21,7 @@ from evstream.web.operations import Operation, Served
 from evstream.web.product_routes import key_of
 from evstream.web.representations import answer
 from evstream.web.services import Services
+from evstream.web.short_way import KnownUrls
 from evstream.wire import queries as q
 from evstream.wire.delivery_messages import Endpoint
 from evstream.wire.replica_lists import links
@@ -138,7 +139,10 @@ class Delivers(Protocol):
 
 
 def delivery_routes(
-    services: Delivers, find: FindDescriptor | None = None, told: Told | None = None
+    services: Delivers,
+    find: FindDescriptor | None = None,
+    told: Told | None = None,
+    known: KnownUrls | None = None,
 ) -> list[Served]:
     """Return the route of products.
 
@@ -148,6 +152,8 @@ def delivery_routes(
         Finds descriptors that URLs do not hold; those that were registered here by default.
     told : Told, optional
         Takes what URLs say of sources; nothing does by default.
+    known : KnownUrls, optional
+        Remembers URLs that were let in.
     """
 
     async def get_product(request: Request) -> Response:
@@ -157,6 +163,8 @@ def delivery_routes(
         descriptor = await described(request, find or services.products.described)
         # Whoever asks for the head alone may never ask for the rest.
         delivery = await services.deliveries.open(descriptor, ask, begin=request.method != "HEAD")
+        if known is not None:
+            known.remember(request.scope, descriptor, await services.products.identity(descriptor))
         return await answer(request, delivery, services.accel_location)
 
     return [GET_PRODUCT.by(get_product)]

@@ -10,19 +10,26 @@ from evstream.domain.errors import AccessError, EvstreamError, NotFoundError
 from evstream.head.access import Access, refused
 from evstream.ports import Clock
 from evstream.web.replies import problem_reply
-from evstream.wire.signed_urls import UrlSigner
+from evstream.wire.signed_urls import Signed, UrlSigner
 
 SIGNED_PREFIXES = ("/v1/products/", "/v1/outputs/", "/v1/sandboxes/")
 SIGNED = Caller("a signed URL", frozenset())
 """Whoever has a signed URL: they may do what it names, and are nobody."""
 CREDENTIAL_CHARS_MAX = 16 << 10
 _CALLER = "evstream.caller"
+_SIGNED = "evstream.signed"
 
 
 def caller_of(scope: Scope) -> Caller:
     """Return who a request that came through the door is from."""
     caller: Caller = scope[_CALLER]
     return caller
+
+
+def signed_of(scope: Scope) -> Signed | None:
+    """Return by what signature a request came through the door, if by one."""
+    signed: Signed | None = scope.get(_SIGNED)
+    return signed
 
 
 class Doors:
@@ -59,11 +66,12 @@ class Doors:
             if "s" in query:
                 try:
                     now = self._clock.now()
-                    self._signer.check(scope["method"], scope["path"], query, now)
+                    signed = self._signer.check(scope["method"], scope["path"], query, now)
                 except AccessError:
                     if not shown:
                         raise
                 else:
+                    scope[_SIGNED] = signed
                     return SIGNED
         if not shown or len(shown) > CREDENTIAL_CHARS_MAX:
             raise refused()

@@ -22,6 +22,7 @@ from evstream.web.operations import routes_of
 from evstream.web.readiness import Readiness, ReadinessDoor
 from evstream.web.replies import reply
 from evstream.web.service_routes import HEALTH, METRICS, described
+from evstream.web.short_way import KnownUrls, ShortWay
 from evstream.web.who_may import guarded
 from evstream.wire.messages import Health
 from evstream.wire.signed_urls import UrlSigner
@@ -63,15 +64,17 @@ def make_edge_app(
     async def metrics(request: Request) -> Response:
         return Response(services.metrics.text(), media_type=services.metrics.media_type)
 
+    known = KnownUrls(services.deliveries, signer, clock, allow)
     told = Told(services.information.tell, signer, clock, allow)
     served = [
-        *delivery_routes(services, services.information.descriptor, told),
+        *delivery_routes(services, services.information.descriptor, told, known),
         HEALTH.by(health),
         METRICS.by(metrics),
     ]
     return Starlette(
         routes=guarded(routes_of(described(served))),
         middleware=[
+            Middleware(ShortWay, urls=known),
             Middleware(ReadinessDoor, find=lambda: services.readiness),
             Middleware(Doors, access=access, signer=signer, clock=clock),
         ],

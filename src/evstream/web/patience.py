@@ -18,6 +18,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _in_head = True
 
     def connection_made(self, transport: Any) -> None:
         """Wait for the first request."""
@@ -32,7 +33,10 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; too many of them without an end of the headers are refused."""
         super().data_received(data)
-        if self._timer is not None and not self.transport.is_closing():
+        if self._in_head and not self.transport.is_closing():
+            # Heads mostly come in one piece, and need no timer then.
+            if self._timer is None:
+                self._expect_head()
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self.send_400_response("The request's headers are too large.")
@@ -41,8 +45,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Begin to count a request's headers."""
         super().on_message_begin()
         self._head_bytes = 0
-        if self._timer is None:
-            self._expect_head()
+        self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
@@ -52,6 +55,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Stop waiting: whoever reads the body waits for it."""
+        self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
 

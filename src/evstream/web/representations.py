@@ -30,15 +30,30 @@ SENDFILE_BYTES_MIN = 512 << 10
 _ACCEL_ASKED = "X-Accel-Redirect"
 
 
-class Representation(Protocol):
+class Digested(Protocol):
+    """What is known of all of something.
+
+    Attributes
+    ----------
+    sha256, adler32 : str
+        Hex digests of all of it, empty where they are not known.
+    """
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def adler32(self) -> str: ...
+
+
+class Representation(Digested, Protocol):
     """What is sent.
 
     Attributes
     ----------
     etag : str
         Strong, with its quotes.
-    sha256, adler32 : str
-        Hex digests of all of it, empty where they are not known.
     fd : int or None
         An open file that holds all of it and nothing else.
     place : str or None
@@ -46,13 +61,7 @@ class Representation(Protocol):
     """
 
     @property
-    def size(self) -> int: ...
-    @property
     def etag(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def adler32(self) -> str: ...
     @property
     def fd(self) -> int | None: ...
     @property
@@ -117,7 +126,8 @@ async def answer(request: Request, about: Representation, accel: str = "") -> Re
 
 async def _answer(request: Request, about: Representation, accel: str) -> tuple[Response, bool]:
     """Return the answer, and whether it closes the representation when it is sent."""
-    headers = {"ETag": about.etag, "Accept-Ranges": "bytes", **_digests(request, about)}
+    headers = {"ETag": about.etag, "Accept-Ranges": "bytes", **_digests(about)}
+    headers |= _wanted_digests(request, about)
     if not _matches(request.headers.get("If-Match"), about.etag, weak=False, absent=True):
         return Response(status_code=412, headers=headers), False
     if _matches(request.headers.get("If-None-Match"), about.etag, weak=True, absent=False):
@@ -227,19 +237,30 @@ def _split_tags(header: str) -> list[str]:
     return found
 
 
-def _digests(request: Request, about: Representation) -> dict[str, str]:
-    """Return the headers that tell digests of all of it, where they are known."""
-    if not about.sha256:
+def headers_of_whole(about: Digested, etag: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers of all of it, for whoever asks for nothing but that."""
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", **_digests(about)}
+    headers["Content-Length"] = str(about.size)
+    return tuple(Response(status_code=200, headers=headers, media_type=OCTETS).raw_headers)
+
+
+def _digests(about: Digested) -> dict[str, str]:
+    """Return the header that tells the digest of all of it, where it is known."""
+    return {"Repr-Digest": f"sha-256=:{_base64(about.sha256)}:"} if about.sha256 else {}
+
+
+def _wanted_digests(request: Request, about: Digested) -> dict[str, str]:
+    """Return the header of the digests that an older client asks for, where they are known."""
+    asked = request.headers.get("Want-Digest")
+    if not asked or not about.sha256:
         return {}
-    sha256 = base64.b64encode(bytes.fromhex(about.sha256)).decode()
-    found = {"Repr-Digest": f"sha-256=:{sha256}:"}
-    known = {"sha-256": f"SHA-256={sha256}", "adler32": f"adler32={about.adler32}"}
-    wanted = [
-        known[name] for name in _preferred(request.headers.get("Want-Digest", "")) if name in known
-    ]
-    if wanted:
-        found["Digest"] = ",".join(wanted)
-    return found
+    known = {"sha-256": f"SHA-256={_base64(about.sha256)}", "adler32": f"adler32={about.adler32}"}
+    wanted = [known[name] for name in _preferred(asked) if name in known]
+    return {"Digest": ",".join(wanted)} if wanted else {}
+
+
+def _base64(digest: str) -> str:
+    return base64.b64encode(bytes.fromhex(digest)).decode()
 
 
 def _preferred(header: str) -> list[str]:

@@ -17,6 +17,7 @@ import hmac
 import json
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 from urllib.parse import quote, urlencode
@@ -106,6 +107,15 @@ def epoch_of(moment: datetime) -> int:
     return int(moment.timestamp() // EPOCH.total_seconds())
 
 
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """That a URL was signed: by which key, and until when it is good (seconds since 1970)."""
+
+    epoch: int
+    key: bytes
+    until: float
+
+
 class UrlSigner:
     """Signs paths and checks them with the keys of one server.
 
@@ -149,8 +159,8 @@ class UrlSigner:
         query = urlencode({"e": until, "k": epoch, **bound, "s": signature})
         return f"{quote(path)}?{query}{'&' + extra if extra else ''}"
 
-    def check(self, method: str, path: str, query: Mapping[str, str], now: datetime) -> None:
-        """Accept a signed request.
+    def check(self, method: str, path: str, query: Mapping[str, str], now: datetime) -> Signed:
+        """Accept a signed request; return what may be asked again by `still`.
 
         Raises
         ------
@@ -173,6 +183,11 @@ class UrlSigner:
         end = (epoch + 1) * EPOCH.total_seconds() + self._life_max.total_seconds()
         if now.timestamp() > min(until, end):
             raise AccessError("the URL has expired", hint="ask for a new plan")
+        return Signed(epoch, key, min(until, end))
+
+    def still(self, signed: Signed, now: datetime) -> bool:
+        """Say whether what was accepted once would be accepted now."""
+        return now.timestamp() <= signed.until and self._keys.key(signed.epoch) == signed.key
 
 
 def _signature(key: bytes, method: str, path: str, until: int, bound: Mapping[str, str]) -> str:
