@@ -29,6 +29,7 @@ from evstream.domain.errors import (
 )
 from evstream.ports.source import SourceOpener
 from evstream.testing.contracts import SourceOpenerContract
+from tests.s3_gateway import free_port, gateway
 
 
 class TestMemoryOpener(SourceOpenerContract):
@@ -91,6 +92,63 @@ class TestFsspecFiles(SourceOpenerContract):
 
         yield put
         fsspec.filesystem("memory").rm(path, recursive=True)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with gateway() as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        yield running.url
+
+
+@pytest.mark.server
+class TestBuckets(SourceOpenerContract):
+    @pytest.fixture
+    def opener(self) -> SourceOpener:
+        return FsspecOpener()
+
+    @pytest.fixture
+    def put(self, bucket: str) -> Callable[[bytes], str]:
+        def put(content: bytes) -> str:
+            from obstore.store import S3Store
+
+            store = S3Store.from_url(bucket, client_options={"allow_http": True})
+            store.put("some/events.root", content)
+            return f"{bucket}/some/events.root"
+
+        return put
+
+    @pytest.mark.parametrize("name", ["s3://", "s3://events", "s3://events/", "s3://events/some/"])
+    def test_what_names_no_object_is_refused(self, opener: SourceOpener, name: str) -> None:
+        with pytest.raises(RequestError), opener.open(name):
+            pass
+
+    def test_wrong_credentials_are_told(
+        self, put: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pfn = put(b"events")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+        with pytest.raises(AccessError), FsspecOpener().open(pfn):
+            pass
+
+    def test_without_credentials_requests_are_not_signed(
+        self, put: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pfn = put(b"events")
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        with pytest.raises(ConfigError, match="the bucket events cannot be used"):
+            FsspecOpener().signature(pfn)
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        with pytest.raises(AccessError), FsspecOpener().open(pfn):
+            pass
+
+    def test_a_store_that_is_away_is_transient(
+        self, bucket: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(TransientError), FsspecOpener().open(f"{bucket}/some/events.root"):
+            pass
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -351,7 +409,7 @@ def test_foreign_errors_never_come_through(
 
     opener = FsspecOpener()
     monkeypatch.setattr(opener, "_find", lambda pfn: (Backend(), "path"))
-    with pytest.raises(expected) as caught, opener.open("s3://bucket/events.root") as source:
+    with pytest.raises(expected) as caught, opener.open("gcs://bucket/events.root") as source:
         source.read_ranges([(0, 1)])
     assert type(caught.value) is expected
 

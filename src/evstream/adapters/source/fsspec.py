@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from evstream.adapters.source.guarded_http import check_host, client_maker
 from evstream.adapters.source.ranges import ByteRange, check_ranges, coalesce, truncated
+from evstream.adapters.source.s3 import S3Objects, is_s3
 from evstream.adapters.source.xrootd import Xrootd, is_xrootd
 from evstream.domain.errors import (
     AccessError,
@@ -336,6 +337,7 @@ def _default_options(protocol: str, progress_s: float) -> dict[str, Any]:
             total=None, sock_connect=CONNECT_S_MAX, sock_read=progress_s
         )
         return {"client_kwargs": {"timeout": timeout}}
+    # Of chains alone, such as simplecache::s3://...; objects by themselves are `S3Objects`'.
     if protocol in ("s3", "s3a"):
         times = {"connect_timeout": CONNECT_S_MAX, "read_timeout": progress_s}
         return {"config_kwargs": times}
@@ -370,6 +372,7 @@ class FsspecOpener:
         self._options = {name: dict(given) for name, given in (options or {}).items()}
         self._rules = rules
         self._xrootd = Xrootd(progress_s)
+        self._s3 = S3Objects(progress_s)
         if rules.networks is not None or ca_file or cert_file:
             maker = client_maker(rules, ca_file, cert_file)
             for protocol in ("http", "https"):
@@ -380,6 +383,8 @@ class FsspecOpener:
         path = self._allowed_path(pfn)
         if path is not None:
             return LocalSource(pfn, path)
+        if is_s3(pfn):
+            return self._s3.open(pfn)
         return self._xrootd.open(pfn) if is_xrootd(pfn) else self._open_remote(pfn)
 
     def _allowed_path(self, pfn: str) -> str | None:
@@ -435,6 +440,8 @@ class FsspecOpener:
             return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
         if is_xrootd(pfn):
             return self._xrootd.signature(pfn)
+        if is_s3(pfn):
+            return self._s3.signature(pfn)
         info = _info(*self._find(pfn), pfn)
         signs = {name: str(info[name]) for name in _SIGNS if info.get(name) is not None}
         return f"{_size_of(info, pfn)}-{json.dumps(signs, sort_keys=True)}"
