@@ -20,6 +20,10 @@ from evstream.ports import Clock
 
 FILES_MAX = 100_000
 DESCRIPTORS_MAX = 10_000
+ANSWER_S_MAX = 2.0
+"""So long a head is waited for where something is known already."""
+AWAY_S = 10.0
+"""So long it is not asked again then."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -79,6 +83,7 @@ class _Memory(Generic[K, V]):
         self._items_max = items_max
         self._known: OrderedDict[K, tuple[float, V]] = OrderedDict()
         self._asking: dict[K, asyncio.Task[V]] = {}
+        self._away_until = float("-inf")
 
     def tell(self, key: K, value: V) -> None:
         if key not in self._known:
@@ -89,12 +94,18 @@ class _Memory(Generic[K, V]):
         if known is not None and self._clock.monotonic() < known[0]:
             self._known.move_to_end(key)
             return known[1]
-        try:
+        if known is None:
             return await self._asked(key)
-        except TransientError:
-            if (known := self._known.get(key)) is None:
-                raise
+        if self._clock.monotonic() < self._away_until:
             return known[1]
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                return await self._asked(key)
+        except (TransientError, TimeoutError):
+            # Whoever asks for a product waits for one question to a head that is away, not
+            # for one after the other.
+            self._away_until = self._clock.monotonic() + AWAY_S
+            return self._known.get(key, known)[1]
 
     async def _asked(self, key: K) -> V:
         """Ask the head, once for all who want to know."""
