@@ -25,7 +25,7 @@ def door_token(data_dir: Path) -> str:
     """
     refuse_network_file_system(data_dir)
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return secret(data_dir / TOKEN_FILE, lambda: secrets.token_urlsafe(32).encode()).decode()
+    return secret(data_dir / TOKEN_FILE, lambda: secrets.token_hex(32).encode()).decode()
 
 
 def keys_of(data_dir: Path) -> Keys:
