@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import timedelta
 
 from evstream.domain.dataset import Fingerprint
@@ -10,6 +11,7 @@ from evstream.domain.descriptor import Descriptor
 from evstream.domain.edges import BEATS_MISSED_MAX
 from evstream.domain.errors import DescriptorUnknownError, NotFoundError
 from evstream.domain.names import ProductKey, text_without_secrets, without_secrets
+from evstream.domain.payload import SHA256
 from evstream.domain.products import Edge, Replica
 from evstream.head.fleet import Fleet
 from evstream.head.placing import Placing
@@ -74,6 +76,8 @@ class Edges:
             Whether the edge is in quarantine now: its bytes are not those that were registered.
         """
         key, _, encoder_id = complaint.etag.strip('"').partition("-")
+        if not re.fullmatch(SHA256, key):
+            return False
         found = [
             one.product
             for one in await self._products.products_of(ProductKey(key))

@@ -22,9 +22,15 @@ class Slices:
         self._planner = planner
 
     async def plan(self, descriptor: Descriptor) -> DeliveryPlan:
-        """Return where a product is."""
+        """Return where a product is, and where its source, if that is known."""
         await self._planner.look()
-        return self._planner.deliver(descriptor, await self._catalogue.now())
+        try:
+            file = await self._catalogue.file(descriptor.sources[0].fingerprint)
+        except (IndexError, NotFoundError):
+            return self._planner.deliver(descriptor, await self._catalogue.now())
+        known = (await self._planner.known([descriptor], file)).get(descriptor.key)
+        now = await self._catalogue.now()
+        return self._planner.deliver(descriptor, now, file, known=known)
 
     async def edge_urls(self, descriptor: Descriptor, asker: Asker) -> list[str]:
         """Return where edges serve a product to somebody, best first.

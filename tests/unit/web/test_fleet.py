@@ -1,0 +1,212 @@
+"""Edges and their head over HTTP: beats, states, complaints, and who is sent where."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from evstream.assembly import Application
+from evstream.client import Service
+from evstream.domain.dataset import Fingerprint
+from evstream.domain.edges import EdgeState, EdgeStatus
+from evstream.domain.errors import (
+    AccessError,
+    ConflictError,
+    DescriptorUnknownError,
+    NotFoundError,
+    RequestError,
+)
+from evstream.domain.names import ProductKey
+from evstream.testing.simulator import sample_files
+from evstream.testing.virtual_time import EPOCH, VirtualClock
+from evstream.wire import product_messages as pm
+from evstream.wire.edge_messages import BeatAnswer, Complaint, EdgeBeat
+from evstream.wire.messages import DeliveryPlan, NewDataset, NewFile, NewSlice
+from evstream.wire.product_messages import HeldProduct, HeldProducts, NewReplica, NewReplicas
+from evstream.wire.signed_urls import GivenKeys, UrlSigner, source_from_query
+from tests.unit.web.test_api import with_application
+
+FILES = sample_files(files=1, entries=100)
+((PFN, _),) = FILES.items()
+BEAT_S = 5.0
+
+
+def with_service(work: Callable[[Service], Awaitable[None]]) -> None:
+    """Run some work against a service in memory that has one file."""
+
+    async def ask(application: Application) -> None:
+        service = application.client()
+        await service.add_dataset(NewDataset([NewFile(PFN)], "mc15:x"))
+        await work(service)
+        await service.close()
+
+    with_application(ask, FILES)
+
+
+async def beat(service: Service, name: str) -> BeatAnswer:
+    told = EdgeBeat(f"https://{name}.example.org/", BEAT_S, 10**9, EdgeStatus(site=name))
+    return await service.edges.beat(name, told)
+
+
+async def plan(service: Service) -> DeliveryPlan:
+    """Return a plan that was made with what is known now."""
+    await VirtualClock().sleep(1.5)
+    return await service.describe_slice(NewSlice("mc15:x", entry_start=0, entry_stop=10))
+
+
+def hosts(found: DeliveryPlan) -> set[str]:
+    return {urlsplit(url).hostname or "" for url in found.urls} - {""}
+
+
+def held(found: DeliveryPlan, byte: str = "a") -> HeldProducts:
+    return HeldProducts([HeldProduct(found.descriptor, "e1", 100, byte * 64)])
+
+
+def test_an_edge_is_lost_after_three_beats() -> None:
+    async def work(service: Service) -> None:
+        await beat(service, "lyon")
+        assert hosts(await plan(service)) == {"lyon.example.org"}
+        await VirtualClock().sleep(2 * BEAT_S - 1.5)
+        assert hosts(await plan(service)) == {"lyon.example.org"}
+        await VirtualClock().sleep(BEAT_S)
+        assert hosts(await plan(service)) == set()
+        (edge,) = await service.prepared.edges()
+        assert edge.status.site == "lyon"
+        await beat(service, "lyon")
+        assert hosts(await plan(service)) == {"lyon.example.org"}
+
+    with_service(work)
+
+
+@pytest.mark.parametrize(
+    ("state", "is_sent_to"),
+    [("serving", True), ("draining", False), ("maintenance", False), ("quarantined", False)],
+)
+def test_nobody_new_is_sent_to_an_edge_that_is_taken_out(
+    state: EdgeState, is_sent_to: bool
+) -> None:
+    async def work(service: Service) -> None:
+        await beat(service, "lyon")
+        assert (await service.edges.set_state("lyon", state, "why")).reason == "why"
+        assert (await beat(service, "lyon")).edge.state == state
+        assert bool(hosts(await plan(service))) == is_sent_to
+        await service.edges.set_state("lyon", "serving")
+        assert hosts(await plan(service)) == {"lyon.example.org"}
+        with pytest.raises(NotFoundError):
+            await service.edges.set_state("tokyo", state)
+
+    with_service(work)
+
+
+def test_each_edge_takes_urls_that_are_signed_for_it_and_no_others() -> None:
+    async def work(service: Service) -> None:
+        signers = {}
+        for name in ("lyon", "tokyo"):
+            answer = await beat(service, name)
+            keys = {one.epoch: bytes.fromhex(one.key) for one in answer.keys}
+            signers[f"{name}.example.org"] = UrlSigner(GivenKeys(keys))
+        urls = (await plan(service)).urls
+        # The head, which knows better by then, comes last.
+        assert urls[-1].startswith("/v1/products/")
+        for url in urls[:-1]:
+            parts = urlsplit(url)
+            query = dict(parse_qsl(parts.query))
+            assert source_from_query(query["f"]).pfns == (PFN,)
+            for host, signer in signers.items():
+                check = (signer, "GET", parts.path, query, EPOCH + timedelta(seconds=9))
+                if host == parts.hostname:
+                    UrlSigner.check(*check)
+                    forged = {**query, "f": query["f"][:-1] + "A"}
+                    with pytest.raises(AccessError):
+                        signer.check("GET", parts.path, forged, EPOCH)
+                else:
+                    with pytest.raises(AccessError):
+                        UrlSigner.check(*check)
+
+    with_service(work)
+
+
+def test_other_bytes_put_whoever_tells_of_them_into_quarantine() -> None:
+    async def work(service: Service) -> None:
+        await beat(service, "lyon")
+        await beat(service, "tokyo")
+        found = await plan(service)
+        await service.prepared.register("lyon", held(found))
+        with pytest.raises(ConflictError):
+            await service.prepared.register("tokyo", held(found, "b"))
+        assert (await beat(service, "tokyo")).edge.state == "quarantined"
+        assert hosts(await plan(service)) == {"lyon.example.org"}
+
+    with_service(work)
+
+
+def test_a_complaint_counts_if_other_bytes_are_known() -> None:
+    async def work(service: Service) -> None:
+        await beat(service, "lyon")
+        found = await plan(service)
+        url, etag = "https://lyon.example.org/v1/products/x", f'"{found.key}-e1"'
+
+        async def complain(sha256: str, etag: str = etag, url: str = url) -> bool:
+            return await service.edges.complain(Complaint(url, etag, sha256 * 64))
+
+        assert not await complain("b")  # Nothing is known of it.
+        await service.prepared.register("lyon", held(found))
+        assert not await complain("a")
+        for odd in ("", "x", f'"{found.key}-e2"', f'"{found.key}"', "-", "é" * 64):
+            assert not await complain("b", odd)
+        assert not await complain("b", url="https://lyon.example.org.evil/x")
+        assert not await complain("b", url="https://tokyo.example.org/x")
+        (edge,) = await service.prepared.edges()
+        assert edge.state == "serving"
+        assert await complain("b")
+        (edge,) = await service.prepared.edges()
+        assert edge.state == "quarantined"
+        assert "sha256 bbbb" in edge.reason
+
+    with_service(work)
+
+
+def test_edges_are_told_of_sources_and_descriptors() -> None:
+    async def work(service: Service) -> None:
+        await beat(service, "lyon")
+        found = await plan(service)
+        (piece,) = found.descriptor["sources"]
+        fingerprint = Fingerprint(**piece["fingerprint"])
+        copies = [
+            NewReplica("sample-0.root", "root://ok//a.root", "a"),
+            NewReplica("sample-0.root", "root://bad//a.root", "b", "bad"),
+        ]
+        await service.prepared.add_replicas(NewReplicas("mc15:x", copies))
+        source = await service.edges.source(fingerprint)
+        assert source.pfns == (PFN, "root://ok//a.root")
+        assert source.fingerprint == fingerprint
+        with pytest.raises(NotFoundError):
+            await service.edges.source(Fingerprint(1, "u", "d" * 64))
+        assert (await service.edges.descriptor(ProductKey(found.key))).key == found.key
+        with pytest.raises(DescriptorUnknownError):
+            await service.edges.descriptor(ProductKey("0" * 64))
+        with pytest.raises(RequestError):
+            await service.edges.descriptor(ProductKey("x"))
+
+    with_service(work)
+
+
+def test_what_an_edge_holds_comes_in_pages() -> None:
+    async def work(service: Service) -> None:
+        await beat(service, "lyon")
+        keys = set()
+        for start in range(0, 50, 10):
+            slice_ = NewSlice("mc15:x", entry_start=start, entry_stop=start + 10)
+            found = await service.describe_slice(slice_)
+            await service.prepared.register("lyon", held(found))
+            keys.add(found.key)
+        page = await service.prepared.held("lyon")
+        assert {one.key for one in page.items} == keys
+        assert page.next is None
+        assert all(isinstance(one, pm.ProductName) for one in page.items)
+        assert (await service.prepared.held("lyon", 1)).items != page.items
+
+    with_service(work)
