@@ -7,6 +7,7 @@ with TokenIssuer(Authority(folder)) as issuer:
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 import time
@@ -57,10 +58,27 @@ class TokenIssuer:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 pass
 
-        self._server = ThreadingHTTPServer((bind, port), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*authority.issue("issuer", host))
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+
+        class Server(ThreadingHTTPServer):
+            def get_request(self) -> tuple[socket.socket, Any]:
+                plain, address = self.socket.accept()
+                try:
+                    # Of whoever has gone already, ssl would leave a socket open.
+                    plain.getpeername()
+                    shaken = context.wrap_socket(
+                        plain, server_side=True, do_handshake_on_connect=False
+                    )
+                except OSError:
+                    plain.close()
+                    raise
+                return shaken, address
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """Say nothing: clients go away in the middle, and are meant to."""
+
+        self._server = Server((bind, port), Handler)
         self.url = f"https://{host}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
