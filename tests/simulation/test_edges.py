@@ -44,10 +44,15 @@ def test_of_edges_that_disagree_one_goes_into_quarantine_and_one_goes_on(
     files: dict[str, bytes],
 ) -> None:
     edges = EdgeScenario(2, troubles=0, wrong=True, requests=1)
-    outcome = simulate(5, files, Scenario(edges=edges, crashes=0))
-    # Who is wrong, two alone cannot tell; but what the one in quarantine has counts for nothing.
-    assert outcome.quarantined == 1, outcome
-    assert outcome.committed == outcome.events
+    for seed in range(1, 21):
+        outcome = simulate(seed, files, Scenario(edges=edges, crashes=0))
+        assert outcome.committed == outcome.events
+        # Who is wrong, two alone cannot tell; but what the one in quarantine has counts for
+        # nothing. By some seeds no product is made by both: then nobody can tell anything.
+        assert outcome.quarantined <= 1, outcome
+        if outcome.quarantined:
+            return
+    pytest.fail("in none of the seeds was an edge found out")
 
 
 @pytest.mark.slow

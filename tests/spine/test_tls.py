@@ -21,7 +21,7 @@ def test_a_task_over_tls(command: CommandLine, tmp_path: Path, events: list[Path
     assert "without TLS" in refused.stderr
     assert not data.exists()
     trust = {"EVSTREAM_CA_FILE": str(authority.ca_file)}
-    command.serve(data, *place)
+    command.serve(data, *place, EVSTREAM_SOURCE_ROOTS=str(tmp_path))
     url = json.loads((data / "address.json").read_text())["url"]
     assert url.startswith("https://localhost:")
     token = (data / "token").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +18,17 @@ from evstream.assembly.edge import EdgeApplication
 from evstream.client import Connection, Service
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
+from evstream.domain.errors import DataError
 from evstream.domain.lanes import Lane
+from evstream.domain.names import Lfn, Pfn
 from evstream.domain.products import Edge
 from evstream.edge import Products
 from evstream.edge.products import Identity
 from evstream.edge.sources import Sources
+from evstream.head.datasets import describe
 from evstream.ports import ProductCatalogue
 from evstream.testing.virtual_time import VirtualClock
-from evstream.wire.messages import DeliveryPlan
+from evstream.wire.messages import DeliveryPlan, NewFile
 
 KNOWS_S = 1.5
 """Heads look at their edges once in a second."""
@@ -156,6 +160,11 @@ class _WatchedTransport(httpx2.AsyncBaseTransport):
 class RightBytes:
     """Knows what each product has to be: made from the sources, by nobody's edge.
 
+    Parameters
+    ----------
+    files : mapping of str to bytes
+        Sources by name, and outputs that tasks in a chain read: more may come later.
+
     Attributes
     ----------
     wrong : list of str
@@ -163,19 +172,29 @@ class RightBytes:
     """
 
     def __init__(self, files: Mapping[str, bytes], clock: VirtualClock) -> None:
+        self._files = files
+        self._opener = MemoryOpener(files)
         self._known: dict[Fingerprint, SourceFile] = {}
+        self._seen: set[str] = set()
         self._sha256: dict[str, str] = {}
         self.wrong: list[str] = []
         self._products = Products(
-            self._file, Sources(MemoryOpener(files), KnownFormats(), now=clock.monotonic), InPlace()
+            self._file, Sources(self._opener, KnownFormats(), now=clock.monotonic), InPlace()
         )
 
-    def learn(self, files: Sequence[SourceFile]) -> None:
-        """Take which files there are."""
-        self._known |= {file.fingerprint: file for file in files}
-
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:
+        if fingerprint not in self._known:
+            self._look_at_new_files()
         return self._known[fingerprint]
+
+    def _look_at_new_files(self) -> None:
+        """Learn what the outputs are that were written since; a chain's next task reads them."""
+        for name in sorted(set(self._files) - self._seen):
+            self._seen.add(name)
+            with contextlib.suppress(DataError), self._opener.open(name) as source:
+                known, index = KnownFormats().inspect(source)
+                file = describe(NewFile(Pfn(name)), Lfn(name), known.name, index)
+                self._known[file.fingerprint] = file
 
     async def check(self, plan: DeliveryPlan, path: Path) -> None:
         """Compare what was fetched for a plan; note it if these are other bytes."""

@@ -34,7 +34,7 @@ from evstream.client import Connection, Service
 from evstream.domain.errors import ConflictError, EvstreamError, NotFoundError
 from evstream.domain.granularity import Granularity
 from evstream.domain.lineage import check_lineage
-from evstream.domain.names import DatasetName, TaskId, WorkerId
+from evstream.domain.names import TaskId, WorkerId
 from evstream.domain.payload import Payload
 from evstream.domain.receipt import check_ledger, receipt_digest
 from evstream.domain.states import TaskState
@@ -158,10 +158,10 @@ class Simulation:
         self._ids = SeededIds(self._rng.getrandbits(64))
         self._wire = Wire(random.Random(self._rng.getrandbits(64)), self._clock, scenario.rates)
         self._hosts = Hosts(self._wire)
-        self._right = RightBytes(files, self._clock)
         self._faults = faults or self._faults_by_chance()
         self._store = MemoryStore()
         self._readable = ChainMap(files, self._store.contents)
+        self._right = RightBytes(self._readable, self._clock)
         self._settings = Settings(
             expire_every_s=1.0, sweep_every_s=30.0, merge_inputs_max=scenario.merge_inputs_max
         )
@@ -300,8 +300,6 @@ class Simulation:
         if not takes:
             files = [NewFile(pfn) for pfn in sorted(self._files)]
             dataset = (await service.add_dataset(NewDataset(files, "sim:events"))).name
-            known = await self._open_database().catalogue.dataset(DatasetName(dataset))
-            self._right.learn(known.files)
             await self._fleet.ask(service, dataset, self._scenario.events_per_range)
             if self._scenario.near:
                 await service.prepared.beat(NEAR, Beat("https://near", "store"))
