@@ -43,7 +43,8 @@ class Product:
             with urllib.request.urlopen(request, timeout=60, context=self.context) as answer:
                 return answer.status, answer.read(), answer.headers
         except urllib.error.HTTPError as error:
-            return error.code, error.read(), error.headers
+            with error:
+                return error.code, error.read(), error.headers
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -222,11 +222,13 @@ class Federation:
         request = urllib.request.Request(
             self.url + path, headers={"Authorization": f"Bearer {self.token}"}
         )
-        with (
-            suppress(urllib.error.URLError, OSError),
-            urllib.request.urlopen(request, timeout=10, context=self._context) as answer,
-        ):
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=10, context=self._context) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as refused:
+            refused.close()
+        except OSError:
+            pass
         return None
 
     def run(self, *words: object) -> str:
