@@ -66,6 +66,7 @@ class Edges:
             fingerprint=found.fingerprint,
             trees=found.trees,
             format=found.format,
+            checksums=found.checksums,
         )
 
     async def descriptor(self, key: ProductKey) -> Descriptor:

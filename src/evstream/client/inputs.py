@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from evstream.domain.checksums import HEX_DIGITS
 from evstream.domain.errors import AccessError, NotFoundError, RequestError
 from evstream.domain.names import without_secrets
 from evstream.domain.payload import Payload, split_callable, split_payload
@@ -209,6 +210,7 @@ def _fileset_file(path: Path, pfn: str, about: dict[str, Any]) -> NewFile:
         uuid=str(about.get("uuid") or ""),
         size=about.get("size"),
         digest=str(about.get("digest") or ""),
+        checksums={name: str(about[name]) for name in HEX_DIGITS if about.get(name)},
         entries={} if entries is None else {tree: entries},
         asked={} if steps is None else {tree: steps},
     )

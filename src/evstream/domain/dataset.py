@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from evstream.domain.checksums import joined_checksums
 from evstream.domain.intervals import Interval
 from evstream.domain.names import DatasetName, Guid, Lfn, Pfn, TaskId
 
@@ -66,6 +67,9 @@ class SourceFile:
         Name of its format; products cut from it are in the same one.
     origin : Origin or None
         Where it came from, in the dataset of a chained task.
+    checksums : dict of str to str
+        Of the whole file, by kind, as far as its owner told them. They do not say which file it is:
+        that does the fingerprint.
     """
 
     lfn: Lfn
@@ -76,11 +80,22 @@ class SourceFile:
     asked: dict[str, tuple[Interval, ...]] = field(default_factory=dict)
     format: str = "root"
     origin: Origin | None = None
+    checksums: dict[str, str] = field(default_factory=dict, compare=False)
 
     def wanted(self, tree: str) -> tuple[Interval, ...]:
         """Return the intervals of a tree that are wanted; none of an empty one."""
         whole = ((0, self.trees[tree]),) if self.trees[tree] else ()
         return self.asked.get(tree, whole)
+
+    def learns(self, other: SourceFile) -> SourceFile:
+        """Return the file with what another registration of it tells of its checksums.
+
+        Raises
+        ------
+        ConflictError
+            The two say different things.
+        """
+        return replace(self, checksums=joined_checksums(self.checksums, other.checksums))
 
 
 @dataclass(frozen=True, slots=True)

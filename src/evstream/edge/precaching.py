@@ -7,13 +7,14 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
-import zlib
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal, get_args
 
+from evstream.domain.checksums import Summing
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.errors import ConfigError, DataError, EvstreamError
 from evstream.domain.names import Pfn
@@ -33,6 +34,8 @@ SHARE = 0.5
 PIECE_BYTES = 4 << 20
 COPIES_MAX = 2
 """Files that are copied at once; the next ones wait."""
+AGAIN_S = 300.0
+"""So long after a failure the replicas are read, and no copy of the file is begun."""
 COUNTED_MAX = 10_000
 _KIND = hashlib.sha256(b"a source file, whole").hexdigest()[:16]
 
@@ -56,20 +59,12 @@ def copy_name(fingerprint: Fingerprint) -> str:
     return f"{hashlib.sha256(text.encode()).hexdigest()}-{_KIND}"
 
 
-@dataclass(slots=True)
-class _Copied:
-    """Digests of what was copied."""
-
-    sha256: str
-    adler32: str
-
-
 class Precache:
     """Copies files whole into the cache of products, where they are kept by content like those.
 
     A copy goes on at the byte where a replica failed, from the next one, and counts when its
-    fingerprint is the registered one. Whoever cuts a product while it is copied reads
-    the replicas. Files of this machine's disks are not copied. One event loop's.
+    fingerprint and its checksums are the registered ones. Whoever cuts a product while it is
+    copied reads the replicas. Files of this machine's disks are not copied. One event loop's.
     """
 
     def __init__(
@@ -82,6 +77,7 @@ class Precache:
         self._reading = products.reading
         self._asked: OrderedDict[Fingerprint, int] = OrderedDict()
         self._copying: dict[Fingerprint, asyncio.Task[None]] = {}
+        self._failed: OrderedDict[Fingerprint, float] = OrderedDict()
         self._dropping: set[asyncio.Task[bool]] = set()
         self._turns = asyncio.Semaphore(COPIES_MAX)
 
@@ -129,6 +125,9 @@ class Precache:
             self._asked.popitem(last=False)
 
     def _is_wanted(self, file: SourceFile) -> bool:
+        failed = self._failed.get(file.fingerprint, -math.inf)
+        if self._clock.monotonic() < failed + AGAIN_S:
+            return False
         is_far = bool(self._sources.origin(file))
         return is_far and not self._cache.holds(copy_name(file.fingerprint))
 
@@ -147,6 +146,9 @@ class Precache:
                 if has_room:
                     await self._copy_in_room(file)
         except (EvstreamError, OSError) as error:
+            self._failed[file.fingerprint] = self._clock.monotonic()
+            if len(self._failed) > COUNTED_MAX:
+                self._failed.popitem(last=False)
             _LOG.warning("evstream: %s was not copied whole: %s", file.lfn, error)
 
     async def _copy_in_room(self, file: SourceFile) -> None:
@@ -154,15 +156,16 @@ class Precache:
         fd, spool = await self._reading("", partial(open_spool, self._cache.store.spool_dir, name))
         try:
             copied = await self._verified(file, fd)
+            sums = copied.sums
             kept = KeptProduct(
-                name, file.fingerprint.size, copied.sha256, copied.adler32, self._clock.now()
+                name, file.fingerprint.size, sums["sha256"], sums["adler32"], self._clock.now()
             )
             await self._cache.add(kept, spool, float(kept.size))
         finally:
             os.close(fd)
             discard(spool)
 
-    async def _verified(self, file: SourceFile, fd: int) -> _Copied:
+    async def _verified(self, file: SourceFile, fd: int) -> Summing:
         """Copy a file until a copy is what was registered: of all replicas, then of each alone."""
         bad: list[tuple[Pfn, EvstreamError]] = []
         alone = [replace(file, pfns=(pfn,)) for pfn in file.pfns] if len(file.pfns) > 1 else []
@@ -170,6 +173,7 @@ class Precache:
         for one in [file, *alone]:
             try:
                 copied = await self._fetched(one, fd)
+                copied.check(f"a copy of {file.lfn}")
                 await self._reading("", partial(self._sources.check_copy, one, fd))
             except DataError as error:
                 problem = error
@@ -179,17 +183,17 @@ class Precache:
                 problem = problem or error
                 continue
             for pfn, shown in bad:
+                self._sources.replicas.failed(pfn, shown)
                 self._sources.report_bad(file, pfn, shown)
             return copied
         assert problem is not None
         raise problem
 
-    async def _fetched(self, file: SourceFile, fd: int) -> _Copied:
+    async def _fetched(self, file: SourceFile, fd: int) -> Summing:
         use = self._sources.use(file)
-        sha256, adler32, at = hashlib.sha256(), 1, 0
+        summing, at = Summing(file.checksums), 0
 
         def piece() -> int:
-            nonlocal adler32
             size = min(PIECE_BYTES, file.fingerprint.size - at)
 
             def read(opened: OpenSource) -> bytes | memoryview:
@@ -197,8 +201,7 @@ class Precache:
 
             data = use.run(read)
             write_at(fd, data, at)
-            sha256.update(data)
-            adler32 = zlib.adler32(data, adler32)
+            summing.add(data)
             return len(data)
 
         try:
@@ -206,7 +209,7 @@ class Precache:
                 at += await self._reading(self._sources.origin(file), piece)
         finally:
             use.close()
-        return _Copied(sha256.hexdigest(), f"{adler32:08x}")
+        return summing
 
     async def settled(self) -> None:
         """Wait until nothing is being copied."""

@@ -315,7 +315,8 @@ class Chains:
             return f"{name} of task {fresh.parent.id}: {error.message}"
         trees = described.trees or {tree: 0}
         origin = Origin(fresh.parent.id, name, fresh.output.sha256, fresh.number)
-        return replace(described, trees=trees, origin=origin), index.to_bytes()
+        sums = {"adler32": fresh.output.adler32, "sha256": fresh.output.sha256}
+        return replace(described, trees=trees, origin=origin, checksums=sums), index.to_bytes()
 
 
 def _gone(link: Link, look: Look) -> list[int]:

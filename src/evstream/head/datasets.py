@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from evstream.domain.checksums import checksums_of
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import (
     ConflictError,
@@ -104,7 +105,8 @@ class Datasets:
 
 
 def check_names(file: NewFile) -> None:
-    """Refuse an LFN that leads elsewhere, with a `RequestError`."""
+    """Refuse an LFN that leads elsewhere and odd checksums, with a `RequestError`."""
+    checksums_of(file.checksums)
     parts = PurePosixPath(file.lfn).parts
     if file.lfn and (".." in parts or file.lfn.startswith("/") or not file.lfn.isprintable()):
         raise RequestError(
@@ -159,6 +161,7 @@ def describe(file: NewFile, lfn: Lfn, file_format: str, index: FileIndex) -> Sou
         trees=trees,
         asked=asked,
         format=file_format,
+        checksums=checksums_of(file.checksums),
     )
 
 

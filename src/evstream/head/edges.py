@@ -143,6 +143,7 @@ class Edges:
             format=file.format,
             trees=file.trees,
             pfns=[pfn for pfn in dict.fromkeys(pfns) if pfn not in bad],
+            checksums=file.checksums,
         )
 
     async def descriptor(self, key: ProductKey) -> Descriptor:

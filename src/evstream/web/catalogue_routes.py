@@ -71,6 +71,7 @@ def dataset_view(dataset: Dataset) -> m.DatasetView:
                 trees=file.trees,
                 asked={tree: list(intervals) for tree, intervals in file.asked.items()},
                 format=file.format,
+                checksums=file.checksums,
             )
             for file in dataset.files
         ],

@@ -142,6 +142,8 @@ class SourceView(Message, frozen=True):
     ----------
     pfns : list of str
         Where it is, the best first, with whatever secrets they hold.
+    checksums : dict of str to str
+        Of the whole file, by kind, as far as they are known.
     """
 
     lfn: str
@@ -150,6 +152,7 @@ class SourceView(Message, frozen=True):
     format: str
     trees: dict[str, int]
     pfns: list[str]
+    checksums: dict[str, str] = {}
 
 
 class DescriptorView(Message, frozen=True):

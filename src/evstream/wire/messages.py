@@ -17,13 +17,7 @@ from msgspec import Meta, Struct
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.errors import RequestError
 from evstream.domain.granularity import Granularity
-from evstream.domain.ledger import (
-    Failure,
-    LeasedInterval,
-    Progress,
-    RunningUnit,
-    Success,
-)
+from evstream.domain.ledger import Failure, LeasedInterval, Progress, RunningUnit, Success
 from evstream.domain.names import TaskId
 from evstream.domain.payload import Payload
 from evstream.domain.products import EDGE_NAME
@@ -77,6 +71,8 @@ class NewFile(Message, frozen=True):
     ----------
     asked : dict of str to list of (int, int)
         Wanted intervals by tree; a tree that is not named is wanted whole.
+    checksums : dict of str to str
+        Of the whole file, by kind: adler32, md5, sha256. Compared where it is copied whole.
     """
 
     pfn: Annotated[str, Meta(min_length=1, max_length=4000)]
@@ -86,6 +82,7 @@ class NewFile(Message, frozen=True):
     digest: str = ""
     entries: dict[str, Count] = {}
     asked: dict[str, list[tuple[Count, Count]]] = {}
+    checksums: dict[str, str] = {}
 
 
 class NewDataset(Message, frozen=True):
@@ -105,6 +102,7 @@ class FileView(Message, frozen=True):
     trees: dict[str, int]
     format: str
     asked: dict[str, list[tuple[int, int]]] = {}
+    checksums: dict[str, str] = {}
 
 
 class DatasetView(Message, frozen=True):

@@ -209,6 +209,8 @@ def packed_source(file: SourceFile) -> str:
         "fingerprint": file.fingerprint.canonical(),
         "pfns": [pfn for pfn in file.pfns if without_secrets(pfn) == pfn],
     }
+    if file.checksums:
+        plain["checksums"] = file.checksums
     return _packed(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
 
 
@@ -229,6 +231,7 @@ def source_from_query(packed: str) -> SourceFile:
             fingerprint=Fingerprint(**plain["fingerprint"]),
             trees=plain["trees"],
             format=plain["format"],
+            checksums=plain.get("checksums", {}),
         )
     except (ValueError, KeyError, TypeError, zlib.error) as error:
         raise RequestError(f"the source in the URL is damaged: {error}") from error

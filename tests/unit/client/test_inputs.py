@@ -77,6 +77,13 @@ def test_what_is_no_fileset_is_told(folder: Path, content: Any) -> None:
         expand_inputs(["f.json"])
 
 
+def test_a_fileset_may_tell_checksums(folder: Path) -> None:
+    about = {"object_path": "Events", "adler32": "12A4F", "md5": None}
+    (folder / "sums.json").write_text(json.dumps({"d": {"files": {"a.root": about}}}))
+    (file,) = expand_inputs([str(folder / "sums.json")])
+    assert file.checksums == {"adler32": "12A4F"}
+
+
 def test_a_fileset_of_several_datasets_asks_for_a_choice(folder: Path) -> None:
     (folder / "f.json").write_text(json.dumps({"one": ["a.root"], "two": ["b.root"]}))
     with pytest.raises(RequestError, match="several datasets"):

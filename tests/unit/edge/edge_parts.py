@@ -64,9 +64,24 @@ class Watched:
         if self._pfn == NAME and opener.bytes_read >= opener.breaks_after:
             raise TransientError("the connection broke")
         opener.bytes_read += sum(size for _, size in ranges)
+        if self._pfn == opener.damaged:
+            # One byte, which lies in no basket's header and in none that products are cut at.
+            at = len(content()) // 2
+            return [
+                _flipped(data, at - offset)
+                for (offset, _), data in zip(ranges, self._inner.read_ranges(ranges), strict=True)
+            ]
         if self._pfn == opener.spoils and ranges[0][1] > 1_000_000:
             return [bytes(size) for _, size in ranges]
         return self._inner.read_ranges(ranges)
+
+
+def _flipped(data: bytes | memoryview, at: int) -> bytes:
+    return (
+        bytes(data[:at]) + bytes([data[at] ^ 1]) + bytes(data[at + 1 :])
+        if 0 <= at < len(data)
+        else bytes(data)
+    )
 
 
 class WatchedOpener(MemoryOpener):
@@ -79,6 +94,7 @@ class WatchedOpener(MemoryOpener):
         self.fails = False
         self.breaks_after = 1 << 60
         self.spoils = ""
+        self.damaged = ""
         self.broken: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
@@ -98,10 +114,10 @@ class Edge:
         self.fingerprint = Fingerprint(index.size, index.uuid, index.fingerprint)
         pfns = (Pfn(NAME), Pfn(OTHER))
         trees = {"Events": ENTRIES}
-        file = SourceFile(Lfn("a"), Guid(index.uuid), pfns, self.fingerprint, trees)
+        self.file = SourceFile(Lfn("a"), Guid(index.uuid), pfns, self.fingerprint, trees)
 
         async def find_file(_: Fingerprint) -> SourceFile:
-            return file
+            return self.file
 
         self.opener = WatchedOpener()
         self.offload = Threads(8)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import zlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evstream.domain.errors import ConfigError
+from evstream.domain.names import Pfn
 from evstream.edge import precaching
 from evstream.edge.precaching import Precache, copy_name, policy_of, precached
 from tests.unit.edge.edge_parts import ENTRIES, NAME, Edge, content
@@ -69,6 +73,59 @@ async def test_a_replica_that_brings_wrong_bytes_is_found_out_by_the_copy(edge: 
     await edge.get(1, 1000)
     assert has_copy(edge)
     assert [bad.pfn for bad in edge.sources.take_bad()] == [NAME]
+
+
+def sums() -> dict[str, str]:
+    whole = content()
+    return {
+        "adler32": f"{zlib.adler32(whole):08x}",
+        "md5": hashlib.md5(whole, usedforsecurity=False).hexdigest(),
+        "sha256": hashlib.sha256(whole).hexdigest(),
+    }
+
+
+@pytest.mark.parametrize("kind", ["adler32", "md5", "sha256"])
+async def test_damage_that_only_a_checksum_covers_is_found_by_it(edge: Edge, kind: str) -> None:
+    edge.file = replace(edge.file, checksums={kind: sums()[kind]})
+    precache(edge)
+    edge.opener.damaged = NAME
+    await edge.get(1, 1000)
+    await edge.settle()
+    held = edge.cache.hold(copy_name(edge.fingerprint))
+    assert held is not None
+    assert held.fd is not None
+    assert os.pread(held.fd, WHOLE, 0) == content()
+    os.close(held.fd)
+    held.close()
+    (bad,) = edge.sources.take_bad()
+    assert bad.pfn == NAME
+    assert f"has {kind} " in bad.evidence
+    assert edge.sources.replicas.is_passed_over(Pfn(NAME))
+
+
+async def test_without_checksums_such_damage_is_not_seen(edge: Edge) -> None:
+    """The check of the check: nothing else covers that byte."""
+    precache(edge)
+    edge.opener.damaged = NAME
+    await edge.get(1, 1000)
+    assert has_copy(edge)
+    assert edge.sources.take_bad() == []
+
+
+async def test_a_file_that_no_replica_holds_rightly_is_not_copied_over_and_over(
+    edge: Edge,
+) -> None:
+    edge.file = replace(edge.file, checksums={"adler32": "00000001"})
+    precache(edge)
+    await edge.get(1, 1000)
+    read = edge.opener.bytes_read
+    await edge.get(1, 1001)
+    assert not has_copy(edge)
+    assert edge.sources.take_bad() == []
+    assert edge.opener.bytes_read < read + WHOLE
+    edge.clock.advance(precaching.AGAIN_S)
+    await edge.get(1, 1002)
+    assert edge.opener.bytes_read > read + WHOLE
 
 
 async def test_what_cannot_be_copied_is_read_from_the_replicas(edge: Edge, tmp_path: Path) -> None:

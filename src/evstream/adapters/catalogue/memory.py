@@ -198,12 +198,16 @@ class MemoryCatalogue:
         """Register a dataset; the same one again changes nothing."""
         if not dataset.files:
             raise RequestError(f"dataset {dataset.name} has no files", hint="give at least one")
-        if self._datasets.setdefault(dataset.name, dataset) != dataset:
+        known = self._datasets.setdefault(dataset.name, dataset)
+        if known != dataset:
             raise ConflictError(
                 f"dataset {dataset.name} exists with other content",
                 hint="choose another name",
                 dataset=dataset.name,
             )
+        files = zip(known.files, dataset.files, strict=True)
+        learnt = tuple(file.learns(again) for file, again in files)
+        self._datasets[dataset.name] = replace(known, files=learnt)
         self._indexes.update(indexes)
 
     async def dataset(self, name: DatasetName) -> Dataset:

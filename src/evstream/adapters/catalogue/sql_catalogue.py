@@ -67,9 +67,23 @@ def _add_dataset(db: Database, dataset: Dataset, indexes: dict[str, bytes]) -> N
         )
     _keep_indexes(db, indexes)
     if known:
+        _learn_checksums(db, dataset.name, known, dataset.files)
         return
     db.execute("INSERT INTO dataset (name, files, bytes) VALUES (?, 0, 0)", (dataset.name,))
     _insert_files(db, dataset.name, enumerate(dataset.files))
+
+
+def _learn_checksums(
+    db: Database, name: DatasetName, known: Sequence[SourceFile], told: Sequence[SourceFile]
+) -> None:
+    """Keep checksums that a dataset's files were registered without."""
+    for position, (file, again) in enumerate(zip(known, told, strict=True)):
+        learnt = file.learns(again)
+        if learnt.checksums != file.checksums:
+            db.execute(
+                "UPDATE file SET record = ? WHERE dataset = ? AND position = ?",
+                (_to_json(learnt), name, position),
+            )
 
 
 def _keep_indexes(db: Database, indexes: dict[str, bytes]) -> None:

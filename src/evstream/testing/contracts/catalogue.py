@@ -133,6 +133,27 @@ class CatalogueContract(Suite):
             await catalogue.add_dataset(Dataset(ZMUMU.name, (source_file(0),)), {})
         assert await catalogue.dataset(ZMUMU.name) == ZMUMU
 
+    async def test_checksums_that_are_told_later_are_learnt(self, catalogue: Catalogue) -> None:
+        first, second = ZMUMU.files
+        told = replace(first, checksums={"adler32": "0000abcd"})
+        more = replace(first, checksums={"md5": "0" * 32})
+        for file in (first, told, more, first):
+            await catalogue.add_dataset(replace(ZMUMU, files=(file, second)), {})
+        both = {"adler32": "0000abcd", "md5": "0" * 32}
+        known = await catalogue.dataset(ZMUMU.name)
+        assert [file.checksums for file in known.files] == [both, {}]
+        assert (await catalogue.file(first.fingerprint)).checksums == both
+        assert await catalogue.datasets() == [(ZMUMU.name, 2, 2001)]
+
+    async def test_checksums_that_differ_are_refused(self, catalogue: Catalogue) -> None:
+        first, second = (replace(file, checksums={"adler32": "00000001"}) for file in ZMUMU.files)
+        await catalogue.add_dataset(replace(ZMUMU, files=(first, second)), {})
+        other = replace(second, checksums={"adler32": "00000002"})
+        with pytest.raises(ConflictError, match="adler32"):
+            await catalogue.add_dataset(replace(ZMUMU, files=(first, other)), {})
+        known = await catalogue.dataset(ZMUMU.name)
+        assert [file.checksums for file in known.files] == [{"adler32": "00000001"}] * 2
+
     async def test_a_dataset_without_files_is_refused(self, catalogue: Catalogue) -> None:
         with pytest.raises(RequestError):
             await catalogue.add_dataset(Dataset(DatasetName("user:none"), ()), {})
