@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from tests.fuzz.campaign import fuzz, write_inputs
+from tests.fuzz.campaign import Fuzzer, fuzzer, write_inputs
 
 TARGETS = [
     "descriptor",
@@ -36,17 +36,18 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of inputs to begin with."""
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzer]:
+    """Return a fuzzer with inputs to begin with."""
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("no wheel of atheris for this Python: pip install atheris")
     folder = tmp_path_factory.mktemp("fuzz")
     assert write_inputs(folder) == TARGETS
-    return folder
+    with fuzzer(folder) as started:
+        yield started
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_minute_of_fuzzing_finds_nothing(target: str, inputs: Path, seed: int) -> None:
-    outcome = fuzz(target, inputs, max(1, SECONDS // len(TARGETS)), 1 + seed % (2**31 - 1))
+def test_a_minute_of_fuzzing_finds_nothing(target: str, prepared: Fuzzer, seed: int) -> None:
+    outcome = prepared.fuzz(target, max(1, SECONDS // len(TARGETS)), 1 + seed % (2**31 - 1))
     assert outcome.status == 0, f"{outcome.found}\n{outcome.log}"
     assert outcome.runs > 1
