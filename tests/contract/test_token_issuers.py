@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -14,7 +15,13 @@ import pytest
 import scitokens
 from joserfc.jwk import ECKey, RSAKey
 
-from evstream.adapters.token_issuers import ASK_EVERY_S, KEYS_KEPT_S, WlcgIssuers
+from evstream.adapters.token_issuers import (
+    ANSWER_S_MAX,
+    ASK_EVERY_S,
+    KEYS_FRESH_S,
+    KEYS_KEPT_S,
+    WlcgIssuers,
+)
 from evstream.domain.access import is_below
 from evstream.domain.errors import ConfigError, CredentialsError, TransientError
 from evstream.domain.token_claims import TokenRoles
@@ -209,6 +216,40 @@ class TestTokens(Suite):
         clock.advance(KEYS_KEPT_S)
         with pytest.raises(TransientError):
             await trust.who(issuer.token(exp=later + KEYS_KEPT_S))
+
+    async def test_an_issuer_that_stalls_holds_up_nobody_whose_key_is_known(
+        self,
+        anyio_backend: str,
+        issuer: TokenIssuer,
+        trust: WlcgIssuers,
+        clock: ManualClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        stalled, going_on, asked = asyncio.Event(), asyncio.Event(), 0
+        fetch = trust._fetch
+
+        async def stalls(url: str) -> dict[str, Any]:
+            nonlocal asked
+            asked += 1
+            stalled.set()
+            await going_on.wait()
+            clock.advance(ANSWER_S_MAX)
+            return await fetch(url)
+
+        await trust.who(issuer.token())
+        monkeypatch.setattr(trust, "_fetch", stalls)
+        clock.advance(KEYS_FRESH_S + 1)
+        later = int(clock.now().timestamp()) + KEYS_KEPT_S
+        unknown = issuer.token(key=ECKey.generate_key("P-256", {"kid": "x"}), exp=later)
+        strangers = [asyncio.create_task(trust.who(unknown)) for _ in range(5)]
+        await stalled.wait()
+        for number in range(5):
+            await trust.who(issuer.token(exp=later, jti=str(number)))
+        going_on.set()
+        refused = await asyncio.gather(*strangers, return_exceptions=True)
+        assert all(isinstance(error, CredentialsError) for error in refused)
+        # Those who waited did not each ask it again.
+        assert asked == 1
 
     async def test_an_issuer_that_is_not_who_it_says_is_not_believed(
         self, anyio_backend: str, issuer: TokenIssuer, authority: Authority, clock: ManualClock

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import gzip
 import io
 import json
@@ -283,10 +284,10 @@ def descriptor(data: bytes) -> None:
     """Descriptors as JSON, and packed into a URL."""
     text = data.decode("utf-8", "replace")
     with contextlib.suppress(EvstreamError):
-        descriptor_from_query(text)
+        descriptor_from_query(text, "")
     with contextlib.suppress(EvstreamError):
         packed = base64.urlsafe_b64encode(zlib.compress(data)).decode().rstrip("=")
-        descriptor_from_query(packed)
+        descriptor_from_query(packed, hashlib.sha256(data).hexdigest())
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError):

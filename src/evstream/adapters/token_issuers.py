@@ -119,26 +119,45 @@ class WlcgIssuers:
         return caller
 
     async def _keys(self, issuer: _Issuer, wanted: str) -> list[Any]:
-        """Return the keys that may have signed a token: the one it names, else all."""
-        async with issuer.asking:
-            now = self._clock.monotonic()
-            stale = now - issuer.got > KEYS_FRESH_S or (wanted and wanted not in issuer.keys)
-            if stale and now - issuer.asked > ASK_EVERY_S:
-                issuer.asked = now
-                try:
-                    issuer.keys = await self._fetch(issuer.url)
-                    issuer.got = now
-                except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
-                    _LOG.warning("evstream: no keys of the issuer %s: %s", issuer.url, error)
-            if self._clock.monotonic() - issuer.got > KEYS_KEPT_S:
-                raise TransientError(
-                    f"the issuer {issuer.url} cannot be asked for its keys",
-                    hint="try again; if it goes on, see whether it answers",
-                    retry_after_s=ASK_EVERY_S,
-                )
+        """Return the keys that may have signed a token: the one it names, else all.
+
+        One asks the issuer; whoever has a key that is known goes on meanwhile, so that neither
+        an issuer that stalls nor tokens that name unknown keys hold all others up.
+        """
+        known = self._usable(issuer) and (not wanted or wanted in issuer.keys)
+        if self._is_due(issuer, wanted) and not (known and issuer.asking.locked()):
+            async with issuer.asking:
+                if self._is_due(issuer, wanted):
+                    await self._ask(issuer)
+        if not self._usable(issuer):
+            raise TransientError(
+                f"the issuer {issuer.url} cannot be asked for its keys",
+                hint="try again; if it goes on, see whether it answers",
+                retry_after_s=ASK_EVERY_S,
+            )
         if wanted:
             return [issuer.keys[wanted]] if wanted in issuer.keys else []
         return list(issuer.keys.values())
+
+    def _usable(self, issuer: _Issuer) -> bool:
+        return self._clock.monotonic() - issuer.got <= KEYS_KEPT_S
+
+    def _is_due(self, issuer: _Issuer, wanted: str) -> bool:
+        """Say whether an issuer should be asked, and was not just now."""
+        now = self._clock.monotonic()
+        stale = now - issuer.got > KEYS_FRESH_S or (wanted and wanted not in issuer.keys)
+        return bool(stale) and now - issuer.asked > ASK_EVERY_S
+
+    async def _ask(self, issuer: _Issuer) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                issuer.keys = await self._fetch(issuer.url)
+            issuer.got = self._clock.monotonic()
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
+            _LOG.warning("evstream: no keys of the issuer %s: %s", issuer.url, error)
+        finally:
+            # From the end on: one that takes as long as it may is not asked again at once.
+            issuer.asked = self._clock.monotonic()
 
     async def _fetch(self, issuer: str) -> dict[str, Any]:
         """Return an issuer's keys by their ids.
@@ -161,7 +180,7 @@ class WlcgIssuers:
 
 
 async def _get(http: httpx2.AsyncClient, url: str) -> dict[str, Any]:
-    async with asyncio.timeout(ANSWER_S_MAX), http.stream("GET", url) as response:
+    async with http.stream("GET", url) as response:
         response.raise_for_status()
         body = bytearray()
         async for piece in response.aiter_bytes():

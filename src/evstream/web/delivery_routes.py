@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import Descriptor
-from evstream.domain.errors import RequestError
 from evstream.domain.lanes import Asker
 from evstream.domain.names import ProductKey
 from evstream.edge import Deliveries, Products
@@ -92,10 +91,7 @@ async def described(request: Request, find: FindDescriptor) -> Descriptor:
     packed = request.query_params.get("d")
     if packed is None:
         return await find(key)
-    descriptor = descriptor_from_query(packed)
-    if descriptor.key != key:
-        raise RequestError("the descriptor in the URL is another product's", key=key)
-    return descriptor
+    return descriptor_from_query(packed, key)
 
 
 def redirect_routes(services: Services) -> list[Served]:

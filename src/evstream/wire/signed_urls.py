@@ -154,7 +154,7 @@ class UrlSigner:
         key = self._keys.key(epoch)
         if key is None:
             raise AccessError("there is no key to sign URLs with", hint="wait for the head")
-        bound = bound or {}
+        bound = {name: value.replace("\n", " ") for name, value in (bound or {}).items()}
         signature = _signature(key, method, path, until, bound)
         query = urlencode({"e": until, "k": epoch, **bound, "s": signature})
         return f"{quote(path)}?{query}{'&' + extra if extra else ''}"
@@ -175,6 +175,9 @@ class UrlSigner:
         if key is None:
             raise AccessError("the URL's key is not known here", hint="ask for a new plan")
         bound = {name: query[name] for name in BOUND if name in query}
+        if any("\n" in part for part in (path, *bound.values())):
+            # Lines part what is signed: one of several lines could pass for several of them.
+            raise AccessError("no signed URL has several lines", hint="ask for a new plan")
         # Whoever may GET may ask for the head of the same thing.
         method = "GET" if method == "HEAD" else method
         expected = _signature(key, method, path, until, bound)
@@ -265,17 +268,23 @@ def descriptor_query(descriptor: Descriptor) -> str:
     return f"d={packed}" if len(packed) <= DESCRIPTOR_IN_URL_MAX else ""
 
 
-def descriptor_from_query(packed: str) -> Descriptor:
-    """Read what `descriptor_query` wrote.
+def descriptor_from_query(packed: str, key: str) -> Descriptor:
+    """Read what `descriptor_query` wrote of the product that a URL is of.
+
+    Nobody signs it, so nothing but what has this key is read: a few kB that unpack to
+    millions of brackets would keep a server busy for a second.
 
     Raises
     ------
     RequestError
-        It cannot be unpacked, or is larger than any descriptor should be.
+        It cannot be unpacked, is larger than any descriptor should be, or another product's.
     """
     try:
-        return Descriptor.from_wire(json.loads(_unpacked(packed)))
-    except (ValueError, zlib.error) as error:
+        content = _unpacked(packed)
+        if hashlib.sha256(content).hexdigest() != key:
+            raise RequestError("the descriptor in the URL is another product's", key=key)
+        return Descriptor.from_wire(json.loads(content))
+    except (ValueError, RecursionError, zlib.error) as error:
         raise RequestError(f"the descriptor in the URL is damaged: {error}") from error
 
 
