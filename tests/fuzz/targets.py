@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import gzip
+import hashlib
 import io
 import json
 import os
