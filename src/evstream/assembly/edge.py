@@ -105,7 +105,7 @@ class EdgeApplication:
         self._folder = Path(settings.data_dir)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._settings = settings
-        information = Information(head.edges, clock, settings.information_s)
+        information = Information(head.edges, clock, settings.information_s, settings.edge_name)
         self._sources = Sources(parts.opener, parts.formats, now=clock.monotonic)
         self._products = Products(information.file, self._sources, offload, settings.threads)
         self._access_log = (
@@ -120,9 +120,11 @@ class EdgeApplication:
             settings.cache_bytes_max,
             self._access_log,
         )
-        self.precache = precached(self._products, self.cache, clock, settings.precache)
         self.lanes = lanes_of(settings, clock)
         self.telling = Telling(head.prepared, self.cache, clock, settings.edge_name)
+        self.precache = precached(
+            self._products, self.cache, clock, settings.precache, self.telling.heard
+        )
         self.warming = Warming(information.file, self._make_ahead)
         self.deliveries = Deliveries(
             self._products, offload, clock, self.cache, self.lanes, self._heard

@@ -48,15 +48,16 @@ class Edges:
         message = m.BadReplicas(found)
         return (await self._connection.call("POST", path, Changed, message)).changed
 
-    async def source(self, fingerprint: Fingerprint) -> SourceFile:
-        """Return a file by its content, with where it is.
+    async def source(self, fingerprint: Fingerprint, edge: str = "") -> SourceFile:
+        """Return a file by its content, with where it is for an edge.
 
         Raises
         ------
         NotFoundError
             No file of this content is registered.
         """
-        query = urlencode({"size": fingerprint.size, "uuid": fingerprint.uuid})
+        asked = {"size": fingerprint.size, "uuid": fingerprint.uuid, "edge": edge}
+        query = urlencode({name: value for name, value in asked.items() if value != ""})
         path = f"/v1/sources/{quote(fingerprint.digest, '')}?{query}"
         found = await self._connection.call("GET", path, m.SourceView)
         return SourceFile(

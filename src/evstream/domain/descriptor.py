@@ -17,6 +17,11 @@ DESCRIPTOR_VERSION = 1
 SLICE = "slice"
 """The built-in recipe: a cut of one tree, with parameters ``tree`` and ``branches``."""
 
+COPY = "copy"
+"""The recipe of a file as it is: its entries are bytes. Edges that have one give it to others."""
+COPY_ENCODER = "copy"
+"""Nobody encodes anything: all make the same bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceSlice:
@@ -131,6 +136,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
+
+
+def copy_of(fingerprint: Fingerprint, file_format: str) -> Descriptor:
+    """Describe all bytes of a file."""
+    whole = SourceSlice(fingerprint, ((0, fingerprint.size),))
+    return Descriptor((whole,), COPY, 1, (), file_format)
 
 
 def slice_of(

@@ -31,7 +31,7 @@ Heard = Callable[[Descriptor, Identity, int], None]
 """Is told of each product, and how often it was asked for just now."""
 
 
-def _unheard(descriptor: Descriptor, identity: Identity, asked: int) -> None:
+def unheard(descriptor: Descriptor, identity: Identity, asked: int) -> None:
     """Tell nobody."""
 
 
@@ -81,7 +81,7 @@ class Deliveries:
         clock: Clock,
         cache: ProductCache | None = None,
         lanes: MakingLanes | None = None,
-        heard: Heard = _unheard,
+        heard: Heard = unheard,
     ) -> None:
         self._products = products
         self._offload = offload

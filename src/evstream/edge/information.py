@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from evstream.client.edges import Edges
@@ -38,10 +39,13 @@ class Information:
         The head, as edges ask it.
     fresh_s : float
         After so long the head is asked again; if it does not answer, what is known counts.
+    edge : str
+        Who asks: it is not sent to itself.
     """
 
-    def __init__(self, head: Edges, clock: Clock, fresh_s: float) -> None:
-        self._files = _Memory[Fingerprint, SourceFile](head.source, clock, fresh_s, FILES_MAX)
+    def __init__(self, head: Edges, clock: Clock, fresh_s: float, edge: str = "") -> None:
+        ask = partial(head.source, edge=edge)
+        self._files = _Memory[Fingerprint, SourceFile](ask, clock, fresh_s, FILES_MAX)
         # What a key stands for never changes.
         self._descriptors = _Memory[ProductKey, Descriptor](
             head.descriptor, clock, float("inf"), DESCRIPTORS_MAX

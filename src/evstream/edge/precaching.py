@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import logging
 import math
 import os
@@ -16,10 +14,12 @@ from typing import Literal, get_args
 
 from evstream.domain.checksums import Summing
 from evstream.domain.dataset import Fingerprint, SourceFile
+from evstream.domain.descriptor import COPY_ENCODER, copy_of
 from evstream.domain.errors import ConfigError, DataError, EvstreamError
 from evstream.domain.names import Pfn
 from evstream.edge.cache import ProductCache
-from evstream.edge.products import Products
+from evstream.edge.delivery import Heard, unheard
+from evstream.edge.products import Identity, Products
 from evstream.edge.sources import FileCopy, OpenSource, SourceUse
 from evstream.edge.spool import discard, open_spool, write_at
 from evstream.ports import Clock, KeptProduct
@@ -37,7 +37,6 @@ COPIES_MAX = 2
 AGAIN_S = 300.0
 """So long after a failure the replicas are read, and no copy of the file is begun."""
 COUNTED_MAX = 10_000
-_KIND = hashlib.sha256(b"a source file, whole").hexdigest()[:16]
 
 
 def policy_of(word: str) -> Policy:
@@ -53,10 +52,9 @@ def policy_of(word: str) -> Policy:
     raise ConfigError(f"precache is {word!r}", hint=f"give one of {', '.join(POLICIES)}")
 
 
-def copy_name(fingerprint: Fingerprint) -> str:
-    """Return what the cache calls the copy of a file: it follows from the content, too."""
-    text = json.dumps([fingerprint.size, fingerprint.uuid, fingerprint.digest])
-    return f"{hashlib.sha256(text.encode()).hexdigest()}-{_KIND}"
+def copy_name(file: SourceFile) -> str:
+    """Return what the cache calls the copy of a file: it is a product like others."""
+    return Identity.of(copy_of(file.fingerprint, file.format).key, COPY_ENCODER).name
 
 
 class Precache:
@@ -65,11 +63,22 @@ class Precache:
     A copy goes on at the byte where a replica failed, from the next one, and counts when its
     fingerprint and its checksums are the registered ones. Whoever cuts a product while it is
     copied reads the replicas. Files of this machine's disks are not copied. One event loop's.
+
+    Parameters
+    ----------
+    heard : callable, optional
+        Is told of copies that others may have.
     """
 
     def __init__(
-        self, products: Products, cache: ProductCache, clock: Clock, policy: Policy
+        self,
+        products: Products,
+        cache: ProductCache,
+        clock: Clock,
+        policy: Policy,
+        heard: Heard = unheard,
     ) -> None:
+        self._heard = heard
         self._sources = products.sources
         self._cache = cache
         self._clock = clock
@@ -83,7 +92,7 @@ class Precache:
 
     def use(self, file: SourceFile) -> SourceUse:
         """Return what reads a file: its copy, if there is one. Close it in the event loop."""
-        name = copy_name(file.fingerprint)
+        name = copy_name(file)
         held = self._cache.hold(name) if self._cache.holds(name) else None
         if held is None:
             return self._sources.use(file)
@@ -129,7 +138,7 @@ class Precache:
         if self._clock.monotonic() < failed + AGAIN_S:
             return False
         is_far = bool(self._sources.origin(file))
-        return is_far and not self._cache.holds(copy_name(file.fingerprint))
+        return is_far and not self._cache.holds(copy_name(file))
 
     def _begin(self, file: SourceFile) -> asyncio.Task[None]:
         copying = self._copying.get(file.fingerprint)
@@ -152,7 +161,7 @@ class Precache:
             _LOG.warning("evstream: %s was not copied whole: %s", file.lfn, error)
 
     async def _copy_in_room(self, file: SourceFile) -> None:
-        name = copy_name(file.fingerprint)
+        name = copy_name(file)
         fd, spool = await self._reading("", partial(open_spool, self._cache.store.spool_dir, name))
         try:
             copied = await self._verified(file, fd)
@@ -160,6 +169,10 @@ class Precache:
             kept = KeptProduct(
                 name, file.fingerprint.size, sums["sha256"], sums["adler32"], self._clock.now()
             )
+            if file.checksums:
+                # What no checksum covers is not passed on: damage would spread.
+                descriptor = copy_of(file.fingerprint, file.format)
+                self._heard(descriptor, Identity.of(descriptor.key, COPY_ENCODER), 0)
             await self._cache.add(kept, spool, float(kept.size))
         finally:
             os.close(fd)
@@ -225,7 +238,9 @@ class Precache:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def precached(products: Products, cache: ProductCache, clock: Clock, policy: str) -> Precache:
+def precached(
+    products: Products, cache: ProductCache, clock: Clock, policy: str, heard: Heard = unheard
+) -> Precache:
     """Have products cut from copies in a cache, by the policy of a setting; return what copies.
 
     Raises
@@ -233,5 +248,5 @@ def precached(products: Products, cache: ProductCache, clock: Clock, policy: str
     ConfigError
         There is no such policy.
     """
-    products.precache = made = Precache(products, cache, clock, policy_of(policy))
+    products.precache = made = Precache(products, cache, clock, policy_of(policy), heard)
     return made

@@ -13,8 +13,13 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from evstream.domain.dataset import Fingerprint, SourceFile
-from evstream.domain.descriptor import SLICE, Descriptor
-from evstream.domain.errors import DescriptorUnknownError, EvstreamError, RequestError
+from evstream.domain.descriptor import COPY, COPY_ENCODER, SLICE, Descriptor
+from evstream.domain.errors import (
+    DescriptorUnknownError,
+    EvstreamError,
+    NotFoundError,
+    RequestError,
+)
 from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import ProductKey
 from evstream.edge.replicas import OriginTurns
@@ -219,6 +224,8 @@ class Products:
         RequestError
             The recipe or the format is unknown.
         """
+        if _is_copy(descriptor):
+            return COPY_ENCODER
         _parameters(descriptor)
         name = descriptor.format
         if name not in self._encoder_ids:
@@ -273,6 +280,8 @@ class Products:
             self._weight -= self._weights.pop(oldest, 0)
 
     async def _make(self, key: ProductKey, descriptor: Descriptor) -> Product:
+        if _is_copy(descriptor):
+            raise NotFoundError("this edge has no copy of the file", hint="read it where it is")
         tree, branches = _parameters(descriptor)
         piece = descriptor.sources[0]
         file = await self._file(piece.fingerprint)
@@ -386,6 +395,10 @@ def _planned(
         branches=branches,
         identity=identity,
     )
+
+
+def _is_copy(descriptor: Descriptor) -> bool:
+    return (descriptor.recipe, descriptor.recipe_version) == (COPY, 1)
 
 
 def _parameters(descriptor: Descriptor) -> tuple[str, list[str] | None]:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from evstream.domain.dataset import Fingerprint, SourceFile
-from evstream.domain.descriptor import Descriptor, SourceSlice
+from evstream.domain.descriptor import COPY, Descriptor, SourceSlice
 from evstream.domain.errors import EvstreamError
 from evstream.domain.intervals import Interval
 from evstream.domain.placement import SEQUENTIAL_MIN, expected_next
@@ -44,6 +44,8 @@ class Warming:
     def heard(self, wanted: Descriptor) -> None:
         """Note that somebody asked for a product."""
         if len(wanted.sources) != 1 or len(wanted.sources[0].entries) != 1:
+            return
+        if wanted.recipe == COPY:
             return
         (source,) = wanted.sources
         recipe = Recipe.of(wanted)

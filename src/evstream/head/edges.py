@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from evstream.domain.dataset import Fingerprint
-from evstream.domain.descriptor import Descriptor
+from evstream.domain.dataset import Fingerprint, SourceFile
+from evstream.domain.descriptor import COPY_ENCODER, Descriptor, copy_of
 from evstream.domain.edges import BEATS_MISSED_MAX
 from evstream.domain.errors import DescriptorUnknownError, NotFoundError
-from evstream.domain.names import ProductKey, text_without_secrets, without_secrets
+from evstream.domain.names import Pfn, ProductKey, text_without_secrets, without_secrets
 from evstream.domain.payload import SHA256
 from evstream.domain.products import Edge, Replica
 from evstream.head.fleet import Fleet
@@ -18,6 +18,7 @@ from evstream.head.placing import Placing
 from evstream.head.plans import URL_MARGIN
 from evstream.ports import Catalogue, ProductCatalogue
 from evstream.wire import edge_messages as m
+from evstream.wire.signed_urls import EPOCH, descriptor_query, epoch_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,9 +109,13 @@ class Edges:
         changed = 0
         for one in found.replicas:
             try:
-                left = (await self.source(one.fingerprint)).pfns
+                file = await self._catalogue.file(one.fingerprint)
             except NotFoundError:
                 continue
+            if (place := (await self._copies(file)).get(one.pfn)) is not None:
+                changed += await self._forget_copy(file, place, one.evidence)
+                continue
+            left = await self._replicas(file)
             if one.pfn not in left or len(left) == 1:
                 continue
             known = await self._products.replicas([one.fingerprint])
@@ -125,26 +130,72 @@ class Edges:
             changed += 1
         return changed
 
-    async def source(self, fingerprint: Fingerprint) -> m.SourceView:
-        """Return a file and where it is: where it was registered, then its other replicas.
+    async def _forget_copy(self, file: SourceFile, edge: Edge, evidence: str) -> int:
+        """Send nobody to an edge's copy of a file any more."""
+        name = (copy_of(file.fingerprint, file.format).key, COPY_ENCODER)
+        _LOG.warning(
+            "evstream: the copy of %s at edge %s is bad, and is read no more: %s",
+            file.lfn,
+            edge.name,
+            text_without_secrets(evidence),
+        )
+        return await self._products.drop_products(edge.name, [name])
+
+    async def source(self, fingerprint: Fingerprint, edge: str = "") -> m.SourceView:
+        """Return a file and where it is.
+
+        Copies at other edges of the asking one's site come first, then where it was registered,
+        its other replicas, and copies at edges elsewhere.
 
         Raises
         ------
         NotFoundError
         """
         file = await self._catalogue.file(fingerprint)
-        others = await self._products.replicas([fingerprint])
-        bad = {one.pfn for one in others if one.state != "available"}
-        pfns = [*file.pfns, *(one.pfn for one in others if one.state == "available")]
+        copies = await self._copies(file)
+        asker = next((one for one in await self._products.edges() if one.name == edge), None)
+        site = "" if asker is None else asker.status.site
+        others = {url: at for url, at in copies.items() if at.name != edge}
+        near = [url for url, at in others.items() if site and at.status.site == site]
+        far = [url for url in others if url not in near]
         return m.SourceView(
             lfn=file.lfn,
             guid=file.guid,
             fingerprint=file.fingerprint,
             format=file.format,
             trees=file.trees,
-            pfns=[pfn for pfn in dict.fromkeys(pfns) if pfn not in bad],
+            pfns=[*near, *await self._replicas(file), *far],
             checksums=file.checksums,
         )
+
+    async def _replicas(self, file: SourceFile) -> list[Pfn]:
+        """Return where a file is said to be, but for what is not available."""
+        others = await self._products.replicas([file.fingerprint])
+        bad = {one.pfn for one in others if one.state != "available"}
+        pfns = [*file.pfns, *(one.pfn for one in others if one.state == "available")]
+        return [pfn for pfn in dict.fromkeys(pfns) if pfn not in bad]
+
+    async def _copies(self, file: SourceFile) -> dict[Pfn, Edge]:
+        """Return the edges that have a file whole, by signed URLs of it."""
+        descriptor = copy_of(file.fingerprint, file.format)
+        found = await self._products.products_of(descriptor.key)
+        if not found:
+            return {}
+        now = await self._products.now()
+        # The same URL for a day: whoever has it open reads on.
+        until = datetime.fromtimestamp((epoch_of(now) + 2) * EPOCH.total_seconds(), UTC)
+        path, extra = f"/v1/products/{descriptor.key}", descriptor_query(descriptor)
+        return {
+            Pfn(
+                edge.url.rstrip("/")
+                + self._fleet.signer(edge.name).sign("GET", path, now, until, extra=extra)
+            ): edge
+            for one in found
+            for edge in one.places
+            if edge.kind == "edge"
+            and edge.state in ("serving", "draining")
+            and not edge.status.leaving
+        }
 
     async def descriptor(self, key: ProductKey) -> Descriptor:
         """Return the descriptor of a product that some edge has.

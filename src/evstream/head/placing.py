@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from evstream.domain.descriptor import Descriptor
+from evstream.domain.descriptor import COPY, Descriptor
 from evstream.domain.placement import EdgeRoom, PlacedProduct, Spreading, place
 from evstream.domain.products import Edge, FoundProduct, PopularProduct
 from evstream.head.fleet import Fleet
@@ -57,7 +57,9 @@ class Placing:
         self._orders = {}
         if not edges:
             return 0
-        looked = _by_key(await self._look())
+        # Copies of files are fetched by whoever reads much of one.
+        seen = [one for one in await self._look() if not _is_copy(one.found)]
+        looked = _by_key(seen)
         readers: Counter[str] = Counter()
         for edge in edges.values():
             readers.update(edge.status.reading)
@@ -88,6 +90,10 @@ class Placing:
         waiting = self._orders.get(edge, [])
         given, waiting[:ORDERS_AT_ONCE] = waiting[:ORDERS_AT_ONCE], []
         return [_signed(order, places, self._fleet, now) for order, places in given]
+
+
+def _is_copy(found: FoundProduct) -> bool:
+    return found.product.descriptor.recipe == COPY
 
 
 def _takes_orders(edge: Edge, now: datetime) -> bool:

@@ -11,6 +11,7 @@ from evstream.domain.dataset import Fingerprint
 from evstream.domain.errors import DescriptorUnknownError, RequestError
 from evstream.domain.payload import SHA256
 from evstream.domain.products import Edge
+from evstream.web.doors import caller_of
 from evstream.web.operations import Operation, Served
 from evstream.web.product_routes import edge_of, key_of
 from evstream.web.replies import query_of, read, reply
@@ -90,7 +91,9 @@ def fleet_routes(services: Services) -> list[Served]:
             raise RequestError(f"{digest[:80]!r} is no digest", hint="give 64 hexadecimal digits")
         query = query_of(request, q.SourceQuery)
         fingerprint = Fingerprint(query.size, query.uuid, digest)
-        return reply(await services.edges.source(fingerprint))
+        # Whoever is an edge is no other one.
+        edge = caller_of(request.scope).edge or query.edge
+        return reply(await services.edges.source(fingerprint, edge))
 
     async def descriptor(request: Request) -> Response:
         key = key_of(request)

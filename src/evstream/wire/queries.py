@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from evstream.domain.errors import RequestError
+from evstream.domain.products import EDGE_NAME
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.wire.messages import Message
 from evstream.wire.pages import NumbersQuery
@@ -51,10 +52,11 @@ class ProductQuery(SignedQuery, frozen=True, forbid_unknown_fields=False):
 
 
 class SourceQuery(Message, frozen=True):
-    """GET /v1/sources/DIGEST: the rest of the file's fingerprint."""
+    """GET /v1/sources/DIGEST: the rest of the file's fingerprint, and which edge asks."""
 
     size: Bytes
     uuid: Annotated[str, Meta(max_length=200)] = ""
+    edge: Annotated[str, Meta(pattern=f"^({EDGE_NAME})?$")] = ""
 
 
 class OutputQuery(SignedQuery, frozen=True, forbid_unknown_fields=False):

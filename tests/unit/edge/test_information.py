@@ -32,7 +32,7 @@ class Head:
         self.knows: SourceFile | None = file_at("root://one//a.root")
         self.away = self.silent = False
 
-    async def source(self, fingerprint: Fingerprint) -> SourceFile:
+    async def source(self, fingerprint: Fingerprint, edge: str) -> SourceFile:
         self.asked += 1
         await asyncio.sleep(1e6 if self.silent else 0.1)
         if self.away:

@@ -41,7 +41,7 @@ def precache(edge: Edge, policy: str = "always") -> Precache:
 
 
 def has_copy(edge: Edge) -> bool:
-    return edge.cache.holds(copy_name(edge.fingerprint))
+    return edge.cache.holds(copy_name(edge.file))
 
 
 async def test_a_file_is_copied_once_and_products_are_cut_from_the_copy(edge: Edge) -> None:
@@ -91,7 +91,7 @@ async def test_damage_that_only_a_checksum_covers_is_found_by_it(edge: Edge, kin
     edge.opener.damaged = NAME
     await edge.get(1, 1000)
     await edge.settle()
-    held = edge.cache.hold(copy_name(edge.fingerprint))
+    held = edge.cache.hold(copy_name(edge.file))
     assert held is not None
     assert held.fd is not None
     assert os.pread(held.fd, WHOLE, 0) == content()
@@ -155,7 +155,7 @@ async def test_a_damaged_copy_goes_and_the_replicas_are_read(edge: Edge, tmp_pat
     precache(edge)
     await edge.get(5, 6)
     await edge.settle()
-    held = edge.cache.hold(copy_name(edge.fingerprint))
+    held = edge.cache.hold(copy_name(edge.file))
     assert held is not None
     assert held.place is not None
     assert held.fd is not None
