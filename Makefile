@@ -29,8 +29,8 @@ fuzz: setup-test  ## fuzz every parser for ten minutes in all: make fuzz [SECOND
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || { echo "no wheel of atheris for this Python" >&2; exit 2; }
 	@$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(SECONDS),600)
 
-fuzz-api: setup-test  ## hold the API to its OpenAPI document for ten minutes: make fuzz-api [SECONDS=600] [SEED=17]
-	@$(BIN)/python -m tests.conformance.api_fuzzing --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+fuzz-api: setup-test  ## hold the API to its OpenAPI document for ten minutes: make fuzz-api [OF=serve|head|edge] [SECONDS=600] [SEED=17]
+	@$(BIN)/python -m tests.conformance.api_fuzzing --of $(or $(OF),serve) --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 check: setup-check setup-test  ## format, lint, types, import contracts, docs
 	@$(BIN)/ruff format --check --quiet . || { echo "next step: make format" >&2; exit 1; }

@@ -46,7 +46,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this user may not do."""
+    """Put modules that take long first, and skip what this user may not do.
+
+    A worker that has nothing left takes over what another one has not begun. If long tests came
+    last, one worker would have them, and the others nothing to take over.
+    """
+    ranks: dict[Path, int] = {}
+    for item in items:
+        marked = ("slow", "server")
+        rank = next((i for i, name in enumerate(marked) if item.get_closest_marker(name)), 2)
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
     if os.geteuid() == 0:
         return
     for item in items:

@@ -1,6 +1,7 @@
 """The API held to its OpenAPI document: ``python -m tests.conformance.api_fuzzing``.
 
-A service of its own is served on a loopback port, with a dataset and a task in it. Schemathesis
+A service of its own is started on a loopback port: ``evstream serve``, a head, or an edge with its
+head, with a dataset and a task in it. Schemathesis
 sends requests that fit the document, and requests that do not; answers must be as it says.
 Exits with 1 if something was found; the output says how to send it again.
 """
@@ -8,16 +9,18 @@ Exits with 1 if something was found; the output says how to send it again.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from pathlib import Path
 
-from tests.spine.commands import CommandLine, write_events
+from tests.spine.commands import CommandLine, wait_until, write_events
 
 # Messages may be refused for what they mean, and a schema cannot say that. That none is refused
 # for its form is a check of ours.
@@ -36,6 +39,7 @@ positive_data_acceptance.expected-statuses = [
 database = "none"
 """
 REPOSITORY = Path(__file__).parents[2]
+KINDS = ("serve", "head", "edge")
 START_S = 300
 
 
@@ -59,17 +63,44 @@ def fuzz(url: str, token: str, folder: Path, *, seconds: int, seed: int) -> tupl
     return done.returncode, done.stdout
 
 
-def serve(command: CommandLine, folder: Path) -> tuple[str, str]:
-    """Serve a data directory with something in it; return address and token."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = folder / "data"
-    command.serve(data, "--port", port)
+def start(kind: str, command: CommandLine, folder: Path) -> tuple[str, str]:
+    """Start a service of one of `KINDS` with something in it; return address and token."""
+    if kind == "edge":
+        head, token = start("head", command, folder)
+        words = ("--head", head, f"--token={token}", "--name", "edge")
+        door = _open(command, folder / "edge", "edge", *words)
+        # An edge without keys of a head would refuse whatever is signed before it looks at it.
+        wait_until(lambda: _answers(f"{door[0]}/v1/ready", door[1]), "the edge to join")
+        return door
+    url, token = _open(command, folder / kind, kind)
+    door = ("--url", url, f"--token={token}")
     write_events(folder / "a.root", 600)
-    command.run("dataset", "add", "user:d", folder / "a.root", "--data", data)
-    command.run("submit", "user:d", "--payload", "cp {input} {output}", "--data", data)
-    return f"http://127.0.0.1:{port}", (data / "token").read_text().strip()
+    command.run("dataset", "add", "user:d", folder / "a.root", *door)
+    command.run("submit", "user:d", "--payload", "cp {input} {output}", *door)
+    return url, token
+
+
+def _open(command: CommandLine, data: Path, *words: object) -> tuple[str, str]:
+    """Start a command that listens; return its address and what opens it."""
+    roots = {"EVSTREAM_SOURCE_ROOTS": str(data.parent)}
+    process = command.start(*words, "--data", data, "--port", 0, **roots)
+    published = data / "address.json"
+    wait_until(lambda: published.exists() or process.poll() is not None, f"{words[0]} to start")
+    assert process.poll() is None, f"{words[0]} ended"
+    return json.loads(published.read_text())["url"], (data / "token").read_text().strip()
+
+
+def _answers(url: str, token: str) -> bool:
+    """Tell whether a GET is answered by 200."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as refused:
+        refused.close()
+    except OSError:
+        pass
+    return False
 
 
 def cases_of(output: str) -> int:
@@ -82,6 +113,7 @@ def main() -> int:
     """Fuzz, and print what schemathesis has to say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--of", choices=KINDS, default="serve")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
@@ -89,7 +121,7 @@ def main() -> int:
         folder = Path(name)
         command = CommandLine(folder)
         try:
-            url, token = serve(command, folder)
+            url, token = start(given.of, command, folder)
             status, output = fuzz(url, token, folder, seconds=given.seconds, seed=given.seed)
         finally:
             command.end_all()

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_names_of_tests_depend_on_no_clock_and_no_chance(request: pytest.FixtureRequest) -> None:
     """A parameter with a time or a set in it gives another name a second later."""
     collected = subprocess.run(

@@ -298,6 +298,7 @@ async def told(site: Site) -> None:
     raise AssertionError("no answer came through")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calm", [False, True])
 @pytest.mark.parametrize("part", range(4))
 def test_each_event_counts_once_whatever_becomes_of_sites(

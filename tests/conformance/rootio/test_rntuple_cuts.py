@@ -116,6 +116,7 @@ def test_products_of_the_zoo(
         JUDGED.add_by_uproot("fields", compared, names)
 
 
+@pytest.mark.slow
 def test_the_zoo_holds_what_it_is_for(ntuple_zoo: Zoo) -> None:
     indices = {}
     for name, path in ntuple_zoo.files.items():
@@ -131,6 +132,7 @@ def test_the_zoo_holds_what_it_is_for(ntuple_zoo: Zoo) -> None:
     assert len(indices["late"].groups) > 2
 
 
+@pytest.mark.slow
 def test_the_judge_sees_differences(ntuple_zoo: Zoo, root_bin: Path, tmp_path: Path) -> None:
     source = ntuple_zoo.files["zlib"]
     wrong = [

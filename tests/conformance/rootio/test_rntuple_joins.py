@@ -67,6 +67,7 @@ def test_class_descriptions_of_streamed_fields_are_united(
     equal_ntuples_by_root(pairs, ntuple_zoo.library)
 
 
+@pytest.mark.slow
 def test_other_fields_are_refused_by_name(ntuple_zoo: Zoo, tmp_path: Path) -> None:
     files = [ntuple_zoo.files["zlib"], ntuple_zoo.files["second"]]
     with pytest.raises(rootio.SchemaMismatchError) as caught:
