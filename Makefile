@@ -48,8 +48,14 @@ bench: setup-test  ## measure: make bench NAME=overhead [QUICK=1] [SEEDS="1 2 3"
 	  $(filter-out __init__ harness machine,$(basename $(notdir $(wildcard bench/*.py)))) >&2; exit 2; }
 	@$(BIN)/python -m bench.$(NAME) $(if $(QUICK),--quick) $(if $(SEEDS),--seeds $(SEEDS))
 
-sim: setup-base  ## simulate the whole service under faults: make sim [SEED=17] [COUNT=1]
-	@$(BIN)/python -m evstream.testing.simulator --seed $(or $(SEED),1) --count $(or $(COUNT),$(if $(SEED),1,10))
+SIM_NUMBERS := EDGES TROUBLES REQUESTS CHAINED CRASHES INTERVENTIONS
+SIM_SWITCHES := DAMAGED WRONG
+lower = $(shell echo $(1) | tr A-Z a-z)
+
+sim: setup-base  ## simulate the whole service under faults: make sim [SEED=17] [COUNT=1] [EDGES=3 TROUBLES=6 WRONG=1 CHAINED=2 ...]
+	@$(BIN)/python -m evstream.testing.simulate --seed $(or $(SEED),1) --count $(or $(COUNT),$(if $(SEED),1,10)) \
+	  $(foreach flag,$(SIM_NUMBERS),$(if $($(flag)),--$(call lower,$(flag)) $($(flag)))) \
+	  $(foreach flag,$(SIM_SWITCHES),$(if $($(flag)),--$(call lower,$(flag))))
 
 stack: setup-test  ## start PostgreSQL, XRootD, nginx and more, heads and edges, until Ctrl-C (SECURE=1: with TLS and tokens)
 	@$(BIN)/python -m tests.federation.up $(if $(SECURE),--secure) $(FOLDER)

@@ -2,12 +2,11 @@
 
 Head, ledger (on SQLite), two pilots and storage run for real, through the HTTP API;
 only time, chance, the network, the payload's work and the disks are simulated.
-``python -m evstream.testing.simulator --seed 7`` replays a failure exactly.
+A seed replays its failure exactly: `evstream.testing.simulate` runs one by a command.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import hashlib
@@ -150,7 +149,7 @@ class Simulation:
         faults: PortFaults | None = None,
     ) -> None:
         self._seed = seed
-        self._scenario = scenario
+        self.scenario = self._scenario = scenario
         self._files = files
         self._folder = folder
         self._rng = random.Random(seed)
@@ -516,7 +515,7 @@ def simulate(
         try:
             return run_virtual(simulation.run)
         except BaseException as error:
-            error.add_note(f"replay with: make sim SEED={seed}")
+            error.add_note(f"it was seed {seed} of {simulation.scenario}")
             raise
 
 
@@ -560,24 +559,3 @@ def _selected(content: bytes, entries: list[int], name: str) -> bytes:
     made = cut.read(0, cut.size, source)
     # A product has its source's date, in every key; the first key begins at byte 100.
     return made.replace(made[110:114], bytes.fromhex("7eec0000"))
-
-
-def main() -> None:
-    """Run seeds from the command line and print what came of each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="first seed")
-    parser.add_argument("--count", type=int, default=1, help="how many seeds")
-    parser.add_argument("--edges", type=int, default=0, help="edges beside the head")
-    parser.add_argument("--damaged", action="store_true", help="one edge damages what it keeps")
-    parser.add_argument("--wrong", action="store_true", help="one edge makes wrong bytes")
-    chosen = parser.parse_args()
-    files = sample_files()
-    edges = EdgeScenario(
-        chosen.edges, damaged=chosen.damaged, wrong=chosen.wrong, requests=min(chosen.edges, 2)
-    )
-    for seed in range(chosen.seed, chosen.seed + chosen.count):
-        print(simulate(seed, files, Scenario(edges=edges)))
-
-
-if __name__ == "__main__":
-    main()
