@@ -89,7 +89,9 @@ class Planner:
         asker: Asker = NOBODY,
         known: Known | None = None,
     ) -> list[str]:
-        """Return where edges serve a product, the best first."""
+        """Return where edges serve a product, the best first; nowhere if edges have no source."""
+        if file is not None and file.origin is not None:
+            return []
         known = known or Known(about_bytes(descriptor, file))
         edges = self._fleet.edges(descriptor.key, known, asker.site)
         if not edges:

@@ -35,6 +35,9 @@ class Slices:
     async def edge_urls(self, descriptor: Descriptor, asker: Asker) -> list[str]:
         """Return where edges serve a product to somebody, best first.
 
+        Nowhere if it is made of an output: those are in the heads' store, and edges have no
+        way to it.
+
         Raises
         ------
         TransientError
@@ -42,6 +45,8 @@ class Slices:
         """
         await self._planner.look()
         file = await self._catalogue.file(descriptor.sources[0].fingerprint)
+        if file.origin is not None:
+            return []
         known = (await self._planner.known([descriptor], file)).get(descriptor.key)
         now = await self._catalogue.now()
         urls = self._planner.edge_urls(descriptor, now, file, asker, known)

@@ -95,11 +95,14 @@ async def described(request: Request, find: FindDescriptor) -> Descriptor:
 
 
 def redirect_routes(services: Services) -> list[Served]:
-    """Return the route of products at a head that serves none: it names an edge."""
+    """Return the route of products at a head: it names an edge, and serves what is made of outputs."""
 
     async def redirect(request: Request) -> Response:
         descriptor = await described(request, services.products.described)
-        location, *others = await services.slices.edge_urls(descriptor, asker_of(request))
+        urls = await services.slices.edge_urls(descriptor, asker_of(request))
+        if not urls:
+            return await _served(request, services, descriptor)
+        location, *others = urls
         # The edge that is best now need not be so a moment later.
         headers = {"Location": location, "Cache-Control": "no-store"}
         answer = Response(status_code=307, headers=headers)
@@ -155,12 +158,19 @@ def delivery_routes(
     async def get_product(request: Request) -> Response:
         if told is not None:
             told.take(request)
-        ask = asker_of(request).ask(services.site)
         descriptor = await described(request, find or services.products.described)
-        # Whoever asks for the head alone may never ask for the rest.
-        delivery = await services.deliveries.open(descriptor, ask, begin=request.method != "HEAD")
-        if known is not None:
-            known.remember(request.scope, descriptor, await services.products.identity(descriptor))
-        return await answer(request, delivery, services.accel_location)
+        return await _served(request, services, descriptor, known)
 
     return [GET_PRODUCT.by(get_product)]
+
+
+async def _served(
+    request: Request, services: Delivers, descriptor: Descriptor, known: KnownUrls | None = None
+) -> Response:
+    """Answer with a product's bytes."""
+    ask = asker_of(request).ask(services.site)
+    # Whoever asks for the head alone may never ask for the rest.
+    delivery = await services.deliveries.open(descriptor, ask, begin=request.method != "HEAD")
+    if known is not None:
+        known.remember(request.scope, descriptor, await services.products.identity(descriptor))
+    return await answer(request, delivery, services.accel_location)

@@ -41,6 +41,8 @@ def with_application(
     files: Mapping[str, bytes],
     settings: Settings = SETTINGS,
     store: MemoryStore | None = None,
+    *,
+    redirects: bool = False,
 ) -> None:
     """Run some work against a service in memory whose sources these files are."""
 
@@ -61,7 +63,8 @@ def with_application(
             opener,
             KnownFormats(),
         )
-        application = Application(parts, Keys(b"u" * 32, b"r" * 32), settings, TOKEN)
+        keys = Keys(b"u" * 32, b"r" * 32)
+        application = Application(parts, keys, settings, TOKEN, redirects=redirects)
         loops = [asyncio.create_task(loop) for loop in application.loops()]
         await work(application)
         for loop in loops:
@@ -77,6 +80,8 @@ def _with_api(
     files: Mapping[str, bytes] = FILES,
     settings: Settings = SETTINGS,
     store: MemoryStore | None = None,
+    *,
+    redirects: bool = False,
 ) -> None:
     """Run some work against an API in memory that has one dataset."""
 
@@ -88,7 +93,7 @@ def _with_api(
             assert added.status_code == 201, added.text
             await work(client)
 
-    with_application(ask, files, settings, store)
+    with_application(ask, files, settings, store, redirects=redirects)
 
 
 BAD: list[tuple[str, str, Any, int]] = [

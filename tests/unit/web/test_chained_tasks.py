@@ -24,11 +24,13 @@ Reply = dict[str, Any]
 TREE = sample_files(files=1, entries=50)["sample-0.root"]
 
 
-def _with_chains(work: Work, store: MemoryStore | None = None) -> None:
+def _with_chains(
+    work: Work, store: MemoryStore | None = None, *, redirects: bool = False
+) -> None:
     """Run some work against an API in memory that can read what its tasks leave."""
     store = store or MemoryStore()
     # The dataset's file comes first; what is put into the store can be opened as well.
-    _with_api(work, ChainMap(FILES, store.contents), store=store)
+    _with_api(work, ChainMap(FILES, store.contents), store=store, redirects=redirects)
 
 
 async def _get(client: httpx2.AsyncClient, path: str) -> Any:
@@ -223,3 +225,23 @@ def test_a_preview_says_what_would_fail_and_what_would_come_to_nothing() -> None
 def test_what_names_no_parent_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="names no task"):
         _parent(text)
+
+
+def test_outputs_are_served_by_the_head_since_edges_have_no_way_to_them() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        beat = {"url": "https://lyon.example.org", "beat_s": 600.0}
+        await _post(client, "edges/lyon/beats", beat)
+        first = await _submit(client)
+        child = await _submit(client, first)
+        (unit, *_) = await _claim(client, first, 1)
+        at_the_edge, at_the_head = unit["parts"][0]["plan"]["urls"]
+        assert at_the_edge.startswith("https://lyon.example.org/")
+        assert (await client.get(at_the_head)).status_code == 307
+        assert await _fail(client, unit, "node") == "accepted"
+        await _work_off(client, first)
+        (unit, *_) = await _claim(client, child, 1)
+        (url,) = unit["parts"][0]["plan"]["urls"]
+        assert url.startswith("/v1/products/")
+        assert (await client.get(url)).content.startswith(b"root")
+
+    _with_chains(work, redirects=True)
