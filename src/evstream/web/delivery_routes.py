@@ -95,7 +95,7 @@ async def described(request: Request, find: FindDescriptor) -> Descriptor:
 
 
 def redirect_routes(services: Services) -> list[Served]:
-    """Return the route of products at a head: it names an edge, and serves what is made of outputs."""
+    """Return the route of products at a head: it names an edge, or serves parts of outputs."""
 
     async def redirect(request: Request) -> Response:
         descriptor = await described(request, services.products.described)

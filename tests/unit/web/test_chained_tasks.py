@@ -24,9 +24,7 @@ Reply = dict[str, Any]
 TREE = sample_files(files=1, entries=50)["sample-0.root"]
 
 
-def _with_chains(
-    work: Work, store: MemoryStore | None = None, *, redirects: bool = False
-) -> None:
+def _with_chains(work: Work, store: MemoryStore | None = None, *, redirects: bool = False) -> None:
     """Run some work against an API in memory that can read what its tasks leave."""
     store = store or MemoryStore()
     # The dataset's file comes first; what is put into the store can be opened as well.
