@@ -21,6 +21,7 @@ from evstream.assembly.tls import ServerTls
 from evstream.client import Address
 from evstream.domain.errors import ConfigError, LimitError
 from evstream.web.file_sending import FileSendingProtocol
+from evstream.web.patience import READ_S_MAX
 from evstream.web.tls_transport import TlsAcceptor
 
 SOCKET_NAME = "evstream.sock"
@@ -52,6 +53,7 @@ async def listen(
     config = uvicorn.Config(
         application.app,
         http=protocol_of(tls),
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -179,6 +181,8 @@ def tcp_door(
     door = TcpDoor(family)
     door.tls = tls
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # What was sent and is never taken does not keep a connection: not while it is closed, either.
+    door.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(READ_S_MAX * 1000))
     try:
         door.bind(place)
     except OSError as error:

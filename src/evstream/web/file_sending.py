@@ -27,7 +27,7 @@ class FileSendingProtocol(PatientProtocol):
         async def sending(scope: Any, receive: Any, send: Any) -> None:
             async def send_or_file(message: Any) -> None:
                 if message["type"] == SENDFILE:
-                    await _send_file(cycle, message["fd"], message["offset"], message["count"])
+                    await self._send_file(cycle, message)
                     message = {"type": "http.response.body"}
                 await send(message)
 
@@ -35,24 +35,32 @@ class FileSendingProtocol(PatientProtocol):
 
         super()._start_asgi_task(cycle, sending)
 
+    async def _send_file(self, cycle: RequestResponseCycle, message: Any) -> None:
+        """Send a part of a file as a response's body, which is complete then."""
+        count = message["count"]
+        if cycle.disconnected or cycle.transport.is_closing():
+            cycle.expected_content_length = 0
+            return
+        try:
+            async with asyncio.timeout(None) as limit:
+                # To break the connection alone would leave the loop waiting for it.
+                self.watch_reader(lambda: limit.reschedule(self.loop.time()))
+                await _send_file(cycle.transport, message["fd"], message["offset"], count)
+        except (OSError, EOFError, RuntimeError):
+            # The client is gone or too slow, or the file is not what it was: the connection tells.
+            cycle.transport.abort()
+            cycle.disconnected = True
+        finally:
+            self.unwatch_reader()
+        cycle.expected_content_length -= count
 
-async def _send_file(cycle: RequestResponseCycle, fd: int, offset: int, count: int) -> None:
-    """Send a part of a file as a response's body, which is complete then."""
-    if cycle.disconnected or cycle.transport.is_closing():
-        cycle.expected_content_length = 0
+
+async def _send_file(transport: asyncio.Transport, fd: int, offset: int, count: int) -> None:
+    if isinstance(transport, TlsTransport):
+        await transport.send_file(fd, offset, count)
         return
-    try:
-        if isinstance(cycle.transport, TlsTransport):
-            await cycle.transport.send_file(fd, offset, count)
-        else:
-            # The loop asks for a file object; the descriptor stays its owner's.
-            with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
-                loop = asyncio.get_running_loop()
-                sent = await loop.sendfile(cycle.transport, file, offset, count, fallback=False)
-                if sent < count:
-                    raise EOFError("a file ended before its size")
-    except (OSError, EOFError, RuntimeError):
-        # The client is gone, or the file is not what it was: the connection tells.
-        cycle.transport.abort()
-        cycle.disconnected = True
-    cycle.expected_content_length -= count
+    # The loop asks for a file object; the descriptor stays its owner's.
+    with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
+        loop = asyncio.get_running_loop()
+        if await loop.sendfile(transport, file, offset, count, fallback=False) < count:
+            raise EOFError("a file ended before its size")
