@@ -87,6 +87,18 @@ class TestDiskProductStore(ProductStoreContract):
         assert [one.name for one in await store.listing()] == [kept.name]
         assert strange.exists()
 
+    async def test_products_are_readable_for_others_whatever_the_umask(
+        self, store: ProductStore, tmp_path: Path
+    ) -> None:
+        """The unit has a umask of 0077, and nginx is another user."""
+        before = os.umask(0o077)
+        try:
+            kept = await self._put(store, b"x")
+        finally:
+            os.umask(before)
+        folder = tmp_path / "cache" / kept.name[:2]
+        assert folder.stat().st_mode & 0o777 == 0o755
+
     def test_a_folder_that_cannot_be_used_is_refused(
         self, tmp_path: Path, offload: Offload
     ) -> None:

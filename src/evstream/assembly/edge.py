@@ -138,6 +138,7 @@ class EdgeApplication:
             folder=self._folder,
             on_quarantine=self.cache.throw_away,
             on_orders=self.placing.take,
+            on_forgotten=self.telling.compare_soon,
         )
         self._preparing = self._preparing_by(parts.ids)
         self.app: Starlette = make_edge_app(

@@ -21,6 +21,12 @@ _LOG = logging.getLogger(__name__)
 
 KEYS_FILE = "url-keys.json"
 STATE_FILE = "edge-state"
+_HOW: dict[EdgeState, str] = {
+    "serving": "serving",
+    "draining": "draining",
+    "maintenance": "in maintenance",
+    "quarantined": "quarantined",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ class Joining:
         Throws away what the edge holds.
     on_orders : callable
         Takes what the head wants held and dropped.
+    on_forgotten : callable
+        Hears that the head knows of no product here any more, where it knew of some.
     folder : Path
         Where keys are kept, for their owner's eyes, and what the head has decided: an edge
         that starts while the head is away still knows who may have what, and whether it
@@ -70,6 +78,7 @@ class Joining:
         folder: Path,
         on_quarantine: Callable[[], Awaitable[None]],
         on_orders: Callable[[Sequence[PlacementOrder]], None],
+        on_forgotten: Callable[[], None],
     ) -> None:
         self._head = head
         self._clock = clock
@@ -77,6 +86,8 @@ class Joining:
         self._card = card
         self._on_quarantine = on_quarantine
         self._on_orders = on_orders
+        self._on_forgotten = on_forgotten
+        self._believed = 0
         self._path = folder / KEYS_FILE
         self.keys = GivenKeys(_read_keys(self._path))
         self._state_path = folder / STATE_FILE
@@ -102,7 +113,7 @@ class Joining:
         TransientError
         """
         if self.state in ("quarantined", "maintenance"):
-            raise TransientError(f"this edge is {self.state}", hint="ask another edge")
+            raise TransientError(f"this edge is {_HOW[self.state]}", hint="ask another edge")
 
     @property
     def takes_work(self) -> bool:
@@ -138,13 +149,17 @@ class Joining:
             self.keys.replace(keys)
             _write_keys(self._path, keys)
         if answer.edge.state != self.state:
-            _LOG.warning("evstream: this edge is %s now: %s", answer.edge.state, answer.edge.reason)
+            why = f": {answer.edge.reason}" if answer.edge.reason else ""
+            _LOG.warning("evstream: this edge is %s now%s", _HOW[answer.edge.state], why)
             before, self.state = self.state, answer.edge.state
             _write_state(self._state_path, self.state)
             if "quarantined" in (before, self.state):
                 # Whatever was wrong with its bytes, nothing of them stays; nor does what was
                 # still being made when it began.
                 await self._on_quarantine()
+        if self._believed and not answer.edge.products:
+            self._on_forgotten()
+        self._believed = answer.edge.products
         self._on_orders(answer.orders)
         return answer
 

@@ -83,6 +83,10 @@ class Telling:
             self._gone.pop(name, None)
             self._come[name] = kept
 
+    def compare_soon(self) -> None:
+        """Compare at the next turn: the head seems to have forgotten what it was told."""
+        self._compare_at = float("-inf")
+
     async def tell(self) -> None:
         """Tell what has changed since the last time; what cannot be told now waits.
 
@@ -99,18 +103,25 @@ class Telling:
         await self._tell_asked()
 
     async def _compare(self) -> None:
-        """Find what the head believes is here and is not."""
+        """Find what the head believes is here and is not, and what it does not know of."""
         after: int | None = None
+        believed: set[str] = set()
         while True:
             page = await self._head.held(self._edge, after)
             for one in page.items:
                 name = Identity.of(ProductKey(one.key), one.encoder_id).name
                 self._told[name] = one
+                believed.add(name)
                 if self._cache.kept(name) is None:
                     self._gone[name] = None
             after = page.next
             if after is None:
-                return
+                break
+        # It was told, and forgotten since: the edge was taken out, or the database is an older one.
+        for name in self._heard:
+            if name not in believed and (kept := self._cache.kept(name)) is not None:
+                self._told.pop(name, None)
+                self._come[name] = kept
 
     async def _tell_gone(self) -> None:
         while self._gone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,16 +27,19 @@ class Head:
         self.state: EdgeState = "serving"
         self.away = False
         self.beats = 0
+        self.products = 0
 
     async def beat(self, edge: str, beat: EdgeBeat) -> BeatAnswer:
         self.beats += 1
         if self.away:
             raise TransientError("the head is away")
-        seen = Edge(edge, beat.url, state=self.state)
+        seen = Edge(edge, beat.url, state=self.state, products=self.products)
         return BeatAnswer(seen, [UrlKey(7, "ab" * 32)])
 
 
-def joining(head: Head, folder: Path, thrown: list[str]) -> Joining:
+def joining(
+    head: Head, folder: Path, thrown: list[str], on_forgotten: Callable[[], None] = lambda: None
+) -> Joining:
     """Return an edge's side of joining; `thrown` grows when its cache is thrown away."""
 
     async def throw_away() -> None:
@@ -49,6 +53,7 @@ def joining(head: Head, folder: Path, thrown: list[str]) -> Joining:
         folder=folder,
         on_quarantine=throw_away,
         on_orders=lambda orders: None,
+        on_forgotten=on_forgotten,
     )
 
 
@@ -83,7 +88,7 @@ def test_quarantine_throws_away_when_it_begins_and_when_it_ends(tmp_path: Path) 
         edge.check_serving()
         head.state = "maintenance"
         await edge.beat()
-        with pytest.raises(TransientError, match="maintenance"):
+        with pytest.raises(TransientError, match="is in maintenance"):
             edge.check_serving()
         assert thrown == ["quarantined", "serving"]
 
@@ -104,6 +109,19 @@ def test_an_edge_in_quarantine_does_not_serve_after_a_restart_without_a_head(
         await again.beat()
         again.check_serving()
         assert thrown == ["quarantined", "serving"]
+
+    run_virtual(main)
+
+
+def test_an_edge_that_was_taken_out_while_it_runs_hears_that_it_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        head, forgotten = Head(), list[int]()
+        edge = joining(head, tmp_path, [], lambda: forgotten.append(head.beats))
+        for head.products in (0, 3, 2, 0, 0, 1):
+            await edge.beat()
+        assert forgotten == [4]
 
     run_virtual(main)
 

@@ -191,6 +191,27 @@ def test_bytes_that_are_refused_are_not_told_again_and_again() -> None:
     run(main)
 
 
+def test_what_the_head_has_forgotten_is_told_again() -> None:
+    async def main() -> None:
+        head, cache = Head(), Cache()
+        edge = telling(head, cache)
+        for number in range(3 * PAGE):
+            descriptor, identity, kept = product(number)
+            edge.heard(descriptor, identity, 0)
+            cache.keep(kept)
+        await edge.tell()
+        all_of_them = set(head.believes)
+        assert len(all_of_them) == 3 * PAGE
+        head.believes.clear()
+        await edge.tell()
+        assert not head.believes
+        edge.compare_soon()
+        await edge.tell()
+        assert set(head.believes) == all_of_them
+
+    run(main)
+
+
 @pytest.mark.parametrize("round_number", range(5))
 def test_whatever_gets_lost_the_head_knows_in_the_end(
     round_number: int, rng: random.Random

@@ -43,7 +43,7 @@ class DiskProductStore:
         except OSError as error:
             raise ConfigError(
                 f"{folder} cannot keep products: {error.strerror}",
-                hint="look at the folder's owner and mode, or name another as cache_dir",
+                hint="look at the folder's owner and mode, or name another as cache",
             ) from error
 
     @property
@@ -70,11 +70,22 @@ class DiskProductStore:
                 os.fdatasync(fd)
             finally:
                 os.close(fd)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            spool.replace(path)
+            try:
+                spool.replace(path)
+            except FileNotFoundError:
+                self._make_folder(path.parent)
+                spool.replace(path)
         except OSError as error:
             spool.unlink(missing_ok=True)
             raise _translated(error, kept) from error
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make the folder of some products, as open as they are, whatever the umask says.
+
+        nginx may be another user; who may enter the cache's folder at all, its owner decides.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
 
     def open(self, kept: KeptProduct) -> int:
         """Open a product's file; one of another size is removed."""
