@@ -6,6 +6,8 @@ import logging
 import re
 from datetime import UTC, datetime, timedelta
 
+from evstream.domain.access import THE_OWNER, Caller
+from evstream.domain.complaints import BELIEVED_AGAIN, Complaints
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import COPY_ENCODER, Descriptor, copy_of
 from evstream.domain.edges import BEATS_MISSED_MAX
@@ -47,6 +49,7 @@ class Edges:
         self._fleet = fleet
         self._url_life = url_life
         self._placing = placing
+        self._complaints = Complaints()
 
     async def beat(self, name: str, beat: m.EdgeBeat) -> m.BeatAnswer:
         """Enter that an edge is there, and tell it what it needs."""
@@ -68,8 +71,10 @@ class Edges:
         """
         return await self._products.set_edge_state(name, asked.state, asked.reason)
 
-    async def complain(self, complaint: m.Complaint) -> bool:
+    async def complain(self, complaint: m.Complaint, caller: Caller = THE_OWNER) -> bool:
         """Compare what somebody got of an edge with what is known of the product.
+
+        Those who may decide what edges do are believed each time, others as `Complaints` says.
 
         Returns
         -------
@@ -93,7 +98,20 @@ class Edges:
             f"it sent other bytes of product {key[:12]} than are known: sha256"
             f" {complaint.sha256[:12]}, not {found[0].sha256[:12]}"
         )
-        await self._products.set_edge_state(edge.name, "quarantined", reason)
+        if edge.state == "quarantined":
+            return True
+        if not caller.may({"operator"}):
+            now = await self._products.now()
+            if not self._complaints.believe(caller.name, edge.name, now):
+                _LOG.warning(
+                    "evstream: %s complains of a second edge within %s and is not believed: %s: %s",
+                    caller.name,
+                    BELIEVED_AGAIN,
+                    edge.name,
+                    reason,
+                )
+                return False
+        await self._products.set_edge_state(edge.name, "quarantined", f"{caller.name}: {reason}")
         return True
 
     async def bad_replicas(self, edge: str, found: m.BadReplicas) -> int:

@@ -62,6 +62,7 @@ def with_application(
             store or MemoryStore(),
             opener,
             KnownFormats(),
+            access_keys=database.access_keys,
         )
         keys = Keys(b"u" * 32, b"r" * 32)
         application = Application(parts, keys, settings, TOKEN, redirects=redirects)
