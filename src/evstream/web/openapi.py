@@ -12,7 +12,7 @@ import msgspec
 from evstream.domain.access import KEY_ID
 from evstream.domain.payload import SHA256
 from evstream.domain.products import EDGE_NAME
-from evstream.web.operations import JSON, Operation
+from evstream.web.operations import EVENT_STREAM, JSON, Operation
 from evstream.web.who_may import WHO_MAY
 from evstream.web.work_routes import LEASE_ID
 from evstream.wire.messages import Problem
@@ -117,6 +117,9 @@ def _responses(operation: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
     success: dict[str, Any] = {"description": HTTPStatus(operation.status).phrase}
     if operation.gives is not None:
         content = _content(operation.gives, schemas, operation.media_type)
+        if operation.events:
+            of = _event(operation.events, schemas[id(operation.gives)])
+            content = {EVENT_STREAM: {"schema": of}}
         success["content"] = content | {kind: {} for kind in operation.also}
     found: dict[int, dict[str, Any]] = {operation.status: success}
     if operation.gives is bytes:
@@ -149,6 +152,16 @@ def _content(kind: Any, schemas: dict[int, Any], media_type: str = "") -> dict[s
     if kind is str:
         return {media_type: {"schema": {"type": "string"}}}
     return {JSON: {"schema": schemas[id(kind)]}}
+
+
+def _event(names: Sequence[str], schema: Any) -> dict[str, Any]:
+    """Return what each event is: before OpenAPI 3.2, a stream's schema is that of its events."""
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+    return {
+        "type": "object",
+        "properties": {"event": {"enum": list(names)}, "data": data},
+        "required": ["event", "data"],
+    }
 
 
 def _without_bodies(described: dict[str, Any]) -> dict[str, Any]:

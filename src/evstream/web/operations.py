@@ -27,6 +27,7 @@ from evstream.domain.errors import MediaTypeError, RequestError
 Handler = Callable[[Request], Awaitable[Response]]
 
 JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
 KEY = r"^[!-~]{1,200}$"
 """An Idempotency-Key: printable ASCII, since it stands in a header."""
 
@@ -60,6 +61,8 @@ class Operation:
         A signed URL is enough, and further parameters in the query do not matter.
     media_type : str
         Of text.
+    events : tuple of str
+        Names of server-sent events, by which it answers; each has the message as its data.
     also : tuple of str
         Media types in which the answer comes to whoever accepts them.
     open : bool
@@ -78,6 +81,7 @@ class Operation:
     key: str = KEY
     signed: bool = False
     media_type: str = "text/plain"
+    events: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     open: bool = False
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from evstream.domain.names import TaskId
-from evstream.web.operations import Operation, Served
+from evstream.web.operations import EVENT_STREAM, Operation, Served
 from evstream.web.product_routes import edge_of
 from evstream.web.replies import query_of, read, reply
 from evstream.web.services import Services
@@ -49,8 +49,8 @@ EVENTS = Operation(
     "GET",
     "/v1/requests/{task}/events",
     "server-sent events as it gets on",
-    gives=str,
-    media_type="text/event-stream",
+    gives=m.RequestView,
+    events=("progress", "ended"),
     errors=(404,),
 )
 CANCEL = Operation(
@@ -94,7 +94,7 @@ def request_routes(services: Services) -> list[Served]:
         first = await services.requests.view(await services.requests.request(task_id_of(request)))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         body = _events(services, first)
-        return StreamingResponse(body, headers=headers, media_type="text/event-stream")
+        return StreamingResponse(body, headers=headers, media_type=EVENT_STREAM)
 
     async def cancel(request: Request) -> Response:
         known = await services.requests.request(task_id_of(request))

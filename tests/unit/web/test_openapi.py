@@ -57,6 +57,18 @@ def test_an_operation_says_all_of_itself(name: str, operation: dict[str, Any]) -
             assert not kinds
 
 
+def test_a_stream_is_described_by_its_events() -> None:
+    """As text it would be refused by whoever reads it event by event."""
+    shown = DOCUMENT["paths"]["/v1/requests/{task}/events"]["get"]["responses"]["200"]["content"]
+    (of,) = shown.values()
+    assert set(shown) == {"text/event-stream"}
+    assert of["schema"]["type"] == "object"
+    assert of["schema"]["required"] == ["event", "data"]
+    assert of["schema"]["properties"]["event"] == {"enum": ["progress", "ended"]}
+    data = of["schema"]["properties"]["data"]
+    assert data["contentSchema"] == {"$ref": "#/components/schemas/RequestView"}
+
+
 def test_a_route_that_is_not_declared_is_refused() -> None:
     async def answer(request: object) -> Response:
         return Response()

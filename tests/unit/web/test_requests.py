@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from evstream.client import Service
@@ -358,5 +359,7 @@ def test_events_are_server_sent() -> None:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.text.startswith("event: ended\ndata: {")
         assert answer.text.endswith("}\n\n")
+        data = answer.text.partition("data: ")[2]
+        assert msgspec.json.decode(data, type=rm.RequestView).id == asked.id
 
     with_service(work)
