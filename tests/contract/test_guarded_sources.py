@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.domain.errors import AccessError, EvstreamError
 from evstream.domain.source_rules import SourceRules
+from tests.certificates import Authority
 
 pytestmark = pytest.mark.server
 
@@ -100,3 +102,56 @@ def test_local_files_are_read_below_their_roots(tmp_path: Path) -> None:
             read(opener, pfn)
         with pytest.raises(AccessError):
             opener.signature(pfn)
+
+
+def test_all_networks_do_not_open_all_files(tmp_path: Path) -> None:
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (tmp_path / "a.root").write_bytes(b"root")
+    opener = FsspecOpener(rules=SourceRules.parse(str(inside), "any", own=False))
+    for protocol in (
+        "local://",
+        "simplecache::",
+        "filecache::file://",
+        "FILE://",
+        "dir::",
+    ):
+        with pytest.raises(AccessError):
+            read(opener, f"{protocol}{tmp_path}/a.root")
+    with pytest.raises(AccessError):
+        read(opener, f"memory://{tmp_path}/a.root")
+
+
+@pytest.mark.server
+def test_an_origin_is_shown_the_certificate_and_nobody_without_it_is_served(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    own, key = authority.issue("reader", "reader.example.org")
+    proxy = tmp_path / "proxy.pem"
+    proxy.write_bytes(own.read_bytes() + key.read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("origin"))
+    context.load_verify_locations(authority.ca_file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    _Handler.asked.clear()
+    with _Secured(("127.0.0.1", 0), _Handler) as made:
+        made.socket = context.wrap_socket(
+            made.socket, server_side=True, do_handshake_on_connect=False
+        )
+        thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+        thread.start()
+        url = f"https://localhost:{made.server_address[1]}/a.root"
+        ca = str(authority.ca_file)
+        try:
+            for opener in (FsspecOpener(ca_file=ca), FsspecOpener(cert_file=str(proxy))):
+                with pytest.raises(EvstreamError):
+                    read(opener, url)
+            assert _Handler.asked == []
+            assert read(FsspecOpener(ca_file=ca, cert_file=str(proxy)), url) == b"root"
+        finally:
+            made.shutdown()
+            thread.join()
+
+
+class _Secured(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: some are refused."""

@@ -78,11 +78,14 @@ class SourceRules:
     def check_url(self, url: str) -> str:
         """Refuse a URL by its form; return the host to be looked up, if there is one.
 
+        Where all networks may be read but not all files, other protocols and chains would lead
+        to files by another name (``local://``, ``simplecache::``).
+
         Raises
         ------
         AccessError
         """
-        if self.networks is None:
+        if self.networks is None and self.roots is None:
             return ""
         shown = without_secrets(url)
         protocol = url.partition("://")[0].lower()
@@ -94,7 +97,7 @@ class SourceRules:
                 f"{protocol[:40]}:// is not opened for others",
                 hint=f"use one of {', '.join(sorted(PROTOCOLS))}",
             )
-        if protocol.startswith("s3"):
+        if protocol.startswith("s3") or self.networks is None:
             return ""
         try:
             host = urlsplit(url).hostname
