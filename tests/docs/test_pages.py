@@ -37,7 +37,7 @@ from tests.docs.pages import (
 )
 from tools.check_docs import faults_of
 
-WAIT_S_MAX = 60.0
+WAIT_S_MAX = 300.0
 CONSOLE = all_blocks("console")
 STORIES = [page for page in pages() if any("server" in b.words for b in blocks(page))]
 ENTRIES = 800
