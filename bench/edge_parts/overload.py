@@ -1,10 +1,14 @@
 """Ten times more on-demand work than an edge can make: how fast refusals are, what the rest keeps.
 
-A whole edge (its API on a socket, its cache on a disk, a head in its process) makes cuts in its
-prepared lane, alone at first. Then another process asks for products that nobody has, at ten
-times the pace of the on-demand lane's reserve, and times the refusals.
+A whole edge (its API on a socket, its cache on a disk, its makers as they are in production, a head
+in its process) makes cuts in its prepared lane, alone, and then while another process asks for
+products that nobody has, at ten times the pace of the on-demand lane's reserve, and times the
+refusals. The two turn by turn, for a machine has slow minutes.
 
-    python -m bench.edge_parts.overload [--seconds 10] [--switch-s 0.0005]
+Who asks has a processor of its own, and the edge all others: it is no part of the edge's load. It
+also tells how late it is itself: a refusal is not read before its reader runs.
+
+    python -m bench.edge_parts.overload [--seconds 10] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import statistics
 import sys
 import tempfile
 import time
@@ -22,55 +28,51 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import uvicorn
+import psutil
 
-from evstream.adapters.catalogue.memory import MemoryDatabase
-from evstream.adapters.clock import SystemClock
+from bench.edge_parts.whole import TOKEN, listening, until, whole_edge
 from evstream.adapters.formats import KnownFormats
-from evstream.adapters.ids import RandomIds
-from evstream.adapters.offload import Threads
-from evstream.adapters.source.fsspec import FsspecOpener
-from evstream.adapters.storage.memory import MemoryStore
-from evstream.assembly import Application, Keys, Parts
-from evstream.assembly.edge import EdgeApplication, EdgeParts
+from evstream.assembly.making import start_makers
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import Descriptor, slice_of
 from evstream.domain.lanes import Ask, Lane
 from evstream.settings import Settings
-from evstream.web.file_sending import FileSendingProtocol
-from evstream.wire import messages as m
 from evstream.wire.signed_urls import descriptor_query
 
 ENTRIES = 400_000
 EVENTS = 20_000
-TOKEN = "bench"
 TIMES = 10
+LOOK_S = 0.005
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What was measured.
+class Turn:
+    """What one round gave.
 
     Attributes
     ----------
     alone, beside : float
         Products per second of the prepared lane, without overload and with it.
-    kept : float
+    cpu_alone, cpu_beside : float
+        The same for each CPU second of the edge and its makers.
+    kept, cpu_kept : float
         ``beside`` as a part of what is not reserved of ``alone``.
-    refused_ms : tuple of float
-        Median, 95th and 99th percentile of the time of a refusal.
+    refused_ms, late_ms : tuple of float
+        Median, 95th and 99th percentile: of the time of a refusal, and of how late the one
+        who asks was.
     """
 
-    makers: int
-    reserved: int
     alone: float
     beside: float
+    cpu_alone: float
+    cpu_beside: float
     kept: float
+    cpu_kept: float
     on_demand: float
     asked: float
     refusals: int
     refused_ms: tuple[float, float, float]
-    switch_s: float
+    late_ms: tuple[float, float, float]
 
 
 def make_source(path: Path) -> None:
@@ -94,62 +96,35 @@ def cuts(fingerprint: Fingerprint, first: int, step: int) -> Iterator[Descriptor
 
 @asynccontextmanager
 async def edge_on(folder: Path, settings: Settings) -> AsyncIterator[tuple[Any, Fingerprint, int]]:
-    """Serve an edge on loopback; give it, the source and the port."""
+    """Serve an edge on loopback; give it, its source and its port."""
     source = folder / "source.root"
     make_source(source)
-    clock, ids, offload = SystemClock(), RandomIds(), Threads(16)
-    database = MemoryDatabase(clock)
-    opener, formats = FsspecOpener(), KnownFormats()
-    parts = Parts(
-        clock,
-        ids,
-        offload,
-        database.ledger,
-        database.catalogue,
-        database.products,
-        database.whiteboard,
-        database.links,
-        MemoryStore(),
-        opener,
-        formats,
-    )
-    head = Application(parts, Keys(b"u" * 32, b"r" * 32), Settings(data_dir=str(folder)), TOKEN)
-    service = head.client()
-    dataset = await service.add_dataset(m.NewDataset([m.NewFile(str(source))], "bench:x"))
-    edge_parts = EdgeParts(clock, RandomIds(), offload, opener, formats)
-    edge = EdgeApplication(head.client(), edge_parts, settings, "http://127.0.0.1", TOKEN)
-    await edge.cache.open()
-    await edge.joining.beat()
-    protocol: Any = FileSendingProtocol
-    config = uvicorn.Config(
-        edge.app,
-        port=0,
-        http=protocol,
-        loop="asyncio",
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
+    makers = start_makers(settings)
     try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield edge, dataset.files[0].fingerprint, port
+        async with (
+            whole_edge(folder, source, settings, formats=KnownFormats(makers)) as whole,
+            listening(whole.edge.app) as server,
+        ):
+            port = server.servers[0].sockets[0].getsockname()[1]
+            yield whole.edge, whole.file.fingerprint, port
     finally:
-        server.should_exit = True
-        await serving
-        await edge.close()
-        await service.close()
-        await head.close()
+        makers.close()
 
 
-async def pace(edge: Any, seconds: float) -> float:
-    """Return how many products a second the prepared lane makes."""
-    before, began = edge.lanes.states()[1].made, time.monotonic()
+def cpu_s() -> float:
+    """Return the CPU seconds of this process and its makers."""
+    mine = psutil.Process()
+    makers = [one for one in mine.children() if "root_maker" in " ".join(one.cmdline())]
+    spent = [one.cpu_times() for one in (mine, *makers)]
+    return float(sum(one.user + one.system for one in spent))
+
+
+async def pace(edge: Any, seconds: float) -> tuple[float, float]:
+    """Return how many products a second the prepared lane makes, and how many a CPU second."""
+    before, began, spent = edge.lanes.states()[1].made, time.monotonic(), cpu_s()
     await asyncio.sleep(seconds)
-    return float((edge.lanes.states()[1].made - before) / (time.monotonic() - began))
+    made = edge.lanes.states()[1].made - before
+    return made / (time.monotonic() - began), made / max(cpu_s() - spent, 0.01)
 
 
 async def keep_preparing(edge: Any, wanted: Iterator[Descriptor]) -> None:
@@ -160,9 +135,54 @@ async def keep_preparing(edge: Any, wanted: Iterator[Descriptor]) -> None:
             await edge.cache.drop(kept.name)
 
 
-async def measure(seconds: float, switch_s: float) -> Figures:
+def percentiles(seconds: list[float]) -> tuple[float, float, float]:
+    """Return median, 95th and 99th percentile in milliseconds."""
+    low, middle, high = np.percentile(np.array(seconds or [0.0]) * 1e3, [50, 95, 99])
+    return float(low), float(middle), float(high)
+
+
+async def one_turn(
+    edge: Any, port: int, wanted: Iterator[Descriptor], seconds: float, processor: int
+) -> Turn:
+    """Measure the prepared lane alone, and then beside too many who wait."""
+    rules = edge.lanes.rules
+    alone, cpu_alone = await pace(edge, seconds)
+    rate = TIMES * alone / rules.makers * rules.reserved
+    urls = [
+        f"/v1/products/{one.key}?{descriptor_query(one)}"
+        for one, _ in zip(wanted, range(int(rate * (seconds + 3)) + 1), strict=False)
+    ]
+    words = ["-m", "bench.edge_parts.overload", "--client", str(port), "--rate", str(rate)]
+    words += ["--processor", str(processor)]
+    pipe = asyncio.subprocess.PIPE
+    client = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=pipe, stdout=pipe)
+    refused = edge.lanes.states()[0].refused
+    telling = asyncio.create_task(client.communicate("\n".join(urls).encode()))
+    await until(lambda: edge.lanes.states()[0].refused > refused)
+    made = edge.lanes.states()[0].made
+    beside, cpu_beside = await pace(edge, seconds)
+    on_demand = (edge.lanes.states()[0].made - made) / seconds
+    told = json.loads((await telling)[0])
+    share = (rules.makers - rules.reserved) / rules.makers
+    return Turn(
+        alone,
+        beside,
+        cpu_alone,
+        cpu_beside,
+        beside / (alone * share),
+        cpu_beside / (cpu_alone * share),
+        on_demand,
+        rate,
+        len(told["refused_s"]),
+        percentiles(told["refused_s"]),
+        percentiles(told["late_s"]),
+    )
+
+
+async def measure(seconds: float, rounds: int) -> list[Turn]:
     """Measure an edge of four makers, one of them reserved."""
-    sys.setswitchinterval(switch_s)
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, processors[:-1] or processors)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = Settings(
@@ -173,62 +193,37 @@ async def measure(seconds: float, switch_s: float) -> Figures:
             on_demand_depth=4,
         )
         async with edge_on(folder, settings) as (edge, fingerprint, port):
-            wanted = cuts(fingerprint, 1, 37)
-            makers = edge.lanes.rules.makers
+            mine, theirs = cuts(fingerprint, 1, 37), cuts(fingerprint, 17, 41)
             preparing = [
-                asyncio.create_task(keep_preparing(edge, wanted)) for _ in range(2 * makers)
+                asyncio.create_task(keep_preparing(edge, mine))
+                for _ in range(2 * edge.lanes.rules.makers)
             ]
-            await asyncio.sleep(1.0)
-            alone = await pace(edge, seconds)
-            reserved = edge.lanes.rules.reserved
-            asked = TIMES * alone / makers * reserved
-            urls = [
-                f"/v1/products/{one.key}?{descriptor_query(one)}"
-                for one, _ in zip(
-                    cuts(fingerprint, 17, 41), range(int(asked * (seconds + 3)) + 1), strict=False
-                )
+            # Makers take a while to start.
+            await until(lambda: edge.lanes.states()[1].made > 4 * edge.lanes.rules.makers)
+            turns = [
+                await one_turn(edge, port, theirs, seconds, processors[-1]) for _ in range(rounds)
             ]
-            client = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "bench.edge_parts.overload",
-                "--client",
-                str(port),
-                "--rate",
-                str(asked),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            telling = asyncio.create_task(client.communicate("\n".join(urls).encode()))
-            while not edge.lanes.states()[0].refused:  # noqa: ASYNC110 - states have no event
-                await asyncio.sleep(0.1)
-            made = edge.lanes.states()[0].made
-            beside = await pace(edge, seconds)
-            on_demand = (edge.lanes.states()[0].made - made) / seconds
-            told, _ = await telling
             for task in preparing:
                 task.cancel()
             await asyncio.gather(*preparing, return_exceptions=True)
-            times = np.array(json.loads(told)["refused_s"]) * 1e3
-    low, middle, high = np.percentile(times, [50, 95, 99]) if len(times) else (0.0, 0.0, 0.0)
-    kept = beside / (alone * (makers - reserved) / makers)
-    return Figures(
-        makers,
-        reserved,
-        alone,
-        beside,
-        kept,
-        on_demand,
-        asked,
-        len(times),
-        (float(low), float(middle), float(high)),
-        switch_s,
-    )
+    os.sched_setaffinity(0, processors)
+    return turns
 
 
-async def ask(port: int, urls: list[str], rate: float) -> list[float]:
+def middle(turns: list[Turn]) -> dict[str, float]:
+    """Return the median of what is asked for, by name."""
+    return {
+        "refused_ms": statistics.median(turn.refused_ms[1] for turn in turns),
+        "late_ms": statistics.median(turn.late_ms[1] for turn in turns),
+        "kept": statistics.median(turn.kept for turn in turns),
+        "cpu_kept": statistics.median(turn.cpu_kept for turn in turns),
+    }
+
+
+async def ask(port: int, urls: list[str], rate: float) -> dict[str, list[float]]:
     """Ask for products at a rate, each on a connection of its own; return times of refusals."""
     refused: list[float] = []
+    late: list[float] = []
 
     async def one(url: str) -> None:
         began = time.monotonic()
@@ -243,27 +238,38 @@ async def ask(port: int, urls: list[str], rate: float) -> list[float]:
         await reader.read()
         writer.close()
 
+    async def look_how_late() -> None:
+        while True:
+            due = time.monotonic() + LOOK_S
+            await asyncio.sleep(LOOK_S)
+            late.append(time.monotonic() - due)
+
+    looking = asyncio.create_task(look_how_late())
     async with asyncio.TaskGroup() as group:
         began = time.monotonic()
         for number, url in enumerate(urls):
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             group.create_task(one(url))
-    return refused
+    looking.cancel()
+    return {"refused_s": refused, "late_s": late}
 
 
 def main() -> None:
     """Measure, or be the one who asks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--switch-s", type=float, default=0.0005)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--client", type=int)
     parser.add_argument("--rate", type=float)
+    parser.add_argument("--processor", type=int)
     given = parser.parse_args()
     if given.client:
+        os.sched_setaffinity(0, {given.processor})
         urls = sys.stdin.read().split()
-        print(json.dumps({"refused_s": asyncio.run(ask(given.client, urls, given.rate))}))
+        print(json.dumps(asyncio.run(ask(given.client, urls, given.rate))))
     else:
-        print(asyncio.run(measure(given.seconds, given.switch_s)))
+        turns = asyncio.run(measure(given.seconds, given.rounds))
+        print(*turns, middle(turns), sep="\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from evstream.assembly.listening import protocol_of
 from evstream.assembly.tls import ServerTls
 from evstream.domain.dataset import SourceFile
 from evstream.domain.names import DatasetName
-from evstream.ports import SourceOpener
+from evstream.ports import Formats, SourceOpener
 from evstream.settings import Settings
 from evstream.wire import messages as m
 
@@ -43,11 +43,15 @@ class Whole:
 
 @asynccontextmanager
 async def whole_edge(
-    folder: Path, source: Path, settings: Settings, opener: SourceOpener | None = None
+    folder: Path,
+    source: Path,
+    settings: Settings,
+    opener: SourceOpener | None = None,
+    formats: Formats | None = None,
 ) -> AsyncIterator[Whole]:
     """Put an edge together that has its keys and serves."""
-    clock, offload, formats = SystemClock(), Threads(settings.threads), KnownFormats()
-    opener = opener or FsspecOpener()
+    clock, offload = SystemClock(), Threads(settings.threads)
+    opener, formats = opener or FsspecOpener(), formats or KnownFormats()
     database = MemoryDatabase(clock)
     parts = Parts(
         clock,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import awkward as ak
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import uproot
 
-from evstream.adapters.formats import KnownFormats
+from evstream.adapters.formats import KnownFormats, RootMakers
 from evstream.ports import Format
 from evstream.testing.contracts import FormatContract
 
@@ -44,6 +45,22 @@ class TestRoot(FormatContract):
             return {name: arrays[name].to_list() for name in ("NMuon", "NJet")}
 
 
+@pytest.fixture(scope="module")
+def makers() -> Iterator[RootMakers]:
+    """Processes that all tests here share."""
+    makers = RootMakers(2)
+    yield makers
+    makers.close()
+
+
+class TestRootByMakers(TestRoot):
+    """The same, prepared by other processes."""
+
+    @pytest.fixture
+    def file_format(self, makers: RootMakers) -> Format:
+        return KnownFormats(makers).named("root")
+
+
 class TestNtuple(TestRoot):
     """The same on an RNTuple."""
 
@@ -66,6 +83,10 @@ class TestNtuple(TestRoot):
         with uproot.open(path) as file:
             arrays = file["events"].arrays()
             return {name: arrays[name].to_list() for name in ("run", "event")}
+
+
+class TestNtupleByMakers(TestNtuple, TestRootByMakers):
+    """The same, prepared by other processes."""
 
 
 class _Lhe(FormatContract):

@@ -19,7 +19,7 @@ from evstream.adapters.offload import Threads
 from evstream.adapters.product_store.disk import DiskProductStore
 from evstream.assembly.clients import connect
 from evstream.assembly.issuers import open_issuers
-from evstream.assembly.making import lanes_of
+from evstream.assembly.making import lanes_of, start_makers
 from evstream.assembly.measures import cache_measures, lane_measures
 from evstream.assembly.origins import open_origins
 from evstream.client import Address, Service
@@ -288,12 +288,13 @@ async def open_edge(settings: Settings, url: str, token: str) -> AsyncIterator[E
         Address(settings.head, settings.token, settings.ca_file, settings.token_file),
         HEAD_PATIENCE_S,
     )
+    makers = start_makers(settings)
     parts = EdgeParts(
         clock=SystemClock(),
         ids=RandomIds(),
         offload=Threads(settings.threads),
         opener=open_origins(settings, own=False),
-        formats=KnownFormats(),
+        formats=KnownFormats(makers),
     )
     application = EdgeApplication(head, parts, settings, settings.edge_url or url, token)
     try:
@@ -301,3 +302,4 @@ async def open_edge(settings: Settings, url: str, token: str) -> AsyncIterator[E
         yield application
     finally:
         await application.close()
+        makers.close()

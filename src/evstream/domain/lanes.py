@@ -275,11 +275,26 @@ class Lanes:
         ticket = Ticket(ask, self._order)
         return ticket, self._place(ticket, now)
 
+    def check(self, ask: Ask) -> None:
+        """Send away at once who would be if they entered now; it costs less than to enter.
+
+        Raises
+        ------
+        OverloadError
+        """
+        lane = self._lanes[ask.lane]
+        if self._is_full(lane) and lane.victim(ask) is None:
+            lane.refused += 1
+            raise self.overload(ask.lane)
+
+    def _is_full(self, lane: _Lane) -> bool:
+        free = self._may_begin(lane) and not lane.waiting
+        return not free and len(lane.waiting) >= lane.depth
+
     def _place(self, ticket: Ticket, now: float) -> Turn:
         lane = self._lanes[ticket.ask.lane]
         displaced: tuple[Ticket, ...] = ()
-        free = self._may_begin(lane) and not lane.waiting
-        if not free and len(lane.waiting) >= lane.depth:
+        if self._is_full(lane):
             victim = lane.victim(ticket.ask)
             lane.refused += 1
             if victim is None:

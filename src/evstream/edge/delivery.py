@@ -228,6 +228,9 @@ class Deliveries:
         if making is None:
             beginning = self._beginnings.get(identity.name)
             if beginning is None:
+                if self._lanes is not None:
+                    # Under overload this is what most are told: without a task of their own.
+                    self._lanes.check(ask)
                 beginning = asyncio.create_task(self._begin(descriptor, identity, ask))
                 self._beginnings[identity.name] = beginning
             elif self._lanes is not None:

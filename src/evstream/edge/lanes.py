@@ -28,6 +28,15 @@ class MakingLanes:
         self._turns: dict[Ticket, asyncio.Future[None]] = {}
         self._keys: dict[str, Ticket] = {}
 
+    def check(self, ask: Ask) -> None:
+        """Send away at once who would be if they asked for a maker now.
+
+        Raises
+        ------
+        OverloadError
+        """
+        self._lanes.check(ask)
+
     @asynccontextmanager
     async def admit(self, ask: Ask, key: str = "") -> AsyncIterator[None]:
         """Wait for a maker's turn; hold it while the context lasts.

@@ -24,6 +24,7 @@ from evstream.rootio.errors import (
 )
 from evstream.rootio.index import KnownShapes, ObjectInfo, SourceIndex, inspect, inspect_steps
 from evstream.rootio.join import JoinResult, join
+from evstream.rootio.product import Product
 from evstream.rootio.rntuple.ntuple_index import NTupleIndex
 from evstream.rootio.selection import select_branches
 from evstream.rootio.source import (
@@ -54,6 +55,7 @@ __all__ = [
     "NoSuchTreeError",
     "NotARootFileError",
     "ObjectInfo",
+    "Product",
     "Rule",
     "Rules",
     "SchemaMismatchError",

@@ -126,6 +126,15 @@ class Cut:
         add_entries(assembly, self._baskets, [index.size])
         self._product = assembly.finish([index.size])
 
+    @property
+    def product(self) -> Product:
+        """What `prepare` has made, for `carried`."""
+        return self._prepared()
+
+    def adopt(self, product: Product) -> None:
+        """Take what this cut, planned and prepared in another process, became there."""
+        self._product = product
+
     def read(self, offset: int, size: int, source: ByteSource) -> bytes:
         """Return the product's bytes ``[offset, offset + size)``, fewer at its end."""
         return drive(self.read_steps(offset, size), source)

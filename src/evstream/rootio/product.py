@@ -106,6 +106,16 @@ class Product:
         self._ends = list(accumulate(s.size for s in self._segments))
         self.size = self._ends[-1] if self._ends else 0
 
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """What it is made of, in order."""
+        return self._segments
+
+    @property
+    def source_sizes(self) -> Sequence[int]:
+        """Length of each source."""
+        return self._source_sizes
+
     def sources_of(self, offset: int, size: int) -> list[int]:
         """List the sources that a range is made of."""
         return sorted({s.source for s, _ in self._within(offset, size) if s.source != MEMORY})

@@ -100,6 +100,30 @@ def test_beyond_its_depth_the_answer_tells_when() -> None:
     assert state(site.lanes, ON_DEMAND).refused == 2
 
 
+@pytest.mark.parametrize("tail", [False, True])
+def test_who_checks_first_is_told_what_entering_would_tell(tail: bool) -> None:
+    site = Site(makers=1, reserved=1, depth=1)
+    site.lanes.check(Ask())
+    first, second = site.enter(Ask()), site.enter(Ask())
+    ask = Ask(tail=tail)
+    if tail:
+        # The one that waits is less urgent.
+        site.lanes.check(ask)
+        site.enter(ask)
+        assert site.displaced == [second]
+    else:
+        told = []
+        for refuse in (site.lanes.check, site.enter):
+            with pytest.raises(OverloadError) as caught:
+                refuse(ask)
+            told.append((caught.value.message, caught.value.fields))
+        assert told[0] == told[1]
+        assert state(site.lanes, ON_DEMAND).refused == 2
+    site.leave(first)
+    assert state(site.lanes, ON_DEMAND).waiting == 0
+    site.lanes.check(Ask())
+
+
 def test_a_lane_without_depth_takes_what_can_begin() -> None:
     site = Site(makers=1, reserved=1, depth=0)
     first = site.enter(Ask())

@@ -5,5 +5,6 @@ One file a format; `known` is the list of them, and names what belongs to none.
 
 from evstream.adapters.formats.known import KnownFormats
 from evstream.adapters.formats.root import RootFormat
+from evstream.adapters.formats.root_makers import RootMakers
 
-__all__ = ["KnownFormats", "RootFormat"]
+__all__ = ["KnownFormats", "RootFormat", "RootMakers"]

@@ -9,6 +9,7 @@ from evstream.adapters.formats.hepmc import hepmc_formats
 from evstream.adapters.formats.lhe import lhe_formats
 from evstream.adapters.formats.library import LibraryFormat
 from evstream.adapters.formats.root import RootFormat
+from evstream.adapters.formats.root_makers import RootMakers
 from evstream.domain.errors import RequestError, UnsupportedFormatError
 from evstream.ports import ByteSource
 from evstream.ports.format import HEAD_BYTES, FileIndex, Format
@@ -37,11 +38,17 @@ _FOREIGN = (
 
 
 class KnownFormats:
-    """The `Formats` port: ROOT, Parquet, HDF5, LHE and HepMC."""
+    """The `Formats` port: ROOT, Parquet, HDF5, LHE and HepMC.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    makers : RootMakers, optional
+        Processes that prepare products of ROOT files; those of libraries have their own.
+    """
+
+    def __init__(self, makers: RootMakers | None = None) -> None:
         self._formats: tuple[Format, ...] = (
-            RootFormat(),
+            RootFormat(makers=makers),
             LibraryFormat(parquet.BACKEND),
             LibraryFormat(hdf5.BACKEND),
             *lhe_formats(),

@@ -4,17 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 
 from evstream import rootio
+from evstream.adapters.formats.root_makers import RootMakers
 from evstream.adapters.formats.tables import Int64, rows_of
 from evstream.ports import ByteSource
 from evstream.ports.format import FileIndex
 from evstream.rootio import CorruptFileError
 
 _DEFAULTS = rootio.Rules()
+
+
+class MadeElsewhere:
+    """A cut that a maker prepares; it is read here, as any other."""
+
+    def __init__(
+        self,
+        cut: rootio.Cut,
+        index: rootio.SourceIndex,
+        words: dict[str, Any],
+        makers: RootMakers,
+    ) -> None:
+        self._cut = cut
+        self._order: tuple[rootio.SourceIndex, dict[str, Any]] | None = (index, words)
+        self._makers = makers
+        self.beside = cut.beside
+        self.left_behind = cut.left_behind
+        self.entries = cut.entries
+        self.boundary_bytes = cut.boundary_bytes
+
+    @property
+    def size(self) -> int:
+        """Length of the product in bytes; call `prepare` first."""
+        return self._cut.size
+
+    def prepare(self, source: ByteSource) -> None:
+        """Have a maker prepare it; again is nothing."""
+        if self._order is not None:
+            index, words = self._order
+            self._makers.prepare(self._cut, index, words, source)
+            self._order = None
+
+    def read(self, offset: int, size: int, source: ByteSource) -> bytes:
+        """Return the product's bytes ``[offset, offset + size)``, fewer at its end."""
+        return self._cut.read(offset, size, source)
 
 
 class RootFormat:
@@ -24,6 +61,8 @@ class RootFormat:
     ----------
     beside : rootio.Rules
         What becomes of metadata trees and other objects in cuts and joins.
+    makers : RootMakers, optional
+        Processes that prepare cuts; else that is done where it is asked for.
     """
 
     name = "root"
@@ -31,8 +70,9 @@ class RootFormat:
     whole = False
     encoder_id = rootio.ENCODER_ID
 
-    def __init__(self, beside: rootio.Rules = _DEFAULTS) -> None:
+    def __init__(self, beside: rootio.Rules = _DEFAULTS, makers: RootMakers | None = None) -> None:
         self._beside = beside
+        self._makers = makers
 
     def recognises(self, head: bytes) -> bool:
         """Look for ROOT's first four bytes."""
@@ -67,17 +107,11 @@ class RootFormat:
         entry_stop: int,
         branches: Sequence[str] | None = None,
         identity: bytes = b"",
-    ) -> rootio.Cut:
+    ) -> rootio.Cut | MadeElsewhere:
         """Plan a cut that copies whole baskets."""
-        return rootio.plan_cut(
-            _own(index),
-            tree=tree,
-            entry_start=entry_start,
-            entry_stop=entry_stop,
-            branches=branches,
-            beside=self._beside,
-            identity=identity,
-        )
+        words: dict[str, Any] = {"tree": tree, "entry_start": entry_start, "entry_stop": entry_stop}
+        words |= {"branches": branches, "beside": self._beside, "identity": identity}
+        return self._made(rootio.plan_cut(_own(index), **words), _own(index), words)
 
     def plan_select(
         self,
@@ -87,16 +121,16 @@ class RootFormat:
         entries: npt.ArrayLike,
         branches: Sequence[str] | None = None,
         identity: bytes = b"",
-    ) -> rootio.Cut:
+    ) -> rootio.Cut | MadeElsewhere:
         """Plan a product of scattered entries."""
-        return rootio.plan_select(
-            _own(index),
-            tree=tree,
-            entries=entries,
-            branches=branches,
-            beside=self._beside,
-            identity=identity,
-        )
+        words: dict[str, Any] = {"tree": tree, "entries": np.asarray(entries), "branches": branches}
+        words |= {"beside": self._beside, "identity": identity}
+        return self._made(rootio.plan_select(_own(index), **words), _own(index), words)
+
+    def _made(
+        self, cut: rootio.Cut, index: rootio.SourceIndex, words: dict[str, Any]
+    ) -> rootio.Cut | MadeElsewhere:
+        return cut if self._makers is None else MadeElsewhere(cut, index, words, self._makers)
 
     def read_numbers(self, path: Path, tree: str, branches: Sequence[str]) -> Int64 | None:
         """Read branches of a TTree or fields of an RNTuple with uproot."""
