@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import pickle
 import resource
 import signal
@@ -27,8 +25,6 @@ MEMORY_BYTES_MAX = 8 << 30
 """Of address space: what takes more is refused as damaged, and harms nobody else."""
 INDICES_MAX = 8
 """Of files that were cut last; the others are sent again."""
-NICENESS = 5
-"""Whoever waits for an answer goes before what is being made."""
 PIECE_BYTES = 4 << 20
 
 
@@ -111,9 +107,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
-    with contextlib.suppress(OSError):
-        # Units that are closed to all but what a service needs do not allow it.
-        os.nice(NICENESS)
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     try:
         _Maker(channel).work()
