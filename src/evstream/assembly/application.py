@@ -201,7 +201,7 @@ class Application:
             finishing=self._finishing,
             reopening=reopening,
             archiving=self._archiving,
-            requests=Requests(catalogue, ledger, parts.formats, parts.clock),
+            requests=Requests(catalogue, ledger, parts.products, parts.formats, parts.clock),
             assigner=_assigner(parts, scheduler),
             slices=slices,
             products=self._products,

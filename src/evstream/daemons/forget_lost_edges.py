@@ -41,7 +41,7 @@ async def forget_lost_edges(
         alive = {
             edge.name
             for edge in await products.edges()
-            if edge.kind == "edge" and (edge.alive_until is None or edge.alive_until > moment)
+            if edge.beats(moment)
         }
         taken = [
             lease

@@ -575,9 +575,10 @@ class LedgerModel:
         """Return a book's chunks by number."""
         return [state.chunk for state in self._book(number).chunks.values()]
 
-    def leases(self) -> list[LeasedInterval]:
-        """Return every leased interval."""
-        return sorted(self._leases, key=lambda row: (row.book, row.chunk, row.entry_start))
+    def leases(self, book: int | None = None) -> list[LeasedInterval]:
+        """Return every leased interval, or those of one book."""
+        found = [row for row in self._leases if book is None or row.book == book]
+        return sorted(found, key=lambda row: (row.book, row.chunk, row.entry_start))
 
 
 def _ranges(chunk: Chunk, rules: BookRules) -> int:

@@ -176,6 +176,20 @@ class Edge:
     reason: str = ""
     status: EdgeStatus = EdgeStatus()
 
+    def beats(self, now: datetime) -> bool:
+        """Whether this is an edge, and not silent."""
+        return self.kind == "edge" and (self.alive_until is None or self.alive_until > now)
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it is given new work."""
+        return self.state == "serving" and not self.status.leaving
+
+    @property
+    def site(self) -> str:
+        """Where it is: what it says, or its own name, as replicas know it."""
+        return self.status.site or self.name
+
 
 @dataclass(frozen=True, slots=True)
 class FoundProduct:

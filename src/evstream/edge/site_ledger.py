@@ -254,10 +254,11 @@ class SiteLedger:
         await self._remember()
         return await self._lost(await self._own.forget_worker(worker))
 
-    async def leases(self) -> list[LeasedInterval]:
-        """Return every interval that a worker holds."""
+    async def leases(self, book: int | None = None) -> list[LeasedInterval]:
+        """Return every interval that a worker holds, or those of one book."""
         await self._remember()
-        return self._seen(await self._own.leases())
+        seen = self._seen(await self._own.leases())
+        return [row for row in seen if book is None or row.book == book]
 
     # --- what the site asks of the head -----------------------------------------
 

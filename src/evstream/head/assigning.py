@@ -86,7 +86,7 @@ class Assigner:
         rows: list[LeasedInterval] = []
         running = [task for task in active if task.state is TaskState.RUNNING]
         in_turn = await self._scheduler.in_turn(running)
-        if _takes(edges[edge]):
+        if edges[edge].takes_work:
             for task in in_turn:
                 if rows := await self._claim(edge, edges, task, request, lease):
                     break
@@ -112,7 +112,9 @@ class Assigner:
         asked = task.spec.preparation
         assert asked is not None
         able = [
-            one.name for one in edges.values() if _takes(one) and asked.site in ("", site_of(one))
+            one.name
+            for one in edges.values()
+            if one.takes_work and asked.site in ("", one.site)
         ]
         if edge not in able:
             return []
@@ -120,7 +122,7 @@ class Assigner:
         ready = await self._ready(task)
         preference = Preference(dict.fromkeys(able, 1.0))
         owners = {chunk: preference.first(digest) for chunk, digest in ready.items()}
-        leases = [row.worker for row in await self._ledger.leases() if row.book == book]
+        leases = {row.worker for row in await self._ledger.leases(book)}
         working = {name for name in able if edge_worker(name) in leases}
         for chunks in chunks_for(edge, owners, working):
             if not chunks:
@@ -160,11 +162,8 @@ class Assigner:
         now = asyncio.get_running_loop().time()
         if now >= self._edges_due:
             time = await self._catalogue.now()
-            self._edges = {
-                one.name: one
-                for one in await self._products.edges()
-                if one.kind == "edge" and (one.alive_until is None or one.alive_until > time)
-            }
+            edges = await self._products.edges()
+            self._edges = {one.name: one for one in edges if one.beats(time)}
             self._edges_due = now + LOOK_EVERY_S
         return self._edges
 
@@ -193,13 +192,3 @@ class Assigner:
         self._files.forget_ended(active)
         for task in [task for task in self._looks if task not in active]:
             del self._looks[task]
-
-
-def _takes(edge: Edge) -> bool:
-    """Whether an edge is given new work."""
-    return edge.state == "serving" and not edge.status.leaving
-
-
-def site_of(edge: Edge) -> str:
-    """Return where an edge is: what it says, or its own name, as replicas know it."""
-    return edge.status.site or edge.name

@@ -191,8 +191,8 @@ class Reports:
 
     async def _is_held(self, report: UnitReport) -> bool:
         """Whether a report's lease is one that still holds its unit."""
-        held = {(row.lease, row.book, row.chunk) for row in await self._ledger.leases()}
-        return (report.lease, report.ref.book, report.ref.chunk) in held
+        held = {(row.lease, row.chunk) for row in await self._ledger.leases(report.ref.book)}
+        return (report.lease, report.ref.chunk) in held
 
     async def _is_whole(self, record: OutputRecord) -> bool:
         try:

@@ -14,10 +14,11 @@ from evstream.domain.names import DatasetName, Lfn, TaskId
 from evstream.domain.payload import Payload
 from evstream.domain.preparation import Preparation, first_events, whole_ranges
 from evstream.domain.splitting import plan_chunks
-from evstream.domain.task import Limits, Task, TaskSpec, process_book, task_of
+from evstream.domain.states import TaskState
+from evstream.domain.task import Limits, Task, TaskSpec, process_book
 from evstream.head.planning import TaskPlanner, wanted_of
 from evstream.head.slices import choose_branches, choose_tree
-from evstream.ports import Catalogue, Clock, Formats, Ledger
+from evstream.ports import Catalogue, Clock, Formats, Ledger, ProductCatalogue
 from evstream.wire import request_messages as m
 from evstream.wire.pages import NumberedPage, NumbersQuery
 
@@ -34,9 +35,15 @@ class Requests:
     """
 
     def __init__(
-        self, catalogue: Catalogue, ledger: Ledger, formats: Formats, clock: Clock
+        self,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        products: ProductCatalogue,
+        formats: Formats,
+        clock: Clock,
     ) -> None:
         self._catalogue = catalogue
+        self._products = products
         self._ledger = ledger
         self._formats = formats
         self._planner = TaskPlanner(catalogue, ledger, formats)
@@ -151,7 +158,12 @@ class Requests:
         NotFoundError
             There is none, or that is a task.
         """
-        task = await self._catalogue.task(number)
+        try:
+            task = await self._catalogue.task(number)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"there is no request {number}", hint="see 'evstream request list'", task=number
+            ) from error
         if task.spec.preparation is None:
             raise NotFoundError(
                 f"{number} is a task, not a request", hint=f"evstream task show {number}"
@@ -172,8 +184,10 @@ class Requests:
         """Return a request with its progress."""
         spec, asked = task.spec, task.spec.preparation
         assert asked is not None
-        progress = await self._ledger.progress(process_book(task.id))
-        leases = [] if task.state.final else await self._ledger.leases()
+        book = process_book(task.id)
+        progress = await self._ledger.progress(book)
+        leases = [] if task.state.final else await self._ledger.leases(book)
+        waits = task.state is TaskState.RUNNING and not leases
         return m.RequestView(
             id=task.id,
             request_id=task.request_id,
@@ -192,9 +206,19 @@ class Requests:
             progress=progress,
             ready=_ready(progress),
             ended=task.ended,
-            reason=task.reason,
-            edges=len({row.worker for row in leases if task_of(row.book) == task.id}),
+            reason=task.reason or (await self._why_it_waits(asked.site) if waits else ""),
+            edges=len({row.worker for row in leases}),
         )
+
+    async def _why_it_waits(self, site: str) -> str:
+        """Say that nobody is there to work on it, if that is so."""
+        now = await self._catalogue.now()
+        there = [one for one in await self._products.edges() if one.beats(now) and one.takes_work]
+        if any(site in ("", one.site) for one in there):
+            return ""
+        sites = ", ".join(sorted({one.site for one in there}))
+        where = f" of the site {site}" if site else ""
+        return f"it waits: no edge{where} takes work" + (f"; there are {sites}" if sites else "")
 
     async def wait(self, number: TaskId, seconds: float, ready: float) -> m.RequestView:
         """Return a request once enough of it is ready, it has ended, or the time is over.

@@ -93,8 +93,8 @@ class Leasing(Protocol):
         """Take back the leases of a worker that is known to be gone."""
         ...
 
-    async def leases(self) -> list[LeasedInterval]:
-        """Return every leased interval."""
+    async def leases(self, book: int | None = None) -> list[LeasedInterval]:
+        """Return every leased interval, or those of one book."""
         ...
 
 

@@ -347,6 +347,30 @@ def test_priorities_order_requests() -> None:
     with_service(work)
 
 
+def test_a_request_that_nobody_can_work_on_says_so() -> None:
+    async def work(service: Service, _: Any) -> None:
+        asked = await service.requests.submit(DATASET)
+        assert asked.reason == "it waits: no edge takes work"
+        edge = Edge("a", service, 1)
+        await edge.beat()
+        assert (await service.requests.request(asked.id)).reason == ""
+        elsewhere = await service.requests.submit(rm.NewRequest("user:x", site="BONN"))
+        assert elsewhere.reason == "it waits: no edge of the site BONN takes work; there are a"
+        here = await service.requests.submit(rm.NewRequest("user:x", site="a"))
+        assert here.reason == ""
+
+    with_service(work)
+
+
+def test_a_request_that_is_not_there_is_told_as_one() -> None:
+    async def work(service: Service, _: Any) -> None:
+        with pytest.raises(NotFoundError, match="no request 77") as told:
+            await service.requests.request(77)
+        assert "evstream request list" in told.value.hint
+
+    with_service(work)
+
+
 def test_events_are_server_sent() -> None:
     async def work(service: Service, application: Any) -> None:
         import httpx2

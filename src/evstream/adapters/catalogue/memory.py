@@ -175,9 +175,9 @@ class MemoryLedger:
         """Return whose nodes failed the attempts on an interval, up to one of them, in order."""
         return self._model.failed_by_nodes(book, chunk, entry_start, attempt)
 
-    async def leases(self) -> list[LeasedInterval]:
-        """Return every leased interval."""
-        return self._model.leases()
+    async def leases(self, book: int | None = None) -> list[LeasedInterval]:
+        """Return every leased interval, or those of one book."""
+        return self._model.leases(book)
 
 
 class MemoryCatalogue:

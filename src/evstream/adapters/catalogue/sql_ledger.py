@@ -364,9 +364,9 @@ class SqlLedger:
         place = (book, chunk, entry_start, attempt)
         return await self._owner.read(lambda db: _failed_by_nodes(db, place))
 
-    async def leases(self) -> list[LeasedInterval]:
-        """Return every leased interval."""
-        return await self._owner.read(leases)
+    async def leases(self, book: int | None = None) -> list[LeasedInterval]:
+        """Return every leased interval, or those of one book."""
+        return await self._owner.read(lambda db: leases(db, book))
 
     async def _list(
         self,

@@ -287,6 +287,8 @@ def cancel(db: Database, book: int, reason: str) -> None:
     db.insert("closed", CLOSED_COLUMNS, rows)
 
 
-def leases(db: Database) -> list[LeasedInterval]:
-    """Return every leased interval."""
-    return in_entry_order(db.execute(f"SELECT {LEASE_COLUMNS} FROM lease"))
+def leases(db: Database, book: int | None = None) -> list[LeasedInterval]:
+    """Return every leased interval, or those of one book."""
+    if book is None:
+        return in_entry_order(db.execute(f"SELECT {LEASE_COLUMNS} FROM lease"))
+    return in_entry_order(db.execute(f"SELECT {LEASE_COLUMNS} FROM lease WHERE book = ?", (book,)))
