@@ -38,11 +38,7 @@ async def forget_lost_edges(
         passed_s = max(now[0] - last[0], (now[1] - last[1]).total_seconds()) if last else math.inf
         known = heard if passed_s <= every_s + PAUSE_S_MIN else set()
         moment = await products.now()
-        alive = {
-            edge.name
-            for edge in await products.edges()
-            if edge.beats(moment)
-        }
+        alive = {edge.name for edge in await products.edges() if edge.beats(moment)}
         taken = [
             lease
             for name in known - alive

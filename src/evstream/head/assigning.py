@@ -112,9 +112,7 @@ class Assigner:
         asked = task.spec.preparation
         assert asked is not None
         able = [
-            one.name
-            for one in edges.values()
-            if one.takes_work and asked.site in ("", one.site)
+            one.name for one in edges.values() if one.takes_work and asked.site in ("", one.site)
         ]
         if edge not in able:
             return []
