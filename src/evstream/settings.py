@@ -75,6 +75,9 @@ class Settings:
     origin_cert_file: str = _setting(
         "", "Client certificate or X.509 proxy that is shown to origins, with its key, in PEM"
     )
+    origin_tokens: str = _setting(
+        "", "Files of tokens that are shown to origins, as in 'HOST=/FILE HOST:PORT=/FILE'"
+    )
     token_issuers: str = _setting("", "URLs of the issuers whose tokens are taken")
     token_audience: str = _setting("", "Names of this service in their tokens")
     token_roles: str = _setting(

@@ -133,6 +133,7 @@ _NO_NUMBERS = (
     "source_roots",
     "source_networks",
     "origin_cert_file",
+    "origin_tokens",
     "token_issuers",
     "token_audience",
     "token_roles",

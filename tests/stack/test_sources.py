@@ -15,8 +15,15 @@ from evstream.adapters.formats import KnownFormats
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.source.memory import MemorySource
 from evstream.domain.dataset import Fingerprint, SourceFile
-from evstream.domain.errors import EvstreamError, NotFoundError, RequestError, TransientError
+from evstream.domain.errors import (
+    AccessError,
+    EvstreamError,
+    NotFoundError,
+    RequestError,
+    TransientError,
+)
 from evstream.domain.names import Guid, Lfn, Pfn
+from evstream.domain.source_rules import SourceRules
 from evstream.edge.sources import OpenSource, Sources
 from evstream.ports.source import SourceOpener
 from evstream.testing.contracts import SourceOpenerContract
@@ -164,6 +171,24 @@ def test_what_a_link_does_to_an_origin(origin: xrootd.XrootdServer, scheme: str)
         link.flow()
         use.close()
         hasty.close()
+
+
+def test_a_redirect_to_where_nothing_may_be_read_is_refused(origin: xrootd.XrootdServer) -> None:
+    with namespace() as elsewhere:
+        address = elsewhere.address
+        more = f"xrootd.redirect {origin.host} /some\n"
+        with xrootd.origin(elsewhere, more=more) as redirector:
+            url = f"{redirector.root_url}/some/content"
+            both = f"{address}/32 {origin.host.partition(':')[0]}/32"
+            for networks, may in ((both, True), (f"{address}/32", False)):
+                rules = SourceRules.parse("", networks, own=False)
+                opener = FsspecOpener(progress_s=PROGRESS_S, rules=rules)
+                if may:
+                    with opener.open(url) as source:
+                        assert source.size == SIZE
+                    continue
+                with pytest.raises(AccessError, match="leads elsewhere"), opener.open(url):
+                    pass
 
 
 def test_a_replica_of_other_bytes_is_passed_over_and_told_of(origin: xrootd.XrootdServer) -> None:

@@ -126,6 +126,73 @@ def test_a_token_opens_the_paths_that_it_names(
             assert error.value.code in (401, 403), why
 
 
+def run_named(
+    origin: xrootd.XrootdServer, folder: Path, script: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python where the origin has its name: XRootD's client finds no addresses in certificates.
+
+    The machine's own names stay what they are.
+    """
+    hosts, address = folder / "hosts", origin.host.partition(":")[0]
+    hosts.write_text(f"127.0.0.1 localhost\n{address} {NAME}\n")
+    named = 'mount --bind "$0" /etc/hosts && exec "$@"'
+    enter = ["unshare", "--mount", "--propagation=private", "sh", "-c", named, hosts]
+    return subprocess.run(
+        [*enter, sys.executable, "-c", script],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(folder),
+            "PYTHONPATH": ":".join(sys.path),
+            "XRD_CONNECTIONRETRY": "1",
+            "XRD_REQUESTTIMEOUT": "20",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_tokens_of_settings_are_shown_to_the_host_that_they_name(
+    origin: xrootd.XrootdServer, authority: Authority, issuer: Issuer, tmp_path: Path
+) -> None:
+    """One process, one connection: a token that was renewed counts from the next file on."""
+    pytest.importorskip("XRootD", reason="no wheel of xrootd for this Python")
+    file = tmp_path / "token"
+    file.write_text(issuer.token("storage.read:/data"))
+    file.chmod(0o600)
+    (tmp_path / "next").write_text(issuer.token("storage.read:/other"))
+    (tmp_path / "next").chmod(0o600)
+    url = origin.root_url.replace("root://", "roots://").replace(
+        origin.host.partition(":")[0], NAME
+    )
+    script = f"""
+import os
+import sys
+from evstream.adapters.source.fsspec import FsspecOpener
+from evstream.adapters.source.origin_tokens import OriginTokens
+from evstream.domain.errors import AccessError
+opener = FsspecOpener(progress_s=20, tokens=OriginTokens.parse("{NAME}={file}"))
+def size(path):
+    try:
+        opener.signature("{url}" + path)
+        with opener.open("{url}" + path) as source:
+            return len(source.read_ranges([(0, source.size)])[0])
+    except AccessError as error:
+        assert "Bearer" not in str(error) and "eyJ" not in str(error), error
+        print(error, file=sys.stderr)
+        return "refused"
+print(size("/data/content"), size("/other/content"))
+os.replace("{tmp_path}/next", "{file}")
+print(size("/data/content"), size("/other/content"))
+"""
+    ran = run_named(origin, tmp_path, script, X509_CERT_FILE=str(authority.ca_file))
+    assert ran.returncode == 0, ran.stderr + origin.tail()
+    size = str(len(CONTENT))
+    assert ran.stdout.split() == [size, "refused", "refused", size], ran.stderr + origin.tail()
+
+
 def test_root_urls_take_tokens_over_tls(
     origin: xrootd.XrootdServer, authority: Authority, issuer: Issuer, tmp_path: Path
 ) -> None:

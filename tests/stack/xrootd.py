@@ -227,15 +227,17 @@ def origin(
     tls: Tls | None = None,
     tokens: Tokens | None = None,
     ports: tuple[int, int] = (ROOT_PORT, HTTP_PORT),
+    more: str = "",
 ) -> Iterator[XrootdServer]:
     """Start a server of files in a namespace; it ends with the context. Skips where there is none.
 
-    The issuer of tokens is trusted by the same authorities as the server itself.
+    ``more`` are lines of its configuration. The issuer of tokens is trusted by the same
+    authorities as the server itself.
     """
     skip_without_xrootd()
     authorities = tls.authorities if tls is not None and tokens is not None else None
     with _folder() as folder:
-        lines = _COMMON + _ORIGIN + _secured(folder, tls, tokens)
+        lines = _COMMON + _ORIGIN + _secured(folder, tls, tokens) + more
         with _served(XrootdServer(place, folder, lines, ports, authorities)) as server:
             yield server
 

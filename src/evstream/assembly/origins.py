@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.source.guarded_http import origin_context
+from evstream.adapters.source.origin_tokens import OriginTokens
 from evstream.domain.source_rules import SourceRules
 from evstream.settings import Settings
 
@@ -37,6 +38,7 @@ def open_origins(settings: Settings, *, own: bool, outputs: Path | None = None) 
         ca_file=settings.ca_file,
         cert_file=settings.origin_cert_file,
         progress_s=settings.source_progress_s,
+        tokens=OriginTokens.parse(settings.origin_tokens),
     )
 
 

@@ -88,8 +88,9 @@ def _files(settings: Settings) -> Iterator[Finding]:
     data = Path(settings.data_dir)
     keys = sorted((data / "keys").glob("*")) if (data / "keys").is_dir() else []
     named = (settings.tls_key_file, settings.token_file, settings.origin_cert_file)
+    tokens = [word.partition("=")[2] for word in settings.origin_tokens.split()]
     secrets = [data / "token", data / "address.json", data / "ledger.sqlite", *keys]
-    for path in [*secrets, *(Path(name) for name in named if name)]:
+    for path in [*secrets, *(Path(name) for name in (*named, *tokens) if name)]:
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
         except OSError:

@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
-from evstream.adapters.source.guarded_http import check_host, client_maker
+from evstream.adapters.source.guarded_http import NO_TOKENS, check_host, client_maker
+from evstream.adapters.source.origin_tokens import OriginTokens
 from evstream.adapters.source.ranges import ByteRange, check_ranges, coalesce, truncated
 from evstream.adapters.source.s3 import S3Objects, is_s3
 from evstream.adapters.source.xrootd import Xrootd, is_xrootd
@@ -358,6 +359,8 @@ class FsspecOpener:
         certificate; over HTTP.
     progress_s : float
         A store that sends nothing for so long is taken for dead; totals have no limit.
+    tokens : OriginTokens
+        What is shown to which host, over HTTPS and roots://.
     """
 
     def __init__(
@@ -367,14 +370,15 @@ class FsspecOpener:
         ca_file: str = "",
         cert_file: str = "",
         progress_s: float = PROGRESS_S_MAX,
+        tokens: OriginTokens = NO_TOKENS,
     ) -> None:
         self._progress_s = progress_s
         self._options = {name: dict(given) for name, given in (options or {}).items()}
         self._rules = rules
-        self._xrootd = Xrootd(progress_s)
+        self._xrootd = Xrootd(progress_s, tokens, rules)
         self._s3 = S3Objects(progress_s)
-        if rules.networks is not None or ca_file or cert_file:
-            maker = client_maker(rules, ca_file, cert_file)
+        if rules.networks is not None or ca_file or cert_file or tokens:
+            maker = client_maker(rules, ca_file, cert_file, tokens)
             for protocol in ("http", "https"):
                 self._options.setdefault(protocol, {}).setdefault("get_client", maker)
 

@@ -13,9 +13,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from evstream.adapters.source.origin_tokens import OriginTokens
 from evstream.client.tls import client_context
 from evstream.domain.errors import AccessError, ConfigError
 from evstream.domain.source_rules import SourceRules
+
+NO_TOKENS = OriginTokens()
 
 
 def check_host(rules: SourceRules, host: str) -> None:
@@ -67,7 +70,7 @@ def origin_context(ca_file: str, cert_file: str) -> ssl.SSLContext:
 
 
 def client_maker(
-    rules: SourceRules, ca_file: str = "", cert_file: str = ""
+    rules: SourceRules, ca_file: str = "", cert_file: str = "", tokens: OriginTokens = NO_TOKENS
 ) -> Callable[..., Awaitable[Any]]:
     """Return what makes fsspec's HTTP sessions."""
 
@@ -85,6 +88,7 @@ def client_maker(
         connector = aiohttp.TCPConnector(
             socket_factory=connect, ssl=origin_context(ca_file, cert_file)
         )
-        return aiohttp.ClientSession(connector=connector, **options)
+        shows = (tokens.show,) if tokens else ()
+        return aiohttp.ClientSession(connector=connector, middlewares=shows, **options)
 
     return get_client

@@ -12,12 +12,17 @@ import contextlib
 import errno
 import importlib
 import math
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
+from evstream.adapters.source.guarded_http import check_host
+from evstream.adapters.source.origin_tokens import OriginTokens
 from evstream.adapters.source.ranges import ByteRange, check_ranges, coalesce, truncated
 from evstream.domain.errors import (
     AccessError,
@@ -30,6 +35,7 @@ from evstream.domain.errors import (
     TransientError,
 )
 from evstream.domain.names import text_without_secrets, without_secrets
+from evstream.domain.source_rules import SourceRules
 
 SCHEMES = ("root", "roots", "xroot", "xroots")
 RANGES_MAX = 1024
@@ -42,6 +48,8 @@ IS_DIRECTORY = 2
 
 _CLIENT = {"ConnectionWindow": 10, "StreamErrorWindow": 10, "TimeoutResolution": 1}
 """Seconds. By the client's defaults a server that was away for a moment is away for minutes."""
+
+_TOKEN = re.compile(r"(authz=)[^&\s]*", re.IGNORECASE)
 
 # Numbers of the protocol's errors, kXR_...
 _NOT_FOUND = {3011, errno.ENOENT}
@@ -58,7 +66,8 @@ def is_xrootd(pfn: str) -> bool:
 def translated(status: Any, pfn: str) -> EvstreamError:
     """Return the error of ours that stands for a status of the client's."""
     name = without_secrets(pfn)
-    what = text_without_secrets(str(status.message).strip().replace(pfn, name))
+    told = _TOKEN.sub(r"\1...", str(status.message).strip())
+    what = text_without_secrets(told.replace(pfn, name))
     code, number = status.code, status.errno
     if code == status.errNotFound or number in _NOT_FOUND:
         return NotFoundError(f"there is no file {name}", hint="check its name", pfn=name)
@@ -78,18 +87,49 @@ def translated(status: Any, pfn: str) -> EvstreamError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What is shown to servers, and where they may be."""
+
+    tokens: OriginTokens
+    rules: SourceRules
+
+    def check_place(self, file: Any, pfn: str) -> None:
+        """Refuse a file that was opened where nothing may be read: redirects lead anywhere.
+
+        Raises
+        ------
+        AccessError
+        """
+        if self.rules.networks is None:
+            return
+        server = str(file.get_property("DataServer") or "")
+        host = urlsplit(f"//{server}").hostname or ""
+        try:
+            check_host(self.rules, host)
+        except AccessError as error:
+            with contextlib.suppress(Exception):
+                file.close(timeout=CLOSE_S_MAX, callback=lambda *_: None)
+            name = without_secrets(pfn)
+            raise AccessError(
+                f"{name} leads elsewhere: {error.message}", hint=error.hint, pfn=name
+            ) from error
+
+
 class XrootdSource:
     """The `ByteSource` port on a file behind root://. Close it."""
 
-    def __init__(self, pfn: str, timeout_s: int) -> None:
+    def __init__(self, pfn: str, timeout_s: int, guard: Guard) -> None:
         self._pfn = pfn
+        self._guard = guard
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._file, self._size, self._modified = self._open()
 
     def _open(self) -> tuple[Any, int, str]:
         file = _client(self._pfn).File()
-        self._must(file.open(self._pfn, timeout=self._timeout_s))
+        self._must(file.open(self._guard.tokens.with_token(self._pfn), timeout=self._timeout_s))
+        self._guard.check_place(file, self._pfn)
         found = self._must(file.stat(timeout=self._timeout_s))
         return file, int(found.size), str(found.modtime)
 
@@ -188,15 +228,20 @@ class Xrootd:
     ----------
     timeout_s : float
         A request that brings nothing for so long is given up.
+    tokens : OriginTokens
+        What is shown to which host.
+    rules : SourceRules
+        Where servers may be that a redirect leads to.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, tokens: OriginTokens, rules: SourceRules) -> None:
+        self._guard = Guard(tokens, rules)
         self._timeout_s = math.ceil(timeout_s)
 
     @contextmanager
     def open(self, pfn: str) -> Iterator[XrootdSource]:
         """Open a file for reading."""
-        source = XrootdSource(pfn, self._timeout_s)
+        source = XrootdSource(pfn, self._timeout_s, self._guard)
         try:
             yield source
         finally:
@@ -204,11 +249,12 @@ class Xrootd:
 
     def signature(self, pfn: str) -> str:
         """Return size and date; the file is not opened."""
-        url = _client(pfn).URL(pfn)
+        url = _client(pfn).URL(self._guard.tokens.with_token(pfn))
         if not url.is_valid() or not url.path:
             name = without_secrets(pfn)
             raise RequestError(f"{name} cannot be opened", hint="check its name", pfn=name)
-        server = _client(pfn).FileSystem(f"{url.protocol}://{url.hostid}/")
+        login = self._guard.tokens.with_login(f"{url.protocol}://{url.hostid}/")
+        server = _client(pfn).FileSystem(login)
         status, found = server.stat(url.path_with_params, timeout=self._timeout_s)
         if not status.ok:
             raise translated(status, pfn)
