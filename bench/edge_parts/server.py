@@ -106,7 +106,7 @@ async def serve(source: Path, cache_dir: Path, port: int, accel: str, tls: list[
                 await answer(scope, receive, send)
 
             secured = ServerTls(Path(tls[0]), Path(tls[1])) if tls else None
-            async with listening(app, port, secured) as server:
+            async with listening(app, port, secured, edge.app) as server:
                 await asyncio.Event().wait() if server.started else None
 
 

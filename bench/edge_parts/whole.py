@@ -84,10 +84,10 @@ async def whole_edge(
 
 @asynccontextmanager
 async def listening(
-    app: Any, port: int = 0, tls: ServerTls | None = None
+    app: Any, port: int = 0, tls: ServerTls | None = None, edge: Any = None
 ) -> AsyncIterator[uvicorn.Server]:
-    """Serve an application on loopback as an edge's is served."""
-    protocol: Any = protocol_of(tls)
+    """Serve an application on loopback as an edge's is served; ``edge`` is the one within it."""
+    protocol: Any = protocol_of(tls, edge or app)
     config = uvicorn.Config(
         app,
         host="127.0.0.1",

@@ -10,6 +10,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,7 +53,7 @@ async def listen(
         raise ConfigError("a TCP port without a token is open to every user of this machine")
     config = uvicorn.Config(
         application.app,
-        http=protocol_of(tls),
+        http=protocol_of(tls, application.app),
         ws="none",
         log_config=None,
         access_log=False,
@@ -81,12 +82,13 @@ async def listen(
                     _remove_socket(data_dir / SOCKET_NAME)
 
 
-def protocol_of(tls: ServerTls | None) -> Any:
-    """Return what makes the protocol of each connection."""
+def protocol_of(tls: ServerTls | None, app: Starlette) -> Any:
+    """Return what makes the protocol of each connection to an application."""
+    plain = partial(FileSendingProtocol, at_once=getattr(app.state, "at_once", None))
     if tls is None:
-        return FileSendingProtocol
+        return plain
     # A certificate that is renewed is in the same context.
-    return lambda **parts: TlsAcceptor(tls.context, FileSendingProtocol(**parts))
+    return lambda **parts: TlsAcceptor(tls.context, plain(**parts))
 
 
 class _Server(uvicorn.Server):

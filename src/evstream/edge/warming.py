@@ -38,6 +38,7 @@ class Warming:
         self._find_file = find_file
         self._make = make
         self._recent: OrderedDict[tuple[Fingerprint, bytes], list[Interval]] = OrderedDict()
+        self._places: OrderedDict[str, tuple[Fingerprint, bytes]] = OrderedDict()
         self._waiting: OrderedDict[str, Descriptor] = OrderedDict()
         self._something = asyncio.Event()
 
@@ -48,8 +49,7 @@ class Warming:
         if wanted.recipe == COPY:
             return
         (source,) = wanted.sources
-        recipe = Recipe.of(wanted)
-        place = (source.fingerprint, recipe.digest)
+        place = self._place(wanted)
         recent = self._recent.setdefault(place, [])
         self._recent.move_to_end(place)
         if len(self._recent) > READERS_MAX:
@@ -60,12 +60,23 @@ class Warming:
             return
         recent.append(interval)
         del recent[:-SEQUENTIAL_MIN]
+        recipe = Recipe.of(wanted)
         for following in expected_next(recent, ENTRY_MAX, AHEAD):
             part = SourceSlice(source.fingerprint, (following,))
             descriptor = recipe.descriptor((part,))
             if len(self._waiting) < WAITING_MAX:
                 self._waiting.setdefault(descriptor.key, descriptor)
                 self._something.set()
+
+    def _place(self, wanted: Descriptor) -> tuple[Fingerprint, bytes]:
+        """Return what is read from range to range; for one that comes again, without digests."""
+        place = self._places.get(wanted.key)
+        if place is None:
+            place = (wanted.sources[0].fingerprint, Recipe.of(wanted).digest)
+            self._places[wanted.key] = place
+            if len(self._places) > READERS_MAX:
+                self._places.popitem(last=False)
+        return place
 
     async def run(self) -> None:
         """Make what is expected until cancelled."""

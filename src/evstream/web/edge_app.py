@@ -22,7 +22,7 @@ from evstream.web.operations import routes_of
 from evstream.web.readiness import Readiness, ReadinessDoor
 from evstream.web.replies import reply
 from evstream.web.service_routes import HEALTH, METRICS, described
-from evstream.web.short_way import KnownUrls, ShortWay
+from evstream.web.short_way import KnownUrls
 from evstream.web.who_may import guarded
 from evstream.wire.messages import Health
 from evstream.wire.signed_urls import UrlSigner
@@ -71,12 +71,14 @@ def make_edge_app(
         HEALTH.by(health),
         METRICS.by(metrics),
     ]
-    return Starlette(
+    app = Starlette(
         routes=guarded(routes_of(described(served))),
         middleware=[
-            Middleware(ShortWay, urls=known),
             Middleware(ReadinessDoor, find=lambda: services.readiness),
             Middleware(Doors, access=access, signer=signer, clock=clock),
         ],
         exception_handlers=ERROR_HANDLERS,
     )
+    # For the server, which asks there first.
+    app.state.at_once = known.answer
+    return app

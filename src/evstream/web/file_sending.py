@@ -1,12 +1,14 @@
-"""uvicorn's HTTP, with files sent by the system: the ASGI extension ``evstream.sendfile``.
+"""uvicorn's HTTP, with files sent by the system, and with answers that need no task.
 
-Its message says ``fd``, ``offset`` and ``count``; it is the whole body.
+Files are the ASGI extension ``evstream.sendfile``: its message says ``fd``, ``offset`` and
+``count``; it is the whole body.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -15,15 +17,37 @@ from evstream.web.patience import PatientProtocol
 from evstream.web.representations import SENDFILE
 from evstream.web.tls_transport import TlsTransport
 
+AtOnce = Callable[[Any], tuple[bytes, bytes] | None]
+"""From a request's scope, header lines and content of a 200; None: the application answers."""
+
 
 class FileSendingProtocol(PatientProtocol):
-    """HTTP/1.1 on a connection, plain or through a `TlsTransport`."""
+    """HTTP/1.1 on a connection, plain or through a `TlsTransport`.
+
+    Parameters
+    ----------
+    at_once : callable, optional
+        Asked before the application is; it takes no time to speak of.
+    """
+
+    def __init__(self, *parts: Any, at_once: AtOnce | None = None, **named: Any) -> None:
+        super().__init__(*parts, **named)
+        self._at_once = at_once
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {SENDFILE: {}}
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # Who asks for more than it takes away waits in a task, as who wants its connection closed
+        # or has asked for more already: answers that begin the next one would nest.
+        free = cycle.keep_alive and not self.flow.write_paused and not self.pipeline
+        if self._at_once and free and app is self.app:
+            found = self._at_once(cycle.scope)
+            if found is not None:
+                self._answer(cycle, *found)
+                return
+
         async def sending(scope: Any, receive: Any, send: Any) -> None:
             async def send_or_file(message: Any) -> None:
                 if message["type"] == SENDFILE:
@@ -54,6 +78,17 @@ class FileSendingProtocol(PatientProtocol):
             self.unwatch_reader()
         cycle.expected_content_length -= count
 
+    def _answer(self, cycle: RequestResponseCycle, lines: bytes, content: bytes) -> None:
+        """Send a response in one piece, and wait for the next request."""
+        cycle.response_started = cycle.response_complete = True
+        # Who announces a body is answered by the application.
+        cycle.more_body = False
+        common = [b"%b: %b\r\n" % pair for pair in self.server_state.default_headers]
+        self.transport.write(b"".join([b"HTTP/1.1 200 OK\r\n", *common, lines, b"\r\n", content]))
+        cycle.on_response()
+        # As after a task: the request no longer holds on to the connection.
+        cycle.on_response = _nothing
+
 
 async def _send_file(transport: asyncio.Transport, fd: int, offset: int, count: int) -> None:
     if isinstance(transport, TlsTransport):
@@ -64,3 +99,7 @@ async def _send_file(transport: asyncio.Transport, fd: int, offset: int, count: 
         loop = asyncio.get_running_loop()
         if await loop.sendfile(transport, file, offset, count, fallback=False) < count:
             raise EOFError("a file ended before its size")
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 READ_BYTES = 64 << 10
+RECORD_BYTES = 16 << 10
+"""Of TLS, at most."""
 CHUNK_BYTES = 256 << 10
 HIGH_BYTES, LOW_BYTES = 256 << 10, 64 << 10
 HANDSHAKE_S_MAX = 20.0
@@ -145,6 +147,10 @@ class TlsTransport(asyncio.Transport):
                 self.close()
                 return
             self._protocol.data_received(data)
+            # OpenSSL reads no further than a record's end: one that was not full is the last
+            # that has come, mostly, and asking would be a system call and an exception.
+            if len(data) < RECORD_BYTES and not self._sock.pending():
+                return
 
     # asyncio.Transport
 
@@ -207,15 +213,18 @@ class TlsTransport(asyncio.Transport):
                 if not got:
                     raise EOFError("a file ended before its size")
                 rest = memoryview(chunk)[:got]
+                waited = False
                 while rest:
                     self._refuse_closed()
                     try:
                         rest = rest[self._sock.send(rest) :]
                     except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
                         await self._until_room(_nothing)
+                        waited = True
                 offset, count = offset + got, count - got
                 # Others have their turn, however fast the socket is.
-                await asyncio.sleep(0)
+                if not waited:
+                    await asyncio.sleep(0)
         finally:
             self._sending = False
 

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -83,7 +84,9 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(fd: int, certificate: Path | None) -> AsyncIterator[tuple[str, Any]]:
+async def serving(
+    fd: int, certificate: Path | None, at_once: Any = None
+) -> AsyncIterator[tuple[str, Any]]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         head = {"type": "http.response.start", "status": 200}
         if scope["path"] == "/echo":
@@ -105,7 +108,7 @@ async def serving(fd: int, certificate: Path | None) -> AsyncIterator[tuple[str,
         await send({**head, "headers": [(b"content-length", str(size).encode())]})
         await send({"type": SENDFILE, "fd": fd, "offset": start, "count": stop - start})
 
-    http: Any = FileSendingProtocol
+    http: Any = partial(FileSendingProtocol, at_once=at_once)
     verify: Any = True
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -113,7 +116,7 @@ async def serving(fd: int, certificate: Path | None) -> AsyncIterator[tuple[str,
         verify = ssl.create_default_context(cafile=str(certificate))
 
         def http(**parts: Any) -> TlsAcceptor:
-            return TlsAcceptor(context, FileSendingProtocol(**parts))
+            return TlsAcceptor(context, FileSendingProtocol(**parts, at_once=at_once))
 
     door = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, http=http, log_config=None, lifespan="off", access_log=False)
@@ -187,6 +190,66 @@ async def test_clients_that_go_away_leave_nothing_behind(file: int, tls: Path | 
         async with httpx2.AsyncClient(base_url=url, verify=verify) as client:
             assert (await client.get("/0-9-9")).content == CONTENT[:9]
     assert open_files() <= before + 1
+
+
+async def test_answers_at_once_come_in_order_and_wait_for_who_is_slow(
+    file: int, certificate: Path, tls: Path | None
+) -> None:
+    asked: list[str] = []
+
+    def at_once(scope: Any) -> tuple[bytes, bytes] | None:
+        asked.append(scope["path"])
+        if not scope["path"].startswith("/known"):
+            return None
+        return b"content-length: 500000\r\n", CONTENT[:500_000]
+
+    def of(path: str, more: str = "") -> bytes:
+        return f"GET {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode()
+
+    # Without a limit on what is written ahead, all of these would be in memory at once.
+    requests = [of(f"/known{number}") for number in range(40)]
+    async with serving(file, tls, at_once) as (url, _):
+        context = None if tls is None else ssl.create_default_context(cafile=str(certificate))
+        reader, writer = await asyncio.open_connection(
+            "localhost", int(url.rsplit(":", 1)[1]), ssl=context
+        )
+        try:
+            for request in (of("/known"), of("/5-8-3"), *requests):
+                writer.write(request)
+            # Whoever wants the connection closed is told so, by the application.
+            writer.write(of("/7-9-2", "Connection: close\r\n"))
+            for path, size in (("/known", 500_000), ("/5-8-3", 3)):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200"), path
+                assert b"\r\ndate: " in head
+                body = await reader.readexactly(size)
+                assert body == (CONTENT[:size] if path == "/known" else CONTENT[5:8])
+        finally:
+            writer.transport.abort()
+    assert asked[:2] == ["/known", "/5-8-3"]
+    assert "/7-9-2" not in asked
+
+
+async def test_answers_at_once_do_not_nest(file: int) -> None:
+    asked: list[str] = []
+
+    def at_once(scope: Any) -> tuple[bytes, bytes] | None:
+        asked.append(scope["path"])
+        return None if len(asked) == 1 else (b"content-length: 1\r\n", b"x")
+
+    count = 1500
+    async with serving(file, None, at_once) as (url, _):
+        reader, writer = await asyncio.open_connection("localhost", int(url.rsplit(":", 1)[1]))
+        try:
+            # The first is a task's, so that all others stand in a row behind it.
+            writer.write(b"GET /5-6-1 HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(b"GET /5-6-1 HTTP/1.1\r\n\r\n" * count)
+            for _ in range(count + 1):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200")
+                await reader.readexactly(1)
+        finally:
+            writer.transport.abort()
 
 
 async def test_what_is_no_tls_is_closed(

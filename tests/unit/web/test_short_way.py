@@ -15,6 +15,12 @@ from tests.unit.edge.test_edge_prepares import FILES, edge_beside
 from tests.unit.web.test_api import with_application
 
 
+def scope_of(url: str, *names: bytes) -> dict[str, Any]:
+    path, _, query = url.partition("?")
+    headers = [(name, b"x") for name in names]
+    return {"method": "GET", "path": path, "query_string": query.encode(), "headers": headers}
+
+
 def test_the_short_way_answers_as_the_long_one_and_ends_with_the_key(tmp_path: Path) -> None:
     async def work(application: Any) -> None:
         service = application.client()
@@ -32,18 +38,28 @@ def test_the_short_way_answers_as_the_long_one_and_ends_with_the_key(tmp_path: P
             extra=descriptor_query(descriptor),
         )
         transport = httpx2.ASGITransport(edge.app)
+        at_once = edge.app.state.at_once
         async with httpx2.AsyncClient(transport=transport, base_url="http://edge") as client:
+            assert at_once(scope_of(url)) is None
             made = await client.get(url)
             await edge.deliveries.settled()
-            short = await client.get(url)
-            # A header that the short way does not know.
-            long = await client.get(url, headers={"If-Match": "*"})
-            assert (short.content, short.headers) == (made.content, long.headers)
+            short = at_once(scope_of(url))
+            assert short is not None
+            long = await client.get(url)
+            lines = b"".join(b"%b: %b\r\n" % pair for pair in long.headers.raw)
+            assert short == (lines, made.content)
+            assert long.content == made.content
             assert edge.cache.state.hits == 2
+            for name in (b"range", b"if-match", b"expect"):
+                assert at_once(scope_of(url, name)) is None
+            assert at_once({**scope_of(url), "method": "HEAD"}) is None
             part = await client.get(url, headers={"Range": "bytes=0-3"})
             assert (part.status_code, part.content) == (206, made.content[:4])
-            assert (await client.get(url.replace("s=", "s=0"))).status_code in (401, 403)
+            changed = url.replace("s=", "s=0")
+            assert at_once(scope_of(changed)) is None
+            assert (await client.get(changed)).status_code in (401, 403)
             edge.joining.keys.replace({})
+            assert at_once(scope_of(url)) is None
             assert (await client.get(url)).status_code in (401, 403)
         await edge.close()
         await service.close()

@@ -89,7 +89,8 @@ class DiskProductStore:
 
     def open(self, kept: KeptProduct) -> int:
         """Open a product's file; one of another size is removed."""
-        path = self._folder / self.path(kept)
+        # Not a Path: products are opened for each request.
+        path = f"{self._folder}/{self.path(kept)}"
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -98,7 +99,7 @@ class DiskProductStore:
             return fd
         os.close(fd)
         with contextlib.suppress(OSError):
-            path.unlink()
+            os.unlink(path)
         raise NotFoundError(f"product {kept.name} was cut short on the disk")
 
     async def read(self, kept: KeptProduct, offset: int, size: int) -> AsyncIterator[bytes]:
