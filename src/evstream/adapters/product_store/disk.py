@@ -99,7 +99,7 @@ class DiskProductStore:
             return fd
         os.close(fd)
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            Path(path).unlink()
         raise NotFoundError(f"product {kept.name} was cut short on the disk")
 
     async def read(self, kept: KeptProduct, offset: int, size: int) -> AsyncIterator[bytes]:
