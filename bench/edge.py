@@ -73,7 +73,7 @@ http {{
 def free_port() -> int:
     """Return a port that nobody listens at; clients are not given those of this range either."""
     while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311
+        port = random.randrange(20_000, 32_000)
         with socket.socket() as door, contextlib.suppress(OSError):
             door.bind(("127.0.0.1", port))
             return port
