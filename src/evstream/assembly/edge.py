@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -288,18 +288,17 @@ async def open_edge(settings: Settings, url: str, token: str) -> AsyncIterator[E
         Address(settings.head, settings.token, settings.ca_file, settings.token_file),
         HEAD_PATIENCE_S,
     )
-    makers = start_makers(settings)
-    parts = EdgeParts(
-        clock=SystemClock(),
-        ids=RandomIds(),
-        offload=Threads(settings.threads),
-        opener=open_origins(settings, own=False),
-        formats=KnownFormats(makers),
-    )
-    application = EdgeApplication(head, parts, settings, settings.edge_url or url, token)
-    try:
-        await application.cache.open()
-        yield application
-    finally:
-        await application.close()
-        makers.close()
+    with closing(start_makers(settings)) as makers:
+        parts = EdgeParts(
+            clock=SystemClock(),
+            ids=RandomIds(),
+            offload=Threads(settings.threads),
+            opener=open_origins(settings, own=False),
+            formats=KnownFormats(makers),
+        )
+        application = EdgeApplication(head, parts, settings, settings.edge_url or url, token)
+        try:
+            await application.cache.open()
+            yield application
+        finally:
+            await application.close()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 import resource
@@ -105,8 +106,10 @@ def main() -> None:
     """Work until the other side is gone."""
     # Who presses Ctrl-C means the edge, which ends its makers when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    for kind, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MEMORY_BYTES_MAX)):
+        # One that is set lower already, or may not be set, stays.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(kind, (most, most))
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     try:
         _Maker(channel).work()
