@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from evstream.domain.dataset import Fingerprint
+from evstream.domain.errors import RequestError
 from evstream.domain.names import Pfn
 
 EdgeState = Literal["serving", "draining", "maintenance", "quarantined"]
@@ -28,6 +30,26 @@ BEATS_MISSED_MAX = 3
 
 READING_MAX = 32
 """Products whose readers an edge tells of."""
+
+
+_URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(/[!-~]*)?")
+
+
+def checked_url(url: str) -> str:
+    """Return where an edge says that it is, as clients may be sent there.
+
+    It stands in headers, plans and lists of replicas, and paths are put behind it.
+
+    Raises
+    ------
+    RequestError
+    """
+    if not _URL.fullmatch(url) or "?" in url or "#" in url:
+        raise RequestError(
+            f"{url[:200]!r} is not where an edge can be",
+            hint="give http(s)://HOST:PORT, and a path if there is one",
+        )
+    return url
 
 
 class LaneLoad(Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ from evstream.domain.access import THE_OWNER, Caller
 from evstream.domain.complaints import BELIEVED_AGAIN, Complaints
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import COPY_ENCODER, Descriptor, copy_of
-from evstream.domain.edges import BEATS_MISSED_MAX
+from evstream.domain.edges import BEATS_MISSED_MAX, checked_url
 from evstream.domain.errors import DescriptorUnknownError, NotFoundError
 from evstream.domain.names import Pfn, ProductKey, text_without_secrets, without_secrets
 from evstream.domain.payload import SHA256
@@ -52,10 +52,16 @@ class Edges:
         self._complaints = Complaints()
 
     async def beat(self, name: str, beat: m.EdgeBeat) -> m.BeatAnswer:
-        """Enter that an edge is there, and tell it what it needs."""
+        """Enter that an edge is there, and tell it what it needs.
+
+        Raises
+        ------
+        RequestError
+            Its URL is none that clients may be sent to.
+        """
         life = timedelta(seconds=BEATS_MISSED_MAX * beat.beat_s)
         edge = await self._products.beat(
-            name, beat.url, "edge", beat.capacity_bytes, life, beat.status
+            name, checked_url(beat.url), "edge", beat.capacity_bytes, life, beat.status
         )
         now = await self._products.now()
         keys = self._fleet.keys(name).around(now, self._url_life + URL_MARGIN)
