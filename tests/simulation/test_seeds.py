@@ -100,6 +100,7 @@ def test_a_payload_that_always_fails_is_given_up(files: dict[str, bytes]) -> Non
     assert outcome.attempts < 80, outcome
 
 
+@pytest.mark.slow
 def test_a_task_with_too_much_set_aside_stops(files: dict[str, bytes]) -> None:
     poison = frozenset((chunk, entry) for chunk in (0, 1) for entry in range(0, 400, 25))
     outcome = simulate(
@@ -110,6 +111,7 @@ def test_a_task_with_too_much_set_aside_stops(files: dict[str, bytes]) -> None:
     assert outcome.committed > 0, outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_what_is_taken_back_is_done_once_all_the_same(seed: int, files: dict[str, bytes]) -> None:
     poison = frozenset({(seed % 2, 7 * seed)})
