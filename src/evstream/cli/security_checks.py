@@ -35,6 +35,7 @@ def look(
     """
     now = datetime.now(UTC)
     return [
+        *_whose(settings),
         *_listener(settings, now),
         *_address(settings),
         *_files(settings),
@@ -49,6 +50,16 @@ def commands() -> Iterator[tuple[int, list[str]]]:
     """Yield the processes of this machine that we may see, with their command lines."""
     for process in psutil.process_iter(["pid", "cmdline"]):
         yield process.info["pid"], process.info["cmdline"] or []
+
+
+def _whose(settings: Settings) -> Iterator[Finding]:
+    """Say of whom the rest is: a service elsewhere has settings that nobody sees from here."""
+    if settings.url:
+        told = (
+            "listener, issuers and sources are looked at as set here; of the service at"
+            f" {settings.url}, keys alone: look there too"
+        )
+        yield Finding("settings", True, True, told)
 
 
 def _listener(settings: Settings, now: datetime) -> Iterator[Finding]:

@@ -73,3 +73,10 @@ def test_what_is_open_is_told(tmp_path: Path, processes: list[tuple[int, list[st
     assert all(finding.remedy for finding in found if not finding.ok)
     safe = replace(settings, tls_cert_file=str(cert))
     assert "listener" not in wrong(look(safe, None, {}))
+
+
+def test_settings_of_a_service_elsewhere_are_not_claimed_to_be_known(tmp_path: Path) -> None:
+    settings = replace(Settings(), data_dir=str(tmp_path), url="https://head.example.org")
+    first = look(settings, [], {})[0]
+    assert first.name == "settings"
+    assert "https://head.example.org, keys alone" in first.finding
