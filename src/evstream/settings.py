@@ -101,6 +101,9 @@ class Settings:
     drain_s: float = _setting(30.0, "Time for running payloads when a pilot is stopped", 0.0, 1e6)
     expire_every_s: float = _setting(1.0, "How often expired leases are taken back", 0.05, 3600.0)
     sweep_every_s: float = _setting(60.0, "How often uncommitted outputs are swept", 1.0, 86_400.0)
+    cross_check_every: int = _setting(
+        100, "Of so many products a second edge makes one anew, to compare; 0 for none", 0, 10**9
+    )
     url_life_s: float = _setting(86_400.0, "Life of a signed URL", 60.0, 31_536_000.0)
     # Never less than what comes with a report.
     output_bytes_max: int = _setting(

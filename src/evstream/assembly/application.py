@@ -13,7 +13,8 @@ from starlette.applications import Starlette
 
 from evstream import daemons
 from evstream.adapters.metrics import ServiceMetrics
-from evstream.assembly.making import lanes_of
+from evstream.assembly.making import lanes_of, opinion_of
+from evstream.assembly.measures import check_measures
 from evstream.assembly.readiness import head_checks
 from evstream.client import Connection, Service
 from evstream.domain.scheduling import parse_shares
@@ -46,6 +47,7 @@ from evstream.head import (
 from evstream.head.access import Access
 from evstream.head.brokering import Brokering
 from evstream.head.fleet import Fleet
+from evstream.head.judging import Judging
 from evstream.head.placing import Placing
 from evstream.head.plans import Planner
 from evstream.head.scheduler import Scheduler
@@ -123,7 +125,7 @@ class _Planning:
         planner = Planner(signer, fleet, url_life)
         slices = Slices(parts.catalogue, planner, parts.formats)
         plans = DeliveryPlans(parts.catalogue, parts.links, brokering, planner, slices)
-        placing = Placing(parts.products, fleet)
+        placing = Placing(parts.products, fleet, cross_check_every=settings.cross_check_every)
         edges = Edges(parts.products, parts.catalogue, fleet, url_life, placing)
         return cls(planner, slices, plans, edges, placing)
 
@@ -144,6 +146,15 @@ def _assigner(parts: Parts, scheduler: Scheduler) -> Assigner:
     """Return what gives edges work; tasks of edges take turns of their own."""
     turns = Scheduler(parts.ledger, scheduler.shares)
     return Assigner(parts.catalogue, parts.ledger, turns, parts.products)
+
+
+def _judging(
+    parts: Parts, products: Products, deliveries: Deliveries, placing: Placing
+) -> tuple[Judging, ServiceMetrics]:
+    """Return what decides between edges that disagree, and what counts beside all else."""
+    judging = Judging(parts.products, opinion_of(products, deliveries))
+    checked = [lambda: check_measures(judging.judged, placing.cross_checks)]
+    return judging, ServiceMetrics(daemons.NAMES, parts.load, checked)
 
 
 def _archiving(parts: Parts, settings: Settings, turns: Turns) -> Archiving:
@@ -189,7 +200,7 @@ class Application:
         self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
         self.lanes, self._products, self._deliveries = _delivering(parts, settings)
         self._archiving = _archiving(parts, settings, turns)
-        self.metrics = ServiceMetrics(daemons.NAMES, parts.load)
+        judging, self.metrics = _judging(parts, self._products, self._deliveries, self._placing)
         access = Access(token, parts.access_keys, parts.clock, parts.issuers)
         services = Services(
             access=access,
@@ -206,7 +217,7 @@ class Application:
             slices=slices,
             products=self._products,
             deliveries=self._deliveries,
-            prepared=Prepared(parts.products, catalogue, slices),
+            prepared=Prepared(parts.products, catalogue, slices, judging),
             plans=planning.plans,
             foreign=ForeignRanges(catalogue, parts.products, slices, planning.plans),
             edges=planning.edges,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from evstream.domain.lanes import LaneState
 from evstream.edge.cache import CacheState
@@ -70,4 +70,21 @@ def lane_measures(states: Sequence[LaneState]) -> Iterator[Measure]:
         "What making a product took lately.",
         {(name,): one.pace_s for name, one in by_lane.items()},
         lane,
+    )
+
+
+def check_measures(judged: Mapping[str, int], ordered: int) -> Iterator[Measure]:
+    """Yield how often edges' products were compared, and who was found wrong."""
+    yield Measure(
+        "evstream_conflicts",
+        "counter",
+        "Products that two edges told different bytes of, by who was found wrong.",
+        {(found,): count for found, count in judged.items()},
+        ("wrong",),
+    )
+    yield Measure(
+        "evstream_cross_checks",
+        "counter",
+        "Orders to make a product at a second edge, to compare.",
+        {(): ordered},
     )

@@ -255,8 +255,12 @@ class Service:
                 await self._go_on(download, url, plan)
                 download.check(url)
             except WrongBytesError as failed:
-                definite = failed
-                await self._complain(failed)
+                if failed.fields["mixed"]:
+                    # Two edges disagree, and which of them is wrong does not show here.
+                    passing = failed
+                else:
+                    definite = failed
+                    await self._complain(failed)
             except TooLargeError:
                 raise
             except (DescriptorUnknownError, TransientError) as failed:
@@ -368,6 +372,7 @@ class _Download:
         self._etag = ""
         self._promised = ""
         self._check = _Check()
+        self._senders: set[str] = set()
         self.received = 0
         path.write_bytes(b"")
 
@@ -381,7 +386,10 @@ class _Download:
                 raise TooLargeError(f"the product has {size} bytes", bytes_max=self._bytes_max)
             if response.status_code != 206:
                 self._check.restart()
+                self._senders.clear()
                 self._promised = ""
+            # Who was asked, or whom that one has sent us to.
+            self._senders.add(response.url.netloc.decode())
             self._etag = response.headers.get("ETag", "")
             self._promised = sha256_promised(response.headers) or self._promised
             with self._path.open("r+b") as file:
@@ -407,6 +415,7 @@ class _Download:
             url=url,
             etag=self._etag,
             sha256=self._check.sha256,
+            mixed=len(self._senders) > 1,
         )
         self._check.restart()
         self._etag = self._promised = ""

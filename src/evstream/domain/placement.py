@@ -70,6 +70,8 @@ class PlacedProduct:
         Where it is.
     pinned : frozenset of str
         Where a request still needs it: it is not dropped there.
+    compared : bool
+        Two edges make it, as long as anybody wants it: it shows whether they make the same.
     """
 
     key: str
@@ -78,6 +80,7 @@ class PlacedProduct:
     readers: int = 0
     edges: frozenset[str] = frozenset()
     pinned: frozenset[str] = frozenset()
+    compared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +145,13 @@ def edges_by_name(edges: Iterable[EdgeRoom]) -> list[EdgeRoom]:
     return sorted(edges, key=lambda edge: edge.name)
 
 
+def _copies(product: PlacedProduct, rules: Spreading, slack: float = 1.0) -> int:
+    copies = rules.copies(product.score * slack, product.readers)
+    return max(copies, 2) if product.compared and copies else copies
+
+
 def _drops(product: PlacedProduct, weights: dict[str, float], rules: Spreading) -> list[Decision]:
-    keep = rules.copies(product.score * rules.slack, product.readers)
+    keep = _copies(product, rules, rules.slack)
     spare = len(product.edges) - keep
     if spare <= 0:
         return []
@@ -166,8 +174,10 @@ def _spreads(
 ) -> list[Decision]:
     if not product.edges:
         return []
-    wanted = rules.copies(product.score, product.readers) - len(product.edges)
+    wanted = _copies(product, rules) - len(product.edges)
     reason = f"{product.score:.3g} requests of late, {product.readers} readers now"
+    if product.compared:
+        reason = f"made a second time, to compare ({reason})"
     found: list[Decision] = []
     for name in rendezvous(product.key, weights):
         if len(found) >= wanted or product.size * (len(found) + 1) > bytes_max:

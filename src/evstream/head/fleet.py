@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
 from evstream.domain.dataset import SourceFile
 from evstream.domain.descriptor import Descriptor
@@ -48,6 +49,14 @@ class Fleet:
         """Return where a client at a site asks for a product, best first."""
         choices = self._brokering.choose(key, known, site)
         return [self._brokering.edge(choice.edge) for choice in choices]
+
+    def compares(self, key: str, every: int) -> bool:
+        """Whether a product is one of those, one in so many, that two edges make; 0 for none.
+
+        All heads choose the same. An edge cannot know which they are.
+        """
+        digest = blake2b(key.encode(), key=self._secret, person=b"cross-check").digest()
+        return every > 0 and int.from_bytes(digest[:8], "big") % every == 0
 
     def keys(self, name: str) -> DerivedKeys:
         """Return an edge's keys."""

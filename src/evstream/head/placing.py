@@ -38,17 +38,30 @@ class Placing:
     Parameters
     ----------
     fleet : Fleet
-        Signs what edges fetch from each other.
+        Signs what edges fetch from each other, and says which products are compared.
+    cross_check_every : int
+        Of so many products two edges make one, each by itself; 0 for none.
+
+    Attributes
+    ----------
+    cross_checks : int
+        Orders to make a product that another edge has.
     """
 
     def __init__(
-        self, products: ProductCatalogue, fleet: Fleet, rules: Spreading | None = None
+        self,
+        products: ProductCatalogue,
+        fleet: Fleet,
+        rules: Spreading | None = None,
+        cross_check_every: int = 0,
     ) -> None:
         self._products = products
         self._fleet = fleet
         self._rules = rules
         self._orders: dict[str, list[tuple[PlacementOrder, tuple[Edge, ...]]]] = {}
         self._after = 0
+        self._cross_check_every = cross_check_every
+        self.cross_checks = 0
 
     async def plan(self) -> int:
         """Work out orders in place of those from before; return how many."""
@@ -63,7 +76,10 @@ class Placing:
         readers: Counter[str] = Counter()
         for edge in edges.values():
             readers.update(edge.status.reading)
-        placed = [_placed(key, of_key, readers[key]) for key, of_key in looked.items()]
+        compared = {key for key in looked if self._fleet.compares(key, self._cross_check_every)}
+        placed = [
+            _placed(key, of_key, readers[key], key in compared) for key, of_key in looked.items()
+        ]
         rooms = [EdgeRoom(name, _room(one)) for name, one in edges.items()]
         orders: dict[str, list[tuple[PlacementOrder, tuple[Edge, ...]]]] = defaultdict(list)
         for decided in place(placed, rooms, self._rules, ROUND_BYTES_MAX):
@@ -76,7 +92,10 @@ class Placing:
                 # The bytes that most edges have are the likeliest to be this one's too.
                 named = max(found, key=lambda one: len(one.places))
                 order = _order("fetch", named, decided.reason)
-                orders[decided.edge].append((order, _serving(named)))
+                # What is copied would be the same by itself.
+                anew = decided.key in compared
+                self.cross_checks += anew
+                orders[decided.edge].append((order, () if anew else _serving(named)))
         self._orders = orders
         return sum(map(len, orders.values()))
 
@@ -126,7 +145,7 @@ def _names(found: FoundProduct) -> frozenset[str]:
     return frozenset(edge.name for edge in found.places if edge.kind == "edge")
 
 
-def _placed(key: str, of_key: list[PopularProduct], readers: int) -> PlacedProduct:
+def _placed(key: str, of_key: list[PopularProduct], readers: int, compared: bool) -> PlacedProduct:
     return PlacedProduct(
         key,
         max(one.found.product.size for one in of_key),
@@ -134,6 +153,7 @@ def _placed(key: str, of_key: list[PopularProduct], readers: int) -> PlacedProdu
         readers,
         frozenset().union(*(_names(one.found) for one in of_key)),
         frozenset().union(*(one.pinned for one in of_key)),
+        compared,
     )
 
 

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 from evstream.domain.dataset import Dataset, Fingerprint
 from evstream.domain.descriptor import Descriptor, slice_of
-from evstream.domain.errors import ConflictError, NotFoundError, RequestError
+from evstream.domain.errors import NotFoundError, RequestError
 from evstream.domain.names import DatasetName, Pfn, ProductKey, without_secrets
 from evstream.domain.products import Edge, FoundProduct, PreparedProduct, Recipe, Replica
+from evstream.head.judging import Judging
 from evstream.head.slices import Slices, choose_tree
 from evstream.ports import Catalogue, ProductCatalogue
 from evstream.wire import product_messages as m
@@ -20,8 +21,11 @@ from evstream.wire.pages import NumberedPage
 class Prepared:
     """Answers what is prepared, and enters what edges say."""
 
-    def __init__(self, products: ProductCatalogue, catalogue: Catalogue, slices: Slices) -> None:
+    def __init__(
+        self, products: ProductCatalogue, catalogue: Catalogue, slices: Slices, judging: Judging
+    ) -> None:
         self._products = products
+        self._judging = judging
         self._catalogue = catalogue
         self._slices = slices
 
@@ -51,7 +55,10 @@ class Prepared:
         NotFoundError, RequestError
             No such edge; a descriptor cannot be read.
         ConflictError
-            Other bytes are known of a product: nobody is sent to this edge until that is clear.
+            Other bytes are known of a product, and this edge's are the wrong ones: nobody is sent
+            to it any more.
+        TransientError
+            Who is wrong cannot be seen now.
         """
         products = [
             PreparedProduct(
@@ -59,11 +66,7 @@ class Prepared:
             )
             for one in held.products
         ]
-        try:
-            return await self._products.register_products(edge, products, _life(held.life_s))
-        except ConflictError as error:
-            await self._products.set_edge_state(edge, "quarantined", error.message)
-            raise
+        return await self._judging.register(edge, products, _life(held.life_s))
 
     async def held(self, edge: str, after: int, limit: int) -> NumberedPage[m.ProductName]:
         """Return what an edge is believed to have, a page of it.

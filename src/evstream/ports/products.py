@@ -85,7 +85,9 @@ class ProductCatalogue(Protocol):
             No such edge: it has not beaten yet.
         ConflictError
             A product of this key and encoder is known with other bytes. Nothing is registered.
-            What an edge in quarantine has does not count.
+            What an edge in quarantine has does not count. Its fields are the product's `key` and
+            `encoder_id`, and the `edges` that have the other bytes, by name: none where
+            the two are told here.
         """
         ...
 

@@ -39,6 +39,7 @@ class Watched(Protocol):
     """An edge, as the checks see it."""
 
     name: str
+    lies: bool
     application: EdgeApplication | None
 
 
@@ -57,12 +58,13 @@ class EdgeChecks:
         self._refused_since: dict[str, float] = {}
         self._broken: list[str] = []
         self._quarantined: set[str] = set()
+        self._lying = {edge.name for edge in edges if edge.lies}
         self.plans = 0
 
     @property
-    def quarantined(self) -> int:
-        """How many edges were put in quarantine."""
-        return len(self._quarantined)
+    def quarantined(self) -> frozenset[str]:
+        """Names of the edges that were put in quarantine."""
+        return frozenset(self._quarantined)
 
     def raise_first(self) -> None:
         """Raise `AssertionError` if a rule was broken."""
@@ -74,6 +76,8 @@ class EdgeChecks:
         for edge in await self._products().edges():
             if edge.state == "quarantined":
                 self._quarantined.add(edge.name)
+                if edge.name not in self._lying:
+                    self._broken.append(f"{edge.name} is in quarantine, and never lied")
             if refused_for(edge, moment):
                 self._refused_since.setdefault(edge.name, now)
             else:

@@ -73,6 +73,8 @@ class EdgeScenario:
         The first edge's store damages what it is given: digests tell.
     wrong : bool
         The first edge makes wrong bytes, and says so truly: only another edge's can tell.
+    cross_check_every : int
+        Of so many products two edges make one.
     requests : int
         Requests to prepare that run beside the task.
     makers, depth : int
@@ -83,6 +85,7 @@ class EdgeScenario:
     troubles: int = 6
     damaged: bool = False
     wrong: bool = False
+    cross_check_every: int = 4
     requests: int = 0
     makers: int = 2
     depth: int = 1

@@ -133,7 +133,7 @@ class Outcome:
     chained: tuple[TaskState, ...] = ()
     troubles: tuple[str, ...] = ()
     plans: int = 0
-    quarantined: int = 0
+    quarantined: frozenset[str] = frozenset()
     wrong: int = 0
 
 
@@ -162,7 +162,10 @@ class Simulation:
         self._readable = ChainMap(files, self._store.contents)
         self._right = RightBytes(self._readable, self._clock)
         self._settings = Settings(
-            expire_every_s=1.0, sweep_every_s=30.0, merge_inputs_max=scenario.merge_inputs_max
+            expire_every_s=1.0,
+            sweep_every_s=30.0,
+            merge_inputs_max=scenario.merge_inputs_max,
+            cross_check_every=scenario.edges.cross_check_every,
         )
         self._pilots: dict[WorkerId, tuple[asyncio.Task[object], FaultyTransport]] = {}
         self._born = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
@@ -16,6 +17,7 @@ from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.virtual_time import VirtualClock, run_virtual
 from evstream.wire.messages import DeliveryPlan
 
+BREAKS_AT = 3 << 20
 RIGHT, LIE = b"the right events", b"some other events"
 
 
@@ -77,3 +79,42 @@ def test_where_all_send_wrong_bytes_that_is_what_is_said(tmp_path: Path) -> None
     with pytest.raises(WrongBytesError):
         fetch(edges, tmp_path / "x")
     assert edges.asked == ["one", "other"]
+
+
+class Disagreeing(Edges):
+    """The first breaks off in the middle; the second has other bytes of the same name."""
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/v1/complaints":
+            return super().__call__(request)
+        self.asked.append(request.url.host)
+        body = self.bodies[request.url.host]
+        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        headers = {"ETag": '"k-e"', "Repr-Digest": f"sha-256=:{digest}:"}
+        if request.url.host == "one" and len(self.asked) == 1:
+            return httpx2.Response(200, stream=Broken(body[:BREAKS_AT]), headers=headers)
+        if "Range" in request.headers:
+            start = int(request.headers["Range"].removeprefix("bytes=").rstrip("-"))
+            return httpx2.Response(206, content=body[start:], headers=headers)
+        return httpx2.Response(200, content=body, headers=headers)
+
+
+class Broken(httpx2.AsyncByteStream):
+    """A body whose connection breaks."""
+
+    def __init__(self, first: bytes) -> None:
+        self._first = first
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._first
+        raise httpx2.ReadError("it broke")
+
+
+def test_a_mixture_of_two_edges_blames_neither_and_begins_again(tmp_path: Path) -> None:
+    lie, right = ((body * BREAKS_AT)[: 2 * BREAKS_AT] for body in (LIE, RIGHT))
+    edges = Disagreeing(lie, right)
+    fetch(edges, tmp_path / "x")
+    # It says truly what it sends; that others differ is for heads to see.
+    assert (tmp_path / "x").read_bytes() == lie
+    assert edges.asked == ["one", "other", "one"]
+    assert edges.complaints == []

@@ -45,6 +45,17 @@ def test_what_nobody_has_is_made_where_it_is_asked_for() -> None:
     assert place([replace(ONE, score=1e6, edges=frozenset())], EDGES) == []
 
 
+def test_what_is_compared_is_at_two_edges_as_long_as_anybody_wants_it() -> None:
+    compared = replace(ONE, compared=True)
+    (decision,) = place([compared], EDGES)
+    assert decision.deed == "spread"
+    assert "compare" in decision.reason
+    twice = replace(compared, edges=frozenset({"lyon", "roma"}))
+    assert place([twice], EDGES) == []
+    assert [one.deed for one in place([replace(twice, score=0.001)], EDGES)] == ["drop", "drop"]
+    assert len(place([replace(compared, score=50.0)], EDGES)) == 3
+
+
 products = st.builds(
     PlacedProduct,
     key=st.text("abcdef0123456789", min_size=4, max_size=8),
@@ -53,6 +64,7 @@ products = st.builds(
     readers=st.integers(0, 300),
     edges=st.frozensets(st.sampled_from(NAMES)),
     pinned=st.frozensets(st.sampled_from(NAMES)),
+    compared=st.booleans(),
 )
 lists = st.lists(products, max_size=8, unique_by=lambda product: product.key)
 

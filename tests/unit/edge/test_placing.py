@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -20,6 +20,7 @@ from evstream.domain.errors import NotFoundError
 from evstream.domain.lanes import Lane
 from evstream.domain.names import ProductKey
 from evstream.edge.placing import KEPT_S
+from evstream.head.fleet import Fleet
 from evstream.head.placing import Placing
 from evstream.settings import Settings
 from evstream.testing.seeded_ids import SeededIds
@@ -134,6 +135,43 @@ def test_what_is_wanted_is_copied_to_another_edge(tmp_path: Path) -> None:
         assert bonn.cache.state.hits == 1
 
     with_two_edges(work, tmp_path)
+
+
+def test_what_is_compared_is_made_a_second_time_and_not_copied(tmp_path: Path) -> None:
+    async def work(
+        application: Any, service: Service, network: Network, lyon: Any, bonn: Any
+    ) -> None:
+        application._placing = Placing(
+            application._parts.products, application._placing._fleet, cross_check_every=1
+        )
+        wanted = await described(service, 0, 10)
+        await read_all(lyon.deliveries, wanted)
+        await lyon.deliveries.settled()
+        await lyon.telling.tell()
+        assert await application._placing.plan() == 1
+        (order,) = application._placing.orders("bonn", await application._parts.products.now())
+        assert (order.do, order.urls) == ("fetch", [])
+        assert "compare" in order.reason
+        bonn.placing.take([order])
+        await bonn.placing.carry_out()
+        await bonn.deliveries.settled()
+        await bonn.telling.tell()
+        assert network.asked == []
+        assert await places(service, wanted.key) == ["bonn", "lyon"]
+        assert await application._placing.plan() == 0
+        assert application._placing.cross_checks == 1
+
+    with_two_edges(work, tmp_path)
+
+
+def test_one_in_so_many_products_is_compared_and_each_secret_chooses_others() -> None:
+    fleets = [Fleet(cast("Any", None), bytes([number]) * 32) for number in range(2)]
+    keys = [f"{number:064x}" for number in range(5_000)]
+    chosen = [{key for key in keys if fleet.compares(key, 50)} for fleet in fleets]
+    for some in chosen:
+        assert 60 <= len(some) <= 140
+    assert len(chosen[0] & chosen[1]) < 20
+    assert not any(fleets[0].compares(key, 0) for key in keys)
 
 
 def test_damaged_copies_are_made_instead(tmp_path: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
 import pytest
 
 from evstream.assembly import Application
+from evstream.assembly.making import opinion_of
 from evstream.client import Service
 from evstream.domain.dataset import Fingerprint
+from evstream.domain.descriptor import Descriptor
 from evstream.domain.edges import EdgeState, EdgeStatus
 from evstream.domain.errors import (
     AccessError,
@@ -18,8 +23,11 @@ from evstream.domain.errors import (
     DescriptorUnknownError,
     NotFoundError,
     RequestError,
+    TransientError,
 )
 from evstream.domain.names import ProductKey
+from evstream.domain.products import PreparedProduct
+from evstream.head.judging import TRIES, Judging
 from evstream.testing.simulator import sample_files
 from evstream.testing.virtual_time import EPOCH, VirtualClock
 from evstream.wire import product_messages as pm
@@ -32,6 +40,7 @@ from tests.unit.web.test_api import with_application
 FILES = sample_files(files=1, entries=100)
 ((PFN, _),) = FILES.items()
 BEAT_S = 5.0
+NONE = cast("Any", None)
 
 
 def with_service(work: Callable[[Service], Awaitable[None]]) -> None:
@@ -210,3 +219,98 @@ def test_what_an_edge_holds_comes_in_pages() -> None:
         assert (await service.prepared.held("lyon", 1)).items != page.items
 
     with_service(work)
+
+
+def with_two_edges(work: Callable[[Application, Service, DeliveryPlan], Awaitable[None]]) -> None:
+    """Run some work against a service that has made no product, and two edges."""
+
+    async def ask(application: Application) -> None:
+        service = application.client()
+        await service.add_dataset(NewDataset([NewFile(PFN)], "mc15:x"))
+        await beat(service, "lyon")
+        await beat(service, "tokyo")
+        await work(application, service, await plan(service))
+        await service.close()
+
+    with_application(ask, FILES)
+
+
+async def made_here(application: Application, found: DeliveryPlan) -> HeldProduct:
+    """Return a product as it has to be."""
+    descriptor = Descriptor.from_wire(found.descriptor)
+    product = await application._products.product(descriptor)
+    pieces = [piece async for piece in application._products.read(product, 0, product.size)]
+    digest = hashlib.sha256(b"".join(pieces)).hexdigest()
+    encoder = product.identity.encoder_id
+    return HeldProduct(found.descriptor, encoder, product.size, digest)
+
+
+async def states(service: Service) -> dict[str, str]:
+    return {edge.name: edge.state for edge in await service.prepared.edges()}
+
+
+@pytest.mark.parametrize("wrong", ["lyon", "tokyo"])
+def test_of_two_edges_that_disagree_the_wrong_one_goes_whoever_came_first(wrong: str) -> None:
+    async def work(application: Application, service: Service, found: DeliveryPlan) -> None:
+        right = await made_here(application, found)
+        lie = msgspec.structs.replace(right, sha256="0" * 64)
+        told = {"lyon": right, "tokyo": right, wrong: lie}
+        await service.prepared.register("lyon", HeldProducts([told["lyon"]]))
+        if wrong == "tokyo":
+            with pytest.raises(ConflictError):
+                await service.prepared.register("tokyo", HeldProducts([told["tokyo"]]))
+        else:
+            await service.prepared.register("tokyo", HeldProducts([told["tokyo"]]))
+            (place,) = (await service.prepared.held("tokyo")).items
+            assert place.key == found.key
+        other = {"lyon": "tokyo", "tokyo": "lyon"}[wrong]
+        assert await states(service) == {wrong: "quarantined", other: "serving"}
+        judged = "holder" if wrong == "lyon" else "teller"
+        counted = f'evstream_conflicts_total{{wrong="{judged}"}} 1.0'
+        assert counted in application.metrics.text().decode()
+
+    with_two_edges(work)
+
+
+def test_who_contradicts_itself_is_wrong() -> None:
+    async def work(application: Application, service: Service, found: DeliveryPlan) -> None:
+        right = await made_here(application, found)
+        lie = msgspec.structs.replace(right, sha256="0" * 64)
+        with pytest.raises(ConflictError):
+            await service.prepared.register("tokyo", HeldProducts([right, lie]))
+        assert await states(service) == {"lyon": "serving", "tokyo": "quarantined"}
+
+    with_two_edges(work)
+
+
+def test_a_source_that_is_away_delays_the_judgement_and_does_not_prevent_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def work(application: Application, service: Service, found: DeliveryPlan) -> None:
+        right = await made_here(application, found)
+        lie = msgspec.structs.replace(right, sha256="0" * 64)
+        await service.prepared.register("lyon", HeldProducts([lie]))
+
+        async def away(*_: object) -> None:
+            raise TransientError("the origin does not answer")
+
+        monkeypatch.setattr(application._products, "identity", away)
+        told = HeldProducts([right])
+        judging = Judging(application._parts.products, opinion_of(application._products, NONE))
+        products = [
+            PreparedProduct(
+                Descriptor.from_wire(one.descriptor), one.encoder_id, one.size, one.sha256
+            )
+            for one in told.products
+        ]
+        for _ in range(TRIES - 1):
+            with pytest.raises(TransientError):
+                await judging.register("tokyo", products, None)
+        assert await states(service) == {"lyon": "serving", "tokyo": "serving"}
+        # Then whoever told of it last has to go: an operator looks.
+        with pytest.raises(ConflictError):
+            await judging.register("tokyo", products, None)
+        assert await states(service) == {"lyon": "serving", "tokyo": "quarantined"}
+        assert judging.judged == {"teller": 0, "holder": 0, "unknown": 1}
+
+    with_two_edges(work)

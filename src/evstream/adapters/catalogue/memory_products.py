@@ -120,10 +120,15 @@ class MemoryProducts:
             Recipe.of(product.descriptor)
             assert product.pieces
         now = self._clock.now()
-        for other in (*products, *(p.product for p in self._places if self._counts(p, now))):
+        counted = [place for place in self._places if self._counts(place, now)]
+        for other in (*products, *(place.product for place in counted)):
             if _bytes_differ(told, other):
+                key, encoder = other.name
                 raise ConflictError(
-                    f"product {other.descriptor.key[:12]} is known with other bytes"
+                    f"product {key[:12]} is known with other bytes",
+                    key=key,
+                    encoder_id=encoder,
+                    edges=sorted(p.edge for p in counted if p.product == other),
                 )
         # Bytes that are nowhere any more give way.
         self._places = [p for p in self._places if not _bytes_differ(told, p.product)]

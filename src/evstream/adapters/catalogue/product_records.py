@@ -142,15 +142,19 @@ def _known(db: Database, by_name: dict[_Name, PreparedProduct]) -> dict[_Name, i
     now = to_microseconds(db.now())
     for marks, some in value_lists(list(others)):
         rows = db.execute(
-            "SELECT l.product, l.edge, e.removed = 1 OR e.state = 'quarantined'"
+            "SELECT l.product, l.edge, e.name, e.removed = 1 OR e.state = 'quarantined'"
             " OR coalesce(l.expires <= ?, 1 = 0)"
-            f" FROM place l JOIN edge e ON e.edge = l.edge WHERE l.product IN ({marks})",
+            f" FROM place l JOIN edge e ON e.edge = l.edge WHERE l.product IN ({marks})"
+            " ORDER BY l.product, e.name",
             (now, *some),
         )
-        for number, edge, gone in rows.fetchall():
-            if not gone:
-                raise _other_bytes(others[int(number)])
+        holders: dict[int, list[str]] = {}
+        for number, edge, name, gone in rows.fetchall():
             places.append((int(number), int(edge)))
+            if not gone:
+                holders.setdefault(int(number), []).append(name)
+        for product, edges in holders.items():
+            raise _other_bytes(others[product], edges)
     _remove_places(db, places)
     return numbers
 
@@ -160,12 +164,14 @@ def _refuse_other_bytes(known: PreparedProduct, told: PreparedProduct) -> None:
         raise _other_bytes(told)
 
 
-def _other_bytes(told: PreparedProduct) -> ConflictError:
+def _other_bytes(told: PreparedProduct, edges: Sequence[str] = ()) -> ConflictError:
     key = told.descriptor.key
     return ConflictError(
         f"product {key[:12]} of encoder {told.encoder_id} is known with other bytes",
         hint="compare the copies, and drop the damaged one where it is",
         key=key,
+        encoder_id=told.encoder_id,
+        edges=list(edges),
     )
 
 

@@ -309,8 +309,14 @@ class ProductCatalogueContract(Suite):
         """Else it would take all others there after it; they are found where they are right."""
         wrong, right = (prepared(cut(0, 100), size, byte=str(size)) for size in (7, 8))
         await products.register_products("near", [wrong])
-        with pytest.raises(ConflictError):
+        with pytest.raises(ConflictError) as two:
+            await products.register_products("far", [right, wrong])
+        assert two.value.fields["edges"] == []
+        with pytest.raises(ConflictError) as found_out:
             await products.register_products("far", [right])
+        key, encoder = right.name
+        named = {"key": key, "encoder_id": encoder, "edges": ["near"]}
+        assert {name: found_out.value.fields[name] for name in named} == named
         await products.set_edge_state("near", "quarantined", "it disagrees")
         assert await one(products, cut(0, 100)) is None
         assert await products.register_products("far", [right]) == 1
