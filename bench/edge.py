@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -272,7 +271,7 @@ def measure_overload(bench: Bench) -> None:
     bench.measure("lateness of who asks, 95th percentile", found["late_ms"], "ms")
     bench.measure("prepared work beside overload, of its share", kept, "1")
     bench.measure("the same for each CPU second of the edge", found["cpu_kept"], "1")
-    bench.report("rounds of overload", [asdict(turn) for turn in turns])
+    bench.report("rounds of overload", [str(turn) for turn in turns])
     bench.ask("refusals under overload, 95th percentile, ms", refused_ms, "<=", 20)
     bench.ask("prepared work beside overload, of its share", kept, ">=", 0.95)
 
