@@ -19,9 +19,9 @@ SECONDS = {"serve": 60, "head": 15, "edge": 10}
 def test_a_service_keeps_to_its_document(kind: str, tmp_path: Path, seed: int) -> None:
     command = CommandLine(tmp_path)
     try:
-        url, token = start(kind, command, tmp_path)
+        door = start(kind, command, tmp_path)
         seconds = SECONDS[kind]
-        status, output = fuzz(url, token, tmp_path, seconds=seconds, seed=seed % (1 << 32))
+        status, output = fuzz(kind, door, tmp_path, seconds=seconds, seed=seed % (1 << 32))
     finally:
         command.end_all()
     assert status == 0, output
