@@ -224,7 +224,9 @@ class Bench:
             measured.add_row(key, f"{entry['value']:.5g}", entry["unit"])
         self.console.print(measured)
         for key, value in self._reported.items():
-            said = f"{len(value)} ({', '.join(map(str, value))})" if isinstance(value, list) else value
+            said = (
+                f"{len(value)} ({', '.join(map(str, value))})" if isinstance(value, list) else value
+            )
             self._say(f"{key}: {said}")
         for asked in self._asked:
             verdict = "holds" if asked.holds else "FALLS SHORT"
