@@ -56,6 +56,8 @@ class Ask:
         It is one of the last units of its task, which waits for it: before all others of its lane.
     home : bool
         Whoever asks is at the edge's own site: before others of the same user and priority.
+    site : str
+        Where whoever asks is, for the access log; empty if it is not known.
     """
 
     lane: Lane = Lane.ON_DEMAND
@@ -63,6 +65,7 @@ class Ask:
     priority: int = 0
     tail: bool = False
     home: bool = True
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Asker:
     def ask(self, site: str) -> Ask:
         """Return how an edge at a site treats it."""
         home = not self.site or not site or self.site == site
-        return Ask(Lane.ON_DEMAND, self.user, self.priority, self.tail, home)
+        return Ask(Lane.ON_DEMAND, self.user, self.priority, self.tail, home, self.site)
 
 
 @dataclass(frozen=True, slots=True)

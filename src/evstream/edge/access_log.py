@@ -36,10 +36,10 @@ class AccessLog:
         self._flushed = clock.monotonic()
         self._not_before = self._flushed
 
-    def note(self, key: str, size: int, cost: float, hit: bool) -> None:
+    def note(self, key: str, size: int, cost: float, site: str, hit: bool) -> None:
         """Write down a request for a product."""
         now = self._clock.now().timestamp()
-        self._lines.append(line_of(Access(now, key, max(size, 1), cost, hit=hit)))
+        self._lines.append(line_of(Access(now, key, max(size, 1), cost, site, hit)))
         if self._clock.monotonic() - self._flushed >= FLUSH_S:
             self.flush()
 

@@ -217,8 +217,8 @@ class ProductCache:
         """Return how many read each product now, by its name; those that nobody reads are not."""
         return {name: one.readers for name, one in self._entries.items() if one.readers}
 
-    def hold(self, name: str) -> HeldProduct | None:
-        """Return a product to read, if it is there. Close it."""
+    def hold(self, name: str, site: str = "") -> HeldProduct | None:
+        """Return a product to read, for whoever is at a site, if it is there. Close it."""
         entry = self._entries.get(name)
         if entry is None:
             return None
@@ -232,18 +232,18 @@ class ProductCache:
             return None
         entry.readers += 1
         self._hits += 1
-        self._record(name, entry.kept.size, entry.cost, hit=True)
+        self._record(name, entry.kept.size, entry.cost, site, hit=True)
         return HeldProduct(self, entry, fd)
 
-    def missed(self, name: str, size: int, cost: float) -> None:
+    def missed(self, name: str, size: int, cost: float, site: str = "") -> None:
         """Count a request for a product that is not held."""
         self._misses += 1
-        self._record(name, max(size, 1), cost, hit=False)
+        self._record(name, max(size, 1), cost, site, hit=False)
 
-    def _record(self, name: str, size: int, cost: float, hit: bool) -> None:
+    def _record(self, name: str, size: int, cost: float, site: str, hit: bool) -> None:
         self._policy.record(name, size, cost, self._now())
         if self._log is not None:
-            self._log.note(name, size, cost, hit)
+            self._log.note(name, size, cost, site, hit)
 
     def pin(self, name: str, request: str, until: float) -> None:
         """Keep a product for a request until a time (seconds since 1970), or until `unpin`.

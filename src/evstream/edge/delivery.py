@@ -124,17 +124,17 @@ class Deliveries:
         if cache is None:
             product = await self._prepared(descriptor, ask)
             return self._direct(product)
-        held = cache.hold(identity.name)
+        held = cache.hold(identity.name, ask.site)
         if held is not None:
             return self._from_cache(held, identity, descriptor)
         if not begin and identity.name not in self._makings:
             return self._direct(await self._prepared(descriptor, ask))
         making = await self._joined(descriptor, identity, ask)
-        cache.missed(identity.name, making.product.size, _cost(making.product))
+        cache.missed(identity.name, making.product.size, _cost(making.product), ask.site)
         return self._along(making)
 
     def whole(
-        self, descriptor: Descriptor, identity: Identity, bytes_max: int
+        self, descriptor: Descriptor, identity: Identity, bytes_max: int, site: str = ""
     ) -> tuple[KeptProduct, bytes] | None:
         """Return all of a product whose file is at hand, if it is small; else `open` it.
 
@@ -144,7 +144,7 @@ class Deliveries:
         kept = None if cache is None else cache.kept(identity.name)
         if cache is None or kept is None or kept.size > bytes_max or not cache.store.path(kept):
             return None
-        held = cache.hold(identity.name)
+        held = cache.hold(identity.name, site)
         if held is None:
             return None
         held.close()

@@ -172,5 +172,6 @@ async def _served(
     # Whoever asks for the head alone may never ask for the rest.
     delivery = await services.deliveries.open(descriptor, ask, begin=request.method != "HEAD")
     if known is not None:
-        known.remember(request.scope, descriptor, await services.products.identity(descriptor))
+        identity = await services.products.identity(descriptor)
+        known.remember(request.scope, descriptor, identity, ask.site)
     return await answer(request, delivery, services.accel_location)

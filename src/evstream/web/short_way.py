@@ -48,6 +48,7 @@ class _Known:
     signed: Signed
     descriptor: Descriptor
     identity: Identity
+    site: str
     kept: KeptProduct | None = None
     headers: bytes = b""
 
@@ -70,13 +71,15 @@ class KnownUrls:
         self._allow = allow
         self._known: OrderedDict[tuple[str, bytes], _Known] = OrderedDict()
 
-    def remember(self, scope: Scope, descriptor: Descriptor, identity: Identity) -> None:
-        """Note what a request was for; one that was let in by its signature."""
+    def remember(
+        self, scope: Scope, descriptor: Descriptor, identity: Identity, site: str = ""
+    ) -> None:
+        """Note what a request was for, and of whom; one that was let in by its signature."""
         signed = signed_of(scope)
         place = scope["path"], scope["query_string"]
         if signed is None or sum(map(len, place)) > URL_BYTES_MAX or place in self._known:
             return
-        self._known[place] = _Known(signed, descriptor, identity)
+        self._known[place] = _Known(signed, descriptor, identity, site)
         if len(self._known) > URLS_MAX:
             self._known.popitem(last=False)
 
@@ -96,7 +99,9 @@ class KnownUrls:
         except EvstreamError:
             # The long way says it as it should be said.
             return None
-        found = self._deliveries.whole(known.descriptor, known.identity, SENDFILE_BYTES_MIN)
+        found = self._deliveries.whole(
+            known.descriptor, known.identity, SENDFILE_BYTES_MIN, known.site
+        )
         if found is None:
             return None
         self._known.move_to_end(place)

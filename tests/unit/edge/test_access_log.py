@@ -19,9 +19,9 @@ def keys(path: Path) -> list[object]:
 def test_what_is_noted_can_be_read(tmp_path: Path) -> None:
     clock = ManualClock()
     log = AccessLog(tmp_path / "logs" / "access.log", 1 << 20, clock)
-    log.note("a", 10, 0.5, hit=False)
+    log.note("a", 10, 0.5, "", hit=False)
     clock.advance(FLUSH_S)
-    log.note("b", 20, 0.5, hit=True)
+    log.note("b", 20, 0.5, "", hit=True)
     assert keys(tmp_path / "logs" / "access.log") == ["a", "b"]
 
 
@@ -30,7 +30,7 @@ def test_a_full_file_is_kept_once(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     log = AccessLog(path, 100, clock)
     for key in "abc":
-        log.note(key, 10, 0.5, hit=False)
+        log.note(key, 10, 0.5, "", hit=False)
         log.flush()
     assert keys(path) == ["c"]
     assert keys(tmp_path / "access.log.1") == ["b"]
@@ -39,7 +39,7 @@ def test_a_full_file_is_kept_once(tmp_path: Path) -> None:
 def test_it_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
     for key in "ab":
         log = AccessLog(tmp_path / "access.log", 1 << 20, ManualClock())
-        log.note(key, 10, 0.5, hit=False)
+        log.note(key, 10, 0.5, "", hit=False)
         log.flush()
     assert keys(tmp_path / "access.log") == ["a", "b"]
 
@@ -52,11 +52,11 @@ def test_a_file_that_cannot_be_written_is_said_once_a_minute(
     path.mkdir()
     log = AccessLog(path, 1 << 20, clock)
     for _ in range(3):
-        log.note("a", 10, 0.5, hit=False)
+        log.note("a", 10, 0.5, "", hit=False)
         log.flush()
     assert len(caplog.records) == 1
     path.rmdir()
     clock.advance(RETRY_S)
-    log.note("b", 10, 0.5, hit=False)
+    log.note("b", 10, 0.5, "", hit=False)
     log.flush()
     assert keys(path) == ["b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import httpx2
 
 from evstream.domain.descriptor import Descriptor
+from evstream.domain.lanes import Asker
 from evstream.wire import messages as m
-from evstream.wire.signed_urls import UrlSigner, descriptor_query
+from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_asker
 from tests.unit.edge.test_edge_prepares import FILES, edge_beside
 from tests.unit.web.test_api import with_application
 
@@ -25,7 +27,8 @@ def test_the_short_way_answers_as_the_long_one_and_ends_with_the_key(tmp_path: P
     async def work(application: Any) -> None:
         service = application.client()
         await service.add_dataset(m.NewDataset([m.NewFile(pfn) for pfn in FILES], "user:x"))
-        edge = edge_beside(application, tmp_path)
+        log = tmp_path / "access.log"
+        edge = edge_beside(application, tmp_path, access_log=str(log))
         await edge.joining.beat()
         plan = await service.describe_slice(m.NewSlice("user:x", next(iter(FILES)), "", 10, 20))
         descriptor = Descriptor.from_wire(plan.descriptor)
@@ -35,7 +38,8 @@ def test_the_short_way_answers_as_the_long_one_and_ends_with_the_key(tmp_path: P
             f"/v1/products/{descriptor.key}",
             now,
             now + timedelta(hours=1),
-            extra=descriptor_query(descriptor),
+            {"w": packed_asker(Asker("pat", site="bonn"))},
+            descriptor_query(descriptor),
         )
         transport = httpx2.ASGITransport(edge.app)
         at_once = edge.app.state.at_once
@@ -62,6 +66,10 @@ def test_the_short_way_answers_as_the_long_one_and_ends_with_the_key(tmp_path: P
             assert at_once(scope_of(url)) is None
             assert (await client.get(url)).status_code in (401, 403)
         await edge.close()
+        lines = [json.loads(line) for line in log.read_bytes().splitlines()]
+        # Of the miss, of the short way, of the long one and of the part: all say who asked.
+        assert [line.get("hit", False) for line in lines] == [False, True, True, True]
+        assert {line["site"] for line in lines} == {"bonn"}
         await service.close()
 
     with_application(work, FILES)
