@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from evstream.domain.caching import POLICIES, ByReuse, Request, bound, replay
+from evstream.domain.caching.blend import Blend
 from evstream.domain.caching.heaps import Gdsf, Lfu
 from evstream.domain.caching.optimum import minimum
 from evstream.domain.caching.queues import Lru, S3Fifo, Sieve
+from evstream.domain.caching.reuse import GHOSTS_MIN
 from evstream.domain.caching.traces import KINDS, distinct_bytes
 from evstream.domain.caching.waits import AGES, CLASSES, Waits, age_of, class_of
 
@@ -231,12 +233,35 @@ def test_an_empty_product_takes_its_place_too():
 
 def test_what_is_remembered_is_bounded():
     policy = ByReuse(100)
-    for turn in range(20_000):
+    for turn in range(GHOSTS_MIN + 10_000):
         policy.record(turn, 10, 10.0, turn)
         if policy.admits(turn, 10, 10.0, turn):
             if turn >= 10:
                 policy.victims(10, never)
             policy.keep(turn, 10, 10.0, turn)
-    assert len(policy._books.rows) <= 4_000 + 10 + 1_000
-    assert len(policy._books.keys) <= 4_000 + 10 + 1_000
-    assert len(policy._worst) < 4_000
+    assert len(policy._books.rows) <= GHOSTS_MIN + 10 + 1_000
+    assert len(policy._books.keys) <= GHOSTS_MIN + 10 + 1_000
+    assert len(policy._worst) < GHOSTS_MIN
+
+
+def test_a_size_that_was_not_seen_before_fares_as_others_did():
+    waits = Waits()
+    known, new = class_of(1, 0.0, 1e5), class_of(1, 0.0, 1e8)
+    at_first = waits.rates[new][age_of(10)]
+    waits.forgotten[known][age_of(1_000)] += 5_000
+    waits.learn(np.zeros((CLASSES, AGES), np.int64))
+    assert waits.rates[new][age_of(10)] < 0.2 * at_first
+
+
+@pytest.mark.parametrize("true_by", ["waits", "frequency"])
+def test_the_estimate_that_explains_requests_gets_more_weight(true_by, rng):
+    blend = Blend()
+    by_waits, often = (np.array([10.0 ** rng.uniform(-6, -2) for _ in range(200)]) for _ in "ab")
+    truth = by_waits if true_by == "waits" else often
+    before = blend.share
+    for _ in range(10):
+        for row in rng.choices(range(200), truth.tolist(), k=300):
+            blend.asked(by_waits[row], often[row])
+        blend.learn(by_waits, often)
+    assert (blend.share < before) == (true_by == "waits")
+    assert blend.rate(1e-3, 1e-3) == pytest.approx(1e-3)

@@ -1,6 +1,6 @@
 """What `ByReuse` knows of each product, held or remembered: a column a thing, a row a product.
 
-About 130 bytes a product beside its key; looking at all of a million takes some tenths of a second.
+About 140 bytes a product beside its key; looking at all of a million takes some tenths of a second.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from evstream.domain.caching.waits import AGES, CLASSES, age_of, class_of
 
 GAPS_MEANT = 16
 """A product's smoothed wait is a mean of so many."""
+SETTLING_EACH, SETTLING_MIN = 4, 400
+"""Frequency counts as if each product had been known for so many requests more, for each product
+that is held: of what came a moment ago it is not known yet that it comes often."""
 
 
 class Books:
@@ -45,6 +48,7 @@ class Books:
         self.count = array("q")
         self.gap = array("d")
         self.group = array("h")
+        self.first = array("q")
         self.held = array("b")
         self.used = 0
         self._free: list[int] = []
@@ -60,11 +64,13 @@ class Books:
         if self._free:
             row = self._free.pop()
             self.keys[row] = key
+            self.first[row] = self.turn
             self.size[row], self.cost[row], self.last[row] = size, cost, self.turn
             self.count[row], self.gap[row], self.group[row] = 1, 0.0, class_of(1, 0.0, size)
         else:
             row = len(self.keys)
             self.keys.append(key)
+            self.first.append(self.turn)
             self.size.append(size)
             self.cost.append(cost)
             self.last.append(self.turn)
@@ -121,15 +127,31 @@ class Books:
         counted = np.bincount(cells[group >= 0], minlength=CLASSES * AGES)
         return counted.reshape(CLASSES, AGES)
 
-    def worths(
-        self, index: NDArray[np.float64], per_cost: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the rows of what is held, and what each brings for a byte."""
-        rows = np.flatnonzero(np.frombuffer(self.held, np.int8))
+    @property
+    def settling(self) -> int:
+        """Requests that frequency is smoothed over."""
+        return max(SETTLING_MIN, SETTLING_EACH * self.held_count)
+
+    def frequency(self, row: int) -> float:
+        """Return requests for a product, for each request since it is known."""
+        return self.count[row] / (self.turn - self.first[row] + self.settling)
+
+    def held_rows(self) -> NDArray[np.int64]:
+        """Return the rows of what is held."""
+        return np.flatnonzero(np.frombuffer(self.held, np.int8))
+
+    def known_rows(self) -> NDArray[np.int64]:
+        """Return the rows of what is held or remembered."""
+        return np.flatnonzero(np.frombuffer(self.group, np.int16) >= 0)
+
+    def estimates(
+        self, rows: NDArray[np.int64], index: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return how often each is asked for: by the index of its waits, and by frequency."""
         group = np.frombuffer(self.group, np.int16)[rows]
-        size, cost = (np.frombuffer(column)[rows] for column in (self.size, self.cost))
         ages = self._ages(np.frombuffer(self.last, np.int64)[rows])
-        return rows, index[group, ages] * (1.0 + cost * per_cost) / size
+        known = self.turn - np.frombuffer(self.first, np.int64)[rows] + self.settling
+        return index[group, ages], np.frombuffer(self.count, np.int64)[rows] / known
 
     def _ages(self, last: NDArray[np.int64]) -> NDArray[np.int64]:
         waits = self.turn - last

@@ -9,15 +9,19 @@ from typing import Generic, cast
 
 import numpy as np
 
+from evstream.domain.caching.blend import Blend
 from evstream.domain.caching.books import Books
 from evstream.domain.caching.policy import Key
 from evstream.domain.caching.waits import Waits
 
 LEARN_MIN, LEARN_MAX = 1_000, 20_000
 """Requests between two times that waits are learnt from."""
-GHOSTS_MIN, GHOSTS_MAX = 4_000, 250_000
+GHOSTS_MIN, GHOSTS_MAX = 30_000, 250_000
 GHOSTS_EACH = 3
 """Products that are not held but remembered, for each that is."""
+COST_WEIGHT = 1.7
+"""One per cent less cost of misses counts as so many per cent more hits: what is small brings hits
+cheaply, so that leaning to bytes loses few of them."""
 SMOOTHING = 0.0003
 """Weight of one request in the means of what is served and what is missed."""
 BAR_SMOOTHING = 0.05
@@ -35,8 +39,8 @@ class ByReuse(Generic[Key]):
 
     - *Expected reuse* is learnt (`Waits`): how soon those like it were asked for again. What was
       given up is remembered for a while, so that what a larger cache had served is learnt too.
-    - *What a hit is worth* counts requests and cost alike: one per cent more hits are worth as much
-      as one per cent less cost of misses, as both stand now.
+    - *Frequency* holds that back where it believes too much (`Blend`).
+    - *What a hit is worth* counts requests and cost, each in per cent of what it is now.
     - *Cache or not*: what is worth less than what is given up these days is passed on.
 
     A request takes a logarithm's time at most; all of it is looked at once for each hundredth
@@ -47,6 +51,7 @@ class ByReuse(Generic[Key]):
         self._capacity = capacity_bytes
         self._books = Books()
         self._waits = Waits()
+        self._blend = Blend()
         self._learn_at = LEARN_MIN
         # Means over recent requests: the weight that they have, hits, cost of misses.
         self._weight = self._hits = self._missed = 0.0
@@ -67,6 +72,7 @@ class ByReuse(Generic[Key]):
         if row is None:
             books.enter(key, size, cost)
         else:
+            self._blend.asked(self._by_waits(row), books.frequency(row))
             group, age = books.ask_again(row)
             self._waits.ended[group][age] += 1.0
             if hit:
@@ -135,16 +141,21 @@ class ByReuse(Generic[Key]):
         self._weight = kept * self._weight + SMOOTHING
         self._hits = kept * self._hits + (SMOOTHING if hit else 0.0)
         self._missed = kept * self._missed + (0.0 if hit else SMOOTHING * cost)
-        # What makes log(hits) - log(cost of misses) largest; the constants keep beginnings sane.
-        self._per_cost = (self._hits + 0.01 * self._weight) / (self._missed + 1e-9)
+        # What makes log(hits) - COST_WEIGHT x log(cost of misses) largest; the constants keep beginnings sane.
+        self._per_cost = COST_WEIGHT * (self._hits + 0.01 * self._weight) / (self._missed + 1e-9)
 
     def _worth(self, row: int) -> float:
         """Return what a byte of its place brings in a request's time."""
         books = self._books
+        rate = self._blend.rate(self._by_waits(row), books.frequency(row))
+        return rate * (1.0 + books.cost[row] * self._per_cost) / books.size[row]
+
+    def _by_waits(self, row: int) -> float:
+        """Return how often a product is asked for, by the waits of those like it."""
+        books = self._books
         # As age_of, without a call: this is what requests cost.
         age = int(2.0 * math.log2(books.turn - books.last[row] + 1.0) + 0.5)
-        rate = self._waits.rates[books.group[row]][age]
-        return rate * (1.0 + books.cost[row] * self._per_cost) / books.size[row]
+        return self._waits.rates[books.group[row]][age]
 
     def _consider(self, row: int) -> None:
         """Put what is held among the worst if it is."""
@@ -154,7 +165,11 @@ class ByReuse(Generic[Key]):
 
     def _rank(self, everything: bool = False) -> None:
         """Pick out the worst of all that is held."""
-        rows, worths = self._books.worths(self._waits.index, self._per_cost)
+        books = self._books
+        rows = books.held_rows()
+        rates = self._blend.rates(*books.estimates(rows, self._waits.index))
+        size, cost = (np.frombuffer(column)[rows] for column in (books.size, books.cost))
+        worths = rates * (1.0 + cost * self._per_cost) / size
         count = max(RANKED_MIN, len(rows) // RANKED_SHARE)
         self._victims_left = max(1, count // 4)
         if everything or count >= len(rows):
@@ -180,6 +195,7 @@ class ByReuse(Generic[Key]):
         while len(books.ghosts) > limit:
             group, age = books.forget_oldest()
             self._waits.forgotten[group][age] += 1.0
+        self._blend.learn(*books.estimates(books.known_rows(), self._waits.index))
         self._waits.learn(books.waiting())
         self._worst.clear()
         self._ceiling = 0.0

@@ -32,6 +32,8 @@ PRIOR_WEIGHT = 1.0
 PRIOR_CHANCE = 0.12
 """It is, of what was asked for once: in each half octave so many are asked for again. Its index
 falls with age then, as LRU has it."""
+POOLED_WEIGHT = 20.0
+"""Of what was asked for once, a size is believed to fare as all do, as if so many had been seen."""
 _SEEN = (2.0, 7.0, 16.0)
 """Waits that a product of a class has had, or so, beginning with two requests."""
 KEPT = 0.95
@@ -104,7 +106,12 @@ class Waits:
         ended = np.array(self.ended)
         forgotten = np.array(self.forgotten)
         at_risk = np.cumsum((ended + forgotten + waiting)[:, ::-1], axis=1)[:, ::-1]
-        chance = (ended + PRIOR_WEIGHT * self._prior) / (at_risk + PRIOR_WEIGHT)
+        # A size that was not seen before fares as others did, as far as is known.
+        pooled = ended[:_SIZES].sum(axis=0) + PRIOR_WEIGHT * PRIOR_CHANCE
+        pooled /= at_risk[:_SIZES].sum(axis=0) + PRIOR_WEIGHT
+        prior, weight = self._prior.copy(), np.full((CLASSES, 1), PRIOR_WEIGHT)
+        prior[:_SIZES], weight[:_SIZES] = pooled, POOLED_WEIGHT
+        chance = (ended + weight * prior) / (at_risk + weight)
         self.index = _best_rates(np.pad(chance, ((0, 0), (0, _HORIZON))))
         self.rates: list[list[float]] = self.index.tolist()
         self.ended = (KEPT * ended).tolist()
