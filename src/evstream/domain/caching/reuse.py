@@ -141,7 +141,8 @@ class ByReuse(Generic[Key]):
         self._weight = kept * self._weight + SMOOTHING
         self._hits = kept * self._hits + (SMOOTHING if hit else 0.0)
         self._missed = kept * self._missed + (0.0 if hit else SMOOTHING * cost)
-        # What makes log(hits) - COST_WEIGHT x log(cost of misses) largest; the constants keep beginnings sane.
+        # What makes log(hits) - COST_WEIGHT x log(cost of misses) largest; the constants keep
+        # beginnings sane.
         self._per_cost = COST_WEIGHT * (self._hits + 0.01 * self._weight) / (self._missed + 1e-9)
 
     def _worth(self, row: int) -> float:
