@@ -40,7 +40,8 @@ class Blend:
 
     def rate(self, by_waits: float, frequency: float) -> float:
         """Return the one estimate."""
-        return by_waits ** (1.0 - self.share) * frequency**self.share
+        blended: float = by_waits ** (1.0 - self.share) * frequency**self.share
+        return blended
 
     def rates(
         self, by_waits: NDArray[np.float64], frequency: NDArray[np.float64]
