@@ -459,15 +459,6 @@ class LeasesContract(Suite):
             clock.now() + DURATION / 2,
         ]
 
-    async def test_leases_of_one_book(self, ledger: Ledger) -> None:
-        held = await self.claim(ledger)
-        await ledger.open_book(4, RULES, [Chunk(0, Lfn("c.root"), 0, 10)])
-        (other,) = await ledger.claim_ranges(SECOND, BOB, 1, DURATION, [4])
-        assert await ledger.leases(BOOK) == held
-        assert await ledger.leases(4) == [other]
-        assert await ledger.leases(5) == []
-        assert len(await ledger.leases()) == len(held) + 1
-
     async def test_renewal_notes_what_has_begun(self, ledger: Ledger) -> None:
         (held,) = await self.claim(ledger, 3)
         begun = RunningUnit(BOOK, 0, 10, 20, cpu_s=4.5)

@@ -1,4 +1,4 @@
-"""The contract of a ledger, continued: claims that are restricted to some chunks."""
+"""The contract of a ledger, continued: claims that are restricted to some chunks, leases of one book."""
 
 from __future__ import annotations
 
@@ -151,3 +151,12 @@ class WithinContract(LeasesContract):
         assert await ledger.ready_chunks(BOOK, 0, 9) == [0]
         await ledger.cancel_book(BOOK)
         assert await ledger.ready_chunks(BOOK, 0, 9) == []
+
+    async def test_leases_of_one_book(self, ledger: Ledger) -> None:
+        held = await self.claim(ledger)
+        await ledger.open_book(OTHER, RULES, [Chunk(0, Lfn("c.root"), 0, 10)])
+        (other,) = await ledger.claim_ranges(SECOND, BOB, 1, DURATION, [OTHER])
+        assert await ledger.leases(BOOK) == held
+        assert await ledger.leases(OTHER) == [other]
+        assert await ledger.leases(OTHER + 1) == []
+        assert len(await ledger.leases()) == len(held) + 1
