@@ -1,4 +1,4 @@
-"""The contract of a ledger, continued: claims that are restricted to some chunks, leases of one book."""
+"""The contract of a ledger, continued: claims of some chunks alone, and leases of one book."""
 
 from __future__ import annotations
 
