@@ -43,6 +43,14 @@ class TestDiskProductStore(ProductStoreContract):
     def store(self, tmp_path: Path, offload: Offload) -> ProductStore:
         return DiskProductStore(tmp_path / "cache", offload)
 
+    async def test_what_cannot_be_put_is_a_trouble_of_the_disk(
+        self, store: ProductStore, tmp_path: Path
+    ) -> None:
+        """Not that the product is not there, which everybody knows."""
+        kept = KeptProduct("ab" * 32, 1, "cd" * 32, "0" * 8, datetime.now(UTC))
+        with pytest.raises(TransientError, match=r"does not answer .*: No such file"):
+            await store.put(kept, tmp_path / "nothing")
+
     async def test_a_wiped_folder_is_empty_and_of_use(
         self, store: ProductStore, tmp_path: Path
     ) -> None:
@@ -87,17 +95,27 @@ class TestDiskProductStore(ProductStoreContract):
         assert [one.name for one in await store.listing()] == [kept.name]
         assert strange.exists()
 
-    async def test_products_are_readable_for_others_whatever_the_umask(
-        self, store: ProductStore, tmp_path: Path
+    @pytest.mark.parametrize("others_read", [False, True])
+    async def test_products_are_as_readable_as_is_said_whatever_the_umask(
+        self, tmp_path: Path, offload: Offload, others_read: bool
     ) -> None:
-        """The unit has a umask of 0077, and nginx is another user."""
-        before = os.umask(0o077)
+        """The unit has a umask of 0077, and nginx is another user; without it nobody else reads."""
+        before = os.umask(0o077 if others_read else 0o022)
+        store = DiskProductStore(tmp_path / "cache", offload, others_read=others_read)
         try:
             kept = await self._put(store, b"x")
         finally:
             os.umask(before)
-        folder = tmp_path / "cache" / kept.name[:2]
-        assert folder.stat().st_mode & 0o777 == 0o755
+        file = tmp_path / "cache" / store.path(kept)
+
+        def modes() -> tuple[int, int]:
+            return file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777
+
+        closed, opened = (0o600, 0o700), (0o644, 0o755)
+        assert modes() == (opened if others_read else closed)
+        other = DiskProductStore(tmp_path / "cache", offload, others_read=not others_read)
+        assert [one.name for one in await other.listing()] == [kept.name]
+        assert modes() == (closed if others_read else opened)
 
     def test_a_folder_that_cannot_be_used_is_refused(
         self, tmp_path: Path, offload: Offload

@@ -30,7 +30,7 @@ def describe(made: Federation) -> str:
             f"  export EVSTREAM_CA_FILE={made.security.authority.ca_file}",
             f"  # as a pilot: unset EVSTREAM_TOKEN; export EVSTREAM_TOKEN_FILE={shown[TOKEN_FILE]}",
         ]
-    lines = [f"  {name:<16}{where}" for name, where in made.addresses().items()]
+    lines = [f"  {name:<18}{where}" for name, where in made.addresses().items()]
     return "\n".join(
         [
             "A federation runs:",

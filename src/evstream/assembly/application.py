@@ -46,7 +46,7 @@ from evstream.head import (
 )
 from evstream.head.access import Access
 from evstream.head.brokering import Brokering
-from evstream.head.fleet import Fleet
+from evstream.head.edge_keys import EdgeKeys
 from evstream.head.judging import Judging
 from evstream.head.placing import Placing
 from evstream.head.plans import Planner
@@ -121,12 +121,12 @@ class _Planning:
         """Put it together; ``signer`` signs what the service serves itself."""
         url_life = timedelta(seconds=settings.url_life_s)
         brokering = Brokering(parts.products, parts.links)
-        fleet = Fleet(brokering, keys.urls)
-        planner = Planner(signer, fleet, url_life)
+        edge_keys = EdgeKeys(keys.urls)
+        planner = Planner(signer, brokering, edge_keys, url_life)
         slices = Slices(parts.catalogue, planner, parts.formats)
         plans = DeliveryPlans(parts.catalogue, parts.links, brokering, planner, slices)
-        placing = Placing(parts.products, fleet, cross_check_every=settings.cross_check_every)
-        edges = Edges(parts.products, parts.catalogue, fleet, url_life, placing)
+        placing = Placing(parts.products, edge_keys, cross_check_every=settings.cross_check_every)
+        edges = Edges(parts.products, parts.catalogue, edge_keys, url_life, placing)
         return cls(planner, slices, plans, edges, placing)
 
 

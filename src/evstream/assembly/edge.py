@@ -197,11 +197,11 @@ class EdgeApplication:
 
     def status(self) -> EdgeStatus:
         """Return what the edge says of itself."""
-        state, readers = self.cache.state, self.cache.readers()
+        readers = self.cache.readers()
         return EdgeStatus(
             version=evstream.__version__,
             site=self._settings.site,
-            free_bytes=max(0, state.bytes_max - state.bytes_kept - state.bytes_making),
+            free_bytes=self.cache.free_bytes,
             readers=sum(readers.values()),
             lanes=self.lanes.loads(),
             reading=most_read(readers),
@@ -254,7 +254,9 @@ def _store(settings: Settings, offload: Offload) -> ProductStore:
     """Return where products are kept: a folder, or a bucket with a folder to spool in."""
     folder = Path(settings.data_dir)
     if not settings.cache.startswith("s3://"):
-        return DiskProductStore(Path(settings.cache or folder / "cache"), offload)
+        cache = Path(settings.cache or folder / "cache")
+        # Where nginx sends what is kept, it has to read it, and may be another user.
+        return DiskProductStore(cache, offload, others_read=bool(settings.accel_location))
     try:
         from evstream.adapters.product_store.s3 import S3ProductStore
     except ImportError as problem:

@@ -67,8 +67,8 @@ def lane_measures(states: Sequence[LaneState]) -> Iterator[Measure]:
     yield Measure(
         "evstream_lane_make_seconds",
         "gauge",
-        "What making a product took lately.",
-        {(name,): one.pace_s for name, one in by_lane.items()},
+        "What making a product took lately; 0 where none was made.",
+        {(name,): one.make_s for name, one in by_lane.items()},
         lane,
     )
 

@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
         with _tidy_when_terminated():
             app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        _complain(str(error).rstrip("."), "see 'evstream --help' or 'evstream COMMAND --help'")
+        _complain(_without_stop(str(error)), "see 'evstream --help' or 'evstream COMMAND --help'")
         sys.exit(EXIT_REQUEST)
     except EvstreamError as error:
         _complain(error.message, error.hint)
@@ -193,6 +193,11 @@ def _resolve(commands: App) -> None:
     for name in commands:
         if not name.startswith("-"):
             _resolve(commands[name])
+
+
+def _without_stop(sentence: str) -> str:
+    """Return a sentence for another to follow; dots that stand for more are left."""
+    return sentence if sentence.endswith("...") else sentence.rstrip(".")
 
 
 def _complain(message: str, hint: str) -> None:

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from evstream.cli.printing import print_json, print_table, size_text
 from evstream.cli.service import DEFAULT_DOOR, Door
+from evstream.domain.products import Edge as Place
 from evstream.domain.products import PlaceKind
 from evstream.wire.product_messages import Beat
 
@@ -53,13 +54,20 @@ def list_all(*, door: Door = DEFAULT_DOOR) -> None:
             edge.url,
             edge.products,
             size_text(edge.bytes),
-            size_text(edge.capacity_bytes) if edge.capacity_bytes else "-",
+            _room(edge),
             _seconds_left(edge.alive_until),
             edge.state + (f": {edge.reason}" if edge.reason else ""),
         )
         for edge in edges
     ]
     print_table(["name", "kind", "URL", "products", "bytes", "room", "alive for", "state"], rows)
+
+
+def _room(edge: Place) -> str:
+    """Return what an edge has room for still; of a store, all that it was said to have."""
+    if edge.kind == "edge":
+        return size_text(edge.status.free_bytes)
+    return size_text(edge.capacity_bytes) if edge.capacity_bytes else "-"
 
 
 def drain(

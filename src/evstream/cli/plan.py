@@ -54,6 +54,9 @@ def plan(
 ) -> None:
     """Show from where some entries of a file would be delivered, best first.
 
+    URLs are shown without their signatures, and no edge answers those: --json, --metalink and --pfc
+    print whole ones.
+
     For example:
 
         evstream plan user:dimuons a.root 0 1000 --site LYON --explain
@@ -84,7 +87,7 @@ def _print(found: PlanView, *, explain: bool) -> None:
     rows = [
         (place, one.site or "-", _bare(one.url)) for place, one in enumerate(found.endpoints, 1)
     ]
-    print_table(["", "site", "URL"], rows)
+    print_table(["", "site", "URL, without its signature"], rows)
 
 
 def _row(choice: ChoiceView) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ class EdgeStatus(Struct, frozen=True, forbid_unknown_fields=True):
     site : str
         Where it is, an RSE's name where there are such.
     free_bytes : int
-        Room for more products.
+        Room for more products: what it may keep, and its disk takes.
     readers : int
         Bodies that are being sent of products that it keeps.
     reading : dict of str to int

@@ -165,8 +165,8 @@ class LaneState:
 
     Attributes
     ----------
-    pace_s : float
-        What making a product takes, by the last ones.
+    make_s : float
+        Seconds that making one took lately; 0 where none was made.
     """
 
     lane: Lane
@@ -174,7 +174,7 @@ class LaneState:
     making: int
     made: int
     refused: int
-    pace_s: float
+    make_s: float
 
 
 @dataclass(slots=True)
@@ -378,7 +378,12 @@ class Lanes:
         """Return every lane as it is now."""
         return [
             LaneState(
-                lane.lane, len(lane.waiting), lane.making, lane.made, lane.refused, lane.pace_s
+                lane.lane,
+                len(lane.waiting),
+                lane.making,
+                lane.made,
+                lane.refused,
+                lane.pace_s if lane.made else 0.0,
             )
             for lane in self._lanes.values()
         ]

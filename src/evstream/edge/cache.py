@@ -283,12 +283,26 @@ class ProductCache:
         finally:
             self._bytes_making -= size
 
+    @property
+    def _spared(self) -> int:
+        """Bytes of the disk that are left to others."""
+        return max(int(DISK_SHARE_MIN * self._bytes_max), DISK_BYTES_MIN)
+
+    @property
+    def free_bytes(self) -> int:
+        """Room for more products without giving one up: what may be kept, and the disk takes."""
+        left = self._bytes_max - self._bytes_kept - self._bytes_making
+        disk = self.store.free_bytes()
+        if disk is not None:
+            left = min(left, disk - self._spared - self._bytes_making)
+        return max(0, left)
+
     async def _make_room(self, more: int) -> bool:
         used = self._bytes_kept + self._bytes_making + more
         excess = 0
         if used > HIGH_WATERMARK * self._bytes_max:
             excess = used - int(LOW_WATERMARK * self._bytes_max)
-        spared = max(int(DISK_SHARE_MIN * self._bytes_max), DISK_BYTES_MIN)
+        spared = self._spared
         # Bytes that are being made and not written yet are not missing from the disk.
         lacking = spared + self._bytes_making - self.store.spool_free_bytes()
         if self.store.free_bytes() is not None:

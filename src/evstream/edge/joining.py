@@ -13,6 +13,7 @@ from typing import get_args
 from evstream.client.edges import Edges
 from evstream.domain.edges import EdgeState, EdgeStatus
 from evstream.domain.errors import EvstreamError, TransientError
+from evstream.edge.troubles import Troubles
 from evstream.ports import Clock
 from evstream.wire.edge_messages import BeatAnswer, EdgeBeat, PlacementOrder
 from evstream.wire.signed_urls import GivenKeys
@@ -97,12 +98,16 @@ class Joining:
 
     async def run(self) -> None:
         """Beat until cancelled."""
+        # The head may be away, or refuse us until somebody gives us a new key.
+        troubles = Troubles(
+            _LOG, "the head does not take our beat", "the head takes our beats again"
+        )
         while True:
             try:
                 await self.beat()
+                troubles.worked()
             except EvstreamError as error:
-                # The head may be away, or refuse us until somebody gives us a new key.
-                _LOG.warning("evstream: the head does not take our beat: %s", error)
+                troubles.failed(error)
             await self._clock.sleep(self._card.beat_s)
 
     def check_serving(self) -> None:

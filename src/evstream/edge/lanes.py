@@ -90,7 +90,7 @@ class MakingLanes:
                 waiting=one.waiting,
                 makers_max=rules.makers,
                 depth_max=rules.depth if one.lane is Lane.ON_DEMAND else rules.waiting_max,
-                make_s=one.pace_s if one.made else 0.0,
+                make_s=one.make_s,
             )
             for one in self.states()
         }

@@ -15,6 +15,7 @@ from evstream.domain.lanes import Ask, Lane
 from evstream.domain.ledger import NODE, SOURCE, Failure, RunningUnit, Success
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.preparation import edge_worker
+from evstream.edge.troubles import Troubles
 from evstream.ports import Clock, Ids
 from evstream.wire.messages import RenewRequest, UnitRef, UnitReport
 from evstream.wire.product_messages import HeldProduct, HeldProducts
@@ -99,6 +100,7 @@ class Preparing:
                     await self._head.release(lease, self._worker)
 
     async def _claim(self, group: asyncio.TaskGroup) -> None:
+        troubles = Troubles(_LOG, "no work was to be had of the head", "the head gives work again")
         while True:
             free, poll_s = self._units - len(self._hand), RETRY_S
             if self._takes() and 2 * free >= self._units:
@@ -108,12 +110,13 @@ class Preparing:
                     answer = await self._head.requests.claim(
                         self._name, EdgeClaim(free, LEASE_S), lease
                     )
+                    troubles.worked()
                     poll_s = answer.poll_s
                     for unit in answer.units:
                         making = group.create_task(self._make_unit(lease, unit))
                         self._hand[lease, unit.ref] = making
                 except EvstreamError as error:
-                    _LOG.warning("evstream: no work was to be had of the head: %s", error)
+                    troubles.failed(error)
             if self._hand:
                 await self._ended.wait()
                 self._ended.clear()

@@ -16,8 +16,6 @@ def open_spool(folder: Path, name: str) -> tuple[int, Path]:
         fd, path = tempfile.mkstemp(prefix=f".{name[:16]}.", suffix=".part", dir=folder)
         fcntl.flock(fd, fcntl.LOCK_SH)
         if os.fstat(fd).st_nlink:
-            # Products are as readable as any file: nginx may be another user.
-            os.fchmod(fd, 0o644)
             return fd, Path(path)
         os.close(fd)  # Swept between its creation and its lock.
 

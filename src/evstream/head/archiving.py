@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import msgspec
 
-from evstream.domain.errors import ConfigError, ConflictError, NotFoundError
+from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.names import TaskId
 from evstream.domain.task import Task, task_of
 from evstream.head.books import books_of
@@ -49,11 +49,13 @@ class Archiving:
         Raises
         ------
         ConflictError
-            The task has not ended, was opened again meanwhile, or one that takes its outputs
-            has not ended.
+            There is no archive; the task has not ended, was opened again meanwhile, or one that
+            takes its outputs has not ended.
         """
         if self._archive is None:
-            raise ConfigError("this service has no archive", hint="ask its operator")
+            raise ConflictError(
+                "this service has no archive", hint="leave the task's books where they are"
+            )
         async with self._turns.of(task_id):
             task = await self._catalogue.task(task_id)
             await self._refuse_active(task)

@@ -248,7 +248,7 @@ class Brokering:
 def view_of(edge: Edge, now: datetime) -> EdgeView:
     """Return an edge as brokering sees it."""
     status = edge.status
-    silent = edge.alive_until is not None and edge.alive_until <= now
+    silent = not edge.beats(now)
     refused = ""
     if silent:
         refused = "silent"

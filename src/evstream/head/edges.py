@@ -15,7 +15,7 @@ from evstream.domain.errors import DescriptorUnknownError, NotFoundError
 from evstream.domain.names import Pfn, ProductKey, text_without_secrets, without_secrets
 from evstream.domain.payload import SHA256
 from evstream.domain.products import Edge, Replica
-from evstream.head.fleet import Fleet
+from evstream.head.edge_keys import EdgeKeys
 from evstream.head.placing import Placing
 from evstream.head.plans import URL_MARGIN
 from evstream.ports import Catalogue, ProductCatalogue
@@ -40,13 +40,13 @@ class Edges:
         self,
         products: ProductCatalogue,
         catalogue: Catalogue,
-        fleet: Fleet,
+        keys: EdgeKeys,
         url_life: timedelta,
         placing: Placing,
     ) -> None:
         self._products = products
         self._catalogue = catalogue
-        self._fleet = fleet
+        self._keys = keys
         self._url_life = url_life
         self._placing = placing
         self._complaints = Complaints()
@@ -64,7 +64,7 @@ class Edges:
             name, checked_url(beat.url), "edge", beat.capacity_bytes, life, beat.status
         )
         now = await self._products.now()
-        keys = self._fleet.keys(name).around(now, self._url_life + URL_MARGIN)
+        keys = self._keys.of(name).around(now, self._url_life + URL_MARGIN)
         told = [m.UrlKey(epoch, key.hex()) for epoch, key in keys.items()]
         return m.BeatAnswer(edge, told, self._placing.orders(name, now))
 
@@ -210,10 +210,7 @@ class Edges:
         until = datetime.fromtimestamp((epoch_of(now) + 2) * EPOCH.total_seconds(), UTC)
         path, extra = f"/v1/products/{descriptor.key}", descriptor_query(descriptor)
         return {
-            Pfn(
-                edge.url.rstrip("/")
-                + self._fleet.signer(edge.name).sign("GET", path, now, until, extra=extra)
-            ): edge
+            Pfn(self._keys.url(edge, path, now, until, extra=extra)): edge
             for one in found
             for edge in one.places
             if edge.kind == "edge"

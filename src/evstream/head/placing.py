@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from evstream.domain.descriptor import COPY, Descriptor
 from evstream.domain.placement import EdgeRoom, PlacedProduct, Spreading, place
 from evstream.domain.products import Edge, FoundProduct, PopularProduct
-from evstream.head.fleet import Fleet
+from evstream.head.edge_keys import EdgeKeys
 from evstream.ports import ProductCatalogue
 from evstream.wire.edge_messages import PlacementOrder
 from evstream.wire.signed_urls import descriptor_query
@@ -37,7 +37,7 @@ class Placing:
 
     Parameters
     ----------
-    fleet : Fleet
+    keys : EdgeKeys
         Signs what edges fetch from each other, and says which products are compared.
     cross_check_every : int
         Of so many products two edges make one, each by itself; 0 for none.
@@ -51,12 +51,12 @@ class Placing:
     def __init__(
         self,
         products: ProductCatalogue,
-        fleet: Fleet,
+        keys: EdgeKeys,
         rules: Spreading | None = None,
         cross_check_every: int = 0,
     ) -> None:
         self._products = products
-        self._fleet = fleet
+        self._keys = keys
         self._rules = rules
         self._orders: dict[str, list[tuple[PlacementOrder, tuple[Edge, ...]]]] = {}
         self._after = 0
@@ -66,7 +66,8 @@ class Placing:
     async def plan(self) -> int:
         """Work out orders in place of those from before; return how many."""
         now = await self._products.now()
-        edges = {one.name: one for one in await self._products.edges() if _takes_orders(one, now)}
+        there = [one for one in await self._products.edges() if one.beats(now) and one.takes_work]
+        edges = {one.name: one for one in there}
         self._orders = {}
         if not edges:
             return 0
@@ -76,7 +77,7 @@ class Placing:
         readers: Counter[str] = Counter()
         for edge in edges.values():
             readers.update(edge.status.reading)
-        compared = {key for key in looked if self._fleet.compares(key, self._cross_check_every)}
+        compared = {key for key in looked if self._keys.compares(key, self._cross_check_every)}
         placed = [
             _placed(key, of_key, readers[key], key in compared) for key, of_key in looked.items()
         ]
@@ -108,20 +109,11 @@ class Placing:
         """Return what an edge has not been told in this round, some at a time."""
         waiting = self._orders.get(edge, [])
         given, waiting[:ORDERS_AT_ONCE] = waiting[:ORDERS_AT_ONCE], []
-        return [_signed(order, places, self._fleet, now) for order, places in given]
+        return [_signed(order, places, self._keys, now) for order, places in given]
 
 
 def _is_copy(found: FoundProduct) -> bool:
     return found.product.descriptor.recipe == COPY
-
-
-def _takes_orders(edge: Edge, now: datetime) -> bool:
-    return (
-        edge.kind == "edge"
-        and edge.state == "serving"
-        and not edge.status.leaving
-        and (edge.alive_until is None or edge.alive_until > now)
-    )
 
 
 def _serving(found: FoundProduct) -> tuple[Edge, ...]:
@@ -172,15 +164,12 @@ def _order(do: str, found: FoundProduct, reason: str) -> PlacementOrder:
 
 
 def _signed(
-    order: PlacementOrder, places: tuple[Edge, ...], fleet: Fleet, now: datetime
+    order: PlacementOrder, places: tuple[Edge, ...], keys: EdgeKeys, now: datetime
 ) -> PlacementOrder:
     """Return an order with where the product is fetched from."""
     if not places:
         return order
     path, until = f"/v1/products/{order.key}", now + URL_LIFE
     extra = descriptor_query(Descriptor.from_wire(order.descriptor))
-    urls = [
-        edge.url.rstrip("/") + fleet.signer(edge.name).sign("GET", path, now, until, extra=extra)
-        for edge in places
-    ]
+    urls = [keys.url(edge, path, now, until, extra=extra) for edge in places]
     return replace(order, urls=urls)

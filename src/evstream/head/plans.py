@@ -9,8 +9,8 @@ from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.lanes import Asker
 from evstream.domain.names import Pfn, ProductKey
-from evstream.head.brokering import Known, about_bytes
-from evstream.head.fleet import Fleet
+from evstream.head.brokering import Brokering, Known, about_bytes
+from evstream.head.edge_keys import EdgeKeys
 from evstream.wire.messages import DeliveryPlan
 from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_asker, packed_source
 
@@ -27,32 +27,42 @@ class Planner:
     ----------
     signer : UrlSigner
         Signs what this service serves itself.
-    fleet : Fleet
-        The edges, each of which checks with keys of its own.
+    brokering : Brokering
+        Names edges for products.
+    keys : EdgeKeys
+        Each edge checks with its own.
     """
 
     def __init__(
-        self, signer: UrlSigner, fleet: Fleet, url_life: timedelta = timedelta(days=1)
+        self,
+        signer: UrlSigner,
+        brokering: Brokering,
+        keys: EdgeKeys,
+        url_life: timedelta = timedelta(days=1),
     ) -> None:
         self._signer = signer
-        self._fleet = fleet
+        self._brokering = brokering
+        self._keys = keys
         self._url_life = url_life
         self._sources: dict[tuple[Fingerprint, tuple[Pfn, ...]], str] = {}
 
     async def look(self) -> None:
         """Look which edges there are now, unless that was done a moment ago."""
-        await self._fleet.look()
+        await self._brokering.look()
 
     @property
     def names_edges(self) -> bool:
         """Whether URLs of edges are in plans: there are some."""
-        return not self._fleet.is_empty
+        return not self._brokering.alone
 
     async def known(
         self, wanted: Sequence[Descriptor], file: SourceFile | None
     ) -> dict[ProductKey, Known]:
-        """Return what is known of products that are cut from a file, for `deliver`."""
-        return await self._fleet.known(wanted, file)
+        """Return what is known of products that are cut from a file; nothing without edges."""
+        if self._brokering.alone:
+            return {}
+        sizes = {one.key: about_bytes(one, file) for one in wanted}
+        return await self._brokering.known(wanted, sizes)
 
     def deliver(
         self,
@@ -93,16 +103,13 @@ class Planner:
         if file is not None and file.origin is not None:
             return []
         known = known or Known(about_bytes(descriptor, file))
-        edges = self._fleet.edges(descriptor.key, known, asker.site)
-        if not edges:
+        choices = self._brokering.choose(descriptor.key, known, asker.site)
+        if not choices:
             return []
         path, until, extra = _path(descriptor), self._until(now), descriptor_query(descriptor)
         bound = _bound(asker) | ({} if file is None else {"f": self._packed(file)})
-        return [
-            edge.url.rstrip("/")
-            + self._fleet.signer(edge.name).sign("GET", path, now, until, bound, extra)
-            for edge in edges
-        ]
+        edges = [self._brokering.edge(choice.edge) for choice in choices]
+        return [self._keys.url(one, path, now, until, bound=bound, extra=extra) for one in edges]
 
     def _packed(self, file: SourceFile) -> str:
         key = (file.fingerprint, file.pfns)

@@ -32,7 +32,7 @@ def test_refusals_are_at_once_and_makers_are_bounded() -> None:
 
         answers = await asyncio.gather(*(make() for _ in range(10)))
         assert (answers.count("made"), answers.count("refused"), most) == (5, 5, 2)
-        assert lanes.states()[0].pace_s == pytest.approx(1.0)
+        assert lanes.states()[0].make_s == pytest.approx(1.0)
 
     run_virtual(main)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import pytest
@@ -20,7 +20,7 @@ from evstream.domain.errors import NotFoundError
 from evstream.domain.lanes import Lane
 from evstream.domain.names import ProductKey
 from evstream.edge.placing import KEPT_S
-from evstream.head.fleet import Fleet
+from evstream.head.edge_keys import EdgeKeys
 from evstream.head.placing import Placing
 from evstream.settings import Settings
 from evstream.testing.seeded_ids import SeededIds
@@ -142,7 +142,7 @@ def test_what_is_compared_is_made_a_second_time_and_not_copied(tmp_path: Path) -
         application: Any, service: Service, network: Network, lyon: Any, bonn: Any
     ) -> None:
         application._placing = Placing(
-            application._parts.products, application._placing._fleet, cross_check_every=1
+            application._parts.products, application._placing._keys, cross_check_every=1
         )
         wanted = await described(service, 0, 10)
         await read_all(lyon.deliveries, wanted)
@@ -165,13 +165,13 @@ def test_what_is_compared_is_made_a_second_time_and_not_copied(tmp_path: Path) -
 
 
 def test_one_in_so_many_products_is_compared_and_each_secret_chooses_others() -> None:
-    fleets = [Fleet(cast("Any", None), bytes([number]) * 32) for number in range(2)]
+    heads = [EdgeKeys(bytes([number]) * 32) for number in range(2)]
     keys = [f"{number:064x}" for number in range(5_000)]
-    chosen = [{key for key in keys if fleet.compares(key, 50)} for fleet in fleets]
+    chosen = [{key for key in keys if head.compares(key, 50)} for head in heads]
     for some in chosen:
         assert 60 <= len(some) <= 140
     assert len(chosen[0] & chosen[1]) < 20
-    assert not any(fleets[0].compares(key, 0) for key in keys)
+    assert not any(heads[0].compares(key, 0) for key in keys)
 
 
 def test_damaged_copies_are_made_instead(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_nobody_is_ordered_what_it_holds(tmp_path: Path, rng: random.Random) -> 
             if count := rng.choice([0, 0, 1, 200]):
                 asked = pm.Requested(one.to_wire(), count)
                 await service.prepared.count_requests(pm.WantedRequest([asked]))
-            placing = Placing(products, application._placing._fleet)
+            placing = Placing(products, application._placing._keys)
             await placing.plan()
             for name in edges:
                 held = {key for _, key, _ in await products.held_at(name, 0, 1000)}

@@ -114,6 +114,12 @@ def test_parts_of_a_service_show_what_they_count() -> None:
     assert "evstream_x_bytes 7.0" in text
 
 
+def test_a_lane_that_has_made_nothing_took_no_time() -> None:
+    lanes = Lanes(LaneRules(2, 1, 3))
+    text = ServiceMetrics((), parts=[lambda: lane_measures(lanes.states())]).text().decode()
+    assert 'evstream_lane_make_seconds{lane="on-demand"} 0.0' in text
+
+
 def test_the_page_shows_each_metric_of_an_edge() -> None:
     state = CacheState(1, 2, 3, 4, hits=5, misses=6, evicted=7)
     lanes = Lanes(LaneRules(2, 1, 3)).states()

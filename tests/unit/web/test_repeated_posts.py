@@ -115,7 +115,7 @@ async def twice(client: httpx2.AsyncClient, post: Post, key: str) -> Any:
 
 REFUSED = {
     "/v1/tasks/1/retry": 409,  # Nothing was set aside.
-    "/v1/tasks/1/archive": 500,  # There is no archive here.
+    "/v1/tasks/1/archive": 409,  # There is no archive here.
     "/v1/event-lookups": 404,  # There is no index here.
 }
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from evstream.adapters.product_store.spool_folder import free_bytes_of, sweep_folder
+from evstream.adapters.product_store.spool_folder import discard, free_bytes_of, sweep_folder
 from evstream.domain.errors import ConfigError, EvstreamError, NotFoundError, TransientError
 from evstream.ports.offload import Offload
 from evstream.ports.product_store import KeptProduct
@@ -28,6 +29,9 @@ class DiskProductStore:
     ----------
     folder : Path
         Made here if it is missing.
+    others_read : bool
+        Whether other users may read products, nginx's among them; the umask has no say. Who may
+        enter the folder at all, its owner decides.
 
     Raises
     ------
@@ -35,8 +39,9 @@ class DiskProductStore:
         The folder cannot be used.
     """
 
-    def __init__(self, folder: Path, offload: Offload) -> None:
+    def __init__(self, folder: Path, offload: Offload, *, others_read: bool = False) -> None:
         self._folder = folder
+        self._file_mode, self._folder_mode = (0o644, 0o755) if others_read else (0o600, 0o700)
         self._offload = offload
         try:
             self.spool_dir.mkdir(parents=True, exist_ok=True)
@@ -66,6 +71,7 @@ class DiskProductStore:
             try:
                 if os.fstat(fd).st_size != kept.size:
                     raise TransientError(f"{spool} has not the size of product {kept.name}")
+                os.fchmod(fd, self._file_mode)
                 # A name without its content would outlive a crash of the machine.
                 os.fdatasync(fd)
             finally:
@@ -76,16 +82,13 @@ class DiskProductStore:
                 self._make_folder(path.parent)
                 spool.replace(path)
         except OSError as error:
-            spool.unlink(missing_ok=True)
-            raise _translated(error, kept) from error
+            discard(spool)
+            raise _does_not_answer(error, kept) from error
 
     def _make_folder(self, folder: Path) -> None:
-        """Make the folder of some products, as open as they are, whatever the umask says.
-
-        nginx may be another user; who may enter the cache's folder at all, its owner decides.
-        """
+        """Make the folder of some products, as open as they are."""
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)
+        folder.chmod(self._folder_mode)
 
     def open(self, kept: KeptProduct) -> int:
         """Open a product's file; one of another size is removed."""
@@ -147,10 +150,13 @@ class DiskProductStore:
     def _list_one(self, folder: Path) -> list[KeptProduct]:
         found = []
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            _open_as(folder, folder.stat(), self._folder_mode)
             for entry in entries:
                 about = entry.stat(follow_symlinks=False)
                 kept = KeptProduct.parse(entry.name, datetime.fromtimestamp(about.st_mtime, tz=UTC))
                 if kept is not None and kept.size == about.st_size:
+                    # It may be from a time when others read here, or did not.
+                    _open_as(Path(entry.path), about, self._file_mode)
                     found.append(kept)
                 elif kept is not None:
                     Path(entry.path).unlink(missing_ok=True)
@@ -169,9 +175,20 @@ class DiskProductStore:
         return free_bytes_of(self._folder)
 
 
+def _open_as(path: Path, about: os.stat_result, mode: int) -> None:
+    """Give a file or a folder of ours its mode, if it has another."""
+    if stat.S_IMODE(about.st_mode) != mode:
+        with contextlib.suppress(OSError):
+            path.chmod(mode)
+
+
 def _translated(error: OSError, kept: KeptProduct) -> EvstreamError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return NotFoundError(f"product {kept.name} is not kept here", name=kept.name)
+    return _does_not_answer(error, kept)
+
+
+def _does_not_answer(error: OSError, kept: KeptProduct) -> EvstreamError:
     return TransientError(
         f"the product cache does not answer for {kept.name}: {error.strerror}",
         hint="look at its disk",

@@ -20,20 +20,13 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
+from evstream.adapters.source.failures import Trouble, errors_of, failure
 from evstream.adapters.source.guarded_http import NO_TOKENS, check_host, client_maker
 from evstream.adapters.source.origin_tokens import OriginTokens
 from evstream.adapters.source.ranges import ByteRange, check_ranges, coalesce, truncated
 from evstream.adapters.source.s3 import S3Objects, is_s3
 from evstream.adapters.source.xrootd import Xrootd, is_xrootd
-from evstream.domain.errors import (
-    AccessError,
-    ConfigError,
-    DataError,
-    EvstreamError,
-    NotFoundError,
-    RequestError,
-    TransientError,
-)
+from evstream.domain.errors import ConfigError, EvstreamError, RequestError
 from evstream.domain.names import text_without_secrets, without_secrets
 from evstream.domain.source_rules import SourceRules
 from evstream.ports.source import ByteSource
@@ -80,42 +73,29 @@ def translate(error: Exception, pfn: str) -> EvstreamError:
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         return translate(error.__cause__, pfn)
     name = without_secrets(pfn)
-    # aiohttp ends its message so even where no TLS is spoken.
     what = text_without_secrets((str(error) or type(error).__name__).replace(pfn, name))
     # aiohttp says so even where no TLS is spoken.
     what = what.replace(" ssl:default", "")
     if isinstance(error, ImportError):
         return ConfigError(f"{name} needs a package: {what}", hint="install it, then try again")
+    return failure(_trouble_of(error), pfn, what)
+
+
+def _trouble_of(error: Exception) -> Trouble:
+    """Return what is wrong where the system, or what fsspec opens files with, raises this."""
     status = getattr(error, "status", None)
     number = error.errno if isinstance(error, OSError) else None
     if status in (404, 410) or isinstance(error, FileNotFoundError) or number in _NOT_FOUND:
-        return NotFoundError(f"there is no file {name}", hint="check its name", pfn=name)
+        return "missing"
     if status in (401, 403) or isinstance(error, PermissionError) or number in _NOT_ALLOWED:
-        return AccessError(
-            f"{name} may not be read: {what}", hint="check rights and credentials", pfn=name
-        )
+        return "forbidden"
     if isinstance(error, EOFError) or status == 416:
-        return DataError(f"{name} is truncated: {what}", hint="fetch the file again", pfn=name)
+        return "truncated"
     if number in _NAME_AT_FAULT or isinstance(error, ValueError):
-        return RequestError(f"{name} cannot be opened: {what}", hint="check its name", pfn=name)
+        return "misnamed"
     if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
-        return RequestError(f"{name} is refused: {what}", hint="check its URL", pfn=name)
-    return TransientError(
-        f"{name} does not answer: {what}",
-        hint="try again; if it goes on, use another replica",
-        pfn=name,
-    )
-
-
-@contextmanager
-def _translated(pfn: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        translated = translate(error, pfn)
-        if translated is error:
-            raise
-        raise translated from error
+        return "refused"
+    return "silent"
 
 
 def _local_path(pfn: str) -> str | None:
@@ -148,7 +128,7 @@ class LocalSource:
     def __init__(self, pfn: str, path: str) -> None:
         self._pfn = pfn
         self._fd = -1
-        with _translated(pfn):
+        with errors_of(pfn, translate):
             # O_NONBLOCK: a pipe that nobody writes to must not hold us up.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             found = os.fstat(self._fd)
@@ -165,7 +145,7 @@ class LocalSource:
     def read_ranges(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         """Return the bytes of each ``(offset, size)``, in the order asked."""
         check_ranges(self._pfn, self._size, ranges)
-        with _translated(self._pfn):
+        with errors_of(self._pfn, translate):
             return [self._read(offset, size) for offset, size in ranges]
 
     def _read(self, offset: int, size: int) -> bytes:
@@ -241,7 +221,7 @@ class RemoteSource:
             return []
         starts, stops = [start for start, _ in spans], [stop for _, stop in spans]
         paths = [self._path] * len(spans)
-        with _translated(self._pfn):
+        with errors_of(self._pfn, translate):
             contents = self._cat(paths, starts, stops)
         return [
             self._whole(memoryview(content), start, stop)
@@ -307,7 +287,7 @@ def _warn_of_whole_files(pfn: str) -> None:
 
 
 def _info(file_system: Any, path: str, pfn: str) -> Mapping[str, Any]:
-    with _translated(pfn):
+    with errors_of(pfn, translate):
         # Listings that the backend remembers may be older than the file.
         file_system.invalidate_cache(path)
         info: Mapping[str, Any] = file_system.info(path)
@@ -410,7 +390,7 @@ class FsspecOpener:
         yield RemoteSource(pfn, *self._find(pfn))
 
     def _find(self, pfn: str) -> tuple[Any, str]:
-        with _translated(pfn):
+        with errors_of(pfn, translate):
             import fsspec
             from fsspec.core import url_to_fs
 
@@ -439,7 +419,7 @@ class FsspecOpener:
         """Return size and date, ETag or checksum, whichever the store tells."""
         path = self._allowed_path(pfn)
         if path is not None:
-            with _translated(pfn):
+            with errors_of(pfn, translate):
                 found = Path(path).stat()
             return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
         if is_xrootd(pfn):

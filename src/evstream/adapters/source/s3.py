@@ -15,15 +15,9 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
+from evstream.adapters.source.failures import Trouble, errors_of, failure
 from evstream.adapters.source.ranges import ByteRange, check_ranges, coalesce, truncated
-from evstream.domain.errors import (
-    AccessError,
-    ConfigError,
-    EvstreamError,
-    NotFoundError,
-    RequestError,
-    TransientError,
-)
+from evstream.domain.errors import ConfigError, EvstreamError, RequestError
 from evstream.domain.names import text_without_secrets, without_secrets
 
 SCHEME = "s3"
@@ -32,6 +26,10 @@ RETRIES_MAX = 2
 GAP_BYTES_MAX = 32 << 10
 SPAN_BYTES_MAX = 16 << 20
 BUCKETS_MAX = 64
+
+# obstore's errors, which is imported when a bucket first needs it.
+_FORBIDDEN = ("PermissionDeniedError", "UnauthenticatedError")
+_MISNAMED = ("InvalidPathError", "UnknownConfigurationKeyError")
 CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -45,39 +43,19 @@ def is_s3(pfn: str) -> bool:
     return pfn.partition("://")[0] == SCHEME and "::" not in pfn
 
 
+def trouble_of(error: Exception) -> Trouble:
+    """Return what is wrong where obstore raises this."""
+    name = type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return "missing"
+    if isinstance(error, PermissionError) or name in _FORBIDDEN:
+        return "forbidden"
+    return "misnamed" if name in _MISNAMED else "silent"
+
+
 def translated(error: Exception, pfn: str) -> EvstreamError:
     """Return the error of ours that stands for one of obstore's."""
-    name = without_secrets(pfn)
-    what = _first_line(error)
-    if isinstance(error, EvstreamError):
-        return error
-    if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"there is no file {name}", hint="check its name", pfn=name)
-    if isinstance(error, PermissionError) or type(error).__name__ in (
-        "PermissionDeniedError",
-        "UnauthenticatedError",
-    ):
-        return AccessError(
-            f"{name} may not be read: {what}", hint="check rights and credentials", pfn=name
-        )
-    if type(error).__name__ in ("InvalidPathError", "UnknownConfigurationKeyError"):
-        return RequestError(f"{name} cannot be opened: {what}", hint="check its name", pfn=name)
-    return TransientError(
-        f"{name} does not answer: {what}",
-        hint="try again; if it goes on, use another replica",
-        pfn=name,
-    )
-
-
-@contextmanager
-def _translated(pfn: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        ours = translated(error, pfn)
-        if ours is error:
-            raise
-        raise ours from error
+    return failure(trouble_of(error), pfn, _first_line(error))
 
 
 class S3Source:
@@ -87,7 +65,7 @@ class S3Source:
         self._pfn = pfn
         self._bucket = bucket
         self._key = key
-        with _translated(pfn):
+        with errors_of(pfn, translated):
             found = bucket.head(key)
         self._size = int(found["size"])
         self._signature = f"{self._size}-{found['e_tag']}-{found['last_modified']}"
@@ -122,7 +100,7 @@ class S3Source:
     def _fetch(self, spans: list[tuple[int, int]]) -> list[memoryview]:
         if not spans:
             return []
-        with _translated(self._pfn):
+        with errors_of(self._pfn, translated):
             contents = self._bucket.get_ranges(
                 self._key, starts=[start for start, _ in spans], ends=[stop for _, stop in spans]
             )

@@ -21,15 +21,14 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from evstream.adapters.source.failures import Trouble, failure
 from evstream.adapters.source.guarded_http import check_host
 from evstream.adapters.source.origin_tokens import OriginTokens
 from evstream.adapters.source.ranges import ByteRange, check_ranges, coalesce, truncated
 from evstream.domain.errors import (
     AccessError,
     ConfigError,
-    DataError,
     EvstreamError,
-    NotFoundError,
     RequestError,
     SourceChangedError,
     TransientError,
@@ -69,22 +68,16 @@ def translated(status: Any, pfn: str) -> EvstreamError:
     told = _TOKEN.sub(r"\1...", str(status.message).strip())
     what = text_without_secrets(told.replace(pfn, name))
     code, number = status.code, status.errno
+    trouble: Trouble = "silent"
     if code == status.errNotFound or number in _NOT_FOUND:
-        return NotFoundError(f"there is no file {name}", hint="check its name", pfn=name)
-    denied = code in (status.errAuthFailed, status.errLoginFailed)
-    if denied or number in _NOT_ALLOWED:
-        return AccessError(
-            f"{name} may not be read: {what}", hint="check rights and credentials", pfn=name
-        )
-    if code in (status.errCheckSumError, status.errDataError) or number in _DAMAGED:
-        return DataError(f"{name} is damaged: {what}", hint="fetch the file again", pfn=name)
-    if code in (status.errInvalidArgs, status.errInvalidAddr) or number in _NAME_AT_FAULT:
-        return RequestError(f"{name} cannot be opened: {what}", hint="check its name", pfn=name)
-    return TransientError(
-        f"{name} does not answer: {what}",
-        hint="try again; if it goes on, use another replica",
-        pfn=name,
-    )
+        trouble = "missing"
+    elif code in (status.errAuthFailed, status.errLoginFailed) or number in _NOT_ALLOWED:
+        trouble = "forbidden"
+    elif code in (status.errCheckSumError, status.errDataError) or number in _DAMAGED:
+        trouble = "damaged"
+    elif code in (status.errInvalidArgs, status.errInvalidAddr) or number in _NAME_AT_FAULT:
+        trouble = "misnamed"
+    return failure(trouble, pfn, what)
 
 
 @dataclass(frozen=True, slots=True)
