@@ -86,6 +86,14 @@ def skip_without_xrootd() -> None:
         pytest.skip(f"a server does not run as root, and there is no user {USER}")
 
 
+def skip_without_http_plugin() -> None:
+    """Skip the test where a cache cannot have an origin of HTTP."""
+    if not any(Path("/usr/lib").glob("*/libXrdClHttp-5.so")):
+        pytest.skip(
+            "XRootD's client reads no HTTP (as root: apt-get install xrootd-client-http-plugins)"
+        )
+
+
 class XrootdServer(Daemon):
     """A server of files under ``data``, by root:// and HTTP.
 
@@ -250,7 +258,7 @@ def cache(
     token: Path | None = None,
     ports: tuple[int, int] = (ROOT_PORT + 1, HTTP_PORT + 1),
 ) -> Iterator[XrootdServer]:
-    """Start an XCache in front of an origin, HOST:PORT; it ends with the context.
+    """Start an XCache in front of an origin, HOST:PORT or http://HOST:PORT; it ends with the context.
 
     Parameters
     ----------
