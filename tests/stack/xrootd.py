@@ -258,7 +258,7 @@ def cache(
     token: Path | None = None,
     ports: tuple[int, int] = (ROOT_PORT + 1, HTTP_PORT + 1),
 ) -> Iterator[XrootdServer]:
-    """Start an XCache in front of an origin, HOST:PORT or http://HOST:PORT; it ends with the context.
+    """Start an XCache in front of an origin, HOST:PORT or a URL; it ends with the context.
 
     Parameters
     ----------
