@@ -24,7 +24,7 @@ from evstream.assembly.measures import cache_measures, lane_measures
 from evstream.assembly.origins import open_origins
 from evstream.client import Address, Service
 from evstream.domain.caching import ByReuse
-from evstream.domain.descriptor import Descriptor
+from evstream.domain.descriptor import COPY, COPY_ENCODER, Descriptor
 from evstream.domain.edges import BadReplica, EdgeStatus, most_read
 from evstream.domain.errors import ConfigError, TransientError
 from evstream.domain.lanes import Ask, Lane
@@ -217,8 +217,15 @@ class EdgeApplication:
         """Make a product that nobody waits for."""
         await self.deliveries.prepare(descriptor, Ask(lane=Lane.BACKGROUND), keep_s=AHEAD_KEPT_S)
 
-    async def _prepare(self, descriptor: Descriptor, ask: Ask, keep_s: float) -> Made:
-        """Make a product ahead, and keep it."""
+    async def _prepare(
+        self, descriptor: Descriptor, ask: Ask, keep_s: float, precache: bool
+    ) -> Made:
+        """Make a product ahead, and keep it; a copy of the file first, or as the product."""
+        is_copy = descriptor.recipe == COPY
+        if precache or is_copy:
+            copy = await self.precache.fetch(descriptor.sources[0].fingerprint, keep_s)
+            if is_copy:
+                return Made(COPY_ENCODER, copy.size, copy.sha256, copy.is_verified)
         kept = await self.deliveries.prepare(descriptor, ask, keep_s=keep_s)
         if kept is None:
             raise TransientError("there is no room for more products", hint="give the cache more")

@@ -14,7 +14,7 @@ from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.client import Service
 from evstream.domain.errors import DataError, RequestError
 from evstream.domain.granularity import Granularity
-from evstream.domain.preparation import LIFE_S_DEFAULT
+from evstream.domain.preparation import LIFE_S_DEFAULT, Precaching
 from evstream.domain.scheduling import DEFAULT_QUEUE, Scheduling
 from evstream.domain.states import TaskState
 from evstream.wire.request_messages import NewRequest, RequestView
@@ -53,6 +53,9 @@ class Wanted:
         LIFE_S_DEFAULT
     )
     user: Annotated[str, Parameter(help="For whom; users share makers fairly.")] = ""
+    precache: Annotated[
+        Precaching, Parameter(help="Copy files whole: first, or only that and no products.")
+    ] = "no"
 
     def request(self, dataset: str) -> NewRequest:
         """Return the request that the flags make."""
@@ -70,6 +73,7 @@ class Wanted:
             scheduling=Scheduling(self.queue, self.priority),
             life_s=self.life_s,
             user=self.user,
+            precache=self.precache,
         )
 
 
@@ -176,7 +180,7 @@ def _line(view: RequestView) -> str:
     parts = [
         f"request {view.id} {view.state.value}",
         f"{p.finished}/{p.entries} events",
-        f"{p.ranges_finished}/{p.ranges} products",
+        f"{p.ranges_finished}/{p.ranges} {'files' if view.precache == 'only' else 'products'}",
     ]
     if view.edges:
         parts.append(f"{view.edges} edges at work")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
@@ -16,6 +17,9 @@ LIFE_S_MAX = 366 * 86_400.0
 KEEP_FOR_OWNER = 2
 """Chunks that are left to the edge where they meet, as long as it works on the others."""
 _WORKER = "edge-"
+
+Precaching = Literal["no", "first", "only"]
+"""Whether edges copy files whole: before they cut products of them, or instead."""
 
 
 class Preparation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,12 +35,15 @@ class Preparation(Struct, frozen=True, forbid_unknown_fields=True):
         For so long an edge keeps each product at least, once it is made.
     user : str
         Edges share their makers fairly among users.
+    precache : {'no', 'first', 'only'}
+        Whether edges copy the files whole, and whether they cut products too.
     """
 
     task: int | None = None
     site: str = ""
     life_s: float = LIFE_S_DEFAULT
     user: str = ""
+    precache: Precaching = "no"
 
     def check(self) -> None:
         """Refuse what cannot work, naming the field.

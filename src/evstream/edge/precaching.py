@@ -7,15 +7,15 @@ import contextlib
 import logging
 import math
 import os
-from collections import OrderedDict
-from dataclasses import replace
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, get_args
 
 from evstream.domain.checksums import Summing
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import COPY_ENCODER, copy_of
-from evstream.domain.errors import ConfigError, DataError, EvstreamError
+from evstream.domain.errors import ConfigError, DataError, EvstreamError, TransientError
 from evstream.domain.names import Pfn
 from evstream.edge.cache import ProductCache
 from evstream.edge.delivery import Heard, unheard
@@ -37,6 +37,26 @@ COPIES_MAX = 2
 AGAIN_S = 300.0
 """So long after a failure the replicas are read, and no copy of the file is begun."""
 COUNTED_MAX = 10_000
+_REQUEST = "precached"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedCopy:
+    """A copy that is kept.
+
+    Attributes
+    ----------
+    is_verified : bool
+        Whether checksums of the whole file were known: others may have it.
+    """
+
+    size: int
+    sha256: str
+    is_verified: bool
+
+
+class _UnwantedError(Exception):
+    """Nobody waits for a copy any more."""
 
 
 def policy_of(word: str) -> Policy:
@@ -62,7 +82,8 @@ class Precache:
 
     A copy goes on at the byte where a replica failed, from the next one, and counts when its
     fingerprint and its checksums are the registered ones. Whoever cuts a product while it is
-    copied reads the replicas. Files of this machine's disks are not copied. One event loop's.
+    copied reads the replicas. Files of this machine's disks are copied for requests alone. One
+    event loop's.
 
     Parameters
     ----------
@@ -84,9 +105,12 @@ class Precache:
         self._clock = clock
         self._policy = policy
         self._reading = products.reading
+        self._find_file = products.file
         self._asked: OrderedDict[Fingerprint, int] = OrderedDict()
         self._copying: dict[Fingerprint, asyncio.Task[None]] = {}
-        self._failed: OrderedDict[Fingerprint, float] = OrderedDict()
+        self._failed: OrderedDict[Fingerprint, tuple[float, EvstreamError]] = OrderedDict()
+        self._waiting: Counter[Fingerprint] = Counter()
+        self._unwanted: set[Fingerprint] = set()
         self._dropping: set[asyncio.Task[bool]] = set()
         self._turns = asyncio.Semaphore(COPIES_MAX)
 
@@ -119,7 +143,50 @@ class Precache:
     async def before(self, file: SourceFile) -> None:
         """Copy a file first, by the policy ``always``; what fails is read from the replicas."""
         if self._policy == "always" and self._is_wanted(file):
-            await asyncio.shield(self._begin(file))
+            await self._wait_for_copy(file)
+
+    async def fetch(self, fingerprint: Fingerprint, keep_s: float) -> FetchedCopy:
+        """Copy a file unless that is done, whatever the policy; keep the copy for some seconds.
+
+        A copy that nobody waits for any more stops.
+
+        Raises
+        ------
+        TransientError
+            There is no room, or no replica can be read now.
+        DataError
+            No replica is what was registered; also if that was found a short while ago.
+        """
+        file = await self._find_file(fingerprint)
+        name = copy_name(file)
+        self._cache.pin(name, _REQUEST, self._clock.now().timestamp() + keep_s)
+        if not self._cache.holds(name):
+            known = self._failure(fingerprint)
+            if isinstance(known, DataError):
+                raise known
+            try:
+                await self._wait_for_copy(file)
+            except asyncio.CancelledError:
+                if fingerprint in self._copying and not self._waiting[fingerprint]:
+                    self._unwanted.add(fingerprint)
+                raise
+        kept = self._cache.kept(name)
+        if kept is None:
+            raise self._failure(fingerprint) or TransientError(
+                f"there is no room for a copy of {file.lfn}", hint="give the cache more"
+            )
+        return FetchedCopy(kept.size, kept.sha256, bool(file.checksums))
+
+    async def _wait_for_copy(self, file: SourceFile) -> None:
+        """Begin a copy, or join it; whoever goes away must not end it for the others."""
+        copying = self._begin(file)
+        self._waiting[file.fingerprint] += 1
+        try:
+            await asyncio.shield(copying)
+        finally:
+            self._waiting[file.fingerprint] -= 1
+            if not self._waiting[file.fingerprint]:
+                del self._waiting[file.fingerprint]
 
     def asked(self, file: SourceFile, size: int) -> None:
         """Count what is asked for of a file, and begin to copy it when that is much."""
@@ -134,31 +201,42 @@ class Precache:
             self._asked.popitem(last=False)
 
     def _is_wanted(self, file: SourceFile) -> bool:
-        failed = self._failed.get(file.fingerprint, -math.inf)
-        if self._clock.monotonic() < failed + AGAIN_S:
+        if self._failure(file.fingerprint) is not None:
             return False
         is_far = bool(self._sources.origin(file))
         return is_far and not self._cache.holds(copy_name(file))
 
+    def _failure(self, fingerprint: Fingerprint) -> EvstreamError | None:
+        """Return why a file could not be copied a short while ago, if it could not."""
+        at, error = self._failed.get(fingerprint, (-math.inf, None))
+        return error if self._clock.monotonic() < at + AGAIN_S else None
+
     def _begin(self, file: SourceFile) -> asyncio.Task[None]:
+        self._unwanted.discard(file.fingerprint)
         copying = self._copying.get(file.fingerprint)
         if copying is None:
             copying = asyncio.ensure_future(self._copy(file))
             self._copying[file.fingerprint] = copying
-            copying.add_done_callback(lambda _: self._copying.pop(file.fingerprint, None))
         return copying
 
     async def _copy(self, file: SourceFile) -> None:
         size = file.fingerprint.size
+        self._failed.pop(file.fingerprint, None)
         try:
             async with self._turns, self._cache.room(size) as has_room:
                 if has_room:
                     await self._copy_in_room(file)
+        except _UnwantedError:
+            _LOG.info("evstream: %s is copied no further: nobody waits for it", file.lfn)
         except (EvstreamError, OSError) as error:
-            self._failed[file.fingerprint] = self._clock.monotonic()
+            told = error if isinstance(error, EvstreamError) else TransientError(str(error))
+            self._failed[file.fingerprint] = self._clock.monotonic(), told
             if len(self._failed) > COUNTED_MAX:
                 self._failed.popitem(last=False)
             _LOG.warning("evstream: %s was not copied whole: %s", file.lfn, error)
+        finally:
+            self._unwanted.discard(file.fingerprint)
+            self._copying.pop(file.fingerprint, None)
 
     async def _copy_in_room(self, file: SourceFile) -> None:
         name = copy_name(file)
@@ -219,6 +297,8 @@ class Precache:
 
         try:
             while at < file.fingerprint.size:
+                if file.fingerprint in self._unwanted:
+                    raise _UnwantedError
                 at += await self._reading(self._sources.origin(file), piece)
         finally:
             use.close()

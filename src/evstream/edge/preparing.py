@@ -30,15 +30,25 @@ REPORTS_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A product that an edge keeps now."""
+    """A product that an edge keeps now.
+
+    Attributes
+    ----------
+    for_others : bool
+        Whether the head is told that it is there.
+    """
 
     encoder_id: str
     size: int
     sha256: str
+    for_others: bool = True
 
 
-Make = Callable[[Descriptor, Ask, float], Awaitable[Made]]
-"""Makes a product in the lane of an ask unless it is there, and keeps it for some seconds."""
+Make = Callable[[Descriptor, Ask, float, bool], Awaitable[Made]]
+"""Makes a product in the lane of an ask unless it is there, and keeps it for some seconds.
+
+At the end it is said whether the file is to be copied whole before.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +139,9 @@ class Preparing:
         try:
             descriptor = Descriptor.from_wire(unit.descriptor)
             ask = Ask(Lane.PREPARED, unit.user, unit.priority)
-            made = await self._make(descriptor, ask, unit.life_s)
-            held = HeldProduct(unit.descriptor, made.encoder_id, made.size, made.sha256)
+            made = await self._make(descriptor, ask, unit.life_s, unit.precache)
+            if made.for_others:
+                held = HeldProduct(unit.descriptor, made.encoder_id, made.size, made.sha256)
             wall_s = self._clock.monotonic() - began
             outcome: Success | Failure = Success((), wall_s=wall_s, bytes_in=made.size)
         except Exception as error:  # noqa: BLE001 - one product must not end the others

@@ -284,7 +284,7 @@ class Products:
             raise NotFoundError("this edge has no copy of the file", hint="read it where it is")
         tree, branches = _parameters(descriptor)
         piece = descriptor.sources[0]
-        file = await self._file(piece.fingerprint)
+        file = await self.file(piece.fingerprint)
         if descriptor.format != file.format:
             raise RequestError(
                 f"{file.lfn} is in format {file.format}, and slices of it are too",
@@ -321,7 +321,7 @@ class Products:
     def _use(self, file: SourceFile) -> SourceUse:
         return self.sources.use(file) if self.precache is None else self.precache.use(file)
 
-    async def _file(self, fingerprint: Fingerprint) -> SourceFile:
+    async def file(self, fingerprint: Fingerprint) -> SourceFile:
         """Return a registered file; looked up once in a while."""
         file = self._files.get(fingerprint)
         if file is None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from evstream.domain.brokering import Preference
-from evstream.domain.descriptor import slice_of
+from evstream.domain.dataset import SourceFile
+from evstream.domain.descriptor import Descriptor, copy_of, slice_of
 from evstream.domain.errors import NotFoundError
+from evstream.domain.intervals import Interval
 from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, TaskId
 from evstream.domain.preparation import chunks_for, edge_worker
@@ -176,12 +178,11 @@ class Assigner:
             m.PrepareUnit(
                 ref=messages.UnitRef(row.book, row.chunk, *each, row.attempt),
                 request=task.id,
-                descriptor=slice_of(
-                    file.fingerprint, spec.tree, each, spec.branches, file.format
-                ).to_wire(),
+                descriptor=_product(task, file, each).to_wire(),
                 life_s=asked.life_s,
                 user=asked.user,
                 priority=spec.scheduling.priority,
+                precache=asked.precache == "first",
             )
             for each in units_of(interval, chunk.entry_start, spec.events_per_range)
         ]
@@ -190,3 +191,11 @@ class Assigner:
         self._files.forget_ended(active)
         for task in [task for task in self._looks if task not in active]:
             del self._looks[task]
+
+
+def _product(task: Task, file: SourceFile, interval: Interval) -> Descriptor:
+    """Return what is made of a unit of a request."""
+    spec = task.spec
+    if spec.preparation is not None and spec.preparation.precache == "only":
+        return copy_of(file.fingerprint, file.format)
+    return slice_of(file.fingerprint, spec.tree, interval, spec.branches, file.format)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from evstream.domain.dataset import Dataset
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
-from evstream.domain.granularity import choose_grid
+from evstream.domain.granularity import Granularity, choose_grid
 from evstream.domain.intervals import Interval
 from evstream.domain.ledger import Progress
 from evstream.domain.names import DatasetName, Lfn, TaskId
 from evstream.domain.payload import Payload
 from evstream.domain.preparation import Preparation, first_events, whole_ranges
-from evstream.domain.splitting import plan_chunks
+from evstream.domain.splitting import EVENTS_PER_RANGE_MAX, plan_chunks
 from evstream.domain.states import TaskState
 from evstream.domain.task import Limits, Task, TaskSpec, process_book
 from evstream.head.planning import TaskPlanner, wanted_of
@@ -58,6 +59,8 @@ class Requests:
             Something in it cannot work; it names what, and what would.
         """
         spec, dataset = await self._spec(new)
+        if new.precache == "only":
+            spec = _of_whole_files(spec, dataset, new)
         spec.check()
         wanted = _asked(dataset, spec, new)
         if new.events_max is not None:
@@ -77,7 +80,7 @@ class Requests:
         return task
 
     async def _spec(self, new: m.NewRequest) -> tuple[TaskSpec, Dataset]:
-        preparation = Preparation(new.task, new.site, new.life_s, new.user)
+        preparation = Preparation(new.task, new.site, new.life_s, new.user, new.precache)
         # A product that cannot be made as it was asked for is told, not cut into others.
         limits = Limits(bisections_max=0)
         if new.task is not None:
@@ -200,6 +203,7 @@ class Requests:
             site=asked.site,
             life_s=asked.life_s,
             user=asked.user,
+            precache=asked.precache,
             task=asked.task,
             state=task.state,
             created=task.created,
@@ -252,6 +256,34 @@ def _ready(progress: Progress) -> float:
     return progress.finished / progress.entries if progress.entries else 1.0
 
 
+def _of_whole_files(spec: TaskSpec, dataset: Dataset, new: m.NewRequest) -> TaskSpec:
+    """Return a request whose products are copies of files: each is one range.
+
+    Raises
+    ------
+    RequestError
+        It says how files are to be cut.
+    """
+    if new.branches or new.granularity != Granularity():
+        raise RequestError(
+            "whole files have all their branches and events",
+            hint="leave out branches and granularity, or give precache 'first'",
+            field="branches" if new.branches else "granularity",
+        )
+    longest = max((file.trees.get(spec.tree, 0) for file in dataset.files), default=0)
+    step = max(1, min(longest, EVENTS_PER_RANGE_MAX))
+    return replace(spec, branches=None, granularity=Granularity(), events_per_range=step)
+
+
+def _wanted(dataset: Dataset, spec: TaskSpec) -> Iterable[tuple[Lfn, list[Interval]]]:
+    """Yield what is wanted of each file; of one that is copied, all of it if it is anything."""
+    is_whole = spec.preparation is not None and spec.preparation.precache == "only"
+    entries = {file.lfn: file.trees.get(spec.tree, 0) for file in dataset.files}
+    for lfn, intervals in wanted_of(dataset, spec.tree):
+        wanted = list(intervals)
+        yield lfn, [(0, entries[lfn])] if is_whole and wanted else wanted
+
+
 def _asked(dataset: Dataset, spec: TaskSpec, new: m.NewRequest) -> list[tuple[Lfn, list[Interval]]]:
     """Return what a request asks of each file, in whole ranges.
 
@@ -269,7 +301,7 @@ def _asked(dataset: Dataset, spec: TaskSpec, new: m.NewRequest) -> list[tuple[Lf
             raise _no_file(dataset, name, "entries")
     return [
         (lfn, _in_ranges(wanted, new.entries.get(lfn), spec.events_per_range))
-        for lfn, wanted in wanted_of(dataset, spec.tree)
+        for lfn, wanted in _wanted(dataset, spec)
         if not new.files or any(fnmatchcase(lfn, name) for name in new.files)
     ]
 
@@ -277,7 +309,7 @@ def _asked(dataset: Dataset, spec: TaskSpec, new: m.NewRequest) -> list[tuple[Lf
 def _to_grid(
     dataset: Dataset, spec: TaskSpec, lfn: Lfn, intervals: Sequence[Interval]
 ) -> list[Interval]:
-    wanted = next(parts for name, parts in wanted_of(dataset, spec.tree) if name == lfn)
+    wanted = next(parts for name, parts in _wanted(dataset, spec) if name == lfn)
     return _in_ranges(wanted, intervals, spec.events_per_range)
 
 

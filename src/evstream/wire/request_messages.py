@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from evstream.domain.granularity import Granularity
 from evstream.domain.ledger import Progress
-from evstream.domain.preparation import LIFE_S_DEFAULT, LIFE_S_MAX
+from evstream.domain.preparation import LIFE_S_DEFAULT, LIFE_S_MAX, Precaching
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.states import TaskState
 from evstream.wire.messages import FILES_MAX, LEASE_S_MAX, Count, Message, UnitRef
@@ -38,6 +38,8 @@ class NewRequest(Message, frozen=True):
         For so long each product is kept at least, once it is made.
     user : str
         For whom; makers are shared fairly among users.
+    precache : {'no', 'first', 'only'}
+        Whether each edge copies the files that it works on whole, and cuts products then.
     """
 
     dataset: Annotated[str, Meta(max_length=300)] = ""
@@ -53,6 +55,7 @@ class NewRequest(Message, frozen=True):
     scheduling: Scheduling = Scheduling()
     life_s: Annotated[float, Meta(gt=0, le=LIFE_S_MAX)] = LIFE_S_DEFAULT
     user: Annotated[str, Meta(max_length=200)] = ""
+    precache: Precaching = "no"
 
 
 class RequestView(Message, frozen=True):
@@ -90,6 +93,7 @@ class RequestView(Message, frozen=True):
     ended: datetime | None = None
     reason: str = ""
     edges: int = 0
+    precache: Precaching = "no"
 
 
 class WaitQuery(Message, frozen=True):
@@ -107,7 +111,13 @@ class EdgeClaim(Message, frozen=True):
 
 
 class PrepareUnit(Message, frozen=True):
-    """A product to be made."""
+    """A product to be made.
+
+    Attributes
+    ----------
+    precache : bool
+        The file is copied whole first. Where the copy is the product, the descriptor says so.
+    """
 
     ref: UnitRef
     request: int
@@ -115,6 +125,7 @@ class PrepareUnit(Message, frozen=True):
     life_s: float
     user: str = ""
     priority: int = 0
+    precache: bool = False
 
 
 class EdgeClaimAnswer(Message, frozen=True):

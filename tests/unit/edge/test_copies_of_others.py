@@ -167,7 +167,7 @@ def test_copies_are_made_nowhere_by_asking(tmp_path: Path) -> None:
 
     async def work(application: Any, service: Service, wanted: Descriptor, lyon: Any) -> None:
         await lyon.cache.throw_away()
-        file = await lyon._products._file(of(wanted))
+        file = await lyon._products.file(of(wanted))
         with pytest.raises(NotFoundError):
             await lyon.deliveries.open(copy_of(file.fingerprint, file.format))
         await lyon.telling.tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener
 from evstream.assembly.edge import EdgeApplication, EdgeParts
-from evstream.domain.descriptor import Descriptor
-from evstream.domain.errors import OverloadError
+from evstream.domain.descriptor import Descriptor, copy_of
+from evstream.domain.errors import NotFoundError, OverloadError
 from evstream.domain.granularity import Granularity
 from evstream.domain.lanes import Ask, Lane
 from evstream.domain.states import TaskState
@@ -77,6 +78,48 @@ def test_what_a_request_asks_for_is_kept_and_found(tmp_path: Path) -> None:
         assert edge.cache.state.hits == 1
         beat = await edge.joining.beat()
         assert beat.edge.status.lanes["prepared"].makers_max == edge.lanes.rules.makers
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await edge.close()
+        await service.close()
+
+    with_application(work, FILES)
+
+
+@pytest.mark.parametrize(("precache", "products"), [("first", 20), ("only", 0)])
+def test_a_request_has_files_copied_whole(tmp_path: Path, precache: Any, products: int) -> None:
+    async def work(application: Any) -> None:
+        service = application.client()
+        lfns = [pfn.rpartition("/")[2] for pfn in FILES]
+        sums = {lfns[0]: {"adler32": f"{zlib.adler32(next(iter(FILES.values()))):08x}"}}
+        files = [
+            m.NewFile(pfn, checksums=sums.get(lfn, {}))
+            for pfn, lfn in zip(FILES, lfns, strict=True)
+        ]
+        await service.add_dataset(m.NewDataset(files, "user:x"))
+        edge = edge_beside(application, tmp_path)
+        await edge.joining.beat()
+        loops = [asyncio.create_task(loop) for loop in edge.loops()]
+        cut = Granularity() if precache == "only" else Granularity(events=10)
+        asked = await service.requests.submit(
+            rm.NewRequest("user:x", granularity=cut, precache=precache)
+        )
+        async for view in service.requests.watch(asked.id):
+            last = view
+        assert (last.state, last.ready, last.precache) == (TaskState.DONE, 1.0, precache)
+        assert edge.cache.state.products == products + len(FILES)
+        known = {file.lfn: file for file in (await service.dataset("user:x")).files}
+        for lfn in lfns:
+            file = known[lfn]
+            key = copy_of(file.fingerprint, file.format).key
+            if lfn in sums:
+                (found,) = await service.prepared.places(key)
+                assert [place.name for place in found.places] == ["lyon-1"]
+            else:
+                # What no checksum covers is kept, and not passed on.
+                with pytest.raises(NotFoundError):
+                    await service.prepared.places(key)
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from evstream.domain.errors import ConfigError
+from evstream.domain.errors import ConfigError, DataError, TransientError
 from evstream.domain.names import Pfn
 from evstream.edge import precaching
 from evstream.edge.precaching import Precache, copy_name, policy_of, precached
@@ -177,6 +177,76 @@ async def test_local_files_are_not_copied(edge: Edge) -> None:
     edge.sources.origin = lambda _: ""  # type: ignore[method-assign]
     await edge.get(1, 1000)
     assert not has_copy(edge)
+
+
+async def test_a_request_has_a_file_copied_whatever_the_policy_is(edge: Edge) -> None:
+    made = precache(edge, "never")
+    edge.sources.origin = lambda _: ""  # type: ignore[method-assign]
+    copies = await asyncio.gather(*(made.fetch(edge.fingerprint, 60.0) for _ in range(3)))
+    assert {(one.size, one.sha256, one.is_verified) for one in copies} == {
+        (WHOLE, sums()["sha256"], False)
+    }
+    assert edge.opener.bytes_read < WHOLE + METADATA
+    edge.opener.fails = True
+    assert len(await edge.get(7, ENTRIES - 7)) > 0
+    assert (await made.fetch(edge.fingerprint, 60.0)).size == WHOLE
+
+
+async def test_the_copy_of_a_request_stays_for_its_time(tmp_path: Path) -> None:
+    small = Edge(tmp_path / "small", bytes_max=WHOLE + WHOLE // 2)
+    await small.cache.open()
+    await precache(small, "never").fetch(small.fingerprint, 60.0)
+    await small.get(0, ENTRIES - 1)
+    await small.settle()
+    assert has_copy(small)
+    small.clock.advance(61.0)
+    await small.get(0, ENTRIES - 2)
+    await small.settle()
+    assert not has_copy(small)
+    await small.close()
+
+
+async def test_what_a_request_cannot_have_copied_is_an_error(edge: Edge, tmp_path: Path) -> None:
+    small = Edge(tmp_path / "small", bytes_max=WHOLE // 2)
+    await small.cache.open()
+    with pytest.raises(TransientError, match="no room for a copy of a"):
+        await precache(small, "never").fetch(small.fingerprint, 60.0)
+    await small.close()
+    made = precache(edge, "never")
+    edge.opener.fails = True
+    with pytest.raises(TransientError, match="does not answer"):
+        await made.fetch(edge.fingerprint, 60.0)
+    edge.opener.fails = False
+    edge.file = replace(edge.file, checksums={"adler32": "00000001"})
+    edge.clock.advance(precaching.AGAIN_S)
+    with pytest.raises(DataError, match="adler32"):
+        await made.fetch(edge.fingerprint, 60.0)
+    read = edge.opener.bytes_read
+    with pytest.raises(DataError, match="adler32"):
+        await made.fetch(edge.fingerprint, 60.0)
+    assert edge.opener.bytes_read == read
+
+
+async def test_a_copy_that_nobody_waits_for_any_more_stops(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precaching, "PIECE_BYTES", 10_000)
+    made = precache(edge, "never")
+    edge.opener.gate.clear()
+    one, other = [asyncio.create_task(made.fetch(edge.fingerprint, 60.0)) for _ in range(2)]
+    while not made._copying:
+        await asyncio.sleep(0)
+    one.cancel()
+    await asyncio.wait([one])
+    assert not made._unwanted
+    other.cancel()
+    await asyncio.wait([other])
+    edge.opener.gate.set()
+    await made.settled()
+    assert not has_copy(edge)
+    assert edge.opener.bytes_read < WHOLE
+    await made.fetch(edge.fingerprint, 60.0)
+    assert has_copy(edge)
 
 
 def test_a_policy_has_a_name() -> None:

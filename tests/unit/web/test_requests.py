@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from evstream.client import Service
-from evstream.domain.descriptor import Descriptor
+from evstream.domain.descriptor import COPY, Descriptor
 from evstream.domain.errors import (
     ConflictError,
     DataError,
@@ -48,13 +48,15 @@ class Edge:
         self.service = service
         self.made: list[Descriptor] = []
         self.asks: list[Ask] = []
+        self.precached = 0
         self.fails: Callable[[Descriptor], Exception | None] = lambda _: None
         self.seconds = 1.0
         clock, ids = VirtualClock(), SeededIds(number)
         self.preparing = Preparing(service, self.make, clock, ids, name=name, units=4)
 
-    async def make(self, descriptor: Descriptor, ask: Ask, life_s: float) -> Made:
+    async def make(self, descriptor: Descriptor, ask: Ask, life_s: float, precache: bool) -> Made:
         self.asks.append(ask)
+        self.precached += precache
         await asyncio.sleep(self.seconds)
         if (error := self.fails(descriptor)) is not None:
             raise error
@@ -161,6 +163,44 @@ def test_parts_of_a_dataset() -> None:
         ):
             with pytest.raises(RequestError):
                 await service.requests.submit(wrong)
+
+    with_service(work)
+
+
+def test_whole_files_are_products_too() -> None:
+    async def work(service: Service, _: Any) -> None:
+        edge, (one, *_) = Edge("a", service, 1), FILES
+        new = rm.NewRequest("user:x", precache="only", entries={one: [(5, 6)]}, events_max=150)
+        async with edge.working():
+            asked = await service.requests.submit(new)
+            # Whatever is wanted of a file, all of it is copied.
+            assert (asked.precache, asked.progress.entries, asked.progress.ranges) == (
+                "only",
+                200,
+                2,
+            )
+            assert (await ended(service, asked.id)).state is TaskState.DONE
+        assert {made.recipe for made in edge.made} == {COPY}
+        assert len({made.sources[0].fingerprint for made in edge.made}) == len(edge.made) == 2
+        for wrong in (
+            rm.NewRequest("user:x", precache="only", granularity=TENS),
+            rm.NewRequest("user:x", precache="only", branches=["x"]),
+        ):
+            with pytest.raises(RequestError, match="whole files have all"):
+                await service.requests.submit(wrong)
+
+    with_service(work)
+
+
+def test_files_are_copied_before_their_products() -> None:
+    async def work(service: Service, _: Any) -> None:
+        edge = Edge("a", service, 1)
+        async with edge.working():
+            asked = await service.requests.submit(
+                rm.NewRequest("user:x", granularity=TENS, precache="first")
+            )
+            assert (await ended(service, asked.id)).state is TaskState.DONE
+        assert edge.precached == len(edge.made) == 40
 
     with_service(work)
 
