@@ -105,7 +105,7 @@ class Precache:
         self._clock = clock
         self._policy = policy
         self._reading = products.reading
-        self._find_file = products.file
+        self._products = products
         self._asked: OrderedDict[Fingerprint, int] = OrderedDict()
         self._copying: dict[Fingerprint, asyncio.Task[None]] = {}
         self._failed: OrderedDict[Fingerprint, tuple[float, EvstreamError]] = OrderedDict()
@@ -157,7 +157,7 @@ class Precache:
         DataError
             No replica is what was registered; also if that was found a short while ago.
         """
-        file = await self._find_file(fingerprint)
+        file = await self._products.file(fingerprint)
         name = copy_name(file)
         self._cache.pin(name, _REQUEST, self._clock.now().timestamp() + keep_s)
         if not self._cache.holds(name):
@@ -172,6 +172,8 @@ class Precache:
                 raise
         kept = self._cache.kept(name)
         if kept is None:
+            # It may be registered with other replicas by then.
+            self._products.forget_file(fingerprint)
             raise self._failure(fingerprint) or TransientError(
                 f"there is no room for a copy of {file.lfn}", hint="give the cache more"
             )

@@ -303,7 +303,7 @@ class Products:
             cut, whole = await self._with_source(file, prepared)
         except EvstreamError:
             # It may have been registered again since, with other replicas.
-            self._files.pop(piece.fingerprint, None)
+            self.forget_file(piece.fingerprint)
             raise
         if self.precache is not None:
             self.precache.asked(file, cut.size)
@@ -330,6 +330,10 @@ class Products:
             if len(self._files) > FILES_MAX:
                 self._files.popitem(last=False)
         return file
+
+    def forget_file(self, fingerprint: Fingerprint) -> None:
+        """Look a file up anew when it is wanted again."""
+        self._files.pop(fingerprint, None)
 
     def reader(self, product: Product) -> Reader:
         """Return what reads a product from its source."""

@@ -58,6 +58,7 @@ class Watched:
 
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> Sequence[bytes | memoryview]:
         opener = self._opener
+        opener.waited.set()
         opener.gate.wait(30)
         if opener.fails or self._pfn in opener.broken:
             raise TransientError("the origin does not answer")
@@ -96,6 +97,7 @@ class WatchedOpener(MemoryOpener):
         self.spoils = ""
         self.damaged = ""
         self.broken: set[str] = set()
+        self.waited = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
 

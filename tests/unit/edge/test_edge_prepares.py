@@ -109,6 +109,8 @@ def test_a_request_has_files_copied_whole(tmp_path: Path, precache: Any, product
             last = view
         assert (last.state, last.ready, last.precache) == (TaskState.DONE, 1.0, precache)
         assert edge.cache.state.products == products + len(FILES)
+        # Beside products, the head is told of copies with the next beat.
+        await edge.telling.tell()
         known = {file.lfn: file for file in (await service.dataset("user:x")).files}
         for lfn in lfns:
             file = known[lfn]

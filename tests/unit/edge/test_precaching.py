@@ -234,8 +234,7 @@ async def test_a_copy_that_nobody_waits_for_any_more_stops(
     made = precache(edge, "never")
     edge.opener.gate.clear()
     one, other = [asyncio.create_task(made.fetch(edge.fingerprint, 60.0)) for _ in range(2)]
-    while not made._copying:
-        await asyncio.sleep(0)
+    await asyncio.to_thread(edge.opener.waited.wait, 30)
     one.cancel()
     await asyncio.wait([one])
     assert not made._unwanted
