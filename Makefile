@@ -49,7 +49,7 @@ bench: setup-test  ## measure: make bench NAME=overhead [QUICK=1] [SEEDS="1 2 3"
 	@$(BIN)/python -m bench.$(NAME) $(if $(QUICK),--quick) $(if $(SEEDS),--seeds $(SEEDS))
 
 SIM_NUMBERS := EDGES TROUBLES REQUESTS CHAINED CRASHES INTERVENTIONS
-SIM_SWITCHES := DAMAGED WRONG
+SIM_SWITCHES := DAMAGED WRONG SILENT
 lower = $(shell echo $(1) | tr A-Z a-z)
 
 sim: setup-base  ## simulate the whole service under faults: make sim [SEED=17] [COUNT=1] [EDGES=3 TROUBLES=6 WRONG=1 CHAINED=2 ...]

@@ -53,6 +53,18 @@ def test_an_edge_that_makes_wrong_bytes_is_found_and_no_other_is_blamed(
     assert outcome.quarantined == {"edge-1"} or not outcome.wrong, outcome
 
 
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))]
+)
+def test_an_edge_that_sends_other_bytes_than_it_told_of_is_found_by_plans(
+    seed: int, files: dict[str, bytes]
+) -> None:
+    edges = EdgeScenario(2, troubles=0, silent=True, requests=1)
+    outcome = simulate(seed, files, Scenario(edges=edges, crashes=seed % 3))
+    # That nobody takes what a plan's digest contradicts is looked at in each simulation.
+    assert outcome.quarantined == {"edge-1"}, outcome
+
+
 @pytest.mark.slow
 def test_a_seed_with_edges_is_the_same_each_time(files: dict[str, bytes]) -> None:
     scenario = Scenario(edges=EdgeScenario(2, troubles=4, requests=1), crashes=2)

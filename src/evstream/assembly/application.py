@@ -117,7 +117,9 @@ class _Planning:
     placing: Placing
 
     @classmethod
-    def of(cls, parts: Parts, keys: Keys, settings: Settings, signer: UrlSigner) -> _Planning:
+    def of(
+        cls, parts: Parts, keys: Keys, settings: Settings, signer: UrlSigner, judging: Judging
+    ) -> _Planning:
         """Put it together; ``signer`` signs what the service serves itself."""
         url_life = timedelta(seconds=settings.url_life_s)
         brokering = Brokering(parts.products, parts.links)
@@ -126,12 +128,14 @@ class _Planning:
         slices = Slices(parts.catalogue, planner, parts.formats)
         plans = DeliveryPlans(parts.catalogue, parts.links, brokering, planner, slices)
         placing = Placing(parts.products, edge_keys, cross_check_every=settings.cross_check_every)
-        edges = Edges(parts.products, parts.catalogue, edge_keys, url_life, placing)
+        edges = Edges(parts.products, parts.catalogue, edge_keys, url_life, placing, judging)
         return cls(planner, slices, plans, edges, placing)
 
 
-def _delivering(parts: Parts, settings: Settings) -> tuple[MakingLanes, Products, Deliveries]:
-    """Return what makes and brings products, without a cache.
+def _delivering(
+    parts: Parts, settings: Settings
+) -> tuple[MakingLanes, Products, Deliveries, Judging]:
+    """Return what makes and brings products, without a cache, and what judges edges by them.
 
     Sources are on this machine's disks mostly, and a copy of each product would cost a write
     and a read where one read does.
@@ -139,7 +143,9 @@ def _delivering(parts: Parts, settings: Settings) -> tuple[MakingLanes, Products
     sources = Sources(parts.opener, parts.formats, now=parts.clock.monotonic)
     products = Products(parts.catalogue.file, sources, parts.offload, settings.threads)
     lanes = lanes_of(settings, parts.clock)
-    return lanes, products, Deliveries(products, parts.offload, parts.clock, lanes=lanes)
+    deliveries = Deliveries(products, parts.offload, parts.clock, lanes=lanes)
+    judging = Judging(parts.products, opinion_of(products, deliveries))
+    return lanes, products, deliveries, judging
 
 
 def _assigner(parts: Parts, scheduler: Scheduler) -> Assigner:
@@ -148,13 +154,10 @@ def _assigner(parts: Parts, scheduler: Scheduler) -> Assigner:
     return Assigner(parts.catalogue, parts.ledger, turns, parts.products)
 
 
-def _judging(
-    parts: Parts, products: Products, deliveries: Deliveries, placing: Placing
-) -> tuple[Judging, ServiceMetrics]:
-    """Return what decides between edges that disagree, and what counts beside all else."""
-    judging = Judging(parts.products, opinion_of(products, deliveries))
+def _metrics(parts: Parts, judging: Judging, placing: Placing) -> ServiceMetrics:
+    """Return what counts beside all else."""
     checked = [lambda: check_measures(judging.judged, placing.cross_checks)]
-    return judging, ServiceMetrics(daemons.NAMES, parts.load, checked)
+    return ServiceMetrics(daemons.NAMES, parts.load, checked)
 
 
 def _archiving(parts: Parts, settings: Settings, turns: Turns) -> Archiving:
@@ -184,7 +187,8 @@ class Application:
     ) -> None:
         self._parts, self._settings, self._token = parts, settings, token
         signer = UrlSigner(DerivedKeys(keys.urls))
-        planning = _Planning.of(parts, keys, settings, signer)
+        self.lanes, self._products, self._deliveries, judging = _delivering(parts, settings)
+        planning = _Planning.of(parts, keys, settings, signer, judging)
         planner, slices, self._placing = planning.planner, planning.slices, planning.placing
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
@@ -198,9 +202,8 @@ class Application:
             catalogue, ledger, merging, chains, receipt_signer, parts.offload, turns, nudges
         )
         self._sweeping = Sweeping(catalogue, ledger, parts.store, turns)
-        self.lanes, self._products, self._deliveries = _delivering(parts, settings)
         self._archiving = _archiving(parts, settings, turns)
-        judging, self.metrics = _judging(parts, self._products, self._deliveries, self._placing)
+        self.metrics = _metrics(parts, judging, self._placing)
         access = Access(token, parts.access_keys, parts.clock, parts.issuers)
         services = Services(
             access=access,

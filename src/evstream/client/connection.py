@@ -183,6 +183,10 @@ class Connection:
         except httpx2.TransportError as error:
             raise _unreachable(error) from error
 
+    def is_of_service(self, response: httpx2.Response) -> bool:
+        """Whether the service itself has answered, and nobody that it sends us to."""
+        return response.url.netloc == self._http.base_url.netloc
+
     async def wait_before_retry(self, failures: int, error: EvstreamError | None = None) -> None:
         """Wait longer after each failure, with jitter, or as long as the service asked."""
         delay = min(RETRY_S_FIRST * 2.0**failures, RETRY_S_LONGEST)

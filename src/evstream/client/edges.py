@@ -37,10 +37,9 @@ class Edges:
         asked = m.EdgeStateRequest(state, reason)
         return await self._connection.call("POST", f"{_path(edge)}/state", Edge, asked)
 
-    async def complain(self, complaint: m.Complaint) -> bool:
-        """Say that an edge sent other bytes; return whether it is in quarantine now."""
-        path = "/v1/complaints"
-        return (await self._connection.call("POST", path, m.Judged, complaint)).quarantined
+    async def complain(self, complaint: m.Complaint) -> m.Judged:
+        """Say that an edge sent other bytes; return whether it did, and which are right."""
+        return await self._connection.call("POST", "/v1/complaints", m.Judged, complaint)
 
     async def bad_replicas(self, edge: str, found: list[BadReplica]) -> int:
         """Say which replicas brought wrong bytes; return how many are read no more."""

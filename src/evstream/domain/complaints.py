@@ -30,3 +30,7 @@ class Complaints:
         while len(self._believed) > CALLERS_MAX:
             self._believed.popitem(last=False)
         return True
+
+    def forget(self, caller: str) -> None:
+        """Forget what a caller was believed about: it was shown to be another's fault."""
+        self._believed.pop(caller, None)

@@ -16,6 +16,7 @@ from evstream.domain.names import Pfn, ProductKey, text_without_secrets, without
 from evstream.domain.payload import SHA256
 from evstream.domain.products import Edge, Replica
 from evstream.head.edge_keys import EdgeKeys
+from evstream.head.judging import Judging
 from evstream.head.placing import Placing
 from evstream.head.plans import URL_MARGIN
 from evstream.ports import Catalogue, ProductCatalogue
@@ -34,6 +35,8 @@ class Edges:
         Of the URLs that heads sign: edges keep old keys for so long.
     placing : Placing
         Knows what each of them is to hold.
+    judging : Judging
+        Decides who is wrong where somebody got other bytes than are known.
     """
 
     def __init__(
@@ -43,12 +46,14 @@ class Edges:
         keys: EdgeKeys,
         url_life: timedelta,
         placing: Placing,
+        judging: Judging,
     ) -> None:
         self._products = products
         self._catalogue = catalogue
         self._keys = keys
         self._url_life = url_life
         self._placing = placing
+        self._judging = judging
         self._complaints = Complaints()
 
     async def beat(self, name: str, beat: m.EdgeBeat) -> m.BeatAnswer:
@@ -77,48 +82,69 @@ class Edges:
         """
         return await self._products.set_edge_state(name, asked.state, asked.reason)
 
-    async def complain(self, complaint: m.Complaint, caller: Caller = THE_OWNER) -> bool:
+    async def complain(self, complaint: m.Complaint, caller: Caller = THE_OWNER) -> m.Judged:
         """Compare what somebody got of an edge with what is known of the product.
 
         Those who may decide what edges do are believed each time, others as `Complaints` says.
+        Whose word is taken for true has the product made here: an edge that sent the right
+        bytes, though another's are known, stays.
 
-        Returns
-        -------
-        bool
-            Whether the edge is in quarantine now: its bytes are not those that were registered.
+        Raises
+        ------
+        TransientError
+            Who is wrong cannot be seen now.
         """
         key, _, encoder_id = complaint.etag.strip('"').partition("-")
         if not re.fullmatch(SHA256, key):
-            return False
-        found = [
-            one.product
-            for one in await self._products.products_of(ProductKey(key))
-            if one.product.encoder_id == encoder_id
-        ]
-        edge = next((e for e in await self._products.edges() if _is_at(complaint.url, e)), None)
-        if edge is None or edge.kind != "edge" or not found:
-            return False
-        if found[0].sha256 == complaint.sha256:
-            return False
+            return m.Judged(False)
+        found = next(
+            (
+                one
+                for one in await self._products.products_of(ProductKey(key))
+                if one.product.encoder_id == encoder_id
+            ),
+            None,
+        )
+        edge = await self._edge_at(complaint.url)
+        if found is None:
+            return m.Judged(False)
+        known = found.product.sha256
+        if edge is None or known == complaint.sha256:
+            return m.Judged(False, known)
+        if edge.state == "quarantined":
+            return m.Judged(True, known)
         reason = (
             f"it sent other bytes of product {key[:12]} than are known: sha256"
-            f" {complaint.sha256[:12]}, not {found[0].sha256[:12]}"
+            f" {complaint.sha256[:12]}, not {known[:12]}"
         )
-        if edge.state == "quarantined":
+        if not await self._is_believed(caller, edge, reason):
+            return m.Judged(False, known)
+        right = await self._judging.complained(
+            edge.name, found, complaint.sha256, f"{caller.name}: {reason}"
+        )
+        if right == complaint.sha256:
+            self._complaints.forget(caller.name)
+        after = await self._edge_at(complaint.url)
+        return m.Judged(after is not None and after.state == "quarantined", right)
+
+    async def _edge_at(self, url: str) -> Edge | None:
+        """Return the edge that a URL leads to."""
+        edges = await self._products.edges()
+        return next((one for one in edges if one.kind == "edge" and _is_at(url, one)), None)
+
+    async def _is_believed(self, caller: Caller, edge: Edge, reason: str) -> bool:
+        if caller.may({"operator"}):
             return True
-        if not caller.may({"operator"}):
-            now = await self._products.now()
-            if not self._complaints.believe(caller.name, edge.name, now):
-                _LOG.warning(
-                    "evstream: %s complains of a second edge within %s and is not believed: %s: %s",
-                    caller.name,
-                    BELIEVED_AGAIN,
-                    edge.name,
-                    reason,
-                )
-                return False
-        await self._products.set_edge_state(edge.name, "quarantined", f"{caller.name}: {reason}")
-        return True
+        if self._complaints.believe(caller.name, edge.name, await self._products.now()):
+            return True
+        _LOG.warning(
+            "evstream: %s complains of a second edge within %s and is not believed: %s: %s",
+            caller.name,
+            BELIEVED_AGAIN,
+            edge.name,
+            reason,
+        )
+        return False
 
     async def bad_replicas(self, edge: str, found: m.BadReplicas) -> int:
         """Have replicas read no more, whose bytes were wrong where another's were right.

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import ConflictError, EvstreamError, NotFoundError, TransientError
-from evstream.domain.products import PreparedProduct
+from evstream.domain.products import FoundProduct, PreparedProduct
 from evstream.ports import ProductCatalogue
 
 _LOG = logging.getLogger(__name__)
@@ -72,6 +73,43 @@ class Judging:
                     if await self._decide(edge, products, error) == "teller":
                         raise
 
+    async def complained(self, edge: str, found: FoundProduct, sha256: str, reason: str) -> str:
+        """Put whoever is wrong into quarantine; return the digest of the right bytes.
+
+        That is an edge that sent other bytes, those who have them as they are known, or both.
+        Where the product cannot be made here, what is known counts for right.
+
+        Parameters
+        ----------
+        sha256 : str
+            Of what the edge has sent; other than is known.
+        reason : str
+            Why the edge goes, if it does.
+
+        Raises
+        ------
+        TransientError
+            Who is wrong cannot be seen now.
+        """
+        known = found.product
+        async with self._one_at_a_time:
+            right = await self._made_again(known) or known.sha256
+        if right != known.sha256:
+            told = (
+                f"made again by the head, product {known.name[0][:12]} has other bytes than it told"
+            )
+            for holder in found.places:
+                await self._take_out(holder.name, told)
+        if right != sha256:
+            await self._take_out(edge, reason)
+        return right
+
+    async def _take_out(self, edge: str, reason: str) -> None:
+        _LOG.warning("evstream: edge %s goes into quarantine: %s", edge, reason)
+        # It may have been taken out meanwhile, and what it had with it.
+        with suppress(NotFoundError):
+            await self._products.set_edge_state(edge, "quarantined", reason)
+
     async def _decide(
         self, edge: str, products: Sequence[PreparedProduct], conflict: ConflictError
     ) -> str:
@@ -87,11 +125,7 @@ class Judging:
                 reason += ": made again by the head, it has others than this edge's"
         self.judged[found] += 1
         for wrong in holders if found == "holder" else [edge]:
-            _LOG.warning("evstream: edge %s goes into quarantine: %s", wrong, reason)
-            try:
-                await self._products.set_edge_state(wrong, "quarantined", reason)
-            except NotFoundError:
-                continue  # It has been taken out meanwhile, and what it had with it.
+            await self._take_out(wrong, reason)
         return "holder" if found == "holder" else "teller"
 
     async def _made_again(self, told: PreparedProduct) -> str:

@@ -89,7 +89,11 @@ class Planner:
         # Where all of them fail, whoever serves this plan knows better by then.
         extra, bound = descriptor_query(descriptor), _bound(asker)
         urls.append(self._signer.sign("GET", path, now, until, bound, extra))
-        return DeliveryPlan(key=descriptor.key, descriptor=descriptor.to_wire(), urls=urls)
+        key, plain = descriptor.key, descriptor.to_wire()
+        if known is None or known.made is None:
+            return DeliveryPlan(key, plain, urls)
+        made = known.made.product
+        return DeliveryPlan(key, plain, urls, f'"{key}-{made.encoder_id}"', made.sha256)
 
     def edge_urls(
         self,

@@ -173,6 +173,8 @@ class RightBytes:
     ----------
     wrong : list of str
         Keys of products of which other bytes were taken.
+    despite : list of str
+        Of those, where the plan told the right digest.
     """
 
     def __init__(self, files: Mapping[str, bytes], clock: VirtualClock) -> None:
@@ -182,6 +184,7 @@ class RightBytes:
         self._seen: set[str] = set()
         self._sha256: dict[str, str] = {}
         self.wrong: list[str] = []
+        self.despite: list[str] = []
         self._products = Products(
             self._file, Sources(self._opener, KnownFormats(), now=clock.monotonic), InPlace()
         )
@@ -210,6 +213,8 @@ class RightBytes:
             self._sha256[plan.key] = digest.hexdigest()
         if _sha256(path) != self._sha256[plan.key]:
             self.wrong.append(plan.key)
+            if plan.sha256 == self._sha256[plan.key]:
+                self.despite.append(plan.key)
 
     async def close(self) -> None:
         """Close the sources."""

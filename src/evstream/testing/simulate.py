@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     number("requests", None, "requests to prepare; as many as edges, two at most")
     made.add_argument("--damaged", action="store_true", help="one edge damages what it keeps")
     made.add_argument("--wrong", action="store_true", help="one edge makes wrong bytes")
+    made.add_argument("--silent", action="store_true", help="one edge sends others than it told of")
     return made
 
 
@@ -38,6 +39,7 @@ def scenario_of(chosen: argparse.Namespace) -> Scenario:
         troubles=chosen.troubles,
         damaged=chosen.damaged,
         wrong=chosen.wrong,
+        silent=chosen.silent,
         requests=requests,
     )
     return Scenario(

@@ -27,6 +27,7 @@ from evstream.settings import Settings
 from evstream.testing.edge_checks import EdgeChecks
 from evstream.testing.faults import FaultRates, FaultyTransport, Wire
 from evstream.testing.hosts import DEAF, FULL, Hosts
+from evstream.testing.silent_lies import SilentLies
 from evstream.testing.virtual_time import VirtualClock
 from evstream.wire.messages import DeliveryPlan, NewSlice
 from evstream.wire.request_messages import NewRequest
@@ -55,6 +56,7 @@ WHILE_S_MAX = 90.0
 BEAT_S = 5.0
 OPERATORS = "what opens edges to their operator"
 PREPARED_S_MAX = 2_000.0
+READ_ON_S = 150.0
 SETTLED_S = 75.0
 """By then edges have beaten, looked through their stores and told what changed."""
 
@@ -73,6 +75,8 @@ class EdgeScenario:
         The first edge's store damages what it is given: digests tell.
     wrong : bool
         The first edge makes wrong bytes, and says so truly: only another edge's can tell.
+    silent : bool
+        The first edge tells the right digests, sends other bytes, and no digest with them.
     cross_check_every : int
         Of so many products two edges make one.
     requests : int
@@ -85,10 +89,21 @@ class EdgeScenario:
     troubles: int = 6
     damaged: bool = False
     wrong: bool = False
+    silent: bool = False
     cross_check_every: int = 4
     requests: int = 0
     makers: int = 2
     depth: int = 1
+
+    @property
+    def lies(self) -> bool:
+        """Whether something is wrong with the first edge."""
+        return self.damaged or self.wrong or self.silent
+
+    @property
+    def deceives(self) -> bool:
+        """Whether it may send wrong bytes that nobody can tell from right ones."""
+        return self.wrong or self.silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +150,10 @@ class SimulatedEdge:
         self.name = name
         self.host = f"{name}.example"
         self.application: EdgeApplication | None = None
-        self.lies = name.endswith("-1") and (scenario.damaged or scenario.wrong)
+        self.lies = name.endswith("-1") and scenario.lies
         self._around = around
         self._scenario = scenario
+        self._lying = random.Random(rng.getrandbits(64) if scenario.silent else 0)
         self._folder = around.folder / name
         self.store = self._new_store()
         self.wire = Wire(random.Random(rng.getrandbits(64)), around.clock, around.rates)
@@ -186,7 +202,10 @@ class SimulatedEdge:
         loop = asyncio.get_running_loop()
         self._loops = [loop.create_task(each) for each in application.loops()]
         self.application = application
-        self.wire.connect(checks.watched(self, httpx2.ASGITransport(application.app)))
+        way: httpx2.AsyncBaseTransport = httpx2.ASGITransport(application.app)
+        if self.lies and self._scenario.silent:
+            way = SilentLies(way, self._lying)
+        self.wire.connect(checks.watched(self, way))
 
     async def kill(self) -> None:
         """End its process where it stands."""
@@ -355,6 +374,9 @@ class SimulatedFleet:
         while not await self._has_prepared():
             assert self._around.clock.monotonic() < until, "requests do not end"
             await self._around.clock.sleep(5.0)
+        if self._scenario.silent:
+            # What was read before anybody had told of it is read once more, by better plans.
+            await self._around.clock.sleep(READ_ON_S)
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)

@@ -41,6 +41,7 @@ from evstream.domain.streams import Merge, OutputStream
 from evstream.domain.task import Limits, TakenOutputs, process_book
 from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.settings import Settings
+from evstream.testing.causes import check_ends
 from evstream.testing.edge_checks import CheckedService, RightBytes
 from evstream.testing.faults import FaultRates, FaultyTransport, Wire
 from evstream.testing.faulty_ports import PortFaults
@@ -174,6 +175,7 @@ class Simulation:
         self._database: SqliteDatabase | None = None
         self._crashes = 0
         self._done: list[str] = []
+        self._tried: set[str] = set()
 
     def _faults_by_chance(self) -> PortFaults:
         rng = random.Random(self._rng.getrandbits(64))
@@ -396,6 +398,8 @@ class Simulation:
             "reprocess": lambda: service.reprocess(task, file),
             "withdraw": lambda: service.withdraw(task, file),
         }
+        # A first answer that was lost may have been another than the one that comes.
+        self._tried.add(what)
         # It has ended, or nothing was set aside: that is for the ledger to say.
         with contextlib.suppress(ConflictError, NotFoundError):
             await calls[what]()
@@ -416,9 +420,14 @@ class Simulation:
             await self._kill_pilot(worker)
         self._wire.after_step = self._fleet.checks.look
         await self._fleet.settle()
-        if not self._scenario.edges.wrong:
+        edges = self._scenario.edges
+        if not edges.deceives:
             assert not self._right.wrong, self._right.wrong
+        if not edges.wrong:
+            assert not self._right.despite, self._right.despite
         receipts = [await service.receipt(view.id) for view in views]
+        if not edges.deceives:
+            check_ends(receipts, self._tried)
         for receipt in receipts:
             await self._check_receipt(receipt)
         for number, receipt in enumerate(receipts[1:]):
@@ -466,9 +475,10 @@ class Simulation:
         for output in outputs:
             stored = await self._store.stat(output["name"])
             assert stored.sha256 == output["sha256"], output
-        kept = sum(sum(o["entries"].values()) for o in outputs)
-        assert kept == receipt["counts"]["committed"], (kept, receipt["counts"])
-        if not self._scenario.edges.wrong:
+        if not self._scenario.edges.silent:
+            kept = sum(sum(o["entries"].values()) for o in outputs)
+            assert kept == receipt["counts"]["committed"], (kept, receipt["counts"])
+        if not self._scenario.edges.deceives:
             await self._check_events(receipt, [o["name"] for o in outputs])
 
     async def _check_events(self, receipt: dict[str, Any], outputs: list[str]) -> None:

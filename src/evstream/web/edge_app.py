@@ -24,7 +24,7 @@ from evstream.web.replies import reply
 from evstream.web.service_routes import HEALTH, METRICS, described
 from evstream.web.short_way import KnownUrls
 from evstream.web.who_may import guarded
-from evstream.wire.messages import Health
+from evstream.wire.readiness import Health
 from evstream.wire.signed_urls import UrlSigner
 
 

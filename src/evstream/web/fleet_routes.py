@@ -80,7 +80,7 @@ def fleet_routes(services: Services) -> list[Served]:
     async def complain(request: Request) -> Response:
         message = await read(request, m.Complaint)
         caller = caller_of(request.scope)
-        return reply(m.Judged(await services.edges.complain(message, caller)))
+        return reply(await services.edges.complain(message, caller))
 
     async def bad_replicas(request: Request) -> Response:
         message = await read(request, m.BadReplicas)

@@ -15,8 +15,8 @@ from evstream.web.operations import JSON, Operation, Served
 from evstream.web.readiness import PATH
 from evstream.web.replies import reply
 from evstream.web.services import Services
-from evstream.wire.messages import Health, encode
-from evstream.wire.readiness import Ready
+from evstream.wire.messages import encode
+from evstream.wire.readiness import Health, Ready
 
 DESCRIBE = Operation("GET", "/v1/openapi.json", "this API as OpenAPI 3.1", gives=dict[str, Any])
 HEALTH = Operation(

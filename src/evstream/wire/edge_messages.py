@@ -118,9 +118,18 @@ class Complaint(Message, frozen=True):
 
 
 class Judged(Message, frozen=True):
-    """What came of a complaint: whether nobody is sent to the edge any more."""
+    """What came of a complaint.
+
+    Attributes
+    ----------
+    quarantined : bool
+        Nobody is sent to the edge any more.
+    sha256 : str
+        Of the right bytes, as far as is known; empty if nothing is.
+    """
 
     quarantined: bool
+    sha256: str = ""
 
 
 class BadReplicas(Message, frozen=True):

@@ -293,11 +293,20 @@ class OutputView(Message, frozen=True):
 
 
 class DeliveryPlan(Message, frozen=True):
-    """Where a product's bytes are: signed URLs, best first; ``/…`` is on this service."""
+    """Where a product's bytes are: signed URLs, best first; ``/…`` is on this service.
+
+    Attributes
+    ----------
+    etag, sha256 : str
+        Of the bytes that the head knows of, to be compared with bytes of that ETag; empty if
+        it knows of none. Another encoder's have another ETag.
+    """
 
     key: str
     descriptor: dict[str, Any]
     urls: list[str]
+    etag: str = ""
+    sha256: str = ""
 
 
 class NewProduct(Message, frozen=True):
@@ -563,14 +572,6 @@ class StoredAnswer(Message, frozen=True):
     size: int
     sha256: str
     adler32: str
-
-
-class Health(Message, frozen=True):
-    """GET /v1/health. ``receipt_key`` is the public key, hex, that signs receipts."""
-
-    version: str
-    receipt_key: str
-    status: str = "ok"
 
 
 def encode(message: Any) -> bytes:

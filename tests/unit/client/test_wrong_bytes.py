@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
+import msgspec
 import pytest
 
 from evstream.client import Connection, Service
@@ -45,8 +46,11 @@ class Edges:
 PLAN = DeliveryPlan("k", {"recipe": "slice"}, ["https://one/p?s=1", "https://other/p?s=2"])
 
 
-def fetch(edges: Edges, path: Path) -> int:
-    """Fetch the plan's product."""
+PLANNED = msgspec.structs.replace(PLAN, etag='"k-e"', sha256=hashlib.sha256(RIGHT).hexdigest())
+
+
+def fetch(edges: Edges, path: Path, plan: DeliveryPlan = PLAN) -> int:
+    """Fetch a plan's product."""
 
     async def main() -> int:
         transport = httpx2.MockTransport(edges)
@@ -55,7 +59,7 @@ def fetch(edges: Edges, path: Path) -> int:
         )
         service = Service(connection)
         try:
-            return await service.fetch_product(PLAN, path)
+            return await service.fetch_product(plan, path)
         finally:
             await service.close()
 
@@ -117,4 +121,59 @@ def test_a_mixture_of_two_edges_blames_neither_and_begins_again(tmp_path: Path) 
     # It says truly what it sends; that others differ is for heads to see.
     assert (tmp_path / "x").read_bytes() == lie
     assert edges.asked == ["one", "other", "one"]
+    assert edges.complaints == []
+
+
+class Silent(Edges):
+    """Edges promise nothing; the first has an ETag that is set. The head says what is right."""
+
+    def __init__(self, one: bytes, other: bytes, etag: str | None, right: bytes = RIGHT) -> None:
+        super().__init__(one, other)
+        self.etag = etag
+        self.right = right
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/v1/complaints":
+            super().__call__(request)
+            judged = {"quarantined": False, "sha256": hashlib.sha256(self.right).hexdigest()}
+            return httpx2.Response(200, json=judged)
+        self.asked.append(request.url.host)
+        etag = self.etag if request.url.host == "one" else '"k-e"'
+        headers = {} if etag is None else {"ETag": etag}
+        return httpx2.Response(200, content=self.bodies[request.url.host], headers=headers)
+
+
+@pytest.mark.parametrize("etag", ['"k-e"', 'W/"k-e"', None])
+def test_bytes_without_a_digest_are_compared_with_the_plan_s(
+    etag: str | None, tmp_path: Path
+) -> None:
+    edges = Silent(LIE, RIGHT, etag)
+    fetch(edges, tmp_path / "x", PLANNED)
+    assert (tmp_path / "x").read_bytes() == RIGHT
+    assert edges.asked == ["one", "other"]
+    lie = hashlib.sha256(LIE).hexdigest()
+    assert edges.complaints == [{"url": "https://one/p", "etag": '"k-e"', "sha256": lie}]
+
+
+def test_bytes_of_another_encoder_are_not_compared(tmp_path: Path) -> None:
+    edges = Silent(LIE, RIGHT, '"k-f"')
+    fetch(edges, tmp_path / "x", PLANNED)
+    assert (tmp_path / "x").read_bytes() == LIE
+    assert edges.complaints == []
+
+
+def test_where_the_plan_was_wrong_the_head_says_so(tmp_path: Path) -> None:
+    edges = Silent(RIGHT, LIE, '"k-e"')
+    planned = msgspec.structs.replace(PLANNED, sha256=hashlib.sha256(LIE).hexdigest())
+    fetch(edges, tmp_path / "x", planned)
+    assert (tmp_path / "x").read_bytes() == RIGHT
+    assert edges.asked == ["one"]
+
+
+def test_the_service_knows_better_than_its_plan(tmp_path: Path) -> None:
+    edges = Silent(RIGHT, LIE, '"k-e"')
+    edges.bodies["evstream.local"] = LIE
+    planned = msgspec.structs.replace(PLANNED, urls=["/v1/products/k?s=1"])
+    fetch(edges, tmp_path / "x", planned)
+    assert (tmp_path / "x").read_bytes() == LIE
     assert edges.complaints == []

@@ -24,6 +24,9 @@ def test_a_word_counts_for_one_edge_an_hour() -> None:
     assert complaints.believe("q", "b", EPOCH + BELIEVED_AGAIN / 2)
     assert complaints.believe("p", "b", EPOCH + BELIEVED_AGAIN)
     assert not complaints.believe("p", "a", EPOCH + BELIEVED_AGAIN)
+    complaints.forget("p")
+    complaints.forget("p")
+    assert complaints.believe("p", "a", EPOCH + BELIEVED_AGAIN)
     for number in range(CALLERS_MAX + 10):
         complaints.believe(f"p{number}", "a", EPOCH)
     assert len(complaints._believed) == CALLERS_MAX

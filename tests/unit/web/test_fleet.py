@@ -31,7 +31,7 @@ from evstream.head.judging import TRIES, Judging
 from evstream.testing.simulator import sample_files
 from evstream.testing.virtual_time import EPOCH, VirtualClock
 from evstream.wire import product_messages as pm
-from evstream.wire.edge_messages import BeatAnswer, Complaint, EdgeBeat
+from evstream.wire.edge_messages import BeatAnswer, Complaint, EdgeBeat, Judged
 from evstream.wire.messages import DeliveryPlan, NewDataset, NewFile, NewSlice
 from evstream.wire.product_messages import HeldProduct, HeldProducts, NewReplica, NewReplicas
 from evstream.wire.signed_urls import GivenKeys, UrlSigner, source_from_query
@@ -159,7 +159,7 @@ def test_a_complaint_counts_if_other_bytes_are_known() -> None:
         url, etag = "https://lyon.example.org/v1/products/x", f'"{found.key}-e1"'
 
         async def complain(sha256: str, etag: str = etag, url: str = url) -> bool:
-            return await service.edges.complain(Complaint(url, etag, sha256 * 64))
+            return (await service.edges.complain(Complaint(url, etag, sha256 * 64))).quarantined
 
         assert not await complain("b")  # Nothing is known of it.
         await service.prepared.register("lyon", held(found))
@@ -312,5 +312,28 @@ def test_a_source_that_is_away_delays_the_judgement_and_does_not_prevent_it(
             await judging.register("tokyo", products, None)
         assert await states(service) == {"lyon": "serving", "tokyo": "quarantined"}
         assert judging.judged == {"teller": 0, "holder": 0, "unknown": 1}
+
+    with_two_edges(work)
+
+
+@pytest.mark.parametrize("registered", ["right", "wrong"])
+def test_an_edge_that_sends_the_right_bytes_stays_whatever_another_has_told(
+    registered: str,
+) -> None:
+    async def work(application: Application, service: Service, found: DeliveryPlan) -> None:
+        assert (found.etag, found.sha256) == ("", "")
+        right = await made_here(application, found)
+        lie = "0" * 64
+        known = right.sha256 if registered == "right" else lie
+        told = msgspec.structs.replace(right, sha256=known)
+        await service.prepared.register("lyon", HeldProducts([told]))
+        etag = f'"{found.key}-{right.encoder_id}"'
+        assert ((await plan(service)).etag, (await plan(service)).sha256) == (etag, known)
+        sent = lie if registered == "right" else right.sha256
+        url = "https://tokyo.example.org/v1/products/x"
+        judged = await service.edges.complain(Complaint(url, etag, sent))
+        wrong, other = ("tokyo", "lyon") if registered == "right" else ("lyon", "tokyo")
+        assert await states(service) == {wrong: "quarantined", other: "serving"}
+        assert judged == Judged(wrong == "tokyo", right.sha256)
 
     with_two_edges(work)
