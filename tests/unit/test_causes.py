@@ -13,7 +13,8 @@ POISON = ["a", 0, 1, "simulated: exit 1"]
 
 def receipt(state: str, aside: list[Any] | None = None, **counts: int) -> dict[str, Any]:
     """Return as much of a receipt as is looked at."""
-    none = {"committed": 1, "cancelled": 0, "withdrawn": 0, "set_aside": len(aside or [])}
+    none = {"committed": 1, "cancelled": 0, "withdrawn": 0, "failed_attempts": 0}
+    none["set_aside"] = len(aside or [])
     return {"task": {"state": state}, "set_aside": aside or [], "counts": none | counts}
 
 
@@ -25,6 +26,7 @@ def receipt(state: str, aside: list[Any] | None = None, **counts: int) -> dict[s
         ([receipt("failed", [POISON], committed=0), receipt("failed")], []),
         ([receipt("aborted", cancelled=1), receipt("aborted")], ["cancel"]),
         ([receipt("finished", withdrawn=1)], ["withdraw"]),
+        ([receipt("failed", committed=0, cancelled=9, failed_attempts=40)], []),
     ],
 )
 def test_what_has_a_cause_may_be(receipts: list[dict[str, Any]], done: list[str]) -> None:

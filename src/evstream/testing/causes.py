@@ -30,12 +30,13 @@ def check_ends(receipts: Sequence[Mapping[str, Any]], done: Collection[str]) -> 
         state, counts = receipt["task"]["state"], receipt["counts"]
         for row in receipt["set_aside"]:
             assert any(words in row[3] for words in GIVEN), f"set aside without a cause: {row}"
-        # A task of which too much was set aside stops, and cancels what is left.
-        stops = fallen or counts["set_aside"] or "cancel" in done
+        # A task of which too much was set aside, or too many attempts failed, stops.
+        spoilt = counts["set_aside"] or (counts["failed_attempts"] and not counts["committed"])
+        stops = fallen or spoilt or "cancel" in done
         assert not counts["cancelled"] or stops, "cancelled by nobody"
         taken_back = {"withdraw", "reprocess", "retry", "cancel"} & set(done)
         assert not counts["withdrawn"] or taken_back, "withdrawn by nobody"
-        cause = fallen or counts["set_aside"] or taken_back
+        cause = fallen or spoilt or taken_back
         assert state not in FALLEN or cause, f"{state} without a cause: {receipt['task']}"
         assert state != "aborted" or fallen or "cancel" in done, "aborted by nobody"
         fallen = fallen or state in FALLEN
