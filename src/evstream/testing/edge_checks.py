@@ -180,7 +180,7 @@ class RightBytes:
     def __init__(self, files: Mapping[str, bytes], clock: VirtualClock) -> None:
         self._files = files
         self._opener = MemoryOpener(files)
-        self._known: dict[Fingerprint, SourceFile] = {}
+        self._known: dict[str, SourceFile] = {}
         self._seen: set[str] = set()
         self._sha256: dict[str, str] = {}
         self.wrong: list[str] = []
@@ -190,9 +190,13 @@ class RightBytes:
         )
 
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:
-        if fingerprint not in self._known:
-            self._look_at_new_files()
-        return self._known[fingerprint]
+        self._look_at_new_files()
+        # What was written again is as it was; what was taken back has gone.
+        return next(
+            file
+            for name, file in self._known.items()
+            if file.fingerprint == fingerprint and name in self._files
+        )
 
     def _look_at_new_files(self) -> None:
         """Learn what the outputs are that were written since; a chain's next task reads them."""
@@ -201,7 +205,7 @@ class RightBytes:
             with contextlib.suppress(DataError), self._opener.open(name) as source:
                 known, index = KnownFormats().inspect(source)
                 file = describe(NewFile(Pfn(name)), Lfn(name), known.name, index)
-                self._known[file.fingerprint] = file
+                self._known[name] = file
 
     async def check(self, plan: DeliveryPlan, path: Path) -> None:
         """Compare what was fetched for a plan; note it if these are other bytes."""
