@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -140,6 +141,39 @@ class Deliveries:
 
         As `open` does, it waits for the disk where the bytes are not in memory.
         """
+        held = self._file_at_hand(identity, bytes_max, site)
+        if held is None:
+            return None
+        fd, kept = held.fd, held.kept
+        assert fd is not None
+        try:
+            content = os.pread(fd, kept.size, 0)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        if len(content) != kept.size:
+            return None
+        self._heard(descriptor, identity, 1)
+        return kept, content
+
+    def placed(
+        self, descriptor: Descriptor, identity: Identity, site: str = ""
+    ) -> tuple[KeptProduct, str] | None:
+        """Return where below the cache's folder a product's file is, if it is at hand.
+
+        It is for whoever reads it there and opens it at once, as nginx does.
+        """
+        held = self._file_at_hand(identity, sys.maxsize, site)
+        if held is None:
+            return None
+        assert held.fd is not None and held.place is not None
+        os.close(held.fd)
+        self._heard(descriptor, identity, 1)
+        return held.kept, held.place
+
+    def _file_at_hand(self, identity: Identity, bytes_max: int, site: str) -> HeldProduct | None:
+        """Return a product that is a file, with its descriptor open; nothing else is to close."""
         cache = self._cache
         kept = None if cache is None else cache.kept(identity.name)
         if cache is None or kept is None or kept.size > bytes_max or not cache.store.path(kept):
@@ -148,18 +182,7 @@ class Deliveries:
         if held is None:
             return None
         held.close()
-        if held.fd is None:
-            return None
-        try:
-            content = os.pread(held.fd, kept.size, 0)
-        except OSError:
-            return None
-        finally:
-            os.close(held.fd)
-        if len(content) != kept.size:
-            return None
-        self._heard(descriptor, identity, 1)
-        return kept, content
+        return None if held.fd is None else held
 
     async def prepare(
         self, descriptor: Descriptor, ask: Ask = ANYBODY, *, keep_s: float = 0.0

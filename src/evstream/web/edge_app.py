@@ -64,7 +64,7 @@ def make_edge_app(
     async def metrics(request: Request) -> Response:
         return Response(services.metrics.text(), media_type=services.metrics.media_type)
 
-    known = KnownUrls(services.deliveries, signer, clock, allow)
+    known = KnownUrls(services.deliveries, signer, clock, allow, services.accel_location)
     told = Told(services.information.tell, signer, clock, allow)
     served = [
         *delivery_routes(services, services.information.descriptor, told, known),

@@ -28,6 +28,8 @@ SENDFILE = "evstream.sendfile"
 SENDFILE_BYTES_MIN = 512 << 10
 """Less is read here: to set up a transfer costs more than to copy so much."""
 _ACCEL_ASKED = "X-Accel-Redirect"
+ACCEL_HEADER = (b"x-sendfile-type", _ACCEL_ASKED.encode())
+"""By this a web server before us says that it sends files."""
 
 
 class Digested(Protocol):
@@ -134,7 +136,7 @@ async def _answer(request: Request, about: Representation, accel: str) -> tuple[
         return Response(status_code=304, headers=headers), False
     if accel and about.place and request.headers.get("X-Sendfile-Type") == _ACCEL_ASKED:
         # The web server looks at the ranges itself.
-        headers[_ACCEL_ASKED] = quote(f"{accel.rstrip('/')}/{about.place}")
+        headers[_ACCEL_ASKED] = _accel_path(accel, about.place)
         return Response(status_code=200, headers=headers, media_type=OCTETS), False
     spans = None
     if request.headers.get("If-Range", about.etag) == about.etag:
@@ -242,6 +244,19 @@ def headers_of_whole(about: Digested, etag: str) -> tuple[tuple[bytes, bytes], .
     headers = {"ETag": etag, "Accept-Ranges": "bytes", **_digests(about)}
     headers["Content-Length"] = str(about.size)
     return tuple(Response(status_code=200, headers=headers, media_type=OCTETS).raw_headers)
+
+
+def headers_of_placed(
+    about: Digested, etag: str, accel: str, place: str
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers by which a web server before us sends the file of all of it."""
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", **_digests(about)}
+    headers[_ACCEL_ASKED] = _accel_path(accel, place)
+    return tuple(Response(status_code=200, headers=headers, media_type=OCTETS).raw_headers)
+
+
+def _accel_path(accel: str, place: str) -> str:
+    return quote(f"{accel.rstrip('/')}/{place}")
 
 
 def _digests(about: Digested) -> dict[str, str]:

@@ -73,3 +73,47 @@ def test_the_short_way_answers_as_the_long_one_and_ends_with_the_key(tmp_path: P
         await service.close()
 
     with_application(work, FILES)
+
+
+def test_a_web_server_before_an_edge_is_told_the_place_by_the_short_way(tmp_path: Path) -> None:
+    async def work(application: Any) -> None:
+        service = application.client()
+        await service.add_dataset(m.NewDataset([m.NewFile(pfn) for pfn in FILES], "user:x"))
+        edge = edge_beside(application, tmp_path, accel_location="/kept/")
+        await edge.joining.beat()
+        plan = await service.describe_slice(m.NewSlice("user:x", next(iter(FILES)), "", 10, 20))
+        descriptor = Descriptor.from_wire(plan.descriptor)
+        now = edge._clock.now()
+        url = UrlSigner(edge.joining.keys).sign(
+            "GET",
+            f"/v1/products/{descriptor.key}",
+            now,
+            now + timedelta(hours=1),
+            {},
+            descriptor_query(descriptor),
+        )
+        before = {"X-Sendfile-Type": "X-Accel-Redirect"}
+        by_place = scope_of(url)
+        by_place["headers"] += [(b"x-sendfile-type", b"X-Accel-Redirect"), (b"range", b"bytes=1-")]
+        transport = httpx2.ASGITransport(edge.app)
+        at_once = edge.app.state.at_once
+        async with httpx2.AsyncClient(transport=transport, base_url="http://edge") as client:
+            made = await client.get(url)
+            await edge.deliveries.settled()
+            long = await client.get(url, headers=before)
+            lines = b"".join(b"%b: %b\r\n" % pair for pair in long.headers.raw)
+            assert b"x-accel-redirect: /kept/" in lines.lower()
+            assert at_once(by_place) == (lines, b"")
+            # Whoever comes without it gets the bytes, and then who comes with it the place.
+            short = at_once(scope_of(url))
+            assert short is not None
+            assert short[1] == made.content
+            assert at_once(by_place) == (lines, b"")
+            for unusual in ((b"x-sendfile-type", b"x"), (b"if-none-match", b"x")):
+                assert at_once({**scope_of(url), "headers": [unusual]}) is None
+            await edge.cache.throw_away()
+            assert at_once(by_place) is None
+        await edge.close()
+        await service.close()
+
+    with_application(work, FILES)
