@@ -3,7 +3,8 @@
 A whole edge (its API on a socket, its cache on a disk, its makers as they are in production, a head
 in its process) makes cuts in its prepared lane, alone, and then while another process asks for
 products that nobody has, at ten times the pace of the on-demand lane's reserve, and times the
-refusals. The two turn by turn, for a machine has slow minutes.
+refusals: as pilots do, which keep their connections, and with a new one for each request. Turn by
+turn, for a machine has slow minutes.
 
 Who asks has a processor of its own, and the edge all others: it is no part of the edge's load. It
 also tells how late it is itself: a refusal is not read before its reader runs.
@@ -17,27 +18,31 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-from bench.edge_parts.whole import TOKEN, listening, until, whole_edge
+from bench.edge_parts.whole import listening, until, whole_edge
+from evstream.adapters.clock import SystemClock
 from evstream.adapters.formats import KnownFormats
 from evstream.assembly.making import start_makers
-from evstream.domain.dataset import Fingerprint
+from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor, slice_of
-from evstream.domain.lanes import Ask, Lane
+from evstream.domain.lanes import Ask, Asker, Lane
 from evstream.settings import Settings
-from evstream.wire.signed_urls import descriptor_query
+from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_asker, packed_source
 
 ENTRIES = 400_000
 EVENTS = 20_000
@@ -46,33 +51,49 @@ LOOK_S = 0.005
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one round gave.
+class Overloaded:
+    """What a time of overload gave.
 
     Attributes
     ----------
-    alone, beside : float
-        Products per second of the prepared lane, without overload and with it.
-    cpu_alone, cpu_beside : float
-        The same for each CPU second of the edge and its makers.
+    prepared, on_demand : float
+        Products per second of the two lanes.
     kept, cpu_kept : float
-        ``beside`` as a part of what is not reserved of ``alone``.
+        ``prepared`` as a part of what is not reserved of what the lane makes alone; the same by
+        the CPU seconds of the edge and its makers.
     refused_ms, late_ms : tuple of float
         Median, 95th and 99th percentile: of the time of a refusal, and of how late the one
         who asks was.
     """
 
-    alone: float
-    beside: float
-    cpu_alone: float
-    cpu_beside: float
+    prepared: float
+    on_demand: float
     kept: float
     cpu_kept: float
-    on_demand: float
-    asked: float
     refusals: int
     refused_ms: tuple[float, float, float]
     late_ms: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one round gave.
+
+    Attributes
+    ----------
+    alone : float
+        Products per second of the prepared lane without overload.
+    asked : float
+        Requests per second under it.
+    by_pool, by_strangers : Overloaded
+        From clients that keep their connections, as pilots do; and with a new connection for
+        each request.
+    """
+
+    alone: float
+    asked: float
+    by_pool: Overloaded
+    by_strangers: Overloaded
 
 
 def make_source(path: Path) -> None:
@@ -95,7 +116,7 @@ def cuts(fingerprint: Fingerprint, first: int, step: int) -> Iterator[Descriptor
 
 
 @asynccontextmanager
-async def edge_on(folder: Path, settings: Settings) -> AsyncIterator[tuple[Any, Fingerprint, int]]:
+async def edge_on(folder: Path, settings: Settings) -> AsyncIterator[tuple[Any, SourceFile, int]]:
     """Serve an edge on loopback; give it, its source and its port."""
     source = folder / "source.root"
     make_source(source)
@@ -106,7 +127,7 @@ async def edge_on(folder: Path, settings: Settings) -> AsyncIterator[tuple[Any, 
             listening(whole.edge.app) as server,
         ):
             port = server.servers[0].sockets[0].getsockname()[1]
-            yield whole.edge, whole.file.fingerprint, port
+            yield whole.edge, whole.file, port
     finally:
         makers.close()
 
@@ -141,42 +162,59 @@ def percentiles(seconds: list[float]) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-async def one_turn(
-    edge: Any, port: int, wanted: Iterator[Descriptor], seconds: float, processor: int
-) -> Turn:
-    """Measure the prepared lane alone, and then beside too many who wait."""
-    rules = edge.lanes.rules
-    alone, cpu_alone = await pace(edge, seconds)
-    rate = TIMES * alone / rules.makers * rules.reserved
-    urls = [
-        f"/v1/products/{one.key}?{descriptor_query(one)}"
-        for one, _ in zip(wanted, range(int(rate * (seconds + 3)) + 1), strict=False)
-    ]
-    words = ["-m", "bench.edge_parts.overload", "--client", str(port), "--rate", str(rate)]
-    words += ["--processor", str(processor)]
+def signer_of(edge: Any, file: SourceFile) -> Callable[[Descriptor], str]:
+    """Return what makes URLs as plans have them: for whom, and of what source, they say too."""
+    signer, now = UrlSigner(edge.joining.keys), SystemClock().now()
+    bound = {"f": packed_source(file), "w": packed_asker(Asker("physicist"))}
+
+    def signed(one: Descriptor) -> str:
+        path, until = f"/v1/products/{one.key}", now + timedelta(days=1)
+        return signer.sign("GET", path, now, until, bound, descriptor_query(one))
+
+    return signed
+
+
+async def overloaded(
+    edge: Any, urls: list[str], words: list[str], seconds: float, alone: tuple[float, float]
+) -> Overloaded:
+    """Measure the prepared lane beside too many who wait."""
     pipe = asyncio.subprocess.PIPE
-    client = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=pipe, stdout=pipe)
+    client = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.edge_parts.overload", *words, stdin=pipe, stdout=pipe
+    )
     refused = edge.lanes.states()[0].refused
     telling = asyncio.create_task(client.communicate("\n".join(urls).encode()))
     await until(lambda: edge.lanes.states()[0].refused > refused)
     made = edge.lanes.states()[0].made
-    beside, cpu_beside = await pace(edge, seconds)
+    prepared, cpu_prepared = await pace(edge, seconds)
     on_demand = (edge.lanes.states()[0].made - made) / seconds
     told = json.loads((await telling)[0])
+    rules = edge.lanes.rules
     share = (rules.makers - rules.reserved) / rules.makers
-    return Turn(
-        alone,
-        beside,
-        cpu_alone,
-        cpu_beside,
-        beside / (alone * share),
-        cpu_beside / (cpu_alone * share),
+    return Overloaded(
+        prepared,
         on_demand,
-        rate,
+        prepared / (alone[0] * share),
+        cpu_prepared / (alone[1] * share),
         len(told["refused_s"]),
         percentiles(told["refused_s"]),
         percentiles(told["late_s"]),
     )
+
+
+async def one_turn(
+    edge: Any, port: int, urls: Callable[[int], list[str]], seconds: float, processor: int
+) -> Turn:
+    """Measure the prepared lane alone, and then beside either kind of clients."""
+    rules = edge.lanes.rules
+    alone = await pace(edge, seconds)
+    rate = TIMES * alone[0] / rules.makers * rules.reserved
+    found = []
+    for words in ([], ["--strangers"]):
+        words += ["--client", str(port), "--rate", str(rate), "--processor", str(processor)]
+        wanted = urls(int(rate * (seconds + 3)) + 1)
+        found.append(await overloaded(edge, wanted, words, seconds, alone))
+    return Turn(alone[0], rate, *found)
 
 
 async def measure(seconds: float, rounds: int) -> list[Turn]:
@@ -192,8 +230,13 @@ async def measure(seconds: float, rounds: int) -> list[Turn]:
             makers=4,
             on_demand_depth=4,
         )
-        async with edge_on(folder, settings) as (edge, fingerprint, port):
-            mine, theirs = cuts(fingerprint, 1, 37), cuts(fingerprint, 17, 41)
+        async with edge_on(folder, settings) as (edge, file, port):
+            mine, theirs = cuts(file.fingerprint, 1, 37), cuts(file.fingerprint, 17, 41)
+            signed = signer_of(edge, file)
+
+            def urls(count: int) -> list[str]:
+                return [signed(one) for one in islice(theirs, count)]
+
             preparing = [
                 asyncio.create_task(keep_preparing(edge, mine))
                 for _ in range(2 * edge.lanes.rules.makers)
@@ -201,7 +244,7 @@ async def measure(seconds: float, rounds: int) -> list[Turn]:
             # Makers take a while to start.
             await until(lambda: edge.lanes.states()[1].made > 4 * edge.lanes.rules.makers)
             turns = [
-                await one_turn(edge, port, theirs, seconds, processors[-1]) for _ in range(rounds)
+                await one_turn(edge, port, urls, seconds, processors[-1]) for _ in range(rounds)
             ]
             for task in preparing:
                 task.cancel()
@@ -210,33 +253,41 @@ async def measure(seconds: float, rounds: int) -> list[Turn]:
     return turns
 
 
-def middle(turns: list[Turn]) -> dict[str, float]:
+def middle(found: list[Overloaded]) -> dict[str, float]:
     """Return the median of what is asked for, by name."""
     return {
-        "refused_ms": statistics.median(turn.refused_ms[1] for turn in turns),
-        "late_ms": statistics.median(turn.late_ms[1] for turn in turns),
-        "kept": statistics.median(turn.kept for turn in turns),
-        "cpu_kept": statistics.median(turn.cpu_kept for turn in turns),
+        "refused_ms": statistics.median(one.refused_ms[1] for one in found),
+        "late_ms": statistics.median(one.late_ms[1] for one in found),
+        "kept": statistics.median(one.kept for one in found),
+        "cpu_kept": statistics.median(one.cpu_kept for one in found),
     }
 
 
-async def ask(port: int, urls: list[str], rate: float) -> dict[str, list[float]]:
-    """Ask for products at a rate, each on a connection of its own; return times of refusals."""
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def ask(
+    port: int, urls: list[str], rate: float, *, strangers: bool
+) -> dict[str, list[float]]:
+    """Ask for products at a rate, without waiting for answers; return times of refusals."""
     refused: list[float] = []
     late: list[float] = []
+    free: list[Connection] = []
 
     async def one(url: str) -> None:
         began = time.monotonic()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(
-            f"GET {url} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
-            "Connection: close\r\n\r\n".encode()
-        )
-        status = await reader.readline()
-        if b" 503 " in status:
+        reader, writer = free.pop() if free else await asyncio.open_connection("127.0.0.1", port)
+        closes = "Connection: close\r\n" if strangers else ""
+        writer.write(f"GET {url} HTTP/1.1\r\nHost: x\r\n{closes}\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b" 503 " in head.partition(b"\r")[0]:
             refused.append(time.monotonic() - began)
-        await reader.read()
-        writer.close()
+        (size,) = re.findall(rb"(?i)content-length: (\d+)", head)
+        await reader.readexactly(int(size))
+        if strangers:
+            writer.close()
+        else:
+            free.append((reader, writer))
 
     async def look_how_late() -> None:
         while True:
@@ -251,6 +302,8 @@ async def ask(port: int, urls: list[str], rate: float) -> dict[str, list[float]]
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             group.create_task(one(url))
     looking.cancel()
+    for _, writer in free:
+        writer.close()
     return {"refused_s": refused, "late_s": late}
 
 
@@ -262,14 +315,18 @@ def main() -> None:
     parser.add_argument("--client", type=int)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--processor", type=int)
+    parser.add_argument("--strangers", action="store_true")
     given = parser.parse_args()
     if given.client:
         os.sched_setaffinity(0, {given.processor})
         urls = sys.stdin.read().split()
-        print(json.dumps(asyncio.run(ask(given.client, urls, given.rate))))
+        asking = ask(given.client, urls, given.rate, strangers=given.strangers)
+        print(json.dumps(asyncio.run(asking)))
     else:
         turns = asyncio.run(measure(given.seconds, given.rounds))
-        print(*turns, middle(turns), sep="\n")
+        print(*turns, sep="\n")
+        for kind in ("by_pool", "by_strangers"):
+            print(kind, middle([getattr(turn, kind) for turn in turns]))
 
 
 if __name__ == "__main__":

@@ -122,6 +122,11 @@ class ProductCache:
         The quota, for what is kept and what is being made together.
     log : AccessLog, optional
         Where requests are written down.
+
+    Attributes
+    ----------
+    encoders : set of str
+        How the names of products end that have been here, or were asked for.
     """
 
     def __init__(
@@ -137,6 +142,7 @@ class ProductCache:
         self._policy = policy
         self._clock = clock
         self._bytes_max = bytes_max
+        self.encoders: set[str] = set()
         self._entries: dict[str, _Entry] = {}
         self._pins: dict[str, dict[str, float]] = {}
         self._bytes_kept = 0
@@ -181,6 +187,7 @@ class ProductCache:
         if before is not None:
             self._bytes_kept -= before.kept.size
         self._entries[kept.name] = _Entry(kept, cost)
+        self.encoders.add(kept.name.rpartition("-")[2])
         self._bytes_kept += kept.size
         self._policy.keep(kept.name, kept.size, cost, self._now())
         self._watch(kept.name, kept)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from evstream.domain.descriptor import Descriptor
-from evstream.domain.errors import EvstreamError, NotFoundError, TransientError
+from evstream.domain.errors import EvstreamError, NotFoundError, OverloadError, TransientError
 from evstream.domain.lanes import Ask
 from evstream.edge.cache import HeldProduct, ProductCache
 from evstream.edge.lanes import MakingLanes
@@ -119,7 +119,7 @@ class Deliveries:
         EvstreamError
             It cannot be made.
         """
-        identity = await self._products.identity(descriptor)
+        identity = await self._identity(descriptor)
         self._heard(descriptor, identity, 1)
         cache = self._cache
         if cache is None:
@@ -133,6 +133,29 @@ class Deliveries:
         making = await self._joined(descriptor, identity, ask)
         cache.missed(identity.name, making.product.size, _cost(making.product), ask.site)
         return self._along(making)
+
+    async def _identity(self, descriptor: Descriptor) -> Identity:
+        identity = await self._products.identity(descriptor)
+        if self._cache is not None:
+            self._cache.encoders.add(identity.name.rpartition("-")[2])
+        return identity
+
+    def turned_away(self, key: str, ask: Ask) -> OverloadError | None:
+        """Return what is told to who asks for what is not at hand while its lane is full.
+
+        `open` would raise it as well, and knows more then than has to be known.
+        """
+        if self._cache is None or self._lanes is None:
+            return None
+        for encoder in self._cache.encoders:
+            name = f"{key}-{encoder}"
+            if self._cache.holds(name) or name in self._makings or name in self._beginnings:
+                return None
+        try:
+            self._lanes.check(ask)
+        except OverloadError as error:
+            return error
+        return None
 
     def whole(
         self, descriptor: Descriptor, identity: Identity, bytes_max: int, site: str = ""
@@ -167,7 +190,8 @@ class Deliveries:
         held = self._file_at_hand(identity, sys.maxsize, site)
         if held is None:
             return None
-        assert held.fd is not None and held.place is not None
+        assert held.fd is not None
+        assert held.place is not None
         os.close(held.fd)
         self._heard(descriptor, identity, 1)
         return held.kept, held.place
@@ -199,7 +223,7 @@ class Deliveries:
         EvstreamError
             It cannot be made.
         """
-        identity = await self._products.identity(descriptor)
+        identity = await self._identity(descriptor)
         self._heard(descriptor, identity, 0)
         if self._cache is None:
             await self._prepared(descriptor, ask)

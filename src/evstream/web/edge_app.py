@@ -18,6 +18,7 @@ from evstream.ports import Clock, Metrics
 from evstream.web.app import ERROR_HANDLERS
 from evstream.web.delivery_routes import Told, delivery_routes
 from evstream.web.doors import Doors
+from evstream.web.early_refusals import EarlyRefusals
 from evstream.web.operations import routes_of
 from evstream.web.readiness import Readiness, ReadinessDoor
 from evstream.web.replies import reply
@@ -79,6 +80,7 @@ def make_edge_app(
         ],
         exception_handlers=ERROR_HANDLERS,
     )
+    early = EarlyRefusals(services.deliveries, services.site)
     # For the server, which asks there first.
-    app.state.at_once = known.answer
+    app.state.at_once = lambda scope: known.answer(scope) or early.answer(scope)
     return app

@@ -11,14 +11,14 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from evstream.web.patience import PatientProtocol
 from evstream.web.representations import SENDFILE
 from evstream.web.tls_transport import TlsTransport
 
-AtOnce = Callable[[Any], tuple[bytes, bytes] | None]
-"""From a request's scope, header lines and content of a 200; None: the application answers."""
+AtOnce = Callable[[Any], tuple[int, bytes, bytes] | None]
+"""From a request's scope, status, header lines and content; None: the application answers."""
 
 
 class FileSendingProtocol(PatientProtocol):
@@ -39,9 +39,9 @@ class FileSendingProtocol(PatientProtocol):
         self.scope["extensions"] = {SENDFILE: {}}
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        # Who asks for more than it takes away waits in a task, as who wants its connection closed
-        # or has asked for more already: answers that begin the next one would nest.
-        free = cycle.keep_alive and not self.flow.write_paused and not self.pipeline
+        # Who asks for more than it takes away waits in a task, as who has asked for more
+        # already: answers that begin the next one would nest.
+        free = not self.flow.write_paused and not self.pipeline
         if self._at_once and free and app is self.app:
             found = self._at_once(cycle.scope)
             if found is not None:
@@ -78,13 +78,19 @@ class FileSendingProtocol(PatientProtocol):
             self.unwatch_reader()
         cycle.expected_content_length -= count
 
-    def _answer(self, cycle: RequestResponseCycle, lines: bytes, content: bytes) -> None:
-        """Send a response in one piece, and wait for the next request."""
+    def _answer(
+        self, cycle: RequestResponseCycle, status: int, lines: bytes, content: bytes
+    ) -> None:
+        """Send a response in one piece, and wait for the next request, if there shall be one."""
         cycle.response_started = cycle.response_complete = True
         # Who announces a body is answered by the application.
         cycle.more_body = False
         common = [b"%b: %b\r\n" % pair for pair in self.server_state.default_headers]
-        self.transport.write(b"".join([b"HTTP/1.1 200 OK\r\n", *common, lines, b"\r\n", content]))
+        if not cycle.keep_alive:
+            common.append(b"connection: close\r\n")
+        self.transport.write(b"".join([STATUS_LINE[status], *common, lines, b"\r\n", content]))
+        if not cycle.keep_alive:
+            self.transport.close()
         cycle.on_response()
         # As after a task: the request no longer holds on to the connection.
         cycle.on_response = _nothing

@@ -12,7 +12,7 @@ The server asks here before it begins a task for a request (`FileSendingProtocol
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from starlette.types import Scope
@@ -33,17 +33,8 @@ from evstream.wire.signed_urls import Signed, UrlSigner
 
 URLS_MAX = 4096
 URL_BYTES_MAX = 12 << 10
-UNUSUAL = frozenset(
-    {
-        b"if-match",
-        b"if-none-match",
-        b"want-digest",
-        b"transfer-encoding",
-        b"content-length",
-        b"expect",
-        b"upgrade",
-    }
-)
+OF_BODIES = frozenset({b"transfer-encoding", b"content-length", b"expect", b"upgrade"})
+UNUSUAL = OF_BODIES | {b"if-match", b"if-none-match", b"want-digest"}
 """Headers that the long way looks at."""
 OF_PARTS = frozenset({b"range", b"if-range", b"x-sendfile-type"})
 """Headers that it looks at too, where no web server before us does."""
@@ -99,8 +90,8 @@ class KnownUrls:
         if len(self._known) > URLS_MAX:
             self._known.popitem(last=False)
 
-    def answer(self, scope: Scope) -> tuple[bytes, bytes] | None:
-        """Return the header lines and the content of a 200; None: go the long way."""
+    def answer(self, scope: Scope) -> tuple[int, bytes, bytes] | None:
+        """Return status, header lines and content; None: go the long way."""
         if scope["method"] != "GET":
             return None
         place = scope["path"], scope["query_string"]
@@ -124,7 +115,7 @@ class KnownUrls:
             self._known.move_to_end(place)
         return found
 
-    def _whole(self, known: _Known) -> tuple[bytes, bytes] | None:
+    def _whole(self, known: _Known) -> tuple[int, bytes, bytes] | None:
         found = self._deliveries.whole(
             known.descriptor, known.identity, SENDFILE_BYTES_MIN, known.site
         )
@@ -133,10 +124,10 @@ class KnownUrls:
         kept, content = found
         if kept is not known.kept or known.by_place:
             known.kept, known.by_place = kept, False
-            known.headers = _lines(headers_of_whole(kept, known.identity.etag))
-        return known.headers, content
+            known.headers = lines_of(headers_of_whole(kept, known.identity.etag))
+        return 200, known.headers, content
 
-    def _placed(self, known: _Known) -> tuple[bytes, bytes] | None:
+    def _placed(self, known: _Known) -> tuple[int, bytes, bytes] | None:
         found = self._deliveries.placed(known.descriptor, known.identity, known.site)
         if found is None:
             return None
@@ -144,9 +135,10 @@ class KnownUrls:
         if kept is not known.kept or not known.by_place:
             known.kept, known.by_place = kept, True
             etag = known.identity.etag
-            known.headers = _lines(headers_of_placed(kept, etag, self._accel, place))
-        return known.headers, b""
+            known.headers = lines_of(headers_of_placed(kept, etag, self._accel, place))
+        return 200, known.headers, b""
 
 
-def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as HTTP/1.1 has them."""
     return b"".join(b"%b: %b\r\n" % pair for pair in headers)

@@ -197,11 +197,11 @@ async def test_answers_at_once_come_in_order_and_wait_for_who_is_slow(
 ) -> None:
     asked: list[str] = []
 
-    def at_once(scope: Any) -> tuple[bytes, bytes] | None:
+    def at_once(scope: Any) -> tuple[int, bytes, bytes] | None:
         asked.append(scope["path"])
         if not scope["path"].startswith("/known"):
             return None
-        return b"content-length: 500000\r\n", CONTENT[:500_000]
+        return 200, b"content-length: 500000\r\n", CONTENT[:500_000]
 
     def of(path: str, more: str = "") -> bytes:
         return f"GET {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode()
@@ -233,9 +233,9 @@ async def test_answers_at_once_come_in_order_and_wait_for_who_is_slow(
 async def test_answers_at_once_do_not_nest(file: int) -> None:
     asked: list[str] = []
 
-    def at_once(scope: Any) -> tuple[bytes, bytes] | None:
+    def at_once(scope: Any) -> tuple[int, bytes, bytes] | None:
         asked.append(scope["path"])
-        return None if len(asked) == 1 else (b"content-length: 1\r\n", b"x")
+        return None if len(asked) == 1 else (200, b"content-length: 1\r\n", b"x")
 
     count = 1500
     async with serving(file, None, at_once) as (url, _):
@@ -248,6 +248,30 @@ async def test_answers_at_once_do_not_nest(file: int) -> None:
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 200")
                 await reader.readexactly(1)
+        finally:
+            writer.transport.abort()
+
+
+async def test_an_answer_at_once_closes_for_who_wants_it(
+    file: int, certificate: Path, tls: Path | None
+) -> None:
+    def at_once(scope: Any) -> tuple[int, bytes, bytes] | None:
+        return 503, b"content-length: 300000\r\n", CONTENT[:300_000]
+
+    async with serving(file, tls, at_once) as (url, _):
+        context = None if tls is None else ssl.create_default_context(cafile=str(certificate))
+        reader, writer = await asyncio.open_connection(
+            "localhost", int(url.rsplit(":", 1)[1]), ssl=context
+        )
+        try:
+            writer.write(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(b"GET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            for closes in (False, True):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 503 ")
+                assert (b"\r\nconnection: close\r\n" in head) is closes
+                assert await reader.readexactly(300_000) == CONTENT[:300_000]
+            assert await reader.read() == b""
         finally:
             writer.transport.abort()
 
