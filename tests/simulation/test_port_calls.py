@@ -19,8 +19,9 @@ OFTEN = (1, 3)
 
 @pytest.fixture(scope="module")
 def files() -> Iterator[dict[str, bytes]]:
+    """Few events: the calls are the same, and each is a simulation."""
     logging.disable(logging.CRITICAL)
-    yield sample_files()
+    yield sample_files(entries=100)
     logging.disable(logging.NOTSET)
 
 

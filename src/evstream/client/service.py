@@ -33,6 +33,8 @@ from evstream.wire.readiness import Health
 
 T = TypeVar("T")
 
+Fits = Callable[[Path], bool]
+
 PIECE_BYTES = 1 << 20
 TRANSFERS_MAX = 8
 """How often a body is begun, or gone on with, before its break is told."""
@@ -210,9 +212,18 @@ class Service:
         )
 
     async def fetch_product(
-        self, plan: m.DeliveryPlan, path: Path, bytes_max: int | None = None
+        self,
+        plan: m.DeliveryPlan,
+        path: Path,
+        bytes_max: int | None = None,
+        fits: Fits | None = None,
     ) -> int:
         """Fetch a product into a file; resumes where a connection broke.
+
+        Parameters
+        ----------
+        fits : callable, optional
+            Says whether a file is what the plan means, as far as that shows.
 
         Returns
         -------
@@ -226,7 +237,7 @@ class Service:
         TooLargeError
             It has more bytes than may be; none of them was received.
         """
-        download = _Download(path, bytes_max)
+        download = _Download(path, bytes_max, fits)
         for failures in range(TRANSFERS_MAX):
             passing, definite = await self._round(download, plan)
             if passing is None and definite is None:
@@ -373,9 +384,10 @@ class _Check:
 class _Download:
     """A file that grows over several connections, as long as the ETag stays."""
 
-    def __init__(self, path: Path, bytes_max: int | None) -> None:
+    def __init__(self, path: Path, bytes_max: int | None, fits: Fits | None) -> None:
         self._path = path
         self._bytes_max = bytes_max
+        self._fits = fits
         self._etag = ""
         self._promised = ""
         self._check = _Check()
@@ -415,21 +427,26 @@ class _Download:
         """Compare what came with the digests that the sender and the plan promised, if they did.
 
         Whoever names no encoder promises what the plan says. What the service itself sends is
-        newer than the plan, which tells what some edge has.
+        newer than the plan, which tells what some edge has. Of what nobody else knows, at
+        least what shows is looked at.
 
         Raises
         ------
         WrongBytesError
-            They differ; it is begun anew.
+            It is not right; it is begun anew.
         """
         etag = self._etag.removeprefix("W/") or plan.etag
         mixed = len(self._senders) > 1
         newer = self._by_service and not mixed
         planned = plan.sha256 if etag == plan.etag and not newer else ""
-        if {self._promised, planned, self._check.sha256} <= {"", self._check.sha256}:
-            return
+        if not {self._promised, planned, self._check.sha256} <= {"", self._check.sha256}:
+            raise self._wrong("sent other bytes than were promised", etag, mixed)
+        if self._fits is not None and not self._fits(self._path):
+            raise self._wrong("sent something else than was asked for", etag, mixed)
+
+    def _wrong(self, what: str, etag: str, mixed: bool) -> WrongBytesError:
         wrong = WrongBytesError(
-            f"{without_secrets(self._from)} sent other bytes than were promised",
+            f"{without_secrets(self._from)} {what}",
             url=self._from,
             etag=etag,
             sha256=self._check.sha256,
@@ -437,7 +454,7 @@ class _Download:
         )
         self._check.restart()
         self._etag = self._promised = ""
-        raise wrong
+        return wrong
 
 
 def sha256_promised(headers: Mapping[str, str]) -> str:

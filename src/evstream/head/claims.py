@@ -231,7 +231,7 @@ class Claims:
         every = [each for unit in units for each in ranges[unit]]
         runs = list(in_runs(every, _entries_together(file, task.spec.tree, request.cuts)))
         products = [_product(task, file, run) for run in runs]
-        known = await self._planner.known(products, file)
+        known = await self._planner.known([(one, file) for one in products])
         scheduling = task.spec.scheduling
         tail = self._scheduler.at_its_end(task.id)
         asker = Asker(scheduling.queue, scheduling.priority, tail, request.site or "")
@@ -239,24 +239,14 @@ class Claims:
         for run, product in zip(runs, products, strict=True):
             made = known.get(product.key)
             plan = self._planner.deliver(product, now, file, asker, made)
-            beside = self._beside(task, chunk, file, run, now, asker)
+            beside = [
+                await self._secondary.plan(task, chunk, file, each, now, asker) for each in run
+            ]
             parts |= _parts(run, plan, beside)
         return [
             self._range_unit(task, row, chunk, unit, [parts[each] for each in ranges[unit]], now)
             for unit in units
         ]
-
-    def _beside(
-        self,
-        task: Task,
-        chunk: Chunk,
-        file: SourceFile,
-        run: list[Interval],
-        now: datetime,
-        asker: Asker,
-    ) -> list[list[m.SecondaryInput]]:
-        """Return what each range gets of other datasets."""
-        return [self._secondary.plan(task, chunk, file, each, now, asker) for each in run]
 
     def _range_unit(
         self,

@@ -56,13 +56,13 @@ class Planner:
         return not self._brokering.alone
 
     async def known(
-        self, wanted: Sequence[Descriptor], file: SourceFile | None
+        self, wanted: Sequence[tuple[Descriptor, SourceFile | None]]
     ) -> dict[ProductKey, Known]:
-        """Return what is known of products that are cut from a file; nothing without edges."""
-        if self._brokering.alone:
+        """Return what is known of products, cut from these files; nothing without edges."""
+        if self._brokering.alone or not wanted:
             return {}
-        sizes = {one.key: about_bytes(one, file) for one in wanted}
-        return await self._brokering.known(wanted, sizes)
+        sizes = {one.key: about_bytes(one, file) for one, file in wanted}
+        return await self._brokering.known([one for one, _ in wanted], sizes)
 
     def deliver(
         self,

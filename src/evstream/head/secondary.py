@@ -9,7 +9,7 @@ from itertools import accumulate
 from msgspec import structs
 
 from evstream.domain.dataset import Dataset, SourceFile
-from evstream.domain.descriptor import slice_of
+from evstream.domain.descriptor import Descriptor, slice_of
 from evstream.domain.errors import RequestError
 from evstream.domain.intervals import Interval
 from evstream.domain.lanes import Asker
@@ -113,7 +113,7 @@ class SecondaryPlans:
             entries = accumulate((chunk.entries for chunk in chunks), initial=0)
             self._before[task.id] = list(entries)
 
-    def plan(
+    async def plan(
         self,
         task: Task,
         chunk: Chunk,
@@ -123,25 +123,29 @@ class SecondaryPlans:
         asker: Asker = NOBODY,
     ) -> list[m.SecondaryInput]:
         """Return what a unit gets, by the rule of `evstream.domain.secondary`."""
+        if not task.spec.secondary:
+            return []
+        numbers = self._numbers(task, chunk, source, interval)
+        taken: list[list[tuple[Descriptor, SourceFile]]] = []
+        for one in task.spec.secondary:
+            branches = one.branches or None
+            taken.append(
+                [
+                    (slice_of(file.fingerprint, one.tree, piece, branches, file.format), file)
+                    for file, piece in self._rows[task.id][one.name].take(*one.positions(numbers))
+                ]
+            )
+        known = await self._planner.known([pair for pairs in taken for pair in pairs])
         return [
             m.SecondaryInput(
                 one.name,
                 one.tree,
                 [
-                    self._planner.deliver(
-                        slice_of(
-                            file.fingerprint, one.tree, piece, one.branches or None, file.format
-                        ),
-                        now,
-                        file,
-                        asker,
-                    )
-                    for file, piece in self._rows[task.id][one.name].take(
-                        *one.positions(self._numbers(task, chunk, source, interval))
-                    )
+                    self._planner.deliver(cut, now, file, asker, known.get(cut.key))
+                    for cut, file in pairs
                 ],
             )
-            for one in task.spec.secondary
+            for one, pairs in zip(task.spec.secondary, taken, strict=True)
         ]
 
     def _numbers(

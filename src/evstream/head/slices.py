@@ -28,7 +28,7 @@ class Slices:
             file = await self._catalogue.file(descriptor.sources[0].fingerprint)
         except (IndexError, NotFoundError):
             return self._planner.deliver(descriptor, await self._catalogue.now())
-        known = (await self._planner.known([descriptor], file)).get(descriptor.key)
+        known = (await self._planner.known([(descriptor, file)])).get(descriptor.key)
         now = await self._catalogue.now()
         return self._planner.deliver(descriptor, now, file, known=known)
 
@@ -47,7 +47,7 @@ class Slices:
         file = await self._catalogue.file(descriptor.sources[0].fingerprint)
         if file.origin is not None:
             return []
-        known = (await self._planner.known([descriptor], file)).get(descriptor.key)
+        known = (await self._planner.known([(descriptor, file)])).get(descriptor.key)
         now = await self._catalogue.now()
         urls = self._planner.edge_urls(descriptor, now, file, asker, known)
         if not urls:

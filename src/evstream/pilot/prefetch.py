@@ -15,6 +15,7 @@ from evstream.client import Service
 from evstream.domain.errors import AccessError, ConfigError, DataError, NotFoundError
 from evstream.domain.payload import Payload
 from evstream.pilot.concurrency import DEFINITE, for_each, patiently
+from evstream.pilot.fitting import fits as product_fits
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.shared_products import SHARED_BYTES_MAX, SharedProducts, own_slice
@@ -258,8 +259,9 @@ class Prefetcher:
     async def _fetch_product(
         self, plan: DeliveryPlan, path: Path, bytes_max: int | None = None
     ) -> int:
+        fits = partial(product_fits, plan)
         return await self._patiently(
-            lambda: self._service.fetch_product(plan, path, bytes_max=bytes_max)
+            lambda: self._service.fetch_product(plan, path, bytes_max=bytes_max, fits=fits)
         )
 
     async def _fetch_outputs(self, work: MergeUnit, directory: Path, inputs: Inputs) -> None:

@@ -9,6 +9,7 @@ The core does no I/O: see `evstream.rootio.source`.
 
 from __future__ import annotations
 
+from evstream.rootio.assembly import HEAD_BYTES, is_whole_file_of
 from evstream.rootio.beside import Rule, Rules
 from evstream.rootio.companions import file_notes, listed
 from evstream.rootio.cut import Cut, cut, plan, plan_cut, plan_select
@@ -40,6 +41,7 @@ from evstream.rootio.tree_index import BranchInfo, TreeIndex
 
 __all__ = [
     "ENCODER_ID",
+    "HEAD_BYTES",
     "AsyncByteSource",
     "BranchInfo",
     "ByteSource",
@@ -69,6 +71,7 @@ __all__ = [
     "file_notes",
     "inspect",
     "inspect_steps",
+    "is_whole_file_of",
     "join",
     "listed",
     "plan",

@@ -16,6 +16,7 @@ from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener
 from evstream.assembly.edge import EdgeApplication
 from evstream.client import Connection, Service
+from evstream.client.service import Fits
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import DataError
@@ -237,9 +238,13 @@ class CheckedService(Service):
         self._right = right
 
     async def fetch_product(
-        self, plan: DeliveryPlan, path: Path, bytes_max: int | None = None
+        self,
+        plan: DeliveryPlan,
+        path: Path,
+        bytes_max: int | None = None,
+        fits: Fits | None = None,
     ) -> int:
         """Fetch a product, and compare it."""
-        received = await super().fetch_product(plan, path, bytes_max)
+        received = await super().fetch_product(plan, path, bytes_max, fits)
         await self._right.check(plan, path)
         return received

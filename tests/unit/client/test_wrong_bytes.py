@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx2
@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from evstream.client import Connection, Service
+from evstream.client.service import Fits
 from evstream.domain.errors import WrongBytesError
 from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.virtual_time import VirtualClock, run_virtual
@@ -30,6 +31,7 @@ class Edges:
         self.judges = judges
         self.asked: list[str] = []
         self.complaints: list[dict[str, str]] = []
+        self.digest_of: Callable[[str], bytes] = lambda host: RIGHT
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         if request.url.path == "/v1/complaints":
@@ -38,8 +40,9 @@ class Edges:
                 return httpx2.Response(404, content=b"{}")
             return httpx2.Response(200, content=b'{"quarantined": true}')
         self.asked.append(request.url.host)
-        digest = base64.b64encode(hashlib.sha256(RIGHT).digest()).decode()
-        headers = {"ETag": '"k-e"', "Repr-Digest": f"sha-256=:{digest}:"}
+        digest = hashlib.sha256(self.digest_of(request.url.host)).digest()
+        promised = f"sha-256=:{base64.b64encode(digest).decode()}:"
+        headers = {"ETag": '"k-e"', "Repr-Digest": promised}
         return httpx2.Response(200, content=self.bodies[request.url.host], headers=headers)
 
 
@@ -49,7 +52,7 @@ PLAN = DeliveryPlan("k", {"recipe": "slice"}, ["https://one/p?s=1", "https://oth
 PLANNED = msgspec.structs.replace(PLAN, etag='"k-e"', sha256=hashlib.sha256(RIGHT).hexdigest())
 
 
-def fetch(edges: Edges, path: Path, plan: DeliveryPlan = PLAN) -> int:
+def fetch(edges: Edges, path: Path, plan: DeliveryPlan = PLAN, fits: Fits | None = None) -> int:
     """Fetch a plan's product."""
 
     async def main() -> int:
@@ -59,7 +62,7 @@ def fetch(edges: Edges, path: Path, plan: DeliveryPlan = PLAN) -> int:
         )
         service = Service(connection)
         try:
-            return await service.fetch_product(plan, path)
+            return await service.fetch_product(plan, path, fits=fits)
         finally:
             await service.close()
 
@@ -76,6 +79,15 @@ def test_wrong_bytes_are_told_without_the_signature_and_not_kept(
     assert edges.asked == ["one", "other"]
     lie = hashlib.sha256(LIE).hexdigest()
     assert edges.complaints == [{"url": "https://one/p", "etag": '"k-e"', "sha256": lie}]
+
+
+def test_what_does_not_fit_is_told_though_its_sender_promised_no_other(tmp_path: Path) -> None:
+    edges = Edges(LIE, RIGHT)
+    edges.digest_of = edges.bodies.__getitem__
+    received = fetch(edges, tmp_path / "x", fits=lambda path: path.read_bytes() == RIGHT)
+    assert received == len(LIE) + len(RIGHT)
+    assert edges.asked == ["one", "other"]
+    assert [one["sha256"] for one in edges.complaints] == [hashlib.sha256(LIE).hexdigest()]
 
 
 def test_where_all_send_wrong_bytes_that_is_what_is_said(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.client import Service
+from evstream.client.service import Fits
 from evstream.domain.errors import EvstreamError, NotFoundError, TooLargeError, TransientError
 from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, WorkerId
@@ -189,7 +190,11 @@ class FakeService:
         return m.DeliveryPlan(key, descriptor, [f"/v1/products/{key}"])
 
     async def fetch_product(
-        self, plan: m.DeliveryPlan, path: Path, bytes_max: int | None = None
+        self,
+        plan: m.DeliveryPlan,
+        path: Path,
+        bytes_max: int | None = None,
+        fits: Fits | None = None,
     ) -> int:
         self._reach("fetch", plan.key)
         self.fetching += 1

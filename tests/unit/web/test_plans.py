@@ -16,6 +16,7 @@ from evstream.domain.edges import EdgeStatus
 from evstream.domain.errors import NotFoundError, RequestError
 from evstream.domain.names import LeaseId
 from evstream.domain.payload import Payload
+from evstream.domain.secondary import Secondary
 from evstream.domain.sites import Site
 from evstream.head.brokering import WRITE_EVERY_S
 from evstream.testing.simulator import sample_files
@@ -315,6 +316,35 @@ def test_a_claim_names_the_edges_that_are_near() -> None:
                 assert {*hosts([first, second])} == {"lyon", "tokyo"}
                 # Where all fail, the service itself has it.
                 assert own.startswith("/v1/products/")
+
+    with_service(work)
+
+
+def test_a_unit_is_told_what_is_known_of_all_its_inputs() -> None:
+    async def work(service: Service) -> None:
+        payload = Payload(command="cat {input} {secondary:pu} >{output}")
+
+        async def plans(number: int) -> list[messages.DeliveryPlan]:
+            task = messages.NewTask(
+                name="mixed",
+                dataset="mc15:x",
+                payload=payload,
+                secondary=[Secondary("pu", "mc15:x")],
+            )
+            id_ = (await service.submit(task, f"key-{number}")).id
+            request = messages.ClaimRequest("w1", 1, task=id_)
+            (unit,) = (await service.claim(request, LeaseId(f"lease-{number}"))).units
+            assert isinstance(unit, messages.RangeUnit)
+            (part,) = unit.parts
+            return [part.plan, *part.secondary[0].plans]
+
+        for plan in await plans(1):
+            assert plan.sha256 == ""
+            held = pm.HeldProduct(plan.descriptor, "e1", 4321, "cd" * 32)
+            await service.prepared.register("near", pm.HeldProducts([held]))
+        again = await plans(2)
+        assert len(again) >= 2
+        assert {plan.sha256 for plan in again} == {"cd" * 32}
 
     with_service(work)
 
