@@ -170,6 +170,7 @@ class EdgeApplication:
             ids,
             name=self._settings.edge_name,
             units=2 * self.lanes.rules.makers,
+            register=self.telling.register,
             takes=lambda: self.joining.takes_work,
         )
 

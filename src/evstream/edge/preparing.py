@@ -66,6 +66,8 @@ class Preparing:
 
     Parameters
     ----------
+    register : callable
+        Tells the head of products that are kept.
     takes : callable
         Whether the edge takes new work; one that drains does not.
     units : int
@@ -81,6 +83,7 @@ class Preparing:
         *,
         name: str,
         units: int,
+        register: Callable[[HeldProducts], Awaitable[None]],
         takes: Callable[[], bool] = lambda: True,
     ) -> None:
         self._head = head
@@ -91,6 +94,7 @@ class Preparing:
         self._worker: WorkerId = edge_worker(name)
         self._units = units
         self._takes = takes
+        self._tell_of = register
         self._hand: dict[tuple[LeaseId, UnitRef], asyncio.Task[None]] = {}
         self._done: list[_Done] = []
         self._ended = asyncio.Event()
@@ -235,7 +239,7 @@ class Preparing:
             if one.held is not None:
                 by_life.setdefault(one.unit.life_s, []).append(one.held)
         for life_s, products in by_life.items():
-            await self._head.prepared.register(self._name, HeldProducts(products, life_s))
+            await self._tell_of(HeldProducts(products, life_s))
 
 
 def _kind(error: Exception) -> str:

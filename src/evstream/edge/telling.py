@@ -10,6 +10,8 @@ import logging
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from evstream.client.prepared import Prepared
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import ConflictError, EvstreamError
@@ -86,6 +88,23 @@ class Telling:
     def compare_soon(self) -> None:
         """Compare at the next turn: the head seems to have forgotten what it was told."""
         self._compare_at = float("-inf")
+
+    async def register(self, products: m.HeldProducts) -> None:
+        """Tell of products that were prepared; those that have gone since are left out.
+
+        Raises
+        ------
+        EvstreamError
+            As `tell`.
+        """
+        made = {_name(one): one for one in products.products}
+        here = [one for name, one in made.items() if self._cache.kept(name) is not None]
+        if here:
+            await self._head.register(self._edge, structs.replace(products, products=here))
+        for name in made:
+            if self._cache.kept(name) is None:
+                # Thrown away while the head took it: what was told of that came before.
+                self._gone[name] = None
 
     async def tell(self) -> None:
         """Tell what has changed since the last time; what cannot be told now waits.
@@ -185,6 +204,10 @@ async def tell_now_and_then(telling: Telling, clock: Clock, every_s: float) -> N
             await telling.tell()
         except EvstreamError as error:
             _LOG.info("evstream: the head was not told what is here: %s", error)
+
+
+def _name(held: m.HeldProduct) -> str:
+    return Identity.of(Descriptor.from_wire(held.descriptor).key, held.encoder_id).name
 
 
 def _held(kept: KeptProduct, heard: _Heard) -> m.HeldProduct:

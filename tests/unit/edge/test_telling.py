@@ -128,6 +128,38 @@ def test_what_comes_and_goes_is_told_once_each() -> None:
     run(main)
 
 
+def test_what_was_prepared_and_thrown_away_before_it_is_told_is_not_believed() -> None:
+    async def main() -> None:
+        head, cache = Head(), Cache()
+        edge = telling(head, cache)
+        prepared = []
+        for number in range(3):
+            descriptor, identity, kept = product(number)
+            edge.heard(descriptor, identity, 0)
+            cache.keep(kept)
+            prepared.append(m.HeldProduct(descriptor.to_wire(), ENCODER, 10, "a" * 64))
+        names = [product(number)[1].name for number in range(3)]
+        keys = [product(number)[0].key for number in range(3)]
+        cache.lose(names[0])
+        # That it goes is told before it comes: so it must not come.
+        await edge.tell()
+        tells = head.register
+
+        async def loses_meanwhile(name: str, held: m.HeldProducts) -> int:
+            told = await tells(name, held)
+            cache.lose(names[1])
+            return told
+
+        head.register = loses_meanwhile  # type: ignore[method-assign]
+        await edge.register(m.HeldProducts(prepared, 60.0))
+        assert keys[0] not in head.believes
+        head.register = tells  # type: ignore[method-assign]
+        await edge.tell()
+        assert set(head.believes) == {keys[2]}
+
+    run(main)
+
+
 def test_after_a_restart_the_head_forgets_what_is_not_here() -> None:
     async def main() -> None:
         head, cache = Head(), Cache()

@@ -52,7 +52,12 @@ class Edge:
         self.fails: Callable[[Descriptor], Exception | None] = lambda _: None
         self.seconds = 1.0
         clock, ids = VirtualClock(), SeededIds(number)
-        self.preparing = Preparing(service, self.make, clock, ids, name=name, units=4)
+        self.preparing = Preparing(
+            service, self.make, clock, ids, name=name, units=4, register=self.register
+        )
+
+    async def register(self, products: pm.HeldProducts) -> None:
+        await self.service.prepared.register(self.name, products)
 
     async def make(self, descriptor: Descriptor, ask: Ask, life_s: float, precache: bool) -> Made:
         self.asks.append(ask)
