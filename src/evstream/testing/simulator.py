@@ -55,7 +55,6 @@ from evstream.wire.messages import NewDataset, NewFile, NewTask, TaskView
 from evstream.wire.product_messages import Beat, NewReplica, NewReplicas
 from evstream.wire.receipt_signature import check_signature
 
-VIRTUAL_S_MAX = 20_000.0
 PILOTS = 2
 NEAR = "near"
 """An edge."""
@@ -91,6 +90,8 @@ class Scenario:
     port_faults : float
         Chance that a call of ledger, catalogue, output store or source fails; half of
         those that fail have done their work.
+    virtual_s_max : float
+        A task that has not ended by then never does.
     """
 
     chained: int = 0
@@ -109,6 +110,7 @@ class Scenario:
     edges: EdgeScenario = field(default_factory=EdgeScenario)
     port_faults: float = 0.005
     rates: FaultRates = field(default_factory=FaultRates)
+    virtual_s_max: float = 20_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ class Simulation:
         crashes = self._plan_crashes()
         plans = self._plan_interventions()
         while plans or not await self._is_settled(service, views):
-            assert self._clock.monotonic() < VIRTUAL_S_MAX, f"not done: {views}"
+            assert self._clock.monotonic() < self._scenario.virtual_s_max, f"not done: {views}"
             await self._clock.sleep(1.0)
             while crashes and crashes[0] <= self._clock.monotonic():
                 crashes.pop(0)
