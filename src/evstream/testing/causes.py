@@ -38,5 +38,7 @@ def check_ends(receipts: Sequence[Mapping[str, Any]], done: Collection[str]) -> 
         assert not counts["withdrawn"] or taken_back, "withdrawn by nobody"
         cause = fallen or spoilt or taken_back
         assert state not in FALLEN or cause, f"{state} without a cause: {receipt['task']}"
-        assert state != "aborted" or fallen or "cancel" in done, "aborted by nobody"
+        nothing_left = counts["withdrawn"] == counts["events"]
+        stopped = fallen or "cancel" in done or nothing_left
+        assert state != "aborted" or stopped, "aborted by nobody"
         fallen = fallen or state in FALLEN
