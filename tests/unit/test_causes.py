@@ -13,7 +13,7 @@ POISON = ["a", 0, 1, "simulated: exit 1"]
 
 def receipt(state: str, aside: list[Any] | None = None, **counts: int) -> dict[str, Any]:
     """Return as much of a receipt as is looked at."""
-    none = {"committed": 1, "cancelled": 0, "withdrawn": 0, "failed_attempts": 0}
+    none = {"events": 9, "committed": 1, "cancelled": 0, "withdrawn": 0, "failed_attempts": 0}
     none["set_aside"] = len(aside or [])
     return {"task": {"state": state}, "set_aside": aside or [], "counts": none | counts}
 
@@ -26,6 +26,7 @@ def receipt(state: str, aside: list[Any] | None = None, **counts: int) -> dict[s
         ([receipt("failed", [POISON], committed=0), receipt("failed")], []),
         ([receipt("aborted", cancelled=1), receipt("aborted")], ["cancel"]),
         ([receipt("finished", withdrawn=1)], ["withdraw"]),
+        ([receipt("aborted", committed=0, withdrawn=9)], ["withdraw"]),
         ([receipt("failed", committed=0, cancelled=9, failed_attempts=40)], []),
     ],
 )
