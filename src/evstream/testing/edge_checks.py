@@ -19,7 +19,7 @@ from evstream.client import Connection, Service
 from evstream.client.service import Fits
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
-from evstream.domain.errors import DataError
+from evstream.domain.errors import DataError, NotFoundError
 from evstream.domain.lanes import Lane
 from evstream.domain.names import Lfn, Pfn
 from evstream.domain.products import Edge
@@ -193,11 +193,10 @@ class RightBytes:
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:
         self._look_at_new_files()
         # What was written again is as it was; what was taken back has gone.
-        return next(
-            file
-            for name, file in self._known.items()
-            if file.fingerprint == fingerprint and name in self._files
-        )
+        for name, file in self._known.items():
+            if file.fingerprint == fingerprint and name in self._files:
+                return file
+        raise NotFoundError(f"no file of the simulation is {fingerprint}")
 
     def _look_at_new_files(self) -> None:
         """Learn what the outputs are that were written since; a chain's next task reads them."""

@@ -127,7 +127,7 @@ class Edge:
         self.folder = folder
         self.store = DiskProductStore(folder, self.offload)
         self.cache = ProductCache(self.store, ByReuse(bytes_max), self.clock, bytes_max)
-        self.sources = Sources(self.opener, formats)
+        self.sources = Sources(self.opener, formats, now=self.clock.monotonic)
         self.products = Products(find_file, self.sources, self.offload)
         self.deliveries = Deliveries(self.products, self.offload, self.clock, self.cache)
 
