@@ -265,7 +265,8 @@ async def test_an_answer_at_once_closes_for_who_wants_it(
         )
         try:
             writer.write(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n")
-            writer.write(b"GET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            last = b"GET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            writer.write(last + b"GET /3 HTTP/1.1\r\nHost: x\r\n\r\n")
             for closes in (False, True):
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 503 ")
