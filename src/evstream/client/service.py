@@ -270,7 +270,7 @@ class Service:
                 if failed.fields["mixed"]:
                     # Two edges disagree, and which of them is wrong does not show here.
                     passing = failed
-                elif await self._are_right(failed):
+                elif await self._are_right(failed) and not failed.fields["is_other"]:
                     return None, None
                 else:
                     definite = failed
@@ -294,7 +294,8 @@ class Service:
         """
         url, etag, sha256 = (str(wrong.fields[name]) for name in ("url", "etag", "sha256"))
         with suppress(EvstreamError):
-            complaint = Complaint(url.partition("?")[0], etag, sha256)
+            is_other = bool(wrong.fields["is_other"])
+            complaint = Complaint(url.partition("?")[0], etag, sha256, is_other)
             return (await self.edges.complain(complaint)).sha256 == sha256
         return False
 
@@ -442,15 +443,18 @@ class _Download:
         if not {self._promised, planned, self._check.sha256} <= {"", self._check.sha256}:
             raise self._wrong("sent other bytes than were promised", etag, mixed)
         if self._fits is not None and not self._fits(self._path):
-            raise self._wrong("sent something else than was asked for", etag, mixed)
+            raise self._wrong("sent another product, or a part of it", etag, mixed, is_other=True)
 
-    def _wrong(self, what: str, etag: str, mixed: bool) -> WrongBytesError:
+    def _wrong(
+        self, what: str, etag: str, mixed: bool, *, is_other: bool = False
+    ) -> WrongBytesError:
         wrong = WrongBytesError(
             f"{without_secrets(self._from)} {what}",
             url=self._from,
             etag=etag,
             sha256=self._check.sha256,
             mixed=mixed,
+            is_other=is_other,
         )
         self._check.restart()
         self._etag = self._promised = ""

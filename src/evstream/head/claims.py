@@ -231,7 +231,9 @@ class Claims:
         every = [each for unit in units for each in ranges[unit]]
         runs = list(in_runs(every, _entries_together(file, task.spec.tree, request.cuts)))
         products = [_product(task, file, run) for run in runs]
-        known = await self._planner.known([(one, file) for one in products])
+        cuts = {each: self._secondary.cuts(task, chunk, file, each) for each in every}
+        beside = [pair for taken in cuts.values() for pairs in taken for pair in pairs]
+        known = await self._planner.known([*((one, file) for one in products), *beside])
         scheduling = task.spec.scheduling
         tail = self._scheduler.at_its_end(task.id)
         asker = Asker(scheduling.queue, scheduling.priority, tail, request.site or "")
@@ -239,10 +241,8 @@ class Claims:
         for run, product in zip(runs, products, strict=True):
             made = known.get(product.key)
             plan = self._planner.deliver(product, now, file, asker, made)
-            beside = [
-                await self._secondary.plan(task, chunk, file, each, now, asker) for each in run
-            ]
-            parts |= _parts(run, plan, beside)
+            secondary = [self._secondary.plan(task, cuts[each], known, now, asker) for each in run]
+            parts |= _parts(run, plan, secondary)
         return [
             self._range_unit(task, row, chunk, unit, [parts[each] for each in ranges[unit]], now)
             for unit in units

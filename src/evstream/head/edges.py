@@ -109,14 +109,16 @@ class Edges:
         if found is None:
             return m.Judged(False)
         known = found.product.sha256
-        if edge is None or known == complaint.sha256:
+        if edge is None or (known == complaint.sha256 and not complaint.is_other):
             return m.Judged(False, known)
         if edge.state == "quarantined":
             return m.Judged(True, known)
-        reason = (
-            f"it sent other bytes of product {key[:12]} than are known: sha256"
-            f" {complaint.sha256[:12]}, not {known[:12]}"
-        )
+        what = f"it sent other bytes of product {key[:12]} than are known"
+        if complaint.is_other:
+            what = f"what it sent of product {key[:12]} is another product, or a part of it"
+        reason = f"{what}: sha256 {complaint.sha256[:12]}, not {known[:12]}"
+        if complaint.sha256 == known:
+            reason = f"{what}: sha256 {known[:12]}, as it had told"
         if not await self._is_believed(caller, edge, reason):
             return m.Judged(False, known)
         right = await self._judging.complained(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -13,12 +14,13 @@ from evstream.domain.descriptor import Descriptor, slice_of
 from evstream.domain.errors import RequestError
 from evstream.domain.intervals import Interval
 from evstream.domain.lanes import Asker
-from evstream.domain.names import DatasetName, TaskId
+from evstream.domain.names import DatasetName, ProductKey, TaskId
 from evstream.domain.payload import Payload
 from evstream.domain.secondary import Row, Secondary
 from evstream.domain.splitting import Chunk
 from evstream.domain.streams import variable_of
 from evstream.domain.task import TASK_SCOPE, Task
+from evstream.head.brokering import Known
 from evstream.head.plans import NOBODY, Planner
 from evstream.head.slices import choose_branches, choose_tree
 from evstream.ports import Catalogue, Formats
@@ -89,6 +91,13 @@ async def find_secondary(
     return FoundSecondary(chosen, dataset, row)
 
 
+Cuts = list[tuple[Descriptor, SourceFile]]
+
+
+def _slice_of(one: Secondary, file: SourceFile, piece: Interval) -> Descriptor:
+    return slice_of(file.fingerprint, one.tree, piece, one.branches or None, file.format)
+
+
 class SecondaryPlans:
     """Plans the secondary inputs of units."""
 
@@ -101,7 +110,7 @@ class SecondaryPlans:
         self._before: dict[TaskId, list[int]] = {}
 
     async def load(self, task: Task, chunks: list[Chunk]) -> None:
-        """Look up what `plan` needs to know of a task."""
+        """Look up what `cuts` needs to know of a task."""
         if not task.spec.secondary:
             return
         if task.id not in self._rows:
@@ -113,39 +122,41 @@ class SecondaryPlans:
             entries = accumulate((chunk.entries for chunk in chunks), initial=0)
             self._before[task.id] = list(entries)
 
-    async def plan(
-        self,
-        task: Task,
-        chunk: Chunk,
-        source: SourceFile,
-        interval: Interval,
-        now: datetime,
-        asker: Asker = NOBODY,
-    ) -> list[m.SecondaryInput]:
-        """Return what a unit gets, by the rule of `evstream.domain.secondary`."""
+    def cuts(self, task: Task, chunk: Chunk, source: SourceFile, interval: Interval) -> list[Cuts]:
+        """Return what a range takes of each secondary input, by `evstream.domain.secondary`.
+
+        Call it before anything else is waited for after `load`.
+        """
         if not task.spec.secondary:
             return []
         numbers = self._numbers(task, chunk, source, interval)
-        taken: list[list[tuple[Descriptor, SourceFile]]] = []
-        for one in task.spec.secondary:
-            branches = one.branches or None
-            taken.append(
-                [
-                    (slice_of(file.fingerprint, one.tree, piece, branches, file.format), file)
-                    for file, piece in self._rows[task.id][one.name].take(*one.positions(numbers))
-                ]
-            )
-        known = await self._planner.known([pair for pairs in taken for pair in pairs])
+        return [
+            [
+                (_slice_of(one, file, piece), file)
+                for file, piece in self._rows[task.id][one.name].take(*one.positions(numbers))
+            ]
+            for one in task.spec.secondary
+        ]
+
+    def plan(
+        self,
+        task: Task,
+        taken: list[Cuts],
+        known: Mapping[ProductKey, Known],
+        now: datetime,
+        asker: Asker = NOBODY,
+    ) -> list[m.SecondaryInput]:
+        """Return what a range gets: how each of its `cuts` is had."""
         return [
             m.SecondaryInput(
                 one.name,
                 one.tree,
                 [
                     self._planner.deliver(cut, now, file, asker, known.get(cut.key))
-                    for cut, file in pairs
+                    for cut, file in cuts
                 ],
             )
-            for one, pairs in zip(task.spec.secondary, taken, strict=True)
+            for one, cuts in zip(task.spec.secondary, taken, strict=True)
         ]
 
     def _numbers(

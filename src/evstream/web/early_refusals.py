@@ -2,7 +2,8 @@
 
 Under overload most are told so, and each of them takes something from those who are served. The
 long way would tell them the same: it looks at the signature, unpacks what the URL says of source
-and product, and asks the lanes last. Nobody is let in here, so what a URL says is believed.
+and product, and asks the lanes last. Nobody is let in here, so what a URL says of who asks is
+believed, and a forged one is refused like the others while the lane is full.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from evstream.wire.signed_urls import asker_from_query
 
 _PATH = re.compile(r"/v1/products/([0-9a-f]{64})")
 ANSWERS_MAX = 256
+ASKER_BYTES_MAX = 512
+"""Nobody has signed it yet, and it is remembered."""
+UNUSUAL = OF_BODIES | {b"authorization"}
 _ASKER = re.compile(rb"(?:^|&)w=([^&]*)")
 
 
@@ -42,12 +46,14 @@ class EarlyRefusals:
     def answer(self, scope: Scope) -> tuple[int, bytes, bytes] | None:
         """Return status, header lines and content; None: go the long way."""
         path, query = _PATH.fullmatch(scope["path"]), scope["query_string"]
-        # Of who shows a token, it is not known yet whose share of a lane they ask for.
         if scope["method"] != "GET" or path is None or b"&s=" not in b"&" + query:
             return None
-        if any(name in OF_BODIES for name, _ in scope["headers"]):
+        # Of who shows a token, it is not known yet whose share of a lane they ask for.
+        if any(name in UNUSUAL for name, _ in scope["headers"]):
             return None
         given = _ASKER.search(query)
+        if given is not None and len(given[1]) > ASKER_BYTES_MAX:
+            return None
         asker = Asker() if given is None else _asker(given[1])
         if asker is None:
             return None

@@ -39,6 +39,9 @@ class FileSendingProtocol(PatientProtocol):
         self.scope["extensions"] = {SENDFILE: {}}
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self.transport.is_closing():
+            # What came behind the last request of a connection is not wanted.
+            return
         # Who asks for more than it takes away waits in a task, as who has asked for more
         # already: answers that begin the next one would nest.
         free = not self.flow.write_paused and not self.pipeline

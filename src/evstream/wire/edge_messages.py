@@ -110,11 +110,15 @@ class Complaint(Message, frozen=True):
         As the edge gave it: key and encoder.
     sha256 : str
         Of the bytes that came.
+    is_other : bool
+        They say themselves that they are of another product, or not whole: that the edge told
+        of these very bytes does not make them right.
     """
 
     url: Url
     etag: Annotated[str, Meta(max_length=400)]
     sha256: Sha256
+    is_other: bool = False
 
 
 class Judged(Message, frozen=True):

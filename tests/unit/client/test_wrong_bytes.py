@@ -32,13 +32,15 @@ class Edges:
         self.asked: list[str] = []
         self.complaints: list[dict[str, str]] = []
         self.digest_of: Callable[[str], bytes] = lambda host: RIGHT
+        self.told = b""
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         if request.url.path == "/v1/complaints":
             self.complaints.append(json.loads(request.content))
             if not self.judges:
                 return httpx2.Response(404, content=b"{}")
-            return httpx2.Response(200, content=b'{"quarantined": true}')
+            told = hashlib.sha256(self.told).hexdigest() if self.told else ""
+            return httpx2.Response(200, json={"quarantined": not told, "sha256": told})
         self.asked.append(request.url.host)
         digest = hashlib.sha256(self.digest_of(request.url.host)).digest()
         promised = f"sha-256=:{base64.b64encode(digest).decode()}:"
@@ -81,13 +83,19 @@ def test_wrong_bytes_are_told_without_the_signature_and_not_kept(
     assert edges.complaints == [{"url": "https://one/p", "etag": '"k-e"', "sha256": lie}]
 
 
-def test_what_does_not_fit_is_told_though_its_sender_promised_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [b"", LIE], ids=["not told", "told"])
+def test_what_does_not_fit_is_not_taken_though_its_sender_had_told_it(
+    told: bytes, tmp_path: Path
+) -> None:
     edges = Edges(LIE, RIGHT)
-    edges.digest_of = edges.bodies.__getitem__
+    edges.digest_of, edges.told = edges.bodies.__getitem__, told
     received = fetch(edges, tmp_path / "x", fits=lambda path: path.read_bytes() == RIGHT)
     assert received == len(LIE) + len(RIGHT)
+    assert (tmp_path / "x").read_bytes() == RIGHT
     assert edges.asked == ["one", "other"]
-    assert [one["sha256"] for one in edges.complaints] == [hashlib.sha256(LIE).hexdigest()]
+    (complaint,) = edges.complaints
+    assert complaint["is_other"]
+    assert complaint["sha256"] == hashlib.sha256(LIE).hexdigest()
 
 
 def test_where_all_send_wrong_bytes_that_is_what_is_said(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import httpx2
 
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.lanes import Ask, Asker
+from evstream.web.early_refusals import ASKER_BYTES_MAX
 from evstream.wire import messages as m
 from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_asker
 from tests.unit.edge.test_edge_prepares import FILES, edge_beside, read_all
@@ -67,6 +68,9 @@ def test_an_early_refusal_is_what_the_long_way_says(tmp_path: Path) -> None:
             assert at_once(scope_of(url.replace("w=", "w=~"))) is None
             assert at_once(scope_of(url.partition("?")[0])) is None
             assert at_once(scope_of(url, b"content-length")) is None
+            assert at_once(scope_of(url, b"authorization")) is None
+            # It is remembered by whom it is, so that it may not be of any size.
+            assert at_once(scope_of(url.replace("pat", "p" * ASKER_BYTES_MAX))) is None
             assert at_once({**scope_of(url), "method": "HEAD"}) is None
             assert at_once({**scope_of(url), "path": "/v1/outputs/x"}) is None
         (await waiting).close()

@@ -255,7 +255,10 @@ async def test_answers_at_once_do_not_nest(file: int) -> None:
 async def test_an_answer_at_once_closes_for_who_wants_it(
     file: int, certificate: Path, tls: Path | None
 ) -> None:
+    asked: list[str] = []
+
     def at_once(scope: Any) -> tuple[int, bytes, bytes] | None:
+        asked.append(scope["path"])
         return 503, b"content-length: 300000\r\n", CONTENT[:300_000]
 
     async with serving(file, tls, at_once) as (url, _):
@@ -275,6 +278,19 @@ async def test_an_answer_at_once_closes_for_who_wants_it(
             assert await reader.read() == b""
         finally:
             writer.transport.abort()
+        assert asked == ["/1", "/2"]
+        # HTTP/1.0 is answered once for each connection, whatever it says.
+        reader, writer = await asyncio.open_connection(
+            "localhost", int(url.rsplit(":", 1)[1]), ssl=context
+        )
+        try:
+            old = b"GET /%d HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+            writer.write(b"".join(old % number for number in range(4, 9)))
+            with contextlib.suppress(ConnectionError):
+                assert (await reader.read()).count(b"HTTP/1.1 503") == 1
+        finally:
+            writer.transport.abort()
+        assert asked == ["/1", "/2", "/4"]
 
 
 async def test_what_is_no_tls_is_closed(

@@ -337,3 +337,19 @@ def test_an_edge_that_sends_the_right_bytes_stays_whatever_another_has_told(
         assert judged == Judged(wrong == "tokyo", right.sha256)
 
     with_two_edges(work)
+
+
+@pytest.mark.parametrize("lies", [True, False])
+def test_that_an_edge_told_of_another_product_s_bytes_does_not_make_them_right(lies: bool) -> None:
+    async def work(application: Application, service: Service, found: DeliveryPlan) -> None:
+        right = await made_here(application, found)
+        known = "0" * 64 if lies else right.sha256
+        told = msgspec.structs.replace(right, sha256=known)
+        await service.prepared.register("lyon", HeldProducts([told]))
+        etag, url = f'"{found.key}-{right.encoder_id}"', "https://lyon.example.org/v1/products/x"
+        assert not (await service.edges.complain(Complaint(url, etag, known))).quarantined
+        judged = await service.edges.complain(Complaint(url, etag, known, is_other=True))
+        assert judged == Judged(lies, right.sha256)
+        assert (await states(service))["lyon"] == ("quarantined" if lies else "serving")
+
+    with_two_edges(work)
