@@ -255,9 +255,10 @@ async def test_a_log_that_grows_without_end_keeps_its_end(
 ) -> None:
     monkeypatch.setattr(logs, "CUT_BYTES", 400)
     monkeypatch.setattr(logs, "LOG_BYTES_MAX", 100)
-    call = PayloadRunnerContract.call(
-        tmp_path, Payload(python(TALKER + 'sys.exit("was cut")')), wall_s_max=WAIT_S_MAX
-    )
+    # What is kept comes behind what was written between the cut and it.
+    whole_again = "while os.fstat(1).st_size < 100: time.sleep(0.001)\n"
+    talk = python(TALKER + whole_again + 'sys.exit("was cut")')
+    call = PayloadRunnerContract.call(tmp_path, Payload(talk), wall_s_max=WAIT_S_MAX)
     with pytest.raises(PayloadError, match="was cut"):
         await CommandRunner(watch_every_s=0.01).run(call, lambda cpu_s: None)
     *lines, last = call.log.read_text().splitlines()[1:]
