@@ -21,7 +21,7 @@ OFTEN = (1, 3)
 def files() -> Iterator[dict[str, bytes]]:
     """Few events: the calls are the same, and each is a simulation."""
     logging.disable(logging.CRITICAL)
-    yield sample_files(entries=100)
+    yield sample_files(entries=50)
     logging.disable(logging.NOTSET)
 
 

@@ -138,6 +138,7 @@ def _caught(files: dict[str, bytes]) -> Exception | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_sweep_that_leaves_leases_behind_is_caught(
     files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_sweep_that_leaves_leases_behind_is_caught(
     assert isinstance(_caught(files), AssertionError)
 
 
+@pytest.mark.slow
 def test_a_fence_that_takes_late_reports_is_caught(
     files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ def test_one_that_died_while_it_was_idle_is_not_used(content: bytes) -> None:
         assert made(by(makers), content) == made(HERE, content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "words"), [(signal.SIGKILL, "signal 9"), (signal.SIGSTOP, "makers ended")]
 )

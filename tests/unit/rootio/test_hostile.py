@@ -60,6 +60,7 @@ def test_truncation_anywhere_is_told(small_bytes: bytes) -> None:
         assert not _use(small_bytes[:point]), point
 
 
+@pytest.mark.slow
 def test_changed_bytes_give_our_errors_only(small_bytes: bytes) -> None:
     print("seed", SEED)
     rng = random.Random(SEED)
