@@ -270,7 +270,7 @@ class Service:
                 if failed.fields["mixed"]:
                     # Two edges disagree, and which of them is wrong does not show here.
                     passing = failed
-                elif await self._are_right(failed) and not failed.fields["is_other"]:
+                elif await self._are_right(failed):
                     return None, None
                 else:
                     definite = failed
@@ -291,12 +291,14 @@ class Service:
         """Tell the head of bytes that do not match; say whether it finds them right after all.
 
         They are, where it was told wrongly of them before: it makes them itself to see that.
+        What names another product, or is not whole, is never.
         """
         url, etag, sha256 = (str(wrong.fields[name]) for name in ("url", "etag", "sha256"))
         with suppress(EvstreamError):
             is_other = bool(wrong.fields["is_other"])
             complaint = Complaint(url.partition("?")[0], etag, sha256, is_other)
-            return (await self.edges.complain(complaint)).sha256 == sha256
+            judged = await self.edges.complain(complaint)
+            return judged.sha256 == sha256 and not is_other
         return False
 
     async def _go_on(self, download: _Download, url: str, plan: m.DeliveryPlan) -> None:

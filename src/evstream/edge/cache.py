@@ -122,11 +122,6 @@ class ProductCache:
         The quota, for what is kept and what is being made together.
     log : AccessLog, optional
         Where requests are written down.
-
-    Attributes
-    ----------
-    encoders : set of str
-        How the names of products end that have been here, or were asked for.
     """
 
     def __init__(
@@ -142,7 +137,7 @@ class ProductCache:
         self._policy = policy
         self._clock = clock
         self._bytes_max = bytes_max
-        self.encoders: set[str] = set()
+        self._encoders: set[str] = set()
         self._entries: dict[str, _Entry] = {}
         self._pins: dict[str, dict[str, float]] = {}
         self._bytes_kept = 0
@@ -187,7 +182,7 @@ class ProductCache:
         if before is not None:
             self._bytes_kept -= before.kept.size
         self._entries[kept.name] = _Entry(kept, cost)
-        self.encoders.add(kept.name.rpartition("-")[2])
+        self.note_encoder(kept.name)
         self._bytes_kept += kept.size
         self._policy.keep(kept.name, kept.size, cost, self._now())
         self._watch(kept.name, kept)
@@ -199,6 +194,14 @@ class ProductCache:
             self._bytes_kept -= entry.kept.size
             self._policy.remove(name)
             self._watch(name, None)
+
+    def note_encoder(self, name: str) -> None:
+        """Note by which encoder a product is made that is here, or was asked for."""
+        self._encoders.add(name.rpartition("-")[2])
+
+    def names_of(self, key: str) -> list[str]:
+        """Return what products of a key are called here, by each encoder that was met."""
+        return [f"{key}-{encoder}" for encoder in self._encoders]
 
     def kept(self, name: str) -> KeptProduct | None:
         """Return what is to be known of a product that is in the books."""

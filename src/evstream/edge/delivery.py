@@ -137,7 +137,7 @@ class Deliveries:
     async def _identity(self, descriptor: Descriptor) -> Identity:
         identity = await self._products.identity(descriptor)
         if self._cache is not None:
-            self._cache.encoders.add(identity.name.rpartition("-")[2])
+            self._cache.note_encoder(identity.name)
         return identity
 
     def turned_away(self, key: str, ask: Ask) -> OverloadError | None:
@@ -147,8 +147,7 @@ class Deliveries:
         """
         if self._cache is None or self._lanes is None:
             return None
-        for encoder in self._cache.encoders:
-            name = f"{key}-{encoder}"
+        for name in self._cache.names_of(key):
             if self._cache.holds(name) or name in self._makings or name in self._beginnings:
                 return None
         try:

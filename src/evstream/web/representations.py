@@ -128,7 +128,7 @@ async def answer(request: Request, about: Representation, accel: str = "") -> Re
 
 async def _answer(request: Request, about: Representation, accel: str) -> tuple[Response, bool]:
     """Return the answer, and whether it closes the representation when it is sent."""
-    headers = {"ETag": about.etag, "Accept-Ranges": "bytes", **_digests(about)}
+    headers = _told_always(about, about.etag)
     headers |= _wanted_digests(request, about)
     if not _matches(request.headers.get("If-Match"), about.etag, weak=False, absent=True):
         return Response(status_code=412, headers=headers), False
@@ -241,7 +241,7 @@ def _split_tags(header: str) -> list[str]:
 
 def headers_of_whole(about: Digested, etag: str) -> tuple[tuple[bytes, bytes], ...]:
     """Return the headers of all of it, for whoever asks for nothing but that."""
-    headers = {"ETag": etag, "Accept-Ranges": "bytes", **_digests(about)}
+    headers = _told_always(about, etag)
     headers["Content-Length"] = str(about.size)
     return tuple(Response(status_code=200, headers=headers, media_type=OCTETS).raw_headers)
 
@@ -250,7 +250,7 @@ def headers_of_placed(
     about: Digested, etag: str, accel: str, place: str
 ) -> tuple[tuple[bytes, bytes], ...]:
     """Return the headers by which a web server before us sends the file of all of it."""
-    headers = {"ETag": etag, "Accept-Ranges": "bytes", **_digests(about)}
+    headers = _told_always(about, etag)
     headers[_ACCEL_ASKED] = _accel_path(accel, place)
     return tuple(Response(status_code=200, headers=headers, media_type=OCTETS).raw_headers)
 
@@ -259,9 +259,10 @@ def _accel_path(accel: str, place: str) -> str:
     return quote(f"{accel.rstrip('/')}/{place}")
 
 
-def _digests(about: Digested) -> dict[str, str]:
-    """Return the header that tells the digest of all of it, where it is known."""
-    return {"Repr-Digest": f"sha-256=:{_base64(about.sha256)}:"} if about.sha256 else {}
+def _told_always(about: Digested, etag: str) -> dict[str, str]:
+    """Return what every answer tells; the digest of all of it, where that is known."""
+    digest = {"Repr-Digest": f"sha-256=:{_base64(about.sha256)}:"} if about.sha256 else {}
+    return {"ETag": etag, "Accept-Ranges": "bytes", **digest}
 
 
 def _wanted_digests(request: Request, about: Digested) -> dict[str, str]:
