@@ -26,7 +26,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,15 +33,13 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench.edge_parts.whole import listening, until, whole_edge
-from evstream.adapters.clock import SystemClock
+from bench.edge_parts.whole import listening, signer_of, until, whole_edge
 from evstream.adapters.formats import KnownFormats
 from evstream.assembly.making import start_makers
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor, slice_of
-from evstream.domain.lanes import Ask, Asker, Lane
+from evstream.domain.lanes import Ask, Lane
 from evstream.settings import Settings
-from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_asker, packed_source
 
 ENTRIES = 400_000
 EVENTS = 20_000
@@ -160,18 +157,6 @@ def percentiles(seconds: list[float]) -> tuple[float, float, float]:
     """Return median, 95th and 99th percentile in milliseconds."""
     low, middle, high = np.percentile(np.array(seconds or [0.0]) * 1e3, [50, 95, 99])
     return float(low), float(middle), float(high)
-
-
-def signer_of(edge: Any, file: SourceFile) -> Callable[[Descriptor], str]:
-    """Return what makes URLs as plans have them: for whom, and of what source, they say too."""
-    signer, now = UrlSigner(edge.joining.keys), SystemClock().now()
-    bound = {"f": packed_source(file), "w": packed_asker(Asker("physicist"))}
-
-    def signed(one: Descriptor) -> str:
-        path, until = f"/v1/products/{one.key}", now + timedelta(days=1)
-        return signer.sign("GET", path, now, until, bound, descriptor_query(one))
-
-    return signed
 
 
 async def overloaded(

@@ -13,20 +13,17 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
 
-from bench.edge_parts.whole import listening, whole_edge
-from evstream.adapters.clock import SystemClock
+from bench.edge_parts.whole import listening, signer_of, whole_edge
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.assembly.tls import ServerTls
 from evstream.domain.descriptor import slice_of
 from evstream.ports import ByteSource
 from evstream.settings import Settings
-from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_source
 
 QUOTA_BYTES = 1 << 40
 
@@ -65,7 +62,7 @@ class CountingOpener(FsspecOpener):
 
 async def serve(source: Path, cache_dir: Path, port: int, accel: str, tls: list[str]) -> None:
     """Serve until the process is ended."""
-    opener, clock = CountingOpener(), SystemClock()
+    opener = CountingOpener()
     with tempfile.TemporaryDirectory(prefix="evedge-") as name:
         settings = Settings(
             data_dir=name,
@@ -79,20 +76,12 @@ async def serve(source: Path, cache_dir: Path, port: int, accel: str, tls: list[
         async with whole_edge(Path(name), source, settings, opener) as whole:
             edge, file = whole.edge, whole.file
             (tree,) = file.trees
-            signer = UrlSigner(edge.joining.keys)
+            signed = signer_of(edge, file)
 
             def url(span: str) -> str:
                 start, stop = map(int, span.split("-"))
                 descriptor = slice_of(file.fingerprint, tree, (start, stop), None)
-                now = clock.now()
-                return signer.sign(
-                    "GET",
-                    f"/v1/products/{descriptor.key}",
-                    now,
-                    now + timedelta(days=1),
-                    {"f": packed_source(file)},
-                    descriptor_query(descriptor),
-                )
+                return signed(descriptor)
 
             async def app(scope: Any, receive: Any, send: Any) -> None:
                 path: str = scope["path"]

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ from evstream.assembly.edge import EdgeApplication, EdgeParts
 from evstream.assembly.listening import protocol_of
 from evstream.assembly.tls import ServerTls
 from evstream.domain.dataset import SourceFile
+from evstream.domain.descriptor import Descriptor
+from evstream.domain.lanes import Asker
 from evstream.domain.names import DatasetName
 from evstream.ports import Formats, SourceOpener
 from evstream.settings import Settings
 from evstream.wire import messages as m
+from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_asker, packed_source
 
 TOKEN = "bench"
 DATASET = "bench:x"
@@ -111,6 +115,18 @@ async def listening(
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await serving
+
+
+def signer_of(edge: Any, file: SourceFile) -> Callable[[Descriptor], str]:
+    """Return what makes URLs as plans have them: for whom, and of what source, they say too."""
+    signer, now = UrlSigner(edge.joining.keys), SystemClock().now()
+    bound = {"f": packed_source(file), "w": packed_asker(Asker("physicist"))}
+
+    def signed(one: Descriptor) -> str:
+        path, until = f"/v1/products/{one.key}", now + timedelta(days=1)
+        return signer.sign("GET", path, now, until, bound, descriptor_query(one))
+
+    return signed
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,9 @@ from evstream.domain.descriptor import Descriptor
 from evstream.domain.lanes import Ask, Asker
 from evstream.web.early_refusals import ASKER_BYTES_MAX
 from evstream.wire import messages as m
-from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_asker
 from tests.unit.edge.test_edge_prepares import FILES, edge_beside, read_all
 from tests.unit.web.test_api import with_application
-from tests.unit.web.test_short_way import scope_of
+from tests.unit.web.test_short_way import scope_of, signed
 
 
 def test_an_early_refusal_is_what_the_long_way_says(tmp_path: Path) -> None:
@@ -27,18 +26,13 @@ def test_an_early_refusal_is_what_the_long_way_says(tmp_path: Path) -> None:
         edge = edge_beside(application, tmp_path, makers=1, on_demand_depth=1)
         await edge.joining.beat()
         at_once = edge.app.state.at_once
-        signer, now = UrlSigner(edge.joining.keys), edge._clock.now()
 
         async def described(start: int) -> Descriptor:
             wanted = m.NewSlice("user:x", next(iter(FILES)), "", start, start + 10)
             plan = await service.describe_slice(wanted)
             return Descriptor.from_wire(plan.descriptor)
 
-        def url_of(descriptor: Descriptor, asker: Asker) -> str:
-            bound = {"w": packed_asker(asker)}
-            path, until = f"/v1/products/{descriptor.key}", now + timedelta(hours=1)
-            return signer.sign("GET", path, now, until, bound, descriptor_query(descriptor))
-
+        url_of = partial(signed, edge)
         kept, made, wanted = [await described(start) for start in (0, 10, 20)]
         pat, urgent = Asker("pat"), Asker("pat", priority=9)
         await read_all(edge.deliveries, kept)

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 
+from evstream.assembly.edge import EdgeApplication
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.lanes import Asker
 from evstream.wire import messages as m
@@ -23,6 +24,14 @@ def scope_of(url: str, *names: bytes) -> dict[str, Any]:
     return {"method": "GET", "path": path, "query_string": query.encode(), "headers": headers}
 
 
+def signed(edge: EdgeApplication, descriptor: Descriptor, asker: Asker) -> str:
+    """Return the URL of a product at an edge, as plans have it."""
+    path, now = f"/v1/products/{descriptor.key}", edge._clock.now()
+    bound, query = {"w": packed_asker(asker)}, descriptor_query(descriptor)
+    signer = UrlSigner(edge.joining.keys)
+    return signer.sign("GET", path, now, now + timedelta(hours=1), bound, query)
+
+
 def test_the_short_way_answers_as_the_long_one_and_ends_with_the_key(tmp_path: Path) -> None:
     async def work(application: Any) -> None:
         service = application.client()
@@ -32,15 +41,7 @@ def test_the_short_way_answers_as_the_long_one_and_ends_with_the_key(tmp_path: P
         await edge.joining.beat()
         plan = await service.describe_slice(m.NewSlice("user:x", next(iter(FILES)), "", 10, 20))
         descriptor = Descriptor.from_wire(plan.descriptor)
-        now = edge._clock.now()
-        url = UrlSigner(edge.joining.keys).sign(
-            "GET",
-            f"/v1/products/{descriptor.key}",
-            now,
-            now + timedelta(hours=1),
-            {"w": packed_asker(Asker("pat", site="bonn"))},
-            descriptor_query(descriptor),
-        )
+        url = signed(edge, descriptor, Asker("pat", site="bonn"))
         transport = httpx2.ASGITransport(edge.app)
         at_once = edge.app.state.at_once
         async with httpx2.AsyncClient(transport=transport, base_url="http://edge") as client:
@@ -83,15 +84,7 @@ def test_a_web_server_before_an_edge_is_told_the_place_by_the_short_way(tmp_path
         await edge.joining.beat()
         plan = await service.describe_slice(m.NewSlice("user:x", next(iter(FILES)), "", 10, 20))
         descriptor = Descriptor.from_wire(plan.descriptor)
-        now = edge._clock.now()
-        url = UrlSigner(edge.joining.keys).sign(
-            "GET",
-            f"/v1/products/{descriptor.key}",
-            now,
-            now + timedelta(hours=1),
-            {},
-            descriptor_query(descriptor),
-        )
+        url = signed(edge, descriptor, Asker("pat"))
         before = {"X-Sendfile-Type": "X-Accel-Redirect"}
         by_place = scope_of(url)
         by_place["headers"] += [(b"x-sendfile-type", b"X-Accel-Redirect"), (b"range", b"bytes=1-")]
