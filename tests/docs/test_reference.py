@@ -38,6 +38,7 @@ from evstream.wire import (
     product_messages,
     queries,
     whiteboard_messages,
+    work_messages,
 )
 from evstream.wire.problems import status_of
 from evstream.wire.signed_urls import DerivedKeys, UrlSigner
@@ -182,10 +183,10 @@ def test_each_limit_is_the_codes() -> None:
         BODY_BYTES_MAX,
         messages.FILES_MAX,
         EVENTS_PER_RANGE_MAX,
-        messages.CLAIM_UNITS_MAX,
-        messages.REPORTS_MAX,
-        messages.INLINE_BYTES_MAX,
-        int(messages.LEASE_S_MAX),
+        work_messages.CLAIM_UNITS_MAX,
+        work_messages.REPORTS_MAX,
+        work_messages.INLINE_BYTES_MAX,
+        int(work_messages.LEASE_S_MAX),
         LEASE_ID_MAX,
         DESCRIPTORS_MAX,
         DESCRIPTOR_BYTES_MAX,
@@ -236,6 +237,7 @@ MESSAGES = [
         access_messages,
         delivery_messages,
         edge_messages,
+        work_messages,
         queries,
     )
     for kind in vars(module).values()

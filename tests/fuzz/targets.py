@@ -44,7 +44,7 @@ from evstream.rootio.source import BytesSource
 from evstream.rootio.streamer_info import StreamerInfos
 from evstream.rootio.tree_reader import read_tree
 from evstream.web.byte_ranges import parse_ranges
-from evstream.wire import messages
+from evstream.wire import messages, work_messages
 from evstream.wire.event_messages import EventQuestion, EventSpan
 from evstream.wire.receipt_signature import check_signature
 from evstream.wire.signed_urls import descriptor_from_query
@@ -390,11 +390,11 @@ KINDS = (
     messages.NewTask,
     messages.NewSlice,
     messages.NewProduct,
-    messages.ClaimRequest,
-    messages.ClaimAnswer,
-    messages.RenewRequest,
-    messages.ReportRequest,
-    messages.ReleaseRequest,
+    work_messages.ClaimRequest,
+    work_messages.ClaimAnswer,
+    work_messages.RenewRequest,
+    work_messages.ReportRequest,
+    work_messages.ReleaseRequest,
     EventQuestion,
 )
 

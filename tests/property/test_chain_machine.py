@@ -49,6 +49,7 @@ from evstream.settings import Settings
 from evstream.testing.manual_clock import ManualClock
 from evstream.testing.seeded_ids import SeededIds
 from evstream.wire import messages as m
+from evstream.wire import work_messages as w
 
 FIRST, SECOND, BOTH, LAST = range(1, 5)
 TASKS = st.sampled_from([FIRST, SECOND, BOTH, LAST])
@@ -156,7 +157,7 @@ class ChainMachine(RuleBasedStateMachine):
 
     def claim(self, task: int | None, units: int) -> list[Any]:
         self.leases += 1
-        request = m.ClaimRequest("anne", units, task=task)
+        request = w.ClaimRequest("anne", units, task=task)
         answer = self.do(self.service.claim(request, LeaseId(f"lease{self.leases}")))
         return [(answer.lease, unit) for unit in answer.units]
 
@@ -165,11 +166,11 @@ class ChainMachine(RuleBasedStateMachine):
             outcome: dict[str, Any] = {"failure": Failure("payload", "exit 1")}
             if not fails:
                 outcome = {"success": Success((self.leave(unit),), 1.0, 1.0, 1)}
-            self.do(self.service.report([m.UnitReport(lease, "anne", unit.ref, **outcome)]))
+            self.do(self.service.report([w.UnitReport(lease, "anne", unit.ref, **outcome)]))
 
-    def leave(self, unit: m.RangeUnit | m.MergeUnit) -> OutputRecord:
+    def leave(self, unit: w.RangeUnit | w.MergeUnit) -> OutputRecord:
         """Do a unit: every seventh event is dropped by the first tasks, and merges keep all."""
-        if isinstance(unit, m.MergeUnit):
+        if isinstance(unit, w.MergeUnit):
             slot = unit.output
             events = [e for one in unit.inputs for e in read(self.store.contents[one.name])]
         else:

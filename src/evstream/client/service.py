@@ -27,6 +27,7 @@ from evstream.domain.errors import (
 from evstream.domain.names import LeaseId, WorkerId, without_secrets
 from evstream.domain.states import Answer
 from evstream.wire import messages as m
+from evstream.wire import work_messages as w
 from evstream.wire.edge_messages import Complaint
 from evstream.wire.event_messages import EventAnswer, EventQuestion
 from evstream.wire.readiness import Health
@@ -171,35 +172,35 @@ class Service:
         """Return the signed receipt of an ended task."""
         return await self._connection.call("GET", f"/v1/tasks/{task}/receipt", dict[str, Any])
 
-    async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
+    async def claim(self, request: w.ClaimRequest, lease: LeaseId) -> w.ClaimAnswer:
         """Ask for work under a lease id of one's own choosing."""
-        return await self._connection.call("POST", "/v1/claims", m.ClaimAnswer, request, key=lease)
+        return await self._connection.call("POST", "/v1/claims", w.ClaimAnswer, request, key=lease)
 
-    async def renew(self, lease: LeaseId, request: m.RenewRequest) -> m.HeldAnswer:
+    async def renew(self, lease: LeaseId, request: w.RenewRequest) -> w.HeldAnswer:
         """Keep a lease, and say which of its units have begun."""
         return await self._connection.call(
-            "POST", f"/v1/leases/{lease}/renew", m.HeldAnswer, request
+            "POST", f"/v1/leases/{lease}/renew", w.HeldAnswer, request
         )
 
-    async def release(self, lease: LeaseId, worker: WorkerId) -> m.HeldAnswer:
+    async def release(self, lease: LeaseId, worker: WorkerId) -> w.HeldAnswer:
         """Give back what a lease still holds."""
         return await self._connection.call(
             "POST",
             f"/v1/leases/{lease}/release",
-            m.HeldAnswer,
-            m.ReleaseRequest(worker),
+            w.HeldAnswer,
+            w.ReleaseRequest(worker),
         )
 
-    async def report(self, reports: list[m.UnitReport]) -> list[Answer]:
+    async def report(self, reports: list[w.UnitReport]) -> list[Answer]:
         """Say what became of units; an answer each, in order."""
         answer = await self._connection.call(
-            "POST", "/v1/reports", m.ReportAnswer, m.ReportRequest(reports)
+            "POST", "/v1/reports", w.ReportAnswer, w.ReportRequest(reports)
         )
         return answer.answers
 
-    async def forget_worker(self, worker: WorkerId) -> m.HeldAnswer:
+    async def forget_worker(self, worker: WorkerId) -> w.HeldAnswer:
         """Say that a worker is gone, so that its leases need not run out."""
-        return await self._connection.call("POST", f"/v1/workers/{worker}/lost", m.HeldAnswer)
+        return await self._connection.call("POST", f"/v1/workers/{worker}/lost", w.HeldAnswer)
 
     async def describe_slice(self, request: m.NewSlice) -> m.DeliveryPlan:
         """Return the plan for a cut of a registered file."""
@@ -335,7 +336,7 @@ class Service:
         """Send a sandbox to where payloads of this digest have it from."""
         await self.upload(f"/v1/sandboxes/{sha256}", path)
 
-    async def upload(self, url: str, path: Path) -> m.StoredAnswer:
+    async def upload(self, url: str, path: Path) -> w.StoredAnswer:
         """Send a file to a signed URL of the output store and check what arrived.
 
         Raises
@@ -359,7 +360,7 @@ class Service:
             check.add(whole)
             return whole
 
-        stored = await self._connection.put(url, content, m.StoredAnswer)
+        stored = await self._connection.put(url, content, w.StoredAnswer)
         if (stored.size, stored.sha256) != (check.size, check.sha256):
             raise TransientError(f"{path.name} was stored with other content", url=url)
         return stored

@@ -17,9 +17,9 @@ from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.preparation import edge_worker
 from evstream.edge.troubles import Troubles
 from evstream.ports import Clock, Ids
-from evstream.wire.messages import RenewRequest, UnitRef, UnitReport
 from evstream.wire.product_messages import HeldProduct, HeldProducts
 from evstream.wire.request_messages import EdgeClaim, PrepareUnit
+from evstream.wire.work_messages import RenewRequest, UnitRef, UnitReport
 
 _LOG = logging.getLogger(__name__)
 

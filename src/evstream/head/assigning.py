@@ -22,8 +22,8 @@ from evstream.domain.task import Task, process_book, task_of
 from evstream.head.scheduler import Scheduler
 from evstream.head.task_files import TaskFiles
 from evstream.ports import Catalogue, Ledger, ProductCatalogue
-from evstream.wire import messages
 from evstream.wire import request_messages as m
+from evstream.wire import work_messages
 
 POLL_S = 1.0
 LOOK_EVERY_S = 1.0
@@ -176,7 +176,7 @@ class Assigner:
         interval = row.entry_start, row.entry_stop
         return [
             m.PrepareUnit(
-                ref=messages.UnitRef(row.book, row.chunk, *each, row.attempt),
+                ref=work_messages.UnitRef(row.book, row.chunk, *each, row.attempt),
                 request=task.id,
                 descriptor=_product(task, file, each).to_wire(),
                 life_s=asked.life_s,

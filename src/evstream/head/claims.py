@@ -32,6 +32,7 @@ from evstream.head.secondary import SecondaryPlans
 from evstream.head.task_files import TaskFiles
 from evstream.ports import Catalogue, Ledger, ProductCatalogue
 from evstream.wire import messages as m
+from evstream.wire import work_messages as w
 from evstream.wire.range_id import range_id
 
 POLL_S = 0.5
@@ -63,7 +64,7 @@ class Claims:
         self._files = TaskFiles(catalogue, ledger)
         self._holdings = Holdings(ledger, products, self._files)
 
-    async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
+    async def claim(self, request: w.ClaimRequest, lease: LeaseId) -> w.ClaimAnswer:
         """Lease units of work; merges come first, since they end tasks.
 
         Raises
@@ -98,12 +99,12 @@ class Claims:
             # They are told, so that the last units of a task do not wait behind others'.
             await self._scheduler.look([by_id[task] for task in running])
         now = await self._catalogue.now()
-        units: list[m.RangeUnit | m.MergeUnit] = []
+        units: list[w.RangeUnit | w.MergeUnit] = []
         for row in rows:
             # A repeated claim may find leases of a task that has ended since.
             if (task := by_id.get(task_of(row.book))) is not None:
                 units += await self._units(task, row, cells.get(task.id, 1), request, now)
-        return m.ClaimAnswer(
+        return w.ClaimAnswer(
             lease=lease,
             lease_s=request.lease_s,
             units=units,
@@ -113,7 +114,7 @@ class Claims:
 
     async def _offers(
         self,
-        request: m.ClaimRequest,
+        request: w.ClaimRequest,
         by_id: Mapping[TaskId, Task],
         running: Sequence[TaskId],
         cells: Mapping[TaskId, int],
@@ -142,7 +143,7 @@ class Claims:
 
     async def _by_place(
         self,
-        request: m.ClaimRequest,
+        request: w.ClaimRequest,
         by_id: Mapping[TaskId, Task],
         running: Sequence[TaskId],
         offers: Sequence[tuple[list[int], int]],
@@ -163,7 +164,7 @@ class Claims:
             near.append((some, wanted, {book: held.get(book) for book in some} if held else None))
         return near if request.near_only else near + anywhere
 
-    async def renew(self, lease: LeaseId, request: m.RenewRequest) -> list[LeasedInterval]:
+    async def renew(self, lease: LeaseId, request: w.RenewRequest) -> list[LeasedInterval]:
         """Extend a lease; return what it still holds.
 
         Raises
@@ -209,9 +210,9 @@ class Claims:
         task: Task,
         row: LeasedInterval,
         cells: int,
-        request: m.ClaimRequest,
+        request: w.ClaimRequest,
         now: datetime,
-    ) -> list[m.RangeUnit | m.MergeUnit]:
+    ) -> list[w.RangeUnit | w.MergeUnit]:
         if is_merge(row.book):
             merge = await self._merging.unit(task, row, now)
             return [] if merge is None else [merge]
@@ -237,7 +238,7 @@ class Claims:
         scheduling = task.spec.scheduling
         tail = self._scheduler.at_its_end(task.id)
         asker = Asker(scheduling.queue, scheduling.priority, tail, request.site or "")
-        parts: dict[Interval, m.RangePart] = {}
+        parts: dict[Interval, w.RangePart] = {}
         for run, product in zip(runs, products, strict=True):
             made = known.get(product.key)
             plan = self._planner.deliver(product, now, file, asker, made)
@@ -254,13 +255,13 @@ class Claims:
         row: LeasedInterval,
         chunk: Chunk,
         interval: Interval,
-        parts: list[m.RangePart],
+        parts: list[w.RangePart],
         now: datetime,
-    ) -> m.RangeUnit:
+    ) -> w.RangeUnit:
         spec = task.spec
         log = _output_name(task, row, interval, LOG_STREAM, ".txt")
-        return m.RangeUnit(
-            ref=m.UnitRef(row.book, row.chunk, *interval, row.attempt),
+        return w.RangeUnit(
+            ref=w.UnitRef(row.book, row.chunk, *interval, row.attempt),
             task=task.id,
             range_id=range_id(row.book, row.chunk, *interval, row.attempt),
             lfn=chunk.lfn,
@@ -279,10 +280,10 @@ class Claims:
         interval: Interval,
         stream: OutputStream,
         now: datetime,
-    ) -> m.OutputSlot:
+    ) -> w.OutputSlot:
         name = _output_name(task, row, interval, stream.name, stream.suffix)
         url = self._planner.store_output(name, now)
-        return m.OutputSlot(
+        return w.OutputSlot(
             stream.name,
             stream.suffix,
             name,
@@ -294,12 +295,12 @@ class Claims:
 
 
 def _parts(
-    run: list[Interval], plan: m.DeliveryPlan, beside: list[list[m.SecondaryInput]]
-) -> dict[Interval, m.RangePart]:
+    run: list[Interval], plan: m.DeliveryPlan, beside: list[list[w.SecondaryInput]]
+) -> dict[Interval, w.RangePart]:
     """Return what is told of ranges that have one product."""
     shared = (run[0][0], run[-1][1]) if len(run) > 1 else None
     return {
-        each: m.RangePart(*each, plan, shared, more) for each, more in zip(run, beside, strict=True)
+        each: w.RangePart(*each, plan, shared, more) for each, more in zip(run, beside, strict=True)
     }
 
 

@@ -21,7 +21,7 @@ from evstream.head.books import merge_progress
 from evstream.head.passing import move
 from evstream.head.plans import Planner
 from evstream.ports import Catalogue, Ledger
-from evstream.wire import messages as m
+from evstream.wire import work_messages as w
 from evstream.wire.range_id import range_id
 
 
@@ -149,7 +149,7 @@ class Merging:
             await self._catalogue.add_merges(task.id, task.spec.merge_rules(), groups)
         return bool(groups)
 
-    async def unit(self, task: Task, row: LeasedInterval, now: datetime) -> m.MergeUnit | None:
+    async def unit(self, task: Task, row: LeasedInterval, now: datetime) -> w.MergeUnit | None:
         """Describe a merge that was leased; None if it is no longer wanted."""
         try:
             group = await self._catalogue.merge(task.id, row.chunk)
@@ -172,24 +172,24 @@ class Merging:
         )
         log = str(replace(name, stream=LOG_STREAM, suffix=".txt"))
         url = self._planner.store_output(str(name), now)
-        ref = m.UnitRef(row.book, row.chunk, row.entry_start, row.entry_stop, row.attempt)
+        ref = w.UnitRef(row.book, row.chunk, row.entry_start, row.entry_stop, row.attempt)
         command = stream.merging.command
-        return m.MergeUnit(
+        return w.MergeUnit(
             ref=ref,
             task=task.id,
             range_id=range_id(*structs.astuple(ref)),
             inputs=[self._input(record, lfns, now) for record in group.inputs],
-            output=m.OutputSlot(stream.name, stream.suffix, str(name), url),
+            output=w.OutputSlot(stream.name, stream.suffix, str(name), url),
             log=log,
             log_url=self._planner.store_output(log, now),
             payload=_merge_payload(task.spec.payload, command) if command else None,
             sandbox_url=self._planner.fetch_sandbox(task.spec.payload.sandbox, now),
         )
 
-    def _input(self, record: OutputRecord, lfns: Mapping[int, Lfn], now: datetime) -> m.MergeInput:
+    def _input(self, record: OutputRecord, lfns: Mapping[int, Lfn], now: datetime) -> w.MergeInput:
         url = self._planner.fetch_output(record.name, now)
         made = made_from(record.name, lfns)
-        return m.MergeInput(record.name, url, record.size, record.sha256, made)
+        return w.MergeInput(record.name, url, record.size, record.sha256, made)
 
 
 def _merge_payload(payload: Payload, command: str) -> Payload:

@@ -34,7 +34,7 @@ from evstream.domain.task import Limits, TaskSpec, is_merge, task_of
 from evstream.domain.words import counted
 from evstream.head.reopening import Reopening
 from evstream.ports import Catalogue, Ledger, OutputStore, Stored
-from evstream.wire.messages import INLINE_BYTES_MAX, UnitRef, UnitReport
+from evstream.wire.work_messages import INLINE_BYTES_MAX, UnitRef, UnitReport
 
 _OF_INPUT = frozenset({"input", SOURCE, NODE})
 """Kinds of failure of which the cause may be that an input is gone, or damaged."""

@@ -24,7 +24,7 @@ from evstream.head.brokering import Known
 from evstream.head.plans import NOBODY, Planner
 from evstream.head.slices import choose_branches, choose_tree
 from evstream.ports import Catalogue, Formats
-from evstream.wire import messages as m
+from evstream.wire import work_messages as w
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +145,10 @@ class SecondaryPlans:
         known: Mapping[ProductKey, Known],
         now: datetime,
         asker: Asker = NOBODY,
-    ) -> list[m.SecondaryInput]:
+    ) -> list[w.SecondaryInput]:
         """Return what a range gets: how each of its `cuts` is had."""
         return [
-            m.SecondaryInput(
+            w.SecondaryInput(
                 one.name,
                 one.tree,
                 [

@@ -13,7 +13,7 @@ from evstream.pilot.in_hand import InHand, Unit
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.shared_products import CUT_HERE
 from evstream.ports import Clock, Ids
-from evstream.wire.messages import ClaimAnswer, ClaimRequest
+from evstream.wire.work_messages import ClaimAnswer, ClaimRequest
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from evstream.pilot.concurrency import for_each, in_time
 from evstream.pilot.in_hand import InHand, Stage, Unit
 from evstream.pilot.settings import PilotSettings
 from evstream.ports import Clock
-from evstream.wire.messages import RenewRequest, UnitRef
+from evstream.wire.work_messages import RenewRequest, UnitRef
 
 _LOG = logging.getLogger(__name__)
 

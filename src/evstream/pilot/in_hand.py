@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from evstream.domain.names import LeaseId
-from evstream.wire.messages import MergeUnit, RangeUnit
+from evstream.wire.work_messages import MergeUnit, RangeUnit
 
 Work = RangeUnit | MergeUnit
 

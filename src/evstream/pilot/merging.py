@@ -13,7 +13,7 @@ from evstream.pilot.prefetch import Inputs
 from evstream.pilot.tools import Tools
 from evstream.pilot.unit_files import LOG_NAME
 from evstream.ports import Clock, PayloadCall, PayloadResult
-from evstream.wire.messages import MergeUnit
+from evstream.wire.work_messages import MergeUnit
 
 
 class Merger:

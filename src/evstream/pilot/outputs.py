@@ -27,7 +27,7 @@ from evstream.pilot.spotting import FileState, Spotted
 from evstream.pilot.tools import Tools
 from evstream.pilot.unit_files import LOG_NAME, OutputFile, find_files
 from evstream.ports import Clock, Format, Ids
-from evstream.wire.messages import OutputSlot
+from evstream.wire.work_messages import OutputSlot
 
 LOG_BYTES_MAX = 256 * 1024
 LOG_S_MAX = 30.0

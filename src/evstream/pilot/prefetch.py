@@ -23,13 +23,8 @@ from evstream.pilot.staging import Staging
 from evstream.pilot.tools import Tools
 from evstream.pilot.unit_files import files_of
 from evstream.ports import Clock, Ids
-from evstream.wire.messages import (
-    DeliveryPlan,
-    MergeInput,
-    MergeUnit,
-    RangePart,
-    RangeUnit,
-)
+from evstream.wire.messages import DeliveryPlan
+from evstream.wire.work_messages import MergeInput, MergeUnit, RangePart, RangeUnit
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from evstream.pilot.in_hand import InHand, Stage, Unit
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.units import Processed
 from evstream.ports import Clock, Ids
-from evstream.wire.messages import UnitReport
+from evstream.wire.work_messages import UnitReport
 
 _LOG = logging.getLogger(__name__)
 

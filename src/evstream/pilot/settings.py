@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evstream.domain.errors import LimitError, RequestError
-from evstream.wire.messages import CLAIM_UNITS_MAX, INLINE_BYTES_MAX, LEASE_S_MAX, REPORTS_MAX
+from evstream.wire.work_messages import CLAIM_UNITS_MAX, INLINE_BYTES_MAX, LEASE_S_MAX, REPORTS_MAX
 
 
 @dataclass(frozen=True, slots=True)

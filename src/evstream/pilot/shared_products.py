@@ -17,7 +17,7 @@ from evstream import rootio
 from evstream.domain.descriptor import Descriptor
 from evstream.pilot.tools import Tools
 from evstream.ports import FileIndex, Format
-from evstream.wire.messages import RangePart
+from evstream.wire.work_messages import RangePart
 
 CUT_HERE = ("root",)
 """Formats that need no library which might be missing where a pilot runs."""

@@ -13,7 +13,7 @@ from msgspec.structs import replace as replace_slot
 
 from evstream.domain.errors import DataError
 from evstream.pilot.unit_files import OutputFile, find_files
-from evstream.wire.messages import OutputSlot
+from evstream.wire.work_messages import OutputSlot
 
 SETTLED_S = 5.0
 """A file that nobody touched for so long is thought to be complete."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from evstream.domain.errors import DataError
 from evstream.domain.outputs import OutputName
 from evstream.domain.streams import FILES_PER_STREAM_MAX, OUTPUT_STREAM
-from evstream.wire.messages import DeliveryPlan, OutputSlot, RangeUnit
+from evstream.wire.messages import DeliveryPlan
+from evstream.wire.work_messages import OutputSlot, RangeUnit
 
 LOG_NAME = "log.txt"
 

@@ -41,8 +41,8 @@ from evstream.ports import (
     PayloadResult,
     SecondaryFiles,
 )
-from evstream.wire.messages import MergeUnit, OutputSlot, RangePart, RangeUnit
 from evstream.wire.range_id import range_id
+from evstream.wire.work_messages import MergeUnit, OutputSlot, RangePart, RangeUnit
 
 _LOG = logging.getLogger(__name__)
 

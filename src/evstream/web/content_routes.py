@@ -18,6 +18,7 @@ from evstream.web.representations import Stored, answer
 from evstream.web.services import Services
 from evstream.wire import messages as m
 from evstream.wire import queries as q
+from evstream.wire import work_messages as w
 
 DESCRIPTOR_BYTES_MAX = 1 << 20
 """A descriptor that is registered; some ten thousand names of branches."""
@@ -44,7 +45,7 @@ PUT_OUTPUT = Operation(
     "/v1/outputs/{name:path}",
     "store an output",
     takes=bytes,
-    gives=m.StoredAnswer,
+    gives=w.StoredAnswer,
     query=q.OutputQuery,
     errors=(409,),
     signed=True,
@@ -86,7 +87,7 @@ def content_routes(services: Services) -> list[Served]:
         bytes_max = services.output_bytes_max
         refuse_declared(request, bytes_max)
         stored = await services.store.put(name, pieces(request, bytes_max))
-        return reply(m.StoredAnswer(stored.name, stored.size, stored.sha256, stored.adler32))
+        return reply(w.StoredAnswer(stored.name, stored.size, stored.sha256, stored.adler32))
 
     async def get_output(request: Request) -> Response:
         name = str(OutputName.parse(request.path_params["name"]))

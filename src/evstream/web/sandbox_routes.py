@@ -14,15 +14,15 @@ from evstream.web.operations import Operation, Served
 from evstream.web.replies import pieces, refuse_declared, reply
 from evstream.web.representations import Stored, answer
 from evstream.web.services import Services
-from evstream.wire import messages as m
 from evstream.wire import queries as q
+from evstream.wire import work_messages as w
 
 PUT_SANDBOX = Operation(
     "PUT",
     "/v1/sandboxes/{sha256}",
     "store an archive of a payload's code",
     takes=bytes,
-    gives=m.StoredAnswer,
+    gives=w.StoredAnswer,
     query=q.SignedQuery,
     errors=(409,),
     signed=True,
@@ -51,7 +51,7 @@ def sandbox_routes(services: Services) -> list[Served]:
             raise RequestError(
                 f"the sandbox has the sha256 {stored.sha256}, not {sha256}", hint="send it again"
             )
-        return reply(m.StoredAnswer(sha256, stored.size, stored.sha256, stored.adler32))
+        return reply(w.StoredAnswer(sha256, stored.size, stored.sha256, stored.adler32))
 
     async def get_sandbox(request: Request) -> Response:
         name = sandbox_name(_digest(request))

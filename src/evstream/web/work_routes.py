@@ -14,7 +14,7 @@ from evstream.domain.task import task_of
 from evstream.web.operations import Operation, Served
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
-from evstream.wire import messages as m
+from evstream.wire import work_messages as w
 
 LEASE_ID_MAX = 64
 LEASE_ID = rf"^[A-Za-z0-9_-]{{1,{LEASE_ID_MAX}}}$"
@@ -24,8 +24,8 @@ CLAIM = Operation(
     "POST",
     "/v1/claims",
     "lease units of work",
-    takes=m.ClaimRequest,
-    gives=m.ClaimAnswer,
+    takes=w.ClaimRequest,
+    gives=w.ClaimAnswer,
     errors=(404, 409),
     key=LEASE_ID,
 )
@@ -33,23 +33,23 @@ RENEW = Operation(
     "POST",
     "/v1/leases/{lease}/renew",
     "keep a lease, and say what has begun",
-    takes=m.RenewRequest,
-    gives=m.HeldAnswer,
+    takes=w.RenewRequest,
+    gives=w.HeldAnswer,
     errors=(409,),
 )
 RELEASE = Operation(
     "POST",
     "/v1/leases/{lease}/release",
     "give back what a lease still holds",
-    takes=m.ReleaseRequest,
-    gives=m.HeldAnswer,
+    takes=w.ReleaseRequest,
+    gives=w.HeldAnswer,
     errors=(409,),
 )
 WORKER_LOST = Operation(
-    "POST", "/v1/workers/{worker}/lost", "take back what a lost worker holds", gives=m.HeldAnswer
+    "POST", "/v1/workers/{worker}/lost", "take back what a lost worker holds", gives=w.HeldAnswer
 )
 REPORT = Operation(
-    "POST", "/v1/reports", "say what became of units", takes=m.ReportRequest, gives=m.ReportAnswer
+    "POST", "/v1/reports", "say what became of units", takes=w.ReportRequest, gives=w.ReportAnswer
 )
 
 
@@ -57,17 +57,17 @@ def work_routes(services: Services) -> list[Served]:
     """Return the routes of claims, leases, workers and reports."""
 
     async def claim(request: Request) -> Response:
-        message = await read(request, m.ClaimRequest)
+        message = await read(request, w.ClaimRequest)
         lease = request.headers.get("Idempotency-Key") or services.ids.new("lease")
         return reply(await services.claims.claim(message, check_lease_id(lease)))
 
     async def renew(request: Request) -> Response:
-        message = await read(request, m.RenewRequest)
+        message = await read(request, w.RenewRequest)
         lease = check_lease_id(request.path_params["lease"])
-        return reply(m.HeldAnswer(await services.claims.renew(lease, message)))
+        return reply(w.HeldAnswer(await services.claims.renew(lease, message)))
 
     async def release(request: Request) -> Response:
-        message = await read(request, m.ReleaseRequest)
+        message = await read(request, w.ReleaseRequest)
         lease = check_lease_id(request.path_params["lease"])
         released = await services.claims.release(lease, WorkerId(message.worker))
         return _taken_back(services, released)
@@ -77,8 +77,8 @@ def work_routes(services: Services) -> list[Served]:
         return _taken_back(services, await services.claims.forget_worker(worker))
 
     async def report(request: Request) -> Response:
-        message = await read(request, m.ReportRequest)
-        return reply(m.ReportAnswer(await services.reports.report(message.reports)))
+        message = await read(request, w.ReportRequest)
+        return reply(w.ReportAnswer(await services.reports.report(message.reports)))
 
     return [
         CLAIM.by(claim),
@@ -93,7 +93,7 @@ def _taken_back(services: Services, rows: list[LeasedInterval]) -> Response:
     # A range that has been lost too often is set aside, which may end its task.
     for row in rows:
         services.finishing.nudge(task_of(row.book))
-    return reply(m.HeldAnswer(rows))
+    return reply(w.HeldAnswer(rows))
 
 
 def check_lease_id(text: str) -> LeaseId:

@@ -12,7 +12,8 @@ from evstream.domain.ledger import Progress
 from evstream.domain.preparation import LIFE_S_DEFAULT, LIFE_S_MAX, Precaching
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.states import TaskState
-from evstream.wire.messages import FILES_MAX, LEASE_S_MAX, Count, Message, UnitRef
+from evstream.wire.messages import FILES_MAX, Count, Message
+from evstream.wire.work_messages import LEASE_S_MAX, UnitRef
 
 CLAIM_UNITS_MAX = 1_000
 WAIT_S_MAX = 60.0

@@ -31,6 +31,7 @@ from evstream.domain.streams import OutputStream
 from evstream.domain.task import Limits, TakenOutputs
 from evstream.testing.virtual_time import VirtualClock
 from evstream.wire import messages as m
+from evstream.wire import work_messages as wm
 from tests.unit.web.test_api import with_application
 
 ENTRIES = 30
@@ -105,8 +106,8 @@ async def _process(service: Service, *pfns: str) -> None:
     )
     await service.submit(task)
     lease, worker = LeaseId("l"), WorkerId("w")
-    claim = await service.claim(m.ClaimRequest(worker, 20), lease)
-    reports = [m.UnitReport(lease, worker, unit.ref, success=Success(())) for unit in claim.units]
+    claim = await service.claim(wm.ClaimRequest(worker, 20), lease)
+    reports = [wm.UnitReport(lease, worker, unit.ref, success=Success(())) for unit in claim.units]
     for entry in BAD:
         failed = Failure("payload", "exit 1")
         reports[entry] = structs.replace(reports[entry], success=None, failure=failed)
@@ -254,10 +255,10 @@ async def _work_off(
     """Do units of a task; its range from entry 3 on fails, and some keep nothing."""
     await VirtualClock().sleep(2.0)
     lease, worker = LeaseId(f"l{task}"), WorkerId("w")
-    claim = await service.claim(m.ClaimRequest(worker, units, task=task), lease)
+    claim = await service.claim(wm.ClaimRequest(worker, units, task=task), lease)
     assert claim.units
     for unit in claim.units:
-        assert isinstance(unit, m.RangeUnit)
+        assert isinstance(unit, wm.RangeUnit)
         first, stop = unit.ref.entry_start, unit.ref.entry_stop
         outputs: tuple[OutputRecord, ...] = ()
         if kept(first):
@@ -267,9 +268,9 @@ async def _work_off(
             stored = await service.upload(unit.outputs[0].url, path)
             held = (stored.name, stored.size, stored.sha256, stored.adler32)
             outputs = (OutputRecord("output", *held, {"Events": stop - first}),)
-        report = m.UnitReport(lease, worker, unit.ref, success=Success(outputs))
+        report = wm.UnitReport(lease, worker, unit.ref, success=Success(outputs))
         if task == 1 and first == 3:
-            report = m.UnitReport(lease, worker, unit.ref, failure=Failure("payload", "exit 1"))
+            report = wm.UnitReport(lease, worker, unit.ref, failure=Failure("payload", "exit 1"))
         assert await service.report([report]) == [Answer.ACCEPTED]
 
 

@@ -28,23 +28,24 @@ from evstream.ports import PayloadCall, PayloadResult
 from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.virtual_time import EPOCH, VirtualClock
 from evstream.wire import messages as m
+from evstream.wire import work_messages as w
 
 WORKER = WorkerId("worker-1")
 STEP = 10
 
-Work = m.RangeUnit | m.MergeUnit
+Work = w.RangeUnit | w.MergeUnit
 
 
-def range_units(count: int, suffix: str = ".txt") -> list[m.RangeUnit]:
+def range_units(count: int, suffix: str = ".txt") -> list[w.RangeUnit]:
     """Make units 0, 1, … of ten entries each; product ``k`` has key ``"k"``."""
     return [
-        m.RangeUnit(
-            ref=m.UnitRef(2, 0, k * STEP, (k + 1) * STEP, 1),
+        w.RangeUnit(
+            ref=w.UnitRef(2, 0, k * STEP, (k + 1) * STEP, 1),
             task=1,
             range_id=f"1-2-0-{k * STEP}-{(k + 1) * STEP}-1",
             lfn="a.root",
             parts=[
-                m.RangePart(
+                w.RangePart(
                     k * STEP,
                     (k + 1) * STEP,
                     m.DeliveryPlan(str(k), {}, [f"/v1/products/{k}"]),
@@ -52,7 +53,7 @@ def range_units(count: int, suffix: str = ".txt") -> list[m.RangeUnit]:
                 )
             ],
             payload=Payload("run {input} {output}", wall_s_max=60.0),
-            outputs=[m.OutputSlot("output", suffix, f"out-{k}", f"/store/out-{k}")],
+            outputs=[w.OutputSlot("output", suffix, f"out-{k}", f"/store/out-{k}")],
             log=f"log-{k}",
             log_url=f"/store/log-{k}",
         )
@@ -60,14 +61,14 @@ def range_units(count: int, suffix: str = ".txt") -> list[m.RangeUnit]:
     ]
 
 
-def merge_unit(contents: list[bytes], suffix: str = ".txt") -> m.MergeUnit:
+def merge_unit(contents: list[bytes], suffix: str = ".txt") -> w.MergeUnit:
     """Make a merge whose inputs are ``in-0``, ``in-1``, …"""
-    return m.MergeUnit(
-        ref=m.UnitRef(3, 0, 0, 1, 1),
+    return w.MergeUnit(
+        ref=w.UnitRef(3, 0, 0, 1, 1),
         task=1,
         range_id="1-3-0-0-1-1",
         inputs=[
-            m.MergeInput(
+            w.MergeInput(
                 f"in-{k}",
                 f"/store/in-{k}",
                 len(part),
@@ -76,13 +77,13 @@ def merge_unit(contents: list[bytes], suffix: str = ".txt") -> m.MergeUnit:
             )
             for k, part in enumerate(contents)
         ],
-        output=m.OutputSlot("output", suffix, "merged", "/store/merged"),
+        output=w.OutputSlot("output", suffix, "merged", "/store/merged"),
         log="merge-log",
         log_url="/store/merge-log",
     )
 
 
-def number(unit: Work | m.UnitReport) -> int:
+def number(unit: Work | w.UnitReport) -> int:
     """Return which of `range_units` it is."""
     return unit.ref.entry_start // STEP
 
@@ -107,14 +108,14 @@ class FakeService:
     def __init__(self, works: list[Any], products: dict[str, bytes] | None = None) -> None:
         self.clock = VirtualClock()
         self.ready: deque[Work] = deque(works)
-        self.leases: dict[str, dict[m.UnitRef, Work]] = {}
+        self.leases: dict[str, dict[w.UnitRef, Work]] = {}
         self.products = products or {}
         self.store: dict[str, bytes] = {}
         self.errors: dict[str, EvstreamError] = {}
         self.answers: dict[int, list[Answer]] = {}
-        self.reports: list[m.UnitReport] = []
+        self.reports: list[w.UnitReport] = []
         self.batches: list[int] = []
-        self.renewals: list[m.RenewRequest] = []
+        self.renewals: list[w.RenewRequest] = []
         self.released: list[Work] = []
         self.log: list[tuple[Any, ...]] = []
         self.away = False
@@ -130,7 +131,7 @@ class FakeService:
         if error := self.errors.get(f"{event[0]} {event[1]}"):
             raise error
 
-    async def claim(self, request: m.ClaimRequest, lease: LeaseId) -> m.ClaimAnswer:
+    async def claim(self, request: w.ClaimRequest, lease: LeaseId) -> w.ClaimAnswer:
         self._reach("claim", request.units)
         if lease not in self.leases:
             count = min(request.units, len(self.ready))
@@ -141,9 +142,9 @@ class FakeService:
             raise TransientError("the answer was lost")
         units = list(self.leases[lease].values())
         active = self.stay or int(any(self.leases.values()))
-        return m.ClaimAnswer(lease, request.lease_s, units, active, poll_s=0.5)
+        return w.ClaimAnswer(lease, request.lease_s, units, active, poll_s=0.5)
 
-    async def renew(self, lease: LeaseId, request: m.RenewRequest) -> m.HeldAnswer:
+    async def renew(self, lease: LeaseId, request: w.RenewRequest) -> w.HeldAnswer:
         self._reach("renew", lease)
         self.renewals.append(request)
         rows = [
@@ -162,19 +163,19 @@ class FakeService:
             )
             for ref in self.leases.get(lease, {})
         ]
-        return m.HeldAnswer(rows)
+        return w.HeldAnswer(rows)
 
-    async def release(self, lease: LeaseId, worker: WorkerId) -> m.HeldAnswer:
+    async def release(self, lease: LeaseId, worker: WorkerId) -> w.HeldAnswer:
         self._reach("release", lease)
         self.released += self.leases.pop(lease, {}).values()
-        return m.HeldAnswer([])
+        return w.HeldAnswer([])
 
-    async def report(self, reports: list[m.UnitReport]) -> list[Answer]:
+    async def report(self, reports: list[w.UnitReport]) -> list[Answer]:
         self._reach("report", len(reports))
         self.batches.append(len(reports))
         return [self._answer(report) for report in reports]
 
-    def _answer(self, report: m.UnitReport) -> Answer:
+    def _answer(self, report: w.UnitReport) -> Answer:
         if self.leases.get(report.lease, {}).pop(report.ref, None) is None:
             answer = Answer.SUPERSEDED
         else:
@@ -217,20 +218,20 @@ class FakeService:
         path.write_bytes(self.store[url])
         return hashlib.sha256(self.store[url]).hexdigest()
 
-    async def upload(self, url: str, path: Path) -> m.StoredAnswer:
+    async def upload(self, url: str, path: Path) -> w.StoredAnswer:
         self._reach("upload", url)
         await self.clock.sleep(self.upload_s)
         content = path.read_bytes()
         self.store[url] = content
         digest = hashlib.sha256(content).hexdigest()
-        return m.StoredAnswer(path.name, len(content), digest, f"{zlib.adler32(content):08x}")
+        return w.StoredAnswer(path.name, len(content), digest, f"{zlib.adler32(content):08x}")
 
     def lose(self, unit: Work) -> None:
         """Take one unit back, as an expiry would."""
         for units in self.leases.values():
             units.pop(unit.ref, None)
 
-    def outcome(self, unit: int) -> m.UnitReport:
+    def outcome(self, unit: int) -> w.UnitReport:
         """Return the accepted report on a unit."""
         (report,) = [report for report in self.reports if number(report) == unit]
         return report

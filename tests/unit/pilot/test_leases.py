@@ -15,7 +15,7 @@ from evstream.domain.errors import ConflictError, RequestError, TransientError
 from evstream.domain.states import Answer
 from evstream.pilot import Pilot, PilotSummary
 from evstream.testing.virtual_time import VirtualClock, run_virtual
-from evstream.wire import messages as m
+from evstream.wire import work_messages as w
 from tests.unit.pilot.fakes import (
     FakeRunner,
     FakeService,
@@ -75,7 +75,7 @@ def test_lost_answer_to_a_report_is_asked_for_again(tmp_path: Path) -> None:
     service = FakeService(range_units(1))
     answered = service.report
 
-    async def report(reports: list[m.UnitReport]) -> list[Answer]:
+    async def report(reports: list[w.UnitReport]) -> list[Answer]:
         answers = await answered(reports)
         if len(service.answers[0]) == 1:
             raise TransientError("the answer was lost")
@@ -104,7 +104,7 @@ def test_refused_report_does_not_take_its_batch_with_it(tmp_path: Path) -> None:
     service = FakeService(units)
     answered = service.report
 
-    async def report(reports: list[m.UnitReport]) -> list[Answer]:
+    async def report(reports: list[w.UnitReport]) -> list[Answer]:
         if any(number(one) == 2 for one in reports):
             service.lose(units[2])
             raise RequestError("unit 2 is malformed")
@@ -213,7 +213,7 @@ def test_hanging_renewal_does_not_hold_up_the_others(tmp_path: Path) -> None:
     renew = service.renew
     hanging: list[str] = []
 
-    async def hang(lease: Any, request: m.RenewRequest) -> m.HeldAnswer:
+    async def hang(lease: Any, request: w.RenewRequest) -> w.HeldAnswer:
         if not hanging:
             hanging.append(lease)
         if lease == hanging[0]:
@@ -230,7 +230,7 @@ def test_lost_answer_to_a_renewal_is_made_up_for_while_the_lease_lives(tmp_path:
     renew, calls = service.renew, 0
     renewed = [0.0]
 
-    async def hang(lease: Any, request: m.RenewRequest) -> m.HeldAnswer:
+    async def hang(lease: Any, request: w.RenewRequest) -> w.HeldAnswer:
         nonlocal calls
         calls += 1
         if calls % 2:

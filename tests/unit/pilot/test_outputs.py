@@ -19,13 +19,13 @@ from evstream.pilot.spotting import is_closed
 from evstream.pilot.unit_files import find_files, output_values
 from evstream.ports import PayloadCall
 from evstream.testing.virtual_time import run_virtual
-from evstream.wire import messages as m
+from evstream.wire import work_messages as wm
 from tests.unit.pilot.fakes import FakeRunner, FakeService, range_units, run_pilot
 
 
-def slot(stream: str, pattern: str = "", **fields: Any) -> m.OutputSlot:
+def slot(stream: str, pattern: str = "", **fields: Any) -> wm.OutputSlot:
     name = f"tasks/1/{stream}/2-0-0-10.a1.lease.txt"
-    return m.OutputSlot(stream, ".txt", name, f"/store/{stream}?e=1", pattern, **fields)
+    return wm.OutputSlot(stream, ".txt", name, f"/store/{stream}?e=1", pattern, **fields)
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -79,7 +79,7 @@ def test_payloads_are_told_each_name_and_the_first_twice(tmp_path: Path) -> None
     }
 
 
-def with_streams(*slots: m.OutputSlot) -> list[m.RangeUnit]:
+def with_streams(*slots: wm.OutputSlot) -> list[wm.RangeUnit]:
     (unit,) = range_units(1)
     # An input that patterns match as well.
     (part,) = unit.parts
@@ -149,7 +149,7 @@ def test_nothing_is_sent_of_a_unit_with_a_bad_output(tmp_path: Path) -> None:
 
 
 def run_slowly(
-    tmp_path: Path, steps: dict[float, Any], *slots: m.OutputSlot
+    tmp_path: Path, steps: dict[float, Any], *slots: wm.OutputSlot
 ) -> tuple[FakeService, list[tuple[str, str]], list[str]]:
     """Run one unit whose payload does things at given seconds, and ends with the last one.
 
@@ -162,7 +162,7 @@ def run_slowly(
 
 
 def run_steps(
-    tmp_path: Path, steps: dict[float, Any], *slots: m.OutputSlot
+    tmp_path: Path, steps: dict[float, Any], *slots: wm.OutputSlot
 ) -> tuple[FakeService, list[str]]:
     """Do the same, however it ends: return the service and what was sent before the end."""
     service = FakeService(with_streams(*(slots or [slot("h", "h*.txt")])))

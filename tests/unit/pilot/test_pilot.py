@@ -21,7 +21,7 @@ from evstream.domain.payload import Payload, StagedFile
 from evstream.pilot.claims import Pace
 from evstream.ports import PayloadCall
 from evstream.testing.virtual_time import VirtualClock, run_virtual
-from evstream.wire import messages as m
+from evstream.wire import work_messages as w
 from tests.unit.pilot.fakes import (
     FakeRunner,
     FakeService,
@@ -308,7 +308,7 @@ def test_the_next_payload_begins_before_an_output_is_looked_at(tmp_path: Path) -
     service, runner, begun = FakeService(range_units(3)), FakeRunner(wall_s=1.0), []
     upload = service.upload
 
-    async def noting(url: str, path: Path) -> m.StoredAnswer:
+    async def noting(url: str, path: Path) -> w.StoredAnswer:
         begun.append(len(runner.calls))
         return await upload(url, path)
 

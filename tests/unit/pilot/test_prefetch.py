@@ -19,7 +19,8 @@ from evstream.pilot.prefetch import DiskBudget, Space
 from evstream.pilot.shared_products import SHARED_BYTES_MAX
 from evstream.ports import PayloadCall
 from evstream.testing.virtual_time import VirtualClock, run_virtual
-from evstream.wire.messages import DeliveryPlan, RangeUnit, SecondaryInput
+from evstream.wire.messages import DeliveryPlan
+from evstream.wire.work_messages import RangeUnit, SecondaryInput
 from tests.unit.pilot.fakes import (
     STEP,
     FakeRunner,

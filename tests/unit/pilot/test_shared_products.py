@@ -21,6 +21,7 @@ from evstream.pilot.shared_products import KEPT_MAX, SharedProducts
 from evstream.pilot.tools import Tools
 from evstream.testing.simulator import sample_files
 from evstream.wire import messages as m
+from evstream.wire import work_messages as w
 from tests.unit.pilot.fakes import FakeRunner
 
 START, STOP, STEP = 30, 130, 7
@@ -40,12 +41,12 @@ class Edge:
         rootio.cut(self.source, self.product, tree="Events", entry_start=START, entry_stop=STOP)
         self.shared = SharedProducts(Tools(FakeRunner(), KnownFormats(), InPlace(), FsspecOpener()))
 
-    def part(self, start: int, stop: int, key: str = "k") -> m.RangePart:
+    def part(self, start: int, stop: int, key: str = "k") -> w.RangePart:
         descriptor = slice_of(Fingerprint(1, "", ""), "Events", (START, STOP), None)
         plan = m.DeliveryPlan(key, descriptor.to_wire(), [f"/v1/products/{key}"])
-        return m.RangePart(start, stop, plan, (START, STOP))
+        return w.RangePart(start, stop, plan, (START, STOP))
 
-    async def cut(self, part: m.RangePart) -> tuple[Path, int]:
+    async def cut(self, part: w.RangePart) -> tuple[Path, int]:
         path = self.folder / f"{part.entry_start}-{part.entry_stop}.root"
 
         async def fetch() -> int:

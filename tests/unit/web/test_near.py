@@ -19,6 +19,7 @@ from evstream.testing.simulator import sample_files
 from evstream.testing.virtual_time import VirtualClock
 from evstream.wire import messages as m
 from evstream.wire import product_messages as pm
+from evstream.wire import work_messages as wm
 from tests.unit.web.test_api import with_application
 
 FILES = sample_files(files=2, entries=100)
@@ -67,7 +68,7 @@ class Site:
 
     async def answer(self, units: int, near: str | None = EDGE, **only: Any) -> Any:
         self._leases += 1
-        request = m.ClaimRequest("w", units, near=near, **only)
+        request = wm.ClaimRequest("w", units, near=near, **only)
         return await self.service.claim(request, LeaseId(f"lease-{self._leases}"))
 
     async def prepare(self, lfn: str, start: int, stop: int, *globs: str) -> None:
@@ -119,7 +120,7 @@ def test_a_repeated_claim_gives_what_it_gave() -> None:
     async def work(site: Site) -> None:
         await site.submit()
         await site.prepare(SECOND, 0, 100)
-        request = m.ClaimRequest("w", 3, near=EDGE)
+        request = wm.ClaimRequest("w", 3, near=EDGE)
         units = (await site.service.claim(request, LeaseId("l"))).units
         assert [unit.lfn for unit in units] == [SECOND] * 3
         assert (await site.service.claim(request, LeaseId("l"))).units == units

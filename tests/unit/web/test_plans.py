@@ -21,7 +21,7 @@ from evstream.domain.sites import Site
 from evstream.head.brokering import WRITE_EVERY_S
 from evstream.testing.simulator import sample_files
 from evstream.wire import delivery_messages as m
-from evstream.wire import messages
+from evstream.wire import messages, work_messages
 from evstream.wire import product_messages as pm
 from evstream.wire.edge_messages import EdgeBeat
 from evstream.wire.messages import NewDataset, NewFile, NewSlice
@@ -306,11 +306,11 @@ def test_a_claim_names_the_edges_that_are_near() -> None:
         task = messages.NewTask(name="near", dataset="mc15:x", payload=payload)
         await service.submit(task, "key")
         for site, nearest in (("TOKYO", "tokyo"), ("LYON", "lyon")):
-            request = messages.ClaimRequest("w1", 1, site=site)
+            request = work_messages.ClaimRequest("w1", 1, site=site)
             claim = await service.claim(request, LeaseId(f"lease-{site}"))
             assert claim.units
             for unit in claim.units:
-                assert isinstance(unit, messages.RangeUnit)
+                assert isinstance(unit, work_messages.RangeUnit)
                 first, second, own = unit.parts[0].plan.urls
                 assert hosts([first])[0] == nearest
                 assert {*hosts([first, second])} == {"lyon", "tokyo"}
@@ -332,9 +332,9 @@ def test_a_unit_is_told_what_is_known_of_all_its_inputs() -> None:
                 secondary=[Secondary("pu", "mc15:x")],
             )
             id_ = (await service.submit(task, f"key-{number}")).id
-            request = messages.ClaimRequest("w1", 1, task=id_)
+            request = work_messages.ClaimRequest("w1", 1, task=id_)
             (unit,) = (await service.claim(request, LeaseId(f"lease-{number}"))).units
-            assert isinstance(unit, messages.RangeUnit)
+            assert isinstance(unit, work_messages.RangeUnit)
             (part,) = unit.parts
             return [part.plan, *part.secondary[0].plans]
 

@@ -16,7 +16,7 @@ from evstream.domain.errors import TransientError
 from evstream.domain.ledger import ERROR_CHARS_MAX
 from evstream.ports import Stored
 from evstream.testing.virtual_time import VirtualClock
-from evstream.wire.messages import INLINE_BYTES_MAX
+from evstream.wire.work_messages import INLINE_BYTES_MAX
 from tests.unit.web.test_api import DOOR, TASK, _with_api
 
 

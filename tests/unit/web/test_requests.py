@@ -33,6 +33,7 @@ from evstream.testing.virtual_time import VirtualClock
 from evstream.wire import messages as m
 from evstream.wire import product_messages as pm
 from evstream.wire import request_messages as rm
+from evstream.wire import work_messages as wm
 from tests.unit.web.test_api import DOOR, with_application
 
 FILES = sample_files(files=4, entries=100)
@@ -137,7 +138,7 @@ def test_what_is_prepared_for_a_task_is_what_its_pilots_ask_for() -> None:
         # Ninety-five events are ten ranges: no range is prepared in part.
         assert len(edge.made) == 10
         assert {ask.user for ask in edge.asks} == {"ann"}
-        claim = await service.claim(m.ClaimRequest("w", 10), LeaseId("l"))
+        claim = await service.claim(wm.ClaimRequest("w", 10), LeaseId("l"))
         wanted = {part.plan.key for unit in claim.units for part in unit.parts}  # type: ignore[union-attr]
         assert wanted == {one.key for one in edge.made}
 
@@ -215,7 +216,7 @@ def test_pilots_see_nothing_of_requests_nor_edges_of_tasks() -> None:
         edge = Edge("a", service, 1)
         await edge.beat()
         asked = await service.requests.submit(DATASET)
-        claim = await service.claim(m.ClaimRequest("w", 10), LeaseId("l"))
+        claim = await service.claim(wm.ClaimRequest("w", 10), LeaseId("l"))
         assert (claim.units, claim.active_tasks) == ([], 0)
         assert await service.tasks() == []
         await service.requests.cancel(asked.id)
