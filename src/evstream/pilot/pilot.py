@@ -152,7 +152,7 @@ class Pilot:
 
     async def _process(self, unit: Unit) -> None:
         processed = await self._bench.process(unit)
-        self._tally.received(processed.received)
+        self._tally.received(processed.received.total())
         if isinstance(processed.outcome, Success):
             # Failing is fast; it must not look like a reason to claim more.
             self._claimer.pace.computed(self._clock.monotonic())

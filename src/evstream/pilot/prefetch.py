@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -110,8 +110,9 @@ class Inputs:
 
     Attributes
     ----------
-    received : int
-        Bytes that came over the network, repeats included.
+    received : Counter
+        Bytes that came, repeats included, by where they came from: ``edge``, ``replica``,
+        ``head``, ``node`` or ``store``.
     staged : dict of str to str
         Folders that the payload needs beside them, by placeholder. Others use them as
         well: they stay.
@@ -120,7 +121,7 @@ class Inputs:
     def __init__(self, space: Space) -> None:
         self._space = space
         self.paths: list[Path] = []
-        self.received = 0
+        self.received: Counter[str] = Counter()
         self.staged: dict[str, str] = {}
 
     def make_directory(self, directory: Path) -> None:
@@ -221,7 +222,7 @@ class Prefetcher:
         return self._expected
 
     async def _fetch_ranges(self, work: RangeUnit, directory: Path, inputs: Inputs) -> None:
-        pieces: list[Callable[[], Awaitable[int]]] = []
+        pieces: list[Callable[[], Awaitable[Counter[str]]]] = []
         for part, files in zip(work.parts, files_of(work), strict=True):
             inputs.paths += [directory / name for name in files.names]
             pieces.append(partial(self._fetch_range, part, directory / files.input))
@@ -229,7 +230,7 @@ class Prefetcher:
                 for plan, name in zip(wanted.plans, files.secondary[wanted.name], strict=True):
                     pieces.append(partial(self._fetch_product, plan, directory / name))
 
-        async def fetch(piece: Callable[[], Awaitable[int]]) -> None:
+        async def fetch(piece: Callable[[], Awaitable[Counter[str]]]) -> None:
             received = await piece()
             inputs.received += received
 
@@ -237,7 +238,7 @@ class Prefetcher:
         # Falls slowly and rises at once: a guess too low is what fills a disk.
         self._expected = max(inputs.measure(), int(0.9 * self._expected))
 
-    async def _fetch_range(self, part: RangePart, path: Path) -> int:
+    async def _fetch_range(self, part: RangePart, path: Path) -> Counter[str]:
         if part.product_entries is None:
             return await self._fetch_product(part.plan, path)
         try:
@@ -253,7 +254,7 @@ class Prefetcher:
 
     async def _fetch_product(
         self, plan: DeliveryPlan, path: Path, bytes_max: int | None = None
-    ) -> int:
+    ) -> Counter[str]:
         fits = partial(product_fits, plan)
         return await self._patiently(
             lambda: self._service.fetch_product(plan, path, bytes_max=bytes_max, fits=fits)
@@ -274,7 +275,7 @@ class Prefetcher:
                     name=wanted.name,
                     expected=wanted.sha256,
                 )
-            inputs.received += wanted.size
+            inputs.received["store"] += wanted.size
 
         pieces = zip(work.inputs, inputs.paths, strict=True)
         await for_each(pieces, self._settings.fetches_max, fetch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,7 +55,9 @@ class SharedProducts:
         self._tools = tools
         self._shared: OrderedDict[str, _Shared] = OrderedDict()
 
-    async def cut(self, part: RangePart, path: Path, fetch: Callable[[], Awaitable[int]]) -> int:
+    async def cut(
+        self, part: RangePart, path: Path, fetch: Callable[[], Awaitable[Counter[str]]]
+    ) -> Counter[str]:
         """Leave a range's input at a path; return how many bytes were received for it.
 
         Parameters
@@ -76,7 +78,7 @@ class SharedProducts:
         # One after another, in the order they were claimed. Who is cancelled while it
         # fetches leaves the fetching to the next.
         async with shared.lock:
-            received = 0
+            received: Counter[str] = Counter()
             if shared.error is not None:
                 raise shared.error
             if shared.opened is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -78,6 +79,8 @@ class Processed:
 
     Attributes
     ----------
+    received : Counter
+        Bytes of its inputs, by where they came from.
     node_failed : bool
         It failed by this node, and so will others.
     contents : dict of str to bytes
@@ -85,7 +88,7 @@ class Processed:
     """
 
     outcome: Success | Failure
-    received: int = 0
+    received: Counter[str] = field(default_factory=Counter)
     node_failed: bool = False
     contents: dict[str, bytes] = field(default_factory=dict)
 
@@ -130,7 +133,7 @@ class Workbench:
         Cancelling it ends its payload and removes its directory.
         """
         directory = self._directory / unit.work.range_id
-        received = 0
+        received: Counter[str] = Counter()
         try:
             with blamed("input"):
                 _check_plain(unit.work)
@@ -209,7 +212,7 @@ class Workbench:
                 left = await self._outputs.store(slots, directory, sent)
         finally:
             self._uploads.release()
-        success = Success(tuple(left.records), result.cpu_s, result.wall_s, inputs.received)
+        success = Success(tuple(left.records), result.cpu_s, result.wall_s, inputs.received.total())
         return Processed(success, inputs.received, contents=left.contents)
 
     async def _run_payload(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener
 from evstream.assembly.edge import EdgeApplication
 from evstream.client import Connection, Service
-from evstream.client.service import Fits
+from evstream.client.transfers import Fits
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import DataError, NotFoundError
@@ -242,7 +243,7 @@ class CheckedService(Service):
         path: Path,
         bytes_max: int | None = None,
         fits: Fits | None = None,
-    ) -> int:
+    ) -> Counter[str]:
         """Fetch a product, and compare it."""
         received = await super().fetch_product(plan, path, bytes_max, fits)
         await self._right.check(plan, path)

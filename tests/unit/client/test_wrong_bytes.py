@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from evstream.client import Connection, Service
-from evstream.client.service import Fits
+from evstream.client.transfers import Fits
 from evstream.domain.errors import WrongBytesError
 from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.virtual_time import VirtualClock, run_virtual
@@ -64,7 +64,7 @@ def fetch(edges: Edges, path: Path, plan: DeliveryPlan = PLAN, fits: Fits | None
         )
         service = Service(connection)
         try:
-            return await service.fetch_product(plan, path, fits=fits)
+            return (await service.fetch_product(plan, path, fits=fits)).total()
         finally:
             await service.close()
 

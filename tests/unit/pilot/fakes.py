@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,7 +17,7 @@ from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.client import Service
-from evstream.client.service import Fits
+from evstream.client.transfers import Fits
 from evstream.domain.errors import EvstreamError, NotFoundError, TooLargeError, TransientError
 from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, WorkerId
@@ -196,7 +196,7 @@ class FakeService:
         path: Path,
         bytes_max: int | None = None,
         fits: Fits | None = None,
-    ) -> int:
+    ) -> Counter[str]:
         self._reach("fetch", plan.key)
         self.fetching += 1
         self.fetching_most = max(self.fetching_most, self.fetching)
@@ -209,7 +209,7 @@ class FakeService:
             raise TooLargeError(f"{len(content)} bytes")
         path.write_bytes(content)
         self.log.append(("fetched", plan.key))
-        return len(content)
+        return Counter(head=len(content))
 
     async def fetch_output(self, url: str, path: Path) -> str:
         self._reach("fetch", url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,14 +47,14 @@ class Edge:
         plan = m.DeliveryPlan(key, descriptor.to_wire(), [f"/v1/products/{key}"])
         return w.RangePart(start, stop, plan, (START, STOP))
 
-    async def cut(self, part: w.RangePart) -> tuple[Path, int]:
+    async def cut(self, part: w.RangePart) -> tuple[Path, Counter[str]]:
         path = self.folder / f"{part.entry_start}-{part.entry_stop}.root"
 
-        async def fetch() -> int:
+        async def fetch() -> Counter[str]:
             self.fetched.append(part.plan.key)
             await asyncio.sleep(0)
             path.write_bytes(self.product.read_bytes())
-            return path.stat().st_size
+            return Counter(edge=path.stat().st_size)
 
         return path, await self.shared.cut(part, path, fetch)
 
@@ -66,12 +67,12 @@ def edge(tmp_path: Path) -> Edge:
 def test_each_unit_gets_its_own_entries_for_one_fetch(edge: Edge) -> None:
     bounds = [(start, min(start + STEP, STOP)) for start in range(START, STOP, STEP)]
 
-    async def main() -> list[tuple[Path, int]]:
+    async def main() -> list[tuple[Path, Counter[str]]]:
         return await asyncio.gather(*(edge.cut(edge.part(*bound)) for bound in bounds))
 
     made = asyncio.run(main())
     assert edge.fetched == ["k"]
-    assert sum(received for _, received in made) == edge.product.stat().st_size
+    assert sum(received.total() for _, received in made) == edge.product.stat().st_size
     source = uproot.open(edge.source)["Events"].arrays(library="np")
     for (path, _), (start, stop) in zip(made, bounds, strict=True):
         with uproot.open(path) as file:
