@@ -19,14 +19,13 @@ import httpx2
 import msgspec
 
 from evstream.client.bearer import bearer
+from evstream.client.carrier import Carrier
 from evstream.client.tls import client_context
 from evstream.domain.errors import ConfigError, NotFoundError, RequestError
 
 ADDRESS_FILE = "address.json"
 FIND_EVERY_S = 0.2
 _IN_PROCESS = "http://evstream.local"
-# Slots, not requests, bound the connections: a pilot keeps few and reuses them.
-_LIMITS = httpx2.Limits(max_connections=64, max_keepalive_connections=32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Address:
 
     def elsewhere(self) -> httpx2.AsyncBaseTransport:
         """Return what carries requests to whoever the service names, edges above all."""
-        return httpx2.AsyncHTTPTransport(verify=client_context(self.ca_file), limits=_LIMITS)
+        return Carrier(client_context(self.ca_file))
 
     def transport(self) -> httpx2.AsyncBaseTransport:
         """Return what carries requests to the address.
@@ -74,12 +73,11 @@ class Address:
             The authorities cannot be read.
         """
         if self.url.startswith("unix:"):
-            path = self.url.removeprefix("unix:")
-            return httpx2.AsyncHTTPTransport(uds=path, limits=_LIMITS, trust_env=False)
+            return Carrier(uds=self.url.removeprefix("unix:"))
         if self.url.startswith(("http://", "https://")):
             # Plain HTTP never looks at authorities, and loading them takes its time.
-            verify = client_context(self.ca_file) if self.url.startswith("https:") else False
-            return httpx2.AsyncHTTPTransport(verify=verify, limits=_LIMITS)
+            https = self.url.startswith("https:")
+            return Carrier(client_context(self.ca_file) if https else None)
         raise RequestError(
             f"{self.url!r} is no address of a service",
             hint="give http://HOST:PORT, https://HOST or unix:/PATH",

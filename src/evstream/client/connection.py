@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import httpx2
 
+from evstream.client.carrier import Carrier
 from evstream.client.link_meter import LinkMeter, Trace
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.ports import Clock, Ids
@@ -51,7 +52,7 @@ class Connection:
         base_url: str = "http://evstream.local",
         token: str | Callable[[], str] = "",
         patience_s: float = 5.0,
-        elsewhere: Callable[[], httpx2.AsyncBaseTransport] = httpx2.AsyncHTTPTransport,
+        elsewhere: Callable[[], httpx2.AsyncBaseTransport] = Carrier,
     ) -> None:
         self._timeout = httpx2.Timeout(PROGRESS_S_MAX, connect=CONNECT_S_MAX)
         self._http = httpx2.AsyncClient(

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from evstream.client.carrier import MADE
 from evstream.domain.sites import Measured
 from evstream.wire.delivery_messages import LINKS_MAX, SeenLink
 
@@ -47,14 +48,12 @@ class LinkMeter:
             Given what is told of the connection, returns the body's context.
         """
         server = _server(url)
-        connecting = 0.0
+        # TLS takes another round trip, before anything is known of the server.
+        trips = 2.0 if url.startswith("https:") else 1.0
 
-        async def trace(event: str, _: dict[str, Any]) -> None:
-            nonlocal connecting
-            if event == "connection.connect_tcp.started":
-                connecting = self._now()
-            elif event == "connection.connect_tcp.complete":
-                self._add(server, Measured(1.0, self._now() - connecting))
+        async def trace(event: str, told: dict[str, Any]) -> None:
+            if event == MADE:
+                self._add(server, Measured(trips, told["seconds"]))
 
         async with opening(trace) as response:
             begun = self._now()

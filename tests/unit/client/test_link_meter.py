@@ -7,12 +7,12 @@ import http.server
 import threading
 from collections.abc import Iterator
 
-import httpx2
 import pytest
 
 from evstream.adapters.clock import SystemClock
 from evstream.adapters.ids import RandomIds
 from evstream.client import Connection
+from evstream.client.carrier import Carrier
 from evstream.client.link_meter import BODY_BYTES_MIN
 
 
@@ -50,7 +50,7 @@ def test_connections_and_bodies_are_measured(server: str) -> None:
     large = 4 * BODY_BYTES_MIN
 
     async def main() -> None:
-        transport = httpx2.AsyncHTTPTransport()
+        transport = Carrier()
         connection = Connection(transport, SystemClock(), RandomIds())
         try:
             for size in (10, large, large):
