@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast fuzz fuzz-api check format bench sim stack docs clean setup-base setup-demo setup-test setup-check
+.PHONY: help demo bundle test test-fast fuzz fuzz-api check format bench sim stack docs clean setup-base setup-demo setup-test setup-check
 
 BIN := .venv/bin
 PYTEST_ARGS ?=
@@ -59,6 +59,9 @@ sim: setup-base  ## simulate the whole service under faults: make sim [SEED=17] 
 
 stack: setup-test  ## start PostgreSQL, XRootD, nginx and more, heads and edges, until Ctrl-C (SECURE=1: with TLS and tokens)
 	@$(BIN)/python -m tests.federation.up $(if $(SECURE),--secure) $(FOLDER)
+
+bundle: setup-base  ## a relocatable client for CVMFS: make bundle [OUT=build/bundle] [PYTHONS="3.11 3.12 3.13"]
+	@$(BIN)/python -m tools.bundle $(or $(OUT),build/bundle) $(foreach one,$(PYTHONS),--python $(one))
 
 docs: setup-check  ## build the pages into build/docs
 	@$(BIN)/python -m tools.build_docs

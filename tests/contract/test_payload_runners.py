@@ -169,6 +169,17 @@ async def test_credentials_of_the_pilot_are_not_its_own(
     assert "BEARER_TOKEN_FILE=/its/own" in lines
 
 
+async def test_libraries_of_a_bundle_are_not_those_of_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(starting.BUNDLE_VARIABLE, "/bundle/lib")
+    for whole, left in (("/bundle/lib:/their/own", "PYTHONPATH=/their/own"), ("/bundle/lib", None)):
+        monkeypatch.setenv("PYTHONPATH", whole)
+        await run(tmp_path, "sh -c env {output}")
+        lines = (tmp_path / "log.txt").read_text().splitlines()
+        assert [line for line in lines if line.startswith("PYTHONPATH=")] == [left] * bool(left)
+
+
 async def test_nothing_is_on_its_standard_input(tmp_path: Path) -> None:
     await run(tmp_path, "sh -c 'cat > \"$1\"' sh {output}")
     assert (tmp_path / "out put.root").read_bytes() == b""

@@ -44,6 +44,11 @@ _FOR_CONTAINERS = ("APPTAINERENV_", "SINGULARITYENV_")
 CONTAINER_PROGRAMS = ("apptainer", "singularity")
 CONTAINER_PATHS = ("APPTAINERENV_PREPEND_PATH", "SINGULARITYENV_PREPEND_PATH")
 """Variables that say what is searched for programs in a container before its own PATH."""
+BUNDLE_VARIABLE = "EVSTREAM_BUNDLE"
+"""Names the folder of libraries of the bundle that we run from, which is first in PYTHONPATH.
+
+Commands have libraries of their own, which ours must not come before.
+"""
 _NODE_AT_FAULT = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
 
 
@@ -102,6 +107,8 @@ def start(
 def environment(payload: Payload, values: Mapping[str, str]) -> dict[str, str]:
     """Return a payload's environment: ours without our own settings and credentials."""
     kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
+    if payload.kind != "callable" and BUNDLE_VARIABLE in os.environ:
+        _take_out(os.environ[BUNDLE_VARIABLE], kept, "PYTHONPATH")
     named = {ENVIRONMENT_PREFIX + variable_of(name): value for name, value in values.items()}
     found = kept | payload.environment | named
     if "sandbox" in values:
@@ -114,6 +121,14 @@ def _is_ours(name: str) -> bool:
     for prefix in _FOR_CONTAINERS:
         name = name.removeprefix(prefix)
     return name.startswith(ENVIRONMENT_PREFIX) or name in CREDENTIALS
+
+
+def _take_out(folder: str, variables: dict[str, str], name: str) -> None:
+    """Leave out a folder of a search path."""
+    folders = [one for one in variables.get(name, "").split(os.pathsep) if one != folder]
+    variables[name] = os.pathsep.join(folders)
+    if not variables[name]:
+        del variables[name]
 
 
 def _first(folder: str, variables: Mapping[str, str], name: str) -> str:
