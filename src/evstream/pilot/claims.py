@@ -9,6 +9,7 @@ from collections.abc import Callable
 from evstream.client import Service
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.pilot.concurrency import in_time, patiently
+from evstream.pilot.depth import Depth
 from evstream.pilot.in_hand import InHand, Unit
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.shared_products import CUT_HERE
@@ -21,41 +22,6 @@ POLL_S_LEAST = 0.01
 """Whatever the service says, an idle pilot does not ask more often."""
 
 
-class Pace:
-    """How fast units are computed, as a moving mean of the time between them.
-
-    Attributes
-    ----------
-    units : int
-        How many were computed so far.
-    """
-
-    WEIGHT = 1 / 16
-
-    def __init__(self) -> None:
-        self.units = 0
-        self._last: float | None = None
-        self._between_s = math.inf
-
-    def computed(self, now: float) -> None:
-        """Note that a unit was computed."""
-        self.units += 1
-        if self._last is not None:
-            between_s = now - self._last
-            if self._between_s == math.inf:
-                self._between_s = between_s
-            self._between_s += self.WEIGHT * (between_s - self._between_s)
-        self._last = now
-
-    def pause(self) -> None:
-        """Leave out the time until the next unit: there was nothing to do."""
-        self._last = None
-
-    def units_in(self, seconds: float) -> float:
-        """Return how many units are computed in a time; 0 before anything is known."""
-        return seconds / self._between_s if self._between_s > 0 else math.inf
-
-
 class Claimer:
     """Claims whenever there is room for more, until there is nothing to wait for.
 
@@ -63,6 +29,8 @@ class Claimer:
     ----------
     begin : callable
         Told of the units that were got, in order.
+    depth : Depth
+        Says how many units to hold.
     """
 
     def __init__(
@@ -74,6 +42,7 @@ class Claimer:
         worker: WorkerId,
         hand: InHand,
         begin: Callable[[list[Unit]], None],
+        depth: Depth,
     ) -> None:
         self._service = service
         self._clock = clock
@@ -82,7 +51,7 @@ class Claimer:
         self._worker = worker
         self._hand = hand
         self._begin = begin
-        self.pace = Pace()
+        self._depth = depth
 
     async def run(self) -> None:
         """Claim until no task has been active for `idle_s_max`.
@@ -94,7 +63,7 @@ class Claimer:
         """
         idle_since: float | None = None
         while True:
-            await self._hand.until(lambda: self._room() > 0)
+            await self._until_room()
             answer = await self._claim(self._room())
             if answer.units:
                 idle_since = None
@@ -111,12 +80,25 @@ class Claimer:
                 poll_s = min(poll_s, self._settings.idle_s_max - idle_s)
             await self._wait(poll_s)
 
+    async def _until_room(self) -> None:
+        """Wait until more is to be claimed: something happens, or it is time."""
+        while self._room() <= 0:
+            running = self._hand.running_since()
+            look_in_s = self._depth.look_in_s(self._clock.monotonic(), running)
+            changed = self._hand.until(
+                lambda was=running: self._room() > 0 or self._hand.running_since() != was  # type: ignore[misc]
+            )
+            if look_in_s < math.inf:
+                await in_time(self._clock, look_in_s, changed)
+            else:
+                await changed
+
     async def _wait(self, seconds: float) -> None:
         """Wait before asking again; less if the last unit is answered for meanwhile.
 
         That unit may have been what the next ones waited for: a merge, for instance.
         """
-        self.pace.pause()
+        self._depth.pace.pause()
         if len(self._hand):
             await in_time(self._clock, seconds, self._hand.until(lambda: not len(self._hand)))
         else:
@@ -138,6 +120,7 @@ class Claimer:
         # The lease is expected before it is asked for: if the answer never comes, the
         # same question is repeated, and if we leave first, the lease is given back.
         self._hand.expect(lease)
+        asked = self._clock.monotonic()
         answer = await patiently(
             self._clock,
             self._ids,
@@ -145,25 +128,17 @@ class Claimer:
             lambda: self._service.claim(request, lease),
         )
         _LOG.debug("lease %s: asked for %d units, got %d", lease, units, len(answer.units))
+        if answer.units:
+            self._depth.claimed(self._clock.monotonic() - asked)
         self._begin(self._hand.take(lease, answer.units))
         return answer
-
-    def _target(self) -> int:
-        """Return how many units to have in hand: a little work ahead, at the pace seen."""
-        settings = self._settings
-        by_pace = settings.cores + self.pace.units_in(settings.ahead_s)
-        # The first units may be the shortest: never hold more than have been computed.
-        wanted = min(max(2 * settings.cores, by_pace), 2 * settings.cores + self.pace.units)
-        return int(min(wanted, settings.units_ahead_max))
 
     def _room(self) -> int:
         """Return how many units to ask for now; 0 while enough are in hand."""
         settings = self._settings
-        target = self._target()
-        # Half of what is ahead of the cores is spent before more is asked for.
-        enough = target - max(1, (target - settings.cores) // 2)
-        if self._hand.to_compute > enough:
+        low, high = self._depth.bounds(self._clock.monotonic(), self._hand.running_since())
+        if self._hand.to_compute >= low:
             return 0
         # Results that cannot leave, since the store or the service is away, stop claims.
         unanswered_max = 2 * settings.units_ahead_max
-        return max(0, min(target - self._hand.to_compute, unanswered_max - len(self._hand)))
+        return max(0, min(high - self._hand.to_compute, unanswered_max - len(self._hand)))

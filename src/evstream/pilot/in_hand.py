@@ -38,6 +38,7 @@ class Unit:
     lease: LeaseId
     stage: Stage = Stage.AHEAD
     cpu_s: float = 0.0
+    running_since: float = 0.0
     task: asyncio.Task[None] | None = None
 
     @property
@@ -51,6 +52,11 @@ class InHand:
 
     One thread uses it; whoever waits for a change is woken by each.
 
+    Parameters
+    ----------
+    now : callable
+        Tells seconds since some moment.
+
     Attributes
     ----------
     untold : set of Unit
@@ -59,7 +65,9 @@ class InHand:
         Nothing more is claimed, and what can be left undone is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._running: dict[Unit, None] = {}
         self._leases: dict[LeaseId, dict[Unit, None]] = {}
         self._count = dict.fromkeys(Stage, 0)
         self._changed = asyncio.Event()
@@ -90,8 +98,11 @@ class InHand:
         self._count[stage] += 1
         if stage is Stage.RUNNING:
             self.untold.add(unit)
+            unit.running_since = self._now()
+            self._running[unit] = None
         else:
             self.untold.discard(unit)
+            self._running.pop(unit, None)
         self._changed.set()
 
     def holds(self, unit: Unit) -> bool:
@@ -106,6 +117,7 @@ class InHand:
         del units[unit]
         self._count[unit.stage] -= 1
         self.untold.discard(unit)
+        self._running.pop(unit, None)
         if not units:
             del self._leases[unit.lease]
         self._changed.set()
@@ -119,6 +131,10 @@ class InHand:
     def leases(self) -> list[LeaseId]:
         """Return all leases, those that are only expected included."""
         return list(self._leases)
+
+    def running_since(self) -> list[float]:
+        """Return since when each unit runs that runs now."""
+        return [unit.running_since for unit in self._running]
 
     @property
     def to_compute(self) -> int:

@@ -16,6 +16,7 @@ from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.states import Answer
 from evstream.pilot.claims import Claimer
 from evstream.pilot.concurrency import either, for_each, in_time
+from evstream.pilot.depth import Depth
 from evstream.pilot.heartbeat import Heartbeat
 from evstream.pilot.in_hand import InHand, Stage, Unit
 from evstream.pilot.merging import Merger
@@ -62,14 +63,21 @@ class Pilot:
         self._settings = settings
         self._directory = directory.absolute()
         self._worker = worker
-        self._hand = hand = InHand()
+        self._hand = hand = InHand(clock.monotonic)
         self._tally = Tally()
         self._stopping = asyncio.Event()
         self._group = asyncio.TaskGroup()
         self._node_failures = 0
         self._broken: ConfigError | None = None
         self._runner = tools.runner
-        self._prefetcher = Prefetcher(service, clock, ids, tools, settings)
+        self._depth = Depth(
+            settings.cores,
+            settings.ahead_s,
+            settings.fetches_max,
+            settings.units_ahead_max,
+            settings.prefetch_bytes_max,
+        )
+        self._prefetcher = Prefetcher(service, clock, ids, tools, settings, self._depth)
         self._bench = Workbench(
             self._prefetcher,
             OutputStage(service, clock, ids, tools, settings),
@@ -80,7 +88,9 @@ class Pilot:
             hand,
             self._announce,
         )
-        self._claimer = Claimer(service, clock, ids, settings, worker, hand, self._begin)
+        self._claimer = Claimer(
+            service, clock, ids, settings, worker, hand, self._begin, self._depth
+        )
         self._reporter = Reporter(service, clock, ids, settings, worker, hand, self._answered)
         self._heartbeat = Heartbeat(service, clock, settings, worker, hand, self._abandon)
 
@@ -155,7 +165,7 @@ class Pilot:
         self._tally.received(processed.received.total())
         if isinstance(processed.outcome, Success):
             # Failing is fast; it must not look like a reason to claim more.
-            self._claimer.pace.computed(self._clock.monotonic())
+            self._depth.computed(self._clock.monotonic(), processed.outcome.wall_s)
         self._watch_node(processed)
         self._reporter.add(unit, processed)
 

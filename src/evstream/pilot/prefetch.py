@@ -15,6 +15,7 @@ from evstream.client import Service
 from evstream.domain.errors import AccessError, ConfigError, DataError, NotFoundError
 from evstream.domain.payload import Payload
 from evstream.pilot.concurrency import DEFINITE, for_each, patiently
+from evstream.pilot.depth import Depth
 from evstream.pilot.fitting import fits as product_fits
 from evstream.pilot.in_hand import Work
 from evstream.pilot.settings import PilotSettings
@@ -158,9 +159,16 @@ class Prefetcher:
     """
 
     def __init__(
-        self, service: Service, clock: Clock, ids: Ids, tools: Tools, settings: PilotSettings
+        self,
+        service: Service,
+        clock: Clock,
+        ids: Ids,
+        tools: Tools,
+        settings: PilotSettings,
+        depth: Depth,
     ) -> None:
         self._service = service
+        self._depth = depth
         self._shared = SharedProducts(tools)
         self._staging = Staging(service, tools)
         self._clock = clock
@@ -236,7 +244,9 @@ class Prefetcher:
 
         await for_each(pieces, self._settings.fetches_max, fetch)
         # Falls slowly and rises at once: a guess too low is what fills a disk.
-        self._expected = max(inputs.measure(), int(0.9 * self._expected))
+        size = inputs.measure()
+        self._expected = max(size, int(0.9 * self._expected))
+        self._depth.arrived(size)
 
     async def _fetch_range(self, part: RangePart, path: Path) -> Counter[str]:
         if part.product_entries is None:
@@ -256,9 +266,12 @@ class Prefetcher:
         self, plan: DeliveryPlan, path: Path, bytes_max: int | None = None
     ) -> Counter[str]:
         fits = partial(product_fits, plan)
-        return await self._patiently(
-            lambda: self._service.fetch_product(plan, path, bytes_max=bytes_max, fits=fits)
-        )
+
+        async def fetch() -> Counter[str]:
+            with self._depth.fetching(self._clock.monotonic):
+                return await self._service.fetch_product(plan, path, bytes_max=bytes_max, fits=fits)
+
+        return await self._patiently(fetch)
 
     async def _fetch_outputs(self, work: MergeUnit, directory: Path, inputs: Inputs) -> None:
         inputs.paths = [

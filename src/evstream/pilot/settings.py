@@ -27,8 +27,8 @@ class PilotSettings:
     fetches_max, uploads_max : int
         Transfers at once in each direction.
     ahead_s : float
-        How much work to hold, at the pace measured, so that short units are claimed
-        in large batches and long ones singly.
+        At least so much work is held, at the pace measured, so that short units are claimed
+        in large batches. How much is held beyond that follows from what fetches take.
     units_ahead_max : int
         Units that are not computed yet, at most.
     idle_s_max : float
@@ -61,7 +61,7 @@ class PilotSettings:
     lease_s: float = 60.0
     heartbeat_s: float | None = None
     prefetch_bytes_max: int = 2 << 30
-    fetches_max: int = 8
+    fetches_max: int = 32
     uploads_max: int = 8
     ahead_s: float = 2.0
     units_ahead_max: int = 512

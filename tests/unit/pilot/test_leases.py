@@ -182,7 +182,7 @@ def test_lost_unit_abandons_its_payload_and_no_other(tmp_path: Path) -> None:
 
 
 def test_lease_that_is_gone_abandons_all_its_units(tmp_path: Path) -> None:
-    service, runner = FakeService(range_units(4)), FakeRunner(wall_s=100.0)
+    service, runner = FakeService(range_units(6)), FakeRunner(wall_s=100.0)
 
     async def lose(_: Pilot) -> None:
         await sleep(5.0)
@@ -192,7 +192,7 @@ def test_lease_that_is_gone_abandons_all_its_units(tmp_path: Path) -> None:
 
     summary = while_running(lambda: make_pilot(service, runner, tmp_path, lease_s=40.0), lose)
     assert runner.cancelled == [0]
-    assert (summary.units_done, summary.units_abandoned) == (2, 2)
+    assert (summary.units_done, summary.units_abandoned) == (2, 4)
 
 
 def test_lost_lease_drops_what_was_fetched_ahead(tmp_path: Path) -> None:
@@ -252,8 +252,8 @@ def test_stop_gives_back_what_has_not_begun_and_finishes_what_has(tmp_path: Path
 
     summary = while_running(lambda: make_pilot(service, runner, tmp_path, cores=2), stop)
     assert sorted(number(report) for report in service.reports) == [0, 1]
-    assert sorted(number(unit) for unit in service.released) == [2, 3]
-    assert summary.units_abandoned == 2
+    assert sorted(number(unit) for unit in service.released) == [2, 3, 4]
+    assert summary.units_abandoned == 3
     assert summary.wall_s == pytest.approx(10.0, abs=0.1)
     assert not any(service.leases.values())
 
@@ -268,7 +268,7 @@ def test_stop_abandons_what_takes_too_long(tmp_path: Path) -> None:
     summary = while_running(lambda: make_pilot(service, runner, tmp_path, drain_s=30.0), stop)
     assert runner.cancelled == [0]
     assert service.reports == []
-    assert sorted(number(unit) for unit in service.released) == [0, 1]
+    assert sorted(number(unit) for unit in service.released) == [0, 1, 2, 3]
     assert summary.wall_s == pytest.approx(35.0)
     assert list((tmp_path / "scratch").iterdir()) == []
 
@@ -282,7 +282,7 @@ def test_stop_gives_back_a_lease_whose_answer_never_came(tmp_path: Path) -> None
         pilot.stop()
 
     while_running(lambda: make_pilot(service, FakeRunner(), tmp_path), stop)
-    assert len(service.released) == 2
+    assert len(service.released) == 4
     assert not service.leases
 
 
