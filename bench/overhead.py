@@ -36,6 +36,7 @@ from evstream.domain.payload import Payload
 from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream
 from evstream.pilot import PilotSettings
+from evstream.settings import Settings
 from evstream.wire.messages import NewDataset, NewFile, NewTask, TaskView
 
 WORKERS = 2
@@ -196,6 +197,7 @@ def run_empty_pilot(data: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             pilot = make_pilot(
                 service,
+                Settings(),
                 PilotSettings(cores=4, idle_s_max=3600.0, drain_s=0.0),
                 Path(scratch),
                 WorkerId(f"empty-{os.getpid()}"),

@@ -98,6 +98,9 @@ class Settings:
     prefetch_bytes_max: int = _setting(
         2 << 30, "Disk for inputs that are fetched ahead", 1 << 20, 1 << 50
     )
+    own_cuts: str = _setting(
+        "auto", "Whether a pilot cuts out of sources itself where no edge does: auto or never"
+    )
     drain_s: float = _setting(30.0, "Time for running payloads when a pilot is stopped", 0.0, 1e6)
     expire_every_s: float = _setting(1.0, "How often expired leases are taken back", 0.05, 3600.0)
     sweep_every_s: float = _setting(60.0, "How often uncommitted outputs are swept", 1.0, 86_400.0)

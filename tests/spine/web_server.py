@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
@@ -16,18 +17,33 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 
+def _asked(silent: Path) -> bool:
+    try:
+        with silent.open("r+") as file:
+            file.write("asked")
+    except FileNotFoundError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
-def serving(folder: Path, refused: Path = Path("/nowhere")) -> Iterator[str]:
+def serving(
+    folder: Path, refused: Path = Path("/nowhere"), silent: Path = Path("/nowhere")
+) -> Iterator[str]:
     """Serve a folder on the loopback interface; yields its URL.
 
     Parameters
     ----------
     refused : Path
         As long as this is there, nobody may read anything.
+    silent : Path
+        As long as this is there, nobody is answered; whoever asks then writes into it.
     """
     files = StaticFiles(directory=folder)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        while _asked(silent):  # noqa: ASYNC110 - a file, which another thread removes
+            await asyncio.sleep(0.02)
         reply = PlainTextResponse("", 403) if os.path.lexists(refused) else files  # noqa: ASYNC240
         await reply(scope, receive, send)
 

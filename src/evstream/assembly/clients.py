@@ -9,13 +9,16 @@ from evstream.adapters.formats import KnownFormats
 from evstream.adapters.ids import RandomIds
 from evstream.adapters.offload import Threads
 from evstream.adapters.payload.by_kind import PayloadsByKind
-from evstream.adapters.source.fsspec import FsspecOpener
+from evstream.assembly.origins import open_origins
 from evstream.client import Address, Connection, Service
+from evstream.domain.errors import ConfigError
 from evstream.domain.names import WorkerId
+from evstream.edge import OwnCuts
 from evstream.pilot import Pilot, PilotSettings, Tools
-from evstream.ports import (
-    PayloadRunner,
-)
+from evstream.ports import PayloadRunner
+from evstream.settings import Settings
+
+OWN_CUT_THREADS = 16
 
 
 def connect(address: Address, patience_s: float) -> Service:
@@ -35,23 +38,49 @@ def connect(address: Address, patience_s: float) -> Service:
 
 def make_pilot(
     service: Service,
-    settings: PilotSettings,
+    settings: Settings,
+    pilot_settings: PilotSettings,
     directory: Path,
     worker: WorkerId,
     runner: PayloadRunner | None = None,
 ) -> Pilot:
-    """Return a pilot that works for a service; payloads are processes unless said otherwise."""
+    """Return a pilot that works for a service; payloads are processes unless said otherwise.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of this node: how it reads sources.
+    pilot_settings : PilotSettings
+        Of this pilot.
+    directory : Path
+        Scratch space, which exists.
+
+    Raises
+    ------
+    ConfigError
+        A setting has no such value.
+    """
+    cores, clock, formats = pilot_settings.cores, SystemClock(), KnownFormats()
+    # Whoever runs it may read what it is told to read: its payloads can anyway.
+    opener = open_origins(settings, own=True)
+    cutter = None
+    if _cuts_itself(settings):
+        # Threads of their own: they wait for sources, and must not keep others from computing.
+        reading = Threads(OWN_CUT_THREADS)
+        cutter = OwnCuts(service.edges, opener, formats, reading, clock, OWN_CUT_THREADS)
+    offload = Threads(max(4, cores))
     return Pilot(
         service,
-        Tools(
-            runner or PayloadsByKind(settings.cores),
-            KnownFormats(),
-            Threads(max(4, settings.cores)),
-            FsspecOpener(),
-        ),
-        SystemClock(),
+        Tools(runner or PayloadsByKind(cores), formats, offload, opener, cutter=cutter),
+        clock,
         RandomIds(),
-        settings,
+        pilot_settings,
         directory,
         worker,
     )
+
+
+def _cuts_itself(settings: Settings) -> bool:
+    if settings.own_cuts not in ("auto", "never"):
+        raise ConfigError(f"own_cuts is {settings.own_cuts!r}", hint="write never or auto")
+    return settings.own_cuts == "auto"

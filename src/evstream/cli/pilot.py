@@ -68,7 +68,7 @@ def pilot(
         )
         try:
             with scratch_folder(workdir) as scratch:
-                one = make_pilot(service, pilot_settings, scratch, WorkerId(name))
+                one = make_pilot(service, settings, pilot_settings, scratch, WorkerId(name))
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, one.stop)
                 summary = await one.run()
@@ -78,8 +78,20 @@ def pilot(
             print_json(summary)
         else:
             print(f"{name}: {summary}", file=sys.stderr)
+        if one.is_held_up:
+            _end_at_once()
 
     run_async(main)
+
+
+def _end_at_once() -> None:
+    """End, although a thread still waits for a source that says nothing: Python would wait for it.
+
+    All work is given back by now, and scratch space is gone.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _make_folder(workdir: Path) -> None:

@@ -123,6 +123,21 @@ class Connection:
                 return decode(response.content, answer)
         raise AssertionError("attempts end by returning or raising")
 
+    async def content(self, path: str) -> bytes:
+        """Return what there is under a path, as it is.
+
+        Raises
+        ------
+        EvstreamError
+            As for `call`.
+        """
+        async for attempt in self._attempts():
+            with attempt:
+                response = await self._http.get(path)
+                _raise_for(response.status_code, response.content)
+                return response.content
+        raise AssertionError("attempts end by returning or raising")
+
     async def pages(self, path: str, kind: type[T], **query: object) -> list[T]:
         """Return a list that comes in pages, as a whole."""
         found: list[T] = []

@@ -69,6 +69,17 @@ class Edges:
             checksums=found.checksums,
         )
 
+    async def index(self, fingerprint: Fingerprint) -> bytes:
+        """Return what cuts need to know of a file, as its format encodes it.
+
+        Raises
+        ------
+        EvstreamError
+            No such file is registered, or the service cannot read it.
+        """
+        query = urlencode({"size": fingerprint.size, "uuid": fingerprint.uuid})
+        return await self._connection.content(f"/v1/sources/{fingerprint.digest}/index?{query}")
+
     async def descriptor(self, key: ProductKey) -> Descriptor:
         """Return the descriptor of a product.
 

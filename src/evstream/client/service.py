@@ -208,9 +208,10 @@ class Service:
         path: Path,
         bytes_max: int | None = None,
         fits: Fits | None = None,
+        rounds: int = TRANSFERS_MAX,
     ) -> Counter[str]:
         """Fetch a product into a file; see `Transfers.fetch`."""
-        return await self.transfers.fetch(plan, path, bytes_max, fits)
+        return await self.transfers.fetch(plan, path, bytes_max, fits, rounds)
 
     async def fetch_output(self, url: str, path: Path) -> str:
         """Fetch an object of the output store into a file; returns its sha256."""

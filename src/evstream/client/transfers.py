@@ -49,6 +49,7 @@ class Transfers:
         path: Path,
         bytes_max: int | None = None,
         fits: Fits | None = None,
+        rounds: int = TRANSFERS_MAX,
     ) -> Counter[str]:
         """Fetch a product into a file; resumes where a connection broke.
 
@@ -56,6 +57,8 @@ class Transfers:
         ----------
         fits : callable, optional
             Says whether a file is what the plan means, as far as that shows.
+        rounds : int
+            How often each endpoint is asked, at most.
 
         Returns
         -------
@@ -70,13 +73,13 @@ class Transfers:
             It has more bytes than may be; none of them was received.
         """
         download = _Download(path, bytes_max, fits)
-        for failures in range(TRANSFERS_MAX):
+        for failures in range(rounds):
             passing, definite = await self._round(download, plan)
             if passing is None and definite is None:
                 return download.received
             # While one endpoint may come back, nothing is lost yet.
             error = passing or definite
-            if passing is None or failures == TRANSFERS_MAX - 1:
+            if passing is None or failures == rounds - 1:
                 break
             await self._connection.wait_before_retry(failures, passing)
         assert error is not None

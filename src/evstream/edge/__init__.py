@@ -2,6 +2,7 @@
 
 from evstream.edge.cache import CachePolicy, CacheState, ProductCache
 from evstream.edge.delivery import Deliveries, Delivery
+from evstream.edge.own_cuts import OwnCuts
 from evstream.edge.products import Product, Products
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "CacheState",
     "Deliveries",
     "Delivery",
+    "OwnCuts",
     "Product",
     "ProductCache",
     "Products",

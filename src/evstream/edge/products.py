@@ -331,6 +331,17 @@ class Products:
                 self._files.popitem(last=False)
         return file
 
+    async def index(self, fingerprint: Fingerprint) -> bytes:
+        """Return a registered file's index, as its format encodes it.
+
+        Raises
+        ------
+        EvstreamError
+            No such file is registered, or none of its replicas can be read.
+        """
+        file = await self.file(fingerprint)
+        return await self._with_source(file, lambda opened: opened.index.to_bytes())
+
     def forget_file(self, fingerprint: Fingerprint) -> None:
         """Look a file up anew when it is wanted again."""
         self._files.pop(fingerprint, None)

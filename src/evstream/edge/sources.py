@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -33,6 +34,9 @@ OPEN_FILES_MAX = 64
 BAD_MAX = BAD_REPLICAS_MAX
 """Bad replicas that wait for the head to be told."""
 
+HEAD_BYTES = 100
+"""In these a file says its UUID."""
+
 T = TypeVar("T")
 
 
@@ -48,6 +52,7 @@ class OpenSource:
     index: FileIndex
     stack: ExitStack
     users: int = 0
+    looked_at: float = -math.inf
 
 
 class FileCopy:
@@ -95,6 +100,9 @@ class Sources:
     ----------
     now : callable
         Seconds that never go back.
+    look_s : float
+        How long a signature is believed once it was looked at: far away, each look costs a
+        round trip.
     """
 
     def __init__(
@@ -103,6 +111,7 @@ class Sources:
         formats: Formats,
         open_max: int = OPEN_FILES_MAX,
         now: Callable[[], float] = time.monotonic,
+        look_s: float = 0.0,
     ) -> None:
         self._opener = opener
         self._formats = formats
@@ -110,7 +119,10 @@ class Sources:
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[Fingerprint, Pfn], OpenSource] = OrderedDict()
         self._indices: OrderedDict[Fingerprint, FileIndex] = OrderedDict()
+        self._told: OrderedDict[Fingerprint, FileIndex] = OrderedDict()
         self._bad: OrderedDict[tuple[Fingerprint, Pfn], BadReplica] = OrderedDict()
+        self._now = now
+        self._look_s = look_s
         self.replicas = Replicas(now)
 
     def encoder_id(self, format_name: str) -> str:
@@ -126,6 +138,25 @@ class Sources:
     def use(self, file: SourceFile, copy: FileCopy | None = None) -> SourceUse:
         """Return what reads a file: its copy on this disk first, if there is one. Close it."""
         return SourceUse(self, file, copy)
+
+    def take_index(self, file: SourceFile, data: bytes) -> None:
+        """Remember the index of a file, as `FileIndex.to_bytes` gave it to somebody else.
+
+        A replica of this size that begins with this UUID is taken to be the file; it is not
+        inspected.
+
+        Raises
+        ------
+        DataError
+            It cannot be read here, or is another file's.
+        """
+        index = self._formats.named(file.format).load(data)
+        if Fingerprint(index.size, index.uuid, index.fingerprint) != file.fingerprint:
+            raise DataError(f"the index of {file.lfn} is another file's", hint="inspect the file")
+        with self._lock:
+            self._told[file.fingerprint] = index
+            while len(self._told) > self._open_max:
+                self._told.popitem(last=False)
 
     def open_copy(self, file: SourceFile, copy: ByteSource) -> OpenSource:
         """Return a copy of a file as a source; only the first time is it inspected.
@@ -179,7 +210,7 @@ class Sources:
                 self._open.move_to_end((file.fingerprint, pfn))
         if found is not None:
             try:
-                if self._opener.signature(pfn) == found.signature:
+                if self._signature(found) == found.signature:
                     return found
             except EvstreamError:
                 pass  # Opening it again tells what is the matter.
@@ -216,7 +247,7 @@ class Sources:
             It cannot be told now, for the file is away.
         """
         with _called_as_registered(used.file):
-            signature = self._opener.signature(used.pfn)
+            signature = self._signature(used)
         if signature != used.signature:
             raise SourceChangedError(
                 f"{without_secrets(used.pfn)} changed while it was read",
@@ -253,14 +284,34 @@ class Sources:
         for source in idle:
             source.stack.close()
 
+    def _signature(self, used: OpenSource) -> str:
+        now = self._now()
+        if now - used.looked_at < self._look_s:
+            return used.signature
+        signature = self._opener.signature(used.pfn)
+        used.looked_at = now
+        return signature
+
     def _open_one(self, pfn: Pfn, file: SourceFile) -> OpenSource:
         file_format = self._formats.named(file.format)
         with ExitStack() as stack:
             signature = self._opener.signature(pfn)
             source = stack.enter_context(self._opener.open(pfn))
-            index = self._inspected(pfn, file, source, file_format)
+            index = self._told_of(file, source)
+            index = index or self._inspected(pfn, file, source, file_format)
             stays = stack.pop_all()
-            return OpenSource(file, pfn, signature, source, file_format, index, stays, users=1)
+            opened = OpenSource(file, pfn, signature, source, file_format, index, stays, users=1)
+            opened.looked_at = self._now()
+            return opened
+
+    def _told_of(self, file: SourceFile, source: ByteSource) -> FileIndex | None:
+        """Return the index that was told of a file, if this is the file, by all that shows."""
+        with self._lock:
+            index = self._told.get(file.fingerprint)
+        if index is None or source.size != index.size or not index.uuid:
+            return None
+        (head,) = source.read_ranges([(0, min(HEAD_BYTES, source.size))])
+        return index if bytes.fromhex(index.uuid.replace("-", "")) in bytes(head) else None
 
     def _inspected(
         self, pfn: Pfn, file: SourceFile, source: ByteSource, file_format: Format

@@ -46,6 +46,11 @@ class Pilot:
         Scratch space of this pilot's own; made if it is not there.
     worker : WorkerId
         Unique among all workers, also over restarts.
+
+    Attributes
+    ----------
+    is_held_up : bool
+        After its end: a thread still waits for a source that says nothing.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class Pilot:
         self._node_failures = 0
         self._broken: ConfigError | None = None
         self._runner = tools.runner
+        self._cutter = tools.cutter
+        self.is_held_up = False
         self._depth = Depth(
             settings.cores,
             settings.ahead_s,
@@ -128,6 +135,8 @@ class Pilot:
                         loop.cancel()
         finally:
             await self._runner.close()
+            if self._cutter is not None:
+                self.is_held_up = not await self._cutter.close()
         if error := self._broken or refused:
             raise error
         return replace(self._tally.summary, wall_s=self._clock.monotonic() - began)

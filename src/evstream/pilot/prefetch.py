@@ -16,8 +16,8 @@ from evstream.domain.errors import AccessError, ConfigError, DataError, NotFound
 from evstream.domain.payload import Payload
 from evstream.pilot.concurrency import DEFINITE, for_each, patiently
 from evstream.pilot.depth import Depth
-from evstream.pilot.fitting import fits as product_fits
 from evstream.pilot.in_hand import Work
+from evstream.pilot.providers import Providers
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.shared_products import SHARED_BYTES_MAX, SharedProducts, own_slice
 from evstream.pilot.staging import Staging
@@ -169,6 +169,7 @@ class Prefetcher:
     ) -> None:
         self._service = service
         self._depth = depth
+        self._providers = Providers(service, clock, tools.offload, tools.cutter)
         self._shared = SharedProducts(tools)
         self._staging = Staging(service, tools)
         self._clock = clock
@@ -265,11 +266,9 @@ class Prefetcher:
     async def _fetch_product(
         self, plan: DeliveryPlan, path: Path, bytes_max: int | None = None
     ) -> Counter[str]:
-        fits = partial(product_fits, plan)
-
         async def fetch() -> Counter[str]:
             with self._depth.fetching(self._clock.monotonic):
-                return await self._service.fetch_product(plan, path, bytes_max=bytes_max, fits=fits)
+                return await self._providers.give(plan, path, bytes_max)
 
         return await self._patiently(fetch)
 

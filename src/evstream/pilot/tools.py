@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evstream.pilot.disk import is_full
-from evstream.ports import Formats, Offload, PayloadRunner, SourceOpener
+from evstream.ports import Cutter, Formats, Offload, PayloadRunner, SourceOpener
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,9 @@ class Tools:
 
     Attributes
     ----------
+    cutter : Cutter or None
+        Makes products here, out of their sources, where no edge gives them; None where
+        that is not wanted.
     disk_is_full : callable
         Whether there is no room on a directory's disk.
     """
@@ -25,3 +28,4 @@ class Tools:
     offload: Offload
     opener: SourceOpener
     disk_is_full: Callable[[Path], bool] = is_full
+    cutter: Cutter | None = None

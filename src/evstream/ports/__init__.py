@@ -4,6 +4,7 @@ from evstream.ports.access_keys import AccessKeys, TokenIssuers
 from evstream.ports.archive import Archive, BookRecord
 from evstream.ports.catalogue import Catalogue
 from evstream.ports.clock import Clock
+from evstream.ports.cutting import Cutter, Made
 from evstream.ports.format import Cut, FileIndex, Format, Formats
 from evstream.ports.ids import Ids
 from evstream.ports.ledger import Ledger
@@ -32,6 +33,7 @@ __all__ = [
     "Catalogue",
     "Clock",
     "Cut",
+    "Cutter",
     "FileIndex",
     "Format",
     "Formats",
@@ -41,6 +43,7 @@ __all__ = [
     "Links",
     "Load",
     "Loaded",
+    "Made",
     "Measure",
     "Measured",
     "Meter",

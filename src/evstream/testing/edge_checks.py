@@ -17,7 +17,7 @@ from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener
 from evstream.assembly.edge import EdgeApplication
 from evstream.client import Connection, Service
-from evstream.client.transfers import Fits
+from evstream.client.transfers import TRANSFERS_MAX, Fits
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import DataError, NotFoundError
@@ -243,8 +243,9 @@ class CheckedService(Service):
         path: Path,
         bytes_max: int | None = None,
         fits: Fits | None = None,
+        rounds: int = TRANSFERS_MAX,
     ) -> Counter[str]:
         """Fetch a product, and compare it."""
-        received = await super().fetch_product(plan, path, bytes_max, fits)
+        received = await super().fetch_product(plan, path, bytes_max, fits, rounds)
         await self._right.check(plan, path)
         return received

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import AsyncIterator
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.errors import DescriptorUnknownError, RequestError
+from evstream.domain.names import Pfn, without_secrets
 from evstream.domain.payload import SHA256
 from evstream.domain.products import Edge
 from evstream.web.doors import caller_of
 from evstream.web.operations import Operation, Served
 from evstream.web.product_routes import edge_of, key_of
 from evstream.web.replies import query_of, read, reply
+from evstream.web.representations import Stored, answer
 from evstream.web.services import Services
 from evstream.wire import edge_messages as m
 from evstream.wire import queries as q
@@ -57,6 +62,14 @@ SOURCE = Operation(
     query=q.SourceQuery,
     errors=(404,),
 )
+INDEX = Operation(
+    "GET",
+    "/v1/sources/{digest}/index",
+    "what cuts need to know of a file",
+    gives=bytes,
+    query=q.SourceQuery,
+    errors=(404,),
+)
 DESCRIPTOR = Operation(
     "GET",
     "/v1/products/{key}/descriptor",
@@ -87,14 +100,25 @@ def fleet_routes(services: Services) -> list[Served]:
         return reply(Changed(await services.edges.bad_replicas(edge_of(request), message)))
 
     async def source(request: Request) -> Response:
-        digest = str(request.path_params["digest"])
-        if not re.fullmatch(SHA256, digest):
-            raise RequestError(f"{digest[:80]!r} is no digest", hint="give 64 hexadecimal digits")
-        query = query_of(request, q.SourceQuery)
-        fingerprint = Fingerprint(query.size, query.uuid, digest)
+        fingerprint, query = _fingerprint(request)
+        caller = caller_of(request.scope)
         # Whoever is an edge is no other one.
-        edge = caller_of(request.scope).edge or query.edge
-        return reply(await services.edges.source(fingerprint, edge))
+        found = await services.edges.source(fingerprint, caller.edge or query.edge)
+        if not caller.may({"edge", "operator"}):
+            # Payloads run beside pilots: what opens more than this file stays here.
+            plain = [pfn for pfn in found.pfns if without_secrets(Pfn(pfn)) == pfn]
+            found = replace(found, pfns=plain)
+        return reply(found)
+
+    async def index(request: Request) -> Response:
+        fingerprint, _ = _fingerprint(request)
+        content = await services.products.index(fingerprint)
+
+        async def body(start: int, stop: int) -> AsyncIterator[bytes]:
+            yield content[start:stop]
+
+        about = Stored(len(content), f'"{hashlib.sha256(content).hexdigest()}"', body)
+        return await answer(request, about)
 
     async def descriptor(request: Request) -> Response:
         key = key_of(request)
@@ -110,5 +134,14 @@ def fleet_routes(services: Services) -> list[Served]:
         COMPLAIN.by(complain),
         BAD_REPLICAS.by(bad_replicas),
         SOURCE.by(source),
+        INDEX.by(index),
         DESCRIPTOR.by(descriptor),
     ]
+
+
+def _fingerprint(request: Request) -> tuple[Fingerprint, q.SourceQuery]:
+    digest = str(request.path_params["digest"])
+    if not re.fullmatch(SHA256, digest):
+        raise RequestError(f"{digest[:80]!r} is no digest", hint="give 64 hexadecimal digits")
+    query = query_of(request, q.SourceQuery)
+    return Fingerprint(query.size, query.uuid, digest), query
