@@ -63,6 +63,9 @@ class Settings:
     precache: str = _setting(
         "never", "Whether an edge copies source files whole: never, auto or always"
     )
+    own_cuts: str = _setting(
+        "auto", "Whether a pilot cuts out of sources itself where no edge does: auto or never"
+    )
     source_progress_s: float = _setting(
         60.0, "How long an origin may send nothing before it is taken for dead", 1.0, 3600.0
     )
@@ -97,9 +100,6 @@ class Settings:
     )
     prefetch_bytes_max: int = _setting(
         2 << 30, "Disk for inputs that are fetched ahead", 1 << 20, 1 << 50
-    )
-    own_cuts: str = _setting(
-        "auto", "Whether a pilot cuts out of sources itself where no edge does: auto or never"
     )
     drain_s: float = _setting(30.0, "Time for running payloads when a pilot is stopped", 0.0, 1e6)
     expire_every_s: float = _setting(1.0, "How often expired leases are taken back", 0.05, 3600.0)

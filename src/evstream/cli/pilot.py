@@ -9,13 +9,17 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from evstream.cli.printing import print_json
 from evstream.cli.service import DEFAULT_DOOR, Door, find_service, run_async
 from evstream.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evstream.pilot import PilotSettings
+    from evstream.settings import Settings
 
 Near = Annotated[str | None, Parameter(help="Edge: work whose input it holds comes first.")]
 NearOnly = Annotated[bool, Parameter(help="Take no other work than that, but merges.", negative="")]
@@ -39,10 +43,7 @@ def pilot(
 
         EVSTREAM_TOKEN=$(cat token) evstream pilot --url http://127.0.0.1:8400
     """
-    from evstream.assembly import connect, make_pilot
-    from evstream.domain.names import WorkerId
     from evstream.pilot import PilotSettings
-    from evstream.pilot.scratch import scratch_folder
 
     settings = door.settings(cores=cores)
     name = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -62,26 +63,36 @@ def pilot(
     if workdir is not None:
         _make_folder(workdir)
 
-    async def main() -> None:
-        service = connect(
-            await find_service(settings, settings.pilot_patience_s), settings.patience_s
-        )
-        try:
-            with scratch_folder(workdir) as scratch:
-                one = make_pilot(service, settings, pilot_settings, scratch, WorkerId(name))
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    asyncio.get_running_loop().add_signal_handler(number, one.stop)
-                summary = await one.run()
-        finally:
-            await service.close()
-        if door.json:
-            print_json(summary)
-        else:
-            print(f"{name}: {summary}", file=sys.stderr)
-        if one.is_held_up:
-            _end_at_once()
+    run_async(lambda: _work(settings, pilot_settings, workdir, name, as_json=door.json))
 
-    run_async(main)
+
+async def _work(
+    settings: Settings,
+    pilot_settings: PilotSettings,
+    workdir: Path | None,
+    name: str,
+    *,
+    as_json: bool,
+) -> None:
+    from evstream.assembly import connect, make_pilot
+    from evstream.domain.names import WorkerId
+    from evstream.pilot.scratch import scratch_folder
+
+    service = connect(await find_service(settings, settings.pilot_patience_s), settings.patience_s)
+    try:
+        with scratch_folder(workdir) as scratch:
+            one = make_pilot(service, settings, pilot_settings, scratch, WorkerId(name))
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, one.stop)
+            summary = await one.run()
+    finally:
+        await service.close()
+    if as_json:
+        print_json(summary)
+    else:
+        print(f"{name}: {summary}", file=sys.stderr)
+    if one.is_held_up:
+        _end_at_once()
 
 
 def _end_at_once() -> None:
