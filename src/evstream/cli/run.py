@@ -25,7 +25,7 @@ from evstream.cli.service import Json, run_async, settings_of
 from evstream.cli.status import watch_task
 from evstream.cli.summary import Summary, summarize
 from evstream.cli.task_options import DEFAULT_OPTIONS, TaskOptions
-from evstream.cli.workers import Workers
+from evstream.cli.workers import keep_workers
 from evstream.client import Service
 from evstream.client.inputs import expand_inputs, tree_of_inputs
 from evstream.client.registering import with_secondary
@@ -322,9 +322,8 @@ async def _work(job: _Job, service: Service, url: str, state: Path, task: int) -
     # What is initialised once is shared by the workers that it forks, in one pilot.
     once = job.task.payload.kind != "command"
     number, cores = (1, job.workers) if once else (job.workers, 1)
-    workers = Workers(url, service, state / "work", number, task, cores)
     loop = asyncio.get_running_loop()
-    keeping = loop.create_task(workers.keep_alive())
+    keeping = loop.create_task(keep_workers(url, service, state / "work", number, task, cores))
     guarding = loop.create_task(_guard_space(job.output))
     watching = loop.create_task(watch_task(service, task))
     signals: asyncio.Queue[int] = asyncio.Queue()

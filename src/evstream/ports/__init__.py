@@ -5,6 +5,7 @@ from evstream.ports.archive import Archive, BookRecord
 from evstream.ports.catalogue import Catalogue
 from evstream.ports.clock import Clock
 from evstream.ports.cutting import Cutter, Made
+from evstream.ports.engine import Engine, PilotOrder, PilotStage, PilotState
 from evstream.ports.format import Cut, FileIndex, Format, Formats
 from evstream.ports.ids import Ids
 from evstream.ports.ledger import Ledger
@@ -34,6 +35,7 @@ __all__ = [
     "Clock",
     "Cut",
     "Cutter",
+    "Engine",
     "FileIndex",
     "Format",
     "Formats",
@@ -54,6 +56,9 @@ __all__ = [
     "PayloadRange",
     "PayloadResult",
     "PayloadRunner",
+    "PilotOrder",
+    "PilotStage",
+    "PilotState",
     "ProductCatalogue",
     "ProductStore",
     "SecondaryFiles",
