@@ -20,7 +20,7 @@ from evstream.client import Address
 
 
 def _door(host: str, port: int) -> TcpDoor:
-    door = TcpDoor(socket.AF_INET)
+    door = TcpDoor(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     door.bind((host, port))
     door.listen(256)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from pathlib import Path
 
@@ -38,6 +40,26 @@ def test_the_loopback_interface_needs_none(place: str) -> None:
     door, url = tcp_door(0, place)
     with door:
         assert url == f"http://{place.rpartition(':')[0]}:{door.getsockname()[1]}"
+
+
+def test_answers_are_not_held_back_for_a_round_trip() -> None:
+    async def accepted_without_delay() -> bool:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def look(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted = writer.get_extra_info("socket")
+            found.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        door, _ = tcp_door(0)
+        async with await asyncio.start_server(look, sock=door):
+            _, writer = await asyncio.open_connection(*door.getsockname())
+            without_delay = bool(await found)
+            writer.close()
+            await writer.wait_closed()
+        return without_delay
+
+    assert asyncio.run(accepted_without_delay())
 
 
 def test_the_url_is_one_that_the_certificate_is_for(authority: Authority) -> None:

@@ -180,7 +180,9 @@ def tcp_door(
             " network for all to read",
             hint="give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy with TLS",
         )
-    door = TcpDoor(family)
+    # With its protocol named: where it is not, asyncio leaves Nagle's delay on, and answers whose
+    # head and body are written one after the other take a round trip more.
+    door = TcpDoor(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     door.tls = tls
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # What was sent and is never taken does not keep a connection: not while it is closed, either.
