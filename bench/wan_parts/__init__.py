@@ -1,0 +1,1 @@
+"""The link, the two ends and the rows of the benchmark ``wan``."""

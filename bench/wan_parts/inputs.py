@@ -14,10 +14,28 @@ HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / "inputs" / "wan"
 COMPRESSION = 505
 ENTRIES, CLUSTER, SEED = 12_000, 2_000, 1
-SKIM = (
-    "run luminosityBlock event MET_pt MET_phi HLT_path0 nMuon Muon_pt Muon_eta Muon_phi Muon_mass"
-    " Muon_btag Muon_id0 Muon_id1 nJet Jet_pt Jet_eta Jet_phi Jet_mass Jet_btag"
-).split()
+SKIM = [
+    "run",
+    "luminosityBlock",
+    "event",
+    "MET_pt",
+    "MET_phi",
+    "HLT_path0",
+    "nMuon",
+    "Muon_pt",
+    "Muon_eta",
+    "Muon_phi",
+    "Muon_mass",
+    "Muon_btag",
+    "Muon_id0",
+    "Muon_id1",
+    "nJet",
+    "Jet_pt",
+    "Jet_eta",
+    "Jet_phi",
+    "Jet_mass",
+    "Jet_btag",
+]
 """20 of the 50 branches."""
 
 

@@ -115,7 +115,8 @@ class Link:
         return Counts(down, up, packets, dropped)
 
     def _tell(self, line: str) -> str:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         with self._one_at_a_time:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()

@@ -1,7 +1,8 @@
 """What each row does with the same events, and what that took.
 
 Wall time is from the start of the worker processes to the end of the last one: interpreters,
-libraries and connections are in it, for everybody alike. CPU is of all processes at the workers' end.
+libraries and connections are in it, for everybody alike. CPU is of all processes at the workers'
+end.
 """
 
 from __future__ import annotations
@@ -86,12 +87,6 @@ class Peers:
         self._place = place
         self._cache: psutil.Popen | None = None
         self._reader = inputs.reader()
-
-    def run(self, row: str, work: Workload, workers: int) -> Outcome:
-        """Have a row do the work."""
-        return getattr(self, f"_{row.replace(' ', '_').replace(',', '').replace('-', '_')}")(
-            work, workers
-        )
 
     def local_uproot(self, work: Workload, workers: int) -> Outcome:
         """Read from the local disk by uproot."""
@@ -202,7 +197,9 @@ def run_all(place: Ground, commands: Sequence[Sequence[object]]) -> list[_Ended]
         timer.cancel()
         into.cpu_s = usage.ru_utime + usage.ru_stime
 
-    threads = [threading.Thread(target=run, args=pair) for pair in zip(commands, ended)]
+    threads = [
+        threading.Thread(target=run, args=pair) for pair in zip(commands, ended, strict=True)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
