@@ -50,14 +50,16 @@ class Counts:
     down, up : int
         Bytes of TCP's payload that entered the link towards the near side, and away
         from it: what is sent again counts again.
-    dropped : int
-        Packets towards the near side that got lost, in a full queue or by chance.
+    dropped, dropped_up : int
+        Packets towards the near side, and away from it, that got lost: in a full queue, by
+        chance or by a cut.
     """
 
     down: int
     up: int
     packets: int
     dropped: int
+    dropped_up: int
 
     def since(self, before: Counts) -> Counts:
         """Return what has come since."""
@@ -66,6 +68,7 @@ class Counts:
             self.up - before.up,
             self.packets - before.packets,
             self.dropped - before.dropped,
+            self.dropped_up - before.dropped_up,
         )
 
 
@@ -111,8 +114,8 @@ class Link:
 
     def counts(self) -> Counts:
         """Return what has gone over it so far."""
-        packets, down, dropped, _, up, _ = map(int, self._tell("count").split())
-        return Counts(down, up, packets, dropped)
+        packets, down, dropped, _, up, dropped_up = map(int, self._tell("count").split())
+        return Counts(down, up, packets, dropped, dropped_up)
 
     def _tell(self, line: str) -> str:
         assert self._process.stdin
@@ -165,6 +168,8 @@ def link(program: Path) -> Iterator[Link]:
         with contextlib.suppress(OSError):
             process.stdin.close()
         process.wait(10)
+        if process.stdout:
+            process.stdout.close()
         for place in (near, far):
             subprocess.run(["ip", "netns", "del", place], capture_output=True, check=False)
 
