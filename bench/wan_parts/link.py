@@ -168,7 +168,7 @@ def link(program: Path) -> Iterator[Link]:
         with contextlib.suppress(OSError):
             process.stdin.close()
         process.wait(10)
-        if process.stdout:
+        if process.stdout is not None:
             process.stdout.close()
         for place in (near, far):
             subprocess.run(["ip", "netns", "del", place], capture_output=True, check=False)
