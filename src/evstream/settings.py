@@ -101,7 +101,10 @@ class Settings:
     prefetch_bytes_max: int = _setting(
         2 << 30, "Disk for inputs that are fetched ahead", 1 << 20, 1 << 50
     )
-    drain_s: float = _setting(30.0, "Time for running payloads when a pilot is stopped", 0.0, 1e6)
+    walltime_s: float = _setting(
+        0.0, "How long a pilot may live; 0: as long as its batch system says", 0.0, 1e9
+    )
+    drain_s: float = _setting(5.0, "Time for running payloads when a pilot is stopped", 0.0, 1e6)
     expire_every_s: float = _setting(1.0, "How often expired leases are taken back", 0.05, 3600.0)
     sweep_every_s: float = _setting(60.0, "How often uncommitted outputs are swept", 1.0, 86_400.0)
     cross_check_every: int = _setting(

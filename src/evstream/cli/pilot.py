@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +20,13 @@ from evstream.cli.service import DEFAULT_DOOR, Door, find_service, run_async
 from evstream.domain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evstream.pilot import PilotSettings
+    from evstream.pilot import Pilot, PilotSettings
     from evstream.settings import Settings
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""What terminals and batch systems send before they kill."""
+AGAIN_S = 1.0
+"""A signal within this time of the first is the same one, come by another way."""
 
 Near = Annotated[str | None, Parameter(help="Edge: work whose input it holds comes first.")]
 NearOnly = Annotated[bool, Parameter(help="Take no other work than that, but merges.", negative="")]
@@ -32,12 +39,14 @@ def pilot(
     workdir: Annotated[Path | None, Parameter(help="Scratch space; default a new one.")] = None,
     near: Near = None,
     near_only: NearOnly = False,
+    walltime_s: Annotated[float | None, Parameter(help="Time that it may live.")] = None,
     worker: Annotated[str, Parameter(help="Name of this worker; default host, pid, chance.")] = "",
     door: Door = DEFAULT_DOOR,
 ) -> None:
     """Claim event ranges, run their payload, send the outputs back, until all is done.
 
-    SIGTERM and SIGINT let it finish what runs and give back the rest.
+    SIGTERM, SIGINT and what else batch systems send have it leave: what runs may end, for a
+    few seconds, and the rest is given back. Sent once more, it leaves at once.
 
     For example:
 
@@ -45,7 +54,7 @@ def pilot(
     """
     from evstream.pilot import PilotSettings
 
-    settings = door.settings(cores=cores)
+    settings = door.settings(cores=cores, walltime_s=walltime_s)
     name = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     pilot_settings = PilotSettings(
         cores=settings.cores,
@@ -54,6 +63,7 @@ def pilot(
         idle_s_max=settings.pilot_idle_s_max,
         away_s_max=settings.pilot_patience_s,
         drain_s=settings.drain_s,
+        walltime_s=settings.walltime_s or math.inf,
         task=task,
         near=near,
         near_only=near_only,
@@ -82,8 +92,7 @@ async def _work(
     try:
         with scratch_folder(workdir) as scratch:
             one = make_pilot(service, settings, pilot_settings, scratch, WorkerId(name))
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, one.stop)
+            _leave_when_told(one)
             summary = await one.run()
     finally:
         await service.close()
@@ -93,6 +102,23 @@ async def _work(
         print(f"{name}: {summary}", file=sys.stderr)
     if one.is_held_up:
         _end_at_once()
+
+
+def _leave_when_told(one: Pilot) -> None:
+    """Stop a pilot at a signal; at once when it is sent again."""
+    first = 0.0
+
+    def told() -> None:
+        nonlocal first
+        now = time.monotonic()
+        if not first:
+            first = now
+            one.stop()
+        elif now - first >= AGAIN_S:
+            one.stop(0.0)
+
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, told)
 
 
 def _end_at_once() -> None:

@@ -54,7 +54,7 @@ class Claimer:
         self._depth = depth
 
     async def run(self) -> None:
-        """Claim until no task has been active for `idle_s_max`.
+        """Claim until no task has been active for `idle_s_max`, or no unit would end in time.
 
         Raises
         ------
@@ -64,6 +64,8 @@ class Claimer:
         idle_since: float | None = None
         while True:
             await self._until_room()
+            if self._is_too_late():
+                return
             answer = await self._claim(self._room())
             if answer.units:
                 idle_since = None
@@ -81,12 +83,14 @@ class Claimer:
             await self._wait(poll_s)
 
     async def _until_room(self) -> None:
-        """Wait until more is to be claimed: something happens, or it is time."""
-        while self._room() <= 0:
+        """Wait until more is to be claimed, or it is too late: something happens, or it is time."""
+        while self._room() <= 0 and not self._is_too_late():
             running = self._hand.running_since()
             look_in_s = self._depth.look_in_s(self._clock.monotonic(), running)
             changed = self._hand.until(
-                lambda was=running: self._room() > 0 or self._hand.running_since() != was  # type: ignore[misc]
+                lambda was=running: (  # type: ignore[misc]
+                    self._room() > 0 or self._is_too_late() or self._hand.running_since() != was
+                )
             )
             if look_in_s < math.inf:
                 await in_time(self._clock, look_in_s, changed)
@@ -132,6 +136,10 @@ class Claimer:
             self._depth.claimed(self._clock.monotonic() - asked)
         self._begin(self._hand.take(lease, answer.units))
         return answer
+
+    def _is_too_late(self) -> bool:
+        """Whether nothing is in hand, and nothing more would end in time."""
+        return not len(self._hand) and not self._depth.in_time(self._clock.monotonic())
 
     def _room(self) -> int:
         """Return how many units to ask for now; 0 while enough are in hand."""

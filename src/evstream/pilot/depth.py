@@ -25,6 +25,7 @@ LONG = 20.0
 what is waited for then, now and then, is a small part of what is computed."""
 LONG_S = 10.0
 """Shorter ones are never long: what would be gained for others is less than a claim costs."""
+UNIT_S_LEAST = 0.001
 
 
 @dataclass(slots=True)
@@ -94,6 +95,11 @@ class Depth:
         Units to hold, at most.
     bytes_max : int
         Disk for their inputs.
+
+    Attributes
+    ----------
+    until : float
+        When all must be computed.
     """
 
     def __init__(
@@ -104,6 +110,7 @@ class Depth:
         self._fetches_max = fetches_max
         self._units_max = units_max
         self._bytes_max = bytes_max
+        self.until = math.inf
         self.pace = Pace()
         self._compute = Measure()
         self._claim = Measure()
@@ -160,6 +167,14 @@ class Depth:
             return False
         return self._compute.mean >= max(LONG_S, LONG * self.covered_s(now))
 
+    def in_time(self, now: float) -> int:
+        """Return how many units can be computed in the time that is left, as far as is known."""
+        left = self.until - now
+        if left <= 0:
+            return 0
+        each_s = max(self._compute.mean + 2 * self._compute.deviation, UNIT_S_LEAST)
+        return int(min(left / each_s, self._units_max)) * self._cores
+
     def bounds(self, now: float, running: Sequence[float]) -> tuple[int, int]:
         """Return with how many units in hand more is claimed, and up to how many.
 
@@ -174,6 +189,11 @@ class Depth:
             Of units that are not computed yet: with fewer than the first more is claimed, so
             that there are as many as the second.
         """
+        low, high = self._bounds(now, running)
+        most = self.in_time(now)
+        return min(low, most), min(high, most)
+
+    def _bounds(self, now: float, running: Sequence[float]) -> tuple[int, int]:
         cores, covered_s = self._cores, self.covered_s(now)
         if self._is_long(now):
             due = sum(self._due_in(since, now) <= 0 for since in running)

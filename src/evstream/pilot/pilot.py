@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +12,14 @@ from typing import Any
 from evstream.client import Service
 from evstream.domain.errors import ConfigError, EvstreamError, first_error
 from evstream.domain.ledger import Failure, Success
-from evstream.domain.names import LeaseId, WorkerId
+from evstream.domain.names import WorkerId
 from evstream.domain.states import Answer
 from evstream.pilot.claims import Claimer
-from evstream.pilot.concurrency import either, for_each, in_time
+from evstream.pilot.concurrency import either
 from evstream.pilot.depth import Depth
 from evstream.pilot.heartbeat import Heartbeat
 from evstream.pilot.in_hand import InHand, Stage, Unit
+from evstream.pilot.leaving import Departure
 from evstream.pilot.merging import Merger
 from evstream.pilot.outputs import OutputStage
 from evstream.pilot.prefetch import Prefetcher
@@ -28,11 +29,6 @@ from evstream.pilot.summary import PilotSummary, Tally
 from evstream.pilot.tools import Tools
 from evstream.pilot.units import Processed, Workbench
 from evstream.ports import Clock, Ids
-
-_LOG = logging.getLogger(__name__)
-
-RELEASE_S_MAX = 5.0
-"""How long a leaving pilot tries to give work back; after that its leases run out."""
 
 
 class Pilot:
@@ -65,12 +61,12 @@ class Pilot:
     ) -> None:
         self._service = service
         self._clock = clock
+        self._notices = tools.notices
         self._settings = settings
         self._directory = directory.absolute()
         self._worker = worker
         self._hand = hand = InHand(clock.monotonic)
         self._tally = Tally()
-        self._stopping = asyncio.Event()
         self._group = asyncio.TaskGroup()
         self._node_failures = 0
         self._broken: ConfigError | None = None
@@ -95,18 +91,23 @@ class Pilot:
             hand,
             self._announce,
         )
+        self._departure = Departure(
+            service, clock, settings, worker, hand, self._abandon, self._depth
+        )
         self._claimer = Claimer(
             service, clock, ids, settings, worker, hand, self._begin, self._depth
         )
         self._reporter = Reporter(service, clock, ids, settings, worker, hand, self._answered)
         self._heartbeat = Heartbeat(service, clock, settings, worker, hand, self._abandon)
 
-    def stop(self) -> None:
+    def stop(self, within_s: float = math.inf) -> None:
         """Claim no more, give back what has not begun, and let `run` end.
 
-        What runs may go on for `drain_s`. Call it on the pilot's own event loop.
+        What runs may go on for `drain_s`, or for less if so is said here; what has not ended
+        then is ended, and given back too. It may be said again, and sooner. Call it on the
+        pilot's own event loop.
         """
-        self._stopping.set()
+        self._departure.begin(within_s)
 
     async def run(self) -> PilotSummary:
         """Work until told to stop, or until there is nothing left to wait for.
@@ -129,6 +130,7 @@ class Pilot:
                     loops = [
                         group.create_task(self._reporter.run()),
                         group.create_task(self._heartbeat.run()),
+                        group.create_task(self._departure.watch(self._notices)),
                     ]
                     refused = await self._work()
                     for loop in loops:
@@ -159,11 +161,11 @@ class Pilot:
             # What is in hand is still ours to finish.
             refused = error
             await self._until_stopped(self._hand.until(lambda: not len(self._hand)))
-        await self._drain()
+        await self._departure.leave()
         return refused
 
     async def _until_stopped(self, work: Coroutine[Any, Any, object]) -> None:
-        await either(work, self._stopping.wait())
+        await either(work, self._departure.begun.wait())
 
     def _begin(self, units: list[Unit]) -> None:
         for unit in units:
@@ -195,7 +197,7 @@ class Pilot:
                 f"{self._node_failures} units in a row failed by {processed.outcome.error}",
                 hint=f"mend this node, or give another directory than {self._directory}",
             )
-            self._stopping.set()
+            self._departure.begin()
 
     def _answered(self, outcome: Success | Failure, answer: Answer) -> None:
         self._tally.answered(outcome, answer)
@@ -206,41 +208,3 @@ class Pilot:
             self._hand.drop(unit)
         if unit.task is not None:
             unit.task.cancel()
-
-    async def _drain(self) -> None:
-        """Give back what has not begun; let the rest end, as long as there is time."""
-        self._hand.leaving = True
-        leases = [lease for lease in self._hand.leases() if self._unfinished(lease)]
-        for unit in self._hand.units():
-            if unit.stage is Stage.AHEAD:
-                self._abandon(unit)
-        released: set[LeaseId] = set()
-
-        async def give_back(lease: LeaseId) -> None:
-            # A release takes all that its lease holds, so it waits for what runs.
-            await self._hand.until(lambda: not self._hand.units(lease))
-            await self._release(lease)
-            released.add(lease)
-
-        async def finish() -> None:
-            await for_each(leases, max(1, len(leases)), give_back)
-            await self._hand.until(lambda: not len(self._hand))
-
-        if await in_time(self._clock, self._settings.drain_s, finish()):
-            return
-        leases = [lease for lease in (*leases, *self._hand.leases()) if lease not in released]
-        for unit in self._hand.units():
-            self._abandon(unit)
-        rest = for_each(dict.fromkeys(leases), max(1, len(leases)), self._release)
-        await in_time(self._clock, RELEASE_S_MAX, rest)
-
-    def _unfinished(self, lease: LeaseId) -> bool:
-        """Whether a lease has work to give back, or may have: its answer never came."""
-        units = self._hand.units(lease)
-        return not units or any(unit.stage is Stage.AHEAD or unit.several for unit in units)
-
-    async def _release(self, lease: LeaseId) -> None:
-        try:
-            await self._service.release(lease, self._worker)
-        except EvstreamError as error:
-            _LOG.warning("lease %s was not given back, so it runs out: %s", lease, error)

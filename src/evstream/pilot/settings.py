@@ -43,7 +43,10 @@ class PilotSettings:
         Outputs of a unit that have no more together go with its report, and need no
         request of their own.
     drain_s : float
-        How long running payloads may go on after `Pilot.stop`.
+        How long running payloads may go on after `Pilot.stop`, at most.
+    walltime_s : float
+        How long the pilot may live: it claims nothing that would not end in time, and has
+        left before.
     node_failures_max : int
         Leave when so many units in a row fail for the node's own fault: with a full or
         broken disk, or without a program that payloads need, it would go on failing.
@@ -70,7 +73,8 @@ class PilotSettings:
     report_batch_max: int = 100
     report_s: float = 0.05
     inline_bytes_max: int = INLINE_BYTES_MAX
-    drain_s: float = 30.0
+    drain_s: float = 5.0
+    walltime_s: float = float("inf")
     node_failures_max: int = 8
     task: int | None = None
     near: str | None = None
@@ -87,7 +91,7 @@ class PilotSettings:
         self._check("inline_bytes_max", 0, INLINE_BYTES_MAX)
         self._check("lease_s", 0.001, LEASE_S_MAX)
         self._check("beat_s", 0.0001, self.lease_s)
-        for name in ("ahead_s", "idle_s_max", "away_s_max", "report_s", "drain_s"):
+        for name in ("ahead_s", "idle_s_max", "away_s_max", "report_s", "drain_s", "walltime_s"):
             self._check(name, 0, float("inf"))
         if self.near_only and self.near is None:
             raise RequestError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evstream.pilot.disk import is_full
-from evstream.ports import Cutter, Formats, Offload, PayloadRunner, SourceOpener
+from evstream.ports import Cutter, Formats, Notices, Offload, PayloadRunner, SourceOpener
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Tools:
         that is not wanted.
     disk_is_full : callable
         Whether there is no room on a directory's disk.
+    notices : tuple of Notices
+        Who may say that this node is to be left.
     """
 
     runner: PayloadRunner
@@ -29,3 +31,4 @@ class Tools:
     opener: SourceOpener
     disk_is_full: Callable[[Path], bool] = is_full
     cutter: Cutter | None = None
+    notices: tuple[Notices, ...] = ()

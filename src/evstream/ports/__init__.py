@@ -11,6 +11,7 @@ from evstream.ports.ids import Ids
 from evstream.ports.ledger import Ledger
 from evstream.ports.links import Links
 from evstream.ports.metrics import Load, Loaded, Measure, Measured, Meter, Metrics
+from evstream.ports.notice import Notice, Notices
 from evstream.ports.offload import Offload
 from evstream.ports.payload import (
     PayloadCall,
@@ -50,6 +51,8 @@ __all__ = [
     "Measured",
     "Meter",
     "Metrics",
+    "Notice",
+    "Notices",
     "Offload",
     "OutputStore",
     "PayloadCall",

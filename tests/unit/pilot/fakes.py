@@ -24,7 +24,7 @@ from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.payload import Payload
 from evstream.domain.states import Answer
 from evstream.pilot import Pilot, PilotSettings, PilotSummary, Tools
-from evstream.ports import PayloadCall, PayloadResult
+from evstream.ports import Notices, PayloadCall, PayloadResult
 from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.virtual_time import EPOCH, VirtualClock
 from evstream.wire import messages as m
@@ -290,12 +290,13 @@ def make_pilot(
     runner: FakeRunner,
     directory: Path,
     disk_is_full: Callable[[Path], bool] = lambda _: False,
+    notices: tuple[Notices, ...] = (),
     **settings: Any,
 ) -> Pilot:
     """Make a pilot that leaves when there is no task, and stores outputs before it reports."""
     return Pilot(
         cast("Service", service),
-        Tools(runner, KnownFormats(), InPlace(), FsspecOpener(), disk_is_full),
+        Tools(runner, KnownFormats(), InPlace(), FsspecOpener(), disk_is_full, None, notices),
         VirtualClock(),
         SeededIds(1),
         PilotSettings(**{"idle_s_max": 0.0, "inline_bytes_max": 0, **settings}),

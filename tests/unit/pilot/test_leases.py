@@ -14,6 +14,7 @@ import pytest
 from evstream.domain.errors import ConflictError, RequestError, TransientError
 from evstream.domain.states import Answer
 from evstream.pilot import Pilot, PilotSummary
+from evstream.ports import Notice
 from evstream.testing.virtual_time import VirtualClock, run_virtual
 from evstream.wire import work_messages as w
 from tests.unit.pilot.fakes import (
@@ -271,6 +272,70 @@ def test_stop_abandons_what_takes_too_long(tmp_path: Path) -> None:
     assert sorted(number(unit) for unit in service.released) == [0, 1, 2, 3]
     assert summary.wall_s == pytest.approx(35.0)
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_stop_again_ends_what_runs_at_once(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(50)), FakeRunner(wall_s=1000.0)
+
+    async def stop(pilot: Pilot) -> None:
+        await sleep(5.0)
+        pilot.stop()
+        await sleep(2.0)
+        pilot.stop(0.0)
+
+    summary = while_running(lambda: make_pilot(service, runner, tmp_path, drain_s=30.0), stop)
+    assert sorted(number(unit) for unit in service.released) == [0, 1, 2, 3]
+    assert summary.wall_s == pytest.approx(7.0)
+
+
+def test_nothing_is_claimed_that_would_not_end_in_time(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(50)), FakeRunner(wall_s=10.0)
+    settings = {"walltime_s": 60.0, "drain_s": 3.0, "idle_s_max": 1000.0}
+    summary = run_virtual(lambda: run_pilot(service, runner, tmp_path, **settings))
+    # 60 s without the 8 that leaving may take: the sixth would end at 60 s.
+    assert sorted(number(report) for report in service.reports) == [0, 1, 2, 3, 4]
+    assert service.released == []
+    assert summary.wall_s == pytest.approx(50.0, abs=1.0)
+
+
+def test_a_pilot_leaves_before_its_time_is_over(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(50)), FakeRunner(wall_s=1000.0)
+    settings = {"walltime_s": 60.0, "drain_s": 5.0}
+    summary = run_virtual(lambda: run_pilot(service, runner, tmp_path, **settings))
+    assert sorted(number(unit) for unit in service.released) == [0, 1, 2, 3]
+    assert summary.wall_s == pytest.approx(55.0)
+
+
+class Told:
+    """Says that this node is left from a time on."""
+
+    def __init__(self, at_s: float, notice: Notice) -> None:
+        self._at_s = at_s
+        self._notice = notice
+
+    async def look(self) -> Notice | None:
+        now = VirtualClock().monotonic()
+        if now < self._at_s / 2:
+            raise TransientError("the metadata endpoint does not answer")
+        return self._notice if now >= self._at_s else None
+
+
+def test_a_notice_of_eviction_has_a_pilot_leave(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(50)), FakeRunner(wall_s=1000.0)
+    notices = (Told(20.0, Notice(9.0, evicted=True)),)
+    summary = run_virtual(
+        lambda: run_pilot(service, runner, tmp_path, notices=notices, drain_s=100.0)
+    )
+    assert sorted(number(unit) for unit in service.released) == [0, 1, 2, 3]
+    assert summary.wall_s == pytest.approx(24.0)
+
+
+def test_time_that_ends_sooner_than_was_thought_counts(tmp_path: Path) -> None:
+    service, runner = FakeService(range_units(50)), FakeRunner(wall_s=10.0)
+    notices = (Told(0.0, Notice(60.0, evicted=False)),)
+    settings = {"notices": notices, "drain_s": 3.0, "idle_s_max": 1000.0}
+    run_virtual(lambda: run_pilot(service, runner, tmp_path, **settings))
+    assert sorted(number(report) for report in service.reports) == [0, 1, 2, 3, 4]
 
 
 def test_stop_gives_back_a_lease_whose_answer_never_came(tmp_path: Path) -> None:
