@@ -104,6 +104,10 @@ class Settings:
     walltime_s: float = _setting(
         0.0, "How long a pilot may live; 0: as long as its batch system says", 0.0, 1e9
     )
+    eviction_notice: str = _setting(
+        "", "Who says that a node is to be left: file:/PATH, command:WORDS, aws, gce or azure"
+    )
+    metadata_url: str = _setting("", "URL of a cloud's metadata server; default the usual one")
     drain_s: float = _setting(5.0, "Time for running payloads when a pilot is stopped", 0.0, 1e6)
     expire_every_s: float = _setting(1.0, "How often expired leases are taken back", 0.05, 3600.0)
     sweep_every_s: float = _setting(60.0, "How often uncommitted outputs are swept", 1.0, 86_400.0)

@@ -50,6 +50,7 @@ from evstream.head.edge_keys import EdgeKeys
 from evstream.head.judging import Judging
 from evstream.head.placing import Placing
 from evstream.head.plans import Planner
+from evstream.head.poisoned import Poisoned
 from evstream.head.scheduler import Scheduler
 from evstream.ports import (
     AccessKeys,
@@ -192,7 +193,7 @@ class Application:
         planner, slices, self._placing = planning.planner, planning.slices, planning.placing
         receipt_signer = ReceiptSigner(keys.receipts)
         catalogue, ledger = parts.catalogue, parts.ledger
-        turns, nudges = Turns(parts.locks), Nudges()
+        turns, nudges, poisoned = Turns(parts.locks), Nudges(), Poisoned()
         scheduler = Scheduler(ledger, parse_shares(settings.queue_shares))
         merging = Merging(catalogue, ledger, planner, settings.merge_inputs_max)
         datasets = Datasets(catalogue, parts.opener, parts.offload, parts.formats)
@@ -210,8 +211,8 @@ class Application:
             catalogue=catalogue,
             datasets=datasets,
             tasks=Tasks(catalogue, ledger, planner, parts.formats, parts.store, chains),
-            claims=Claims(catalogue, ledger, planner, merging, scheduler, parts.products),
-            reports=Reports(catalogue, ledger, parts.store, reopening, nudges.nudge),
+            claims=Claims(catalogue, ledger, planner, merging, scheduler, parts.products, poisoned),
+            reports=Reports(catalogue, ledger, parts.store, reopening, poisoned, nudges.nudge),
             finishing=self._finishing,
             reopening=reopening,
             archiving=self._archiving,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from evstream.adapters.clock import SystemClock
 from evstream.adapters.formats import KnownFormats
 from evstream.adapters.ids import RandomIds
+from evstream.adapters.notices import configured_notices
 from evstream.adapters.offload import Threads
 from evstream.adapters.payload.by_kind import PayloadsByKind
 from evstream.assembly.origins import open_origins
@@ -71,7 +73,14 @@ def make_pilot(
     offload = Threads(max(4, cores))
     return Pilot(
         service,
-        Tools(runner or PayloadsByKind(cores), formats, offload, opener, cutter=cutter),
+        Tools(
+            runner or PayloadsByKind(cores),
+            formats,
+            offload,
+            opener,
+            cutter=cutter,
+            notices=configured_notices(settings.eviction_notice, settings.metadata_url, os.environ),
+        ),
         clock,
         RandomIds(),
         pilot_settings,

@@ -27,6 +27,7 @@ from evstream.domain.task import (
 from evstream.head.holdings import Holdings
 from evstream.head.merging import Merging
 from evstream.head.plans import Planner
+from evstream.head.poisoned import Poisoned
 from evstream.head.scheduler import Scheduler
 from evstream.head.secondary import SecondaryPlans
 from evstream.head.task_files import TaskFiles
@@ -54,8 +55,10 @@ class Claims:
         merging: Merging,
         scheduler: Scheduler,
         products: ProductCatalogue,
+        poisoned: Poisoned,
     ) -> None:
         self._catalogue = catalogue
+        self._poisoned = poisoned
         self._ledger = ledger
         self._planner = planner
         self._merging = merging
@@ -71,7 +74,10 @@ class Claims:
         ------
         RequestError, NotFoundError
             Work near an edge is asked for, and none is named; or there is no such edge.
+        ConflictError
+            All that this worker computes fails, and others succeed.
         """
+        self._poisoned.check(WorkerId(request.worker))
         if request.near_only and request.near is None:
             raise RequestError("near_only is set, and no edge is named", hint="name it as near")
         # On requests only edges work.
@@ -193,6 +199,7 @@ class Claims:
         self._files.forget_ended(active)
         self._holdings.forget_ended(active)
         self._secondary.forget_ended(active)
+        self._poisoned.forget_ended(active)
 
     async def _cells(self, task: Task) -> int:
         """Return how many of the ledger's units make one of a task whose units are several."""

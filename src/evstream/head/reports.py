@@ -32,6 +32,7 @@ from evstream.domain.states import Answer
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.domain.task import Limits, TaskSpec, is_merge, task_of
 from evstream.domain.words import counted
+from evstream.head.poisoned import Poisoned
 from evstream.head.reopening import Reopening
 from evstream.ports import Catalogue, Ledger, OutputStore, Stored
 from evstream.wire.work_messages import INLINE_BYTES_MAX, UnitRef, UnitReport
@@ -55,8 +56,10 @@ class Reports:
         ledger: Ledger,
         store: OutputStore,
         reopening: Reopening,
+        poisoned: Poisoned,
         on_change: Callable[[TaskId], None],
     ) -> None:
+        self._poisoned = poisoned
         self._catalogue = catalogue
         self._ledger = ledger
         self._store = store
@@ -141,6 +144,8 @@ class Reports:
                 await self._redo_taken(report)
         assert outcome is not None
         ref = report.ref
+        if not is_merge(ref.book):
+            outcome = self._blamed(report, outcome)
         return RangeReport(
             LeaseId(report.lease),
             WorkerId(report.worker),
@@ -151,6 +156,15 @@ class Reports:
             ref.attempt,
             outcome,
         )
+
+    def _blamed(self, report: UnitReport, outcome: Success | Failure) -> Success | Failure:
+        """Return an outcome as it counts: not against a range where its worker is to blame."""
+        worker = WorkerId(report.worker)
+        if not self._poisoned.note(worker, task_of(report.ref.book), outcome):
+            return outcome
+        assert isinstance(outcome, Failure)
+        error = f"where others succeed, all fails on this worker: {outcome.error}"
+        return replace(outcome, kind=NODE, error=error[:ERROR_CHARS_MAX])
 
     async def _redo_damaged(self, report: UnitReport) -> None:
         """Have ranges done again whose outputs a merge could not get as they were committed.

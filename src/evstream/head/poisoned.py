@@ -1,0 +1,94 @@
+"""Workers where every payload fails, told apart from payloads that fail everywhere."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TypeVar
+
+from evstream.domain.errors import ConflictError
+from evstream.domain.ledger import Failure, Success
+from evstream.domain.names import TaskId, WorkerId
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+FAILURES_MAX = 8
+"""So many ranges a poisoned worker costs an attempt, at most."""
+WORKERS_KEPT_MAX = 100_000
+BLAMED = frozenset({"payload", "output"})
+"""Kinds of failures that may be a range's or a node's."""
+
+
+@dataclass(slots=True)
+class _Failing:
+    """A worker's failures in a task, where it has had no success.
+
+    Attributes
+    ----------
+    before : int
+        Successes of all workers in the task when it failed first.
+    """
+
+    before: int
+    failures: int = 0
+
+
+class Poisoned:
+    """Judges workers by their own failures and what others do meanwhile in the same task.
+
+    It knows what this head was told since it started, and nothing is written down: a worker
+    that is poisoned shows it again soon.
+    """
+
+    def __init__(self) -> None:
+        self._successes: dict[TaskId, int] = {}
+        self._sound: OrderedDict[tuple[WorkerId, TaskId], None] = OrderedDict()
+        self._failing: OrderedDict[tuple[WorkerId, TaskId], _Failing] = OrderedDict()
+        self._poisoned: OrderedDict[WorkerId, str] = OrderedDict()
+
+    def note(self, worker: WorkerId, task: TaskId, outcome: Success | Failure) -> bool:
+        """Take a report on a range; say whether its worker is to blame for the failure."""
+        place = worker, task
+        if isinstance(outcome, Success):
+            self._successes[task] = self._successes.get(task, 0) + 1
+            self._failing.pop(place, None)
+            _keep(self._sound, place, None)
+            return False
+        if outcome.kind not in BLAMED or place in self._sound:
+            return False
+        successes = self._successes.get(task, 0)
+        failing = self._failing.get(place) or _Failing(successes)
+        failing.failures += 1
+        _keep(self._failing, place, failing)
+        if failing.failures <= FAILURES_MAX or successes - failing.before < FAILURES_MAX:
+            return False
+        _keep(self._poisoned, worker, outcome.error)
+        return True
+
+    def forget_ended(self, active: set[TaskId]) -> None:
+        """Forget tasks that have ended."""
+        for task in self._successes.keys() - active:
+            del self._successes[task]
+
+    def check(self, worker: WorkerId) -> None:
+        """Refuse a worker that is poisoned.
+
+        Raises
+        ------
+        ConflictError
+            It is.
+        """
+        error = self._poisoned.get(worker)
+        if error is not None:
+            raise ConflictError(
+                f"payloads fail on {worker} one and all, where others succeed: {error[:500]}",
+                hint="see what its node lacks, mend it, and start another pilot",
+            )
+
+
+def _keep(known: OrderedDict[K, V], key: K, value: V) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    if len(known) > WORKERS_KEPT_MAX:
+        known.popitem(last=False)
