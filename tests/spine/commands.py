@@ -71,6 +71,10 @@ class CommandLine:
         self._started.append(process)
         return process
 
+    def said(self, process: subprocess.Popen[bytes]) -> str:
+        """Return what a process that we started has printed."""
+        return (self._folder / f"process{self._started.index(process)}.log").read_text()
+
     def end(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> int:
         """Send a signal to a process that we started and wait for its end."""
         if process.poll() is None:
