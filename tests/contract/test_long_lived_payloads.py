@@ -159,6 +159,46 @@ async def test_one_initialisation_serves_all(runner: PayloadRunner, tmp_path: Pa
     assert len(started(tmp_path)) == 1
 
 
+async def test_it_initialises_before_there_is_a_unit(runner: PayloadRunner, tmp_path: Path) -> None:
+    payload = by_name(tmp_path)
+    runner.prepare(payload, {}, tmp_path)
+    runner.prepare(payload, {}, tmp_path)
+    await until(lambda: len(started(tmp_path)) == 1)
+    results = await run_all(runner, units_of(tmp_path, ["copy1", "copy2"], payload))
+    assert all(isinstance(result, PayloadResult) for result in results), results
+    assert len(started(tmp_path)) == 1
+
+
+async def test_another_payload_is_not_begun_beside_one_that_is_there(
+    runner: PayloadRunner, tmp_path: Path
+) -> None:
+    first, other = by_name(tmp_path), by_name(tmp_path, wall_s_max=100.0)
+    runner.prepare(first, {}, tmp_path)
+    runner.prepare(other, {}, tmp_path)
+    await run_all(runner, units_of(tmp_path, ["copy1"], first))
+    assert len(started(tmp_path)) == 1
+    (done,) = await run_all(runner, units_of(tmp_path, ["copy2"], other))
+    assert isinstance(done, PayloadResult)
+    assert len(started(tmp_path)) == 2
+
+
+async def test_a_start_in_vain_fails_no_unit(runner: PayloadRunner, tmp_path: Path) -> None:
+    once = "mark = Path(os.environ['STARTS'])\nif not mark.exists(): mark.touch(); sys.exit(1)\n"
+    payload = python(f"{once}serve(copy)", environment={"STARTS": str(tmp_path / "starts")})
+    runner.prepare(payload, {}, tmp_path)
+    await until((tmp_path / "starts").exists)
+    await until(lambda: not any(name.startswith("payload-") for name in names_in(tmp_path)))
+    (done,) = await run_all(runner, units_of(tmp_path, ["copy1"], payload))
+    assert isinstance(done, PayloadResult), done
+
+
+async def test_what_was_begun_for_nothing_ends(runner: PayloadRunner, tmp_path: Path) -> None:
+    runner.prepare(by_name(tmp_path), {}, tmp_path)
+    await until(lambda: len(started(tmp_path)) == 1)
+    await runner.close()
+    await until(lambda: is_gone(started(tmp_path)[0]))
+
+
 async def test_a_worker_that_dies_fails_its_unit_alone(
     runner: PayloadRunner, tmp_path: Path
 ) -> None:

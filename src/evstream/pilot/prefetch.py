@@ -168,6 +168,7 @@ class Prefetcher:
         depth: Depth,
     ) -> None:
         self._service = service
+        self._runner = tools.runner
         self._depth = depth
         self._providers = Providers(service, clock, tools.offload, tools.cutter)
         self._shared = SharedProducts(tools)
@@ -199,6 +200,8 @@ class Prefetcher:
             inputs.make_directory(directory)
             if work.payload is not None:
                 inputs.staged = await self._stage(work, work.payload, directory.parent)
+                # What takes long to initialise does so while the first input comes.
+                self._runner.prepare(work.payload, inputs.staged, directory.parent)
             if isinstance(work, MergeUnit):
                 await self._fetch_outputs(work, directory, inputs)
                 inputs.measure()

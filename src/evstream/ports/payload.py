@@ -114,6 +114,20 @@ class PayloadRunner(Protocol):
         """
         ...
 
+    def prepare(self, payload: Payload, staged: Mapping[str, str], directory: Path) -> None:
+        """Begin what can be begun before the first unit's input is there; returns at once.
+
+        Nothing is lost if it comes to nothing: units are run all the same.
+
+        Parameters
+        ----------
+        staged : mapping of str to str
+            Folders that the payload needs, by placeholder.
+        directory : Path
+            In which units will have directories of their own.
+        """
+        ...
+
     async def close(self) -> None:
         """End what is kept running between units. Nothing is run any more."""
         ...

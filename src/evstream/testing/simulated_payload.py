@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from evstream.adapters.formats.root import RootFormat
 from evstream.domain.errors import PayloadError
+from evstream.domain.payload import Payload
 from evstream.ports import PayloadCall, PayloadResult
 from evstream.testing.virtual_time import VirtualClock
 
@@ -79,6 +80,9 @@ class SimulatedPayload:
                 inputs, output, identity=call.values["range_id"].encode(), names=names
             )
         return PayloadResult(duration, duration, len(ranges))
+
+    def prepare(self, payload: Payload, staged: Mapping[str, str], directory: Path) -> None:
+        """Nothing is to be begun before there is a unit."""
 
     async def close(self) -> None:
         """Nothing is kept running between units."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -280,6 +280,9 @@ class FakeRunner:
             if not finished:
                 self.cancelled.append(which)
         return PayloadResult(cpu_s=0.5, wall_s=self.wall_s)
+
+    def prepare(self, payload: Payload, staged: Mapping[str, str], directory: Path) -> None:
+        """Nothing is to be begun before there is a unit."""
 
     async def close(self) -> None:
         pass

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from evstream.adapters.payload.command import CommandRunner
 from evstream.adapters.payload.long_lived import LongLivedRunner
+from evstream.domain.payload import Payload
 from evstream.ports.payload import PayloadCall, PayloadResult
 
 
@@ -27,6 +29,11 @@ class PayloadsByKind:
         if call.payload.kind == "command":
             return await self._commands.run(call, on_cpu)
         return await self._long_lived.run(call, on_cpu)
+
+    def prepare(self, payload: Payload, staged: Mapping[str, str], directory: Path) -> None:
+        """Start a process that is initialised once; commands need nothing."""
+        if payload.kind != "command":
+            self._long_lived.prepare(payload, staged, directory)
 
     async def close(self) -> None:
         """End what is kept running between units."""

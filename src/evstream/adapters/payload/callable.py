@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evstream.domain.errors import PayloadError
+from evstream.domain.payload import Payload
 from evstream.ports.offload import Offload
 from evstream.ports.payload import PayloadCall, PayloadResult
 
@@ -34,6 +35,9 @@ class CallableRunner:
         result = await self._offload(lambda: self._run(call))
         on_cpu(result.cpu_s)
         return result
+
+    def prepare(self, payload: Payload, staged: Mapping[str, str], directory: Path) -> None:
+        """Nothing is to be begun before there is a unit."""
 
     async def close(self) -> None:
         """Nothing is kept running between units."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from evstream.adapters.payload.child import Child, Ended
 from evstream.adapters.payload.logs import cut_log, last_line
 from evstream.adapters.payload.starting import how_it_ended, start
 from evstream.adapters.payload.usage import beyond_limits
 from evstream.domain.errors import PayloadError
-from evstream.domain.payload import fill_command, split_command
+from evstream.domain.payload import Payload, fill_command, split_command
 from evstream.ports.payload import PayloadCall, PayloadResult
 
 # A look at a process tree reads all of /proc: spend at most one part in so many on it.
@@ -74,6 +75,9 @@ class CommandRunner:
         if beyond or ended.exit_status != 0:
             raise _failed(call, ended, beyond, cpu_s, wall_s)
         return PayloadResult(cpu_s, wall_s)
+
+    def prepare(self, payload: Payload, staged: Mapping[str, str], directory: Path) -> None:
+        """Nothing is to be begun before there is a unit."""
 
     async def close(self) -> None:
         """Nothing is kept running between units."""

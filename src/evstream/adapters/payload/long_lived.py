@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -57,7 +57,8 @@ class LongLivedRunner:
 
     async def run(self, call: PayloadCall, on_cpu: Callable[[float], None]) -> PayloadResult:
         """Have one unit processed."""
-        pool = self._pool(call)
+        staged = {k: value for k, value in call.values.items() if k in ("sandbox", "files")}
+        pool = self._pool(call.payload, staged, call.directory.parent)
         loop = asyncio.get_running_loop()
         job = Job(str(next(self._numbers)), call, on_cpu, loop.create_future())
         pool.add(job)
@@ -69,29 +70,37 @@ class LongLivedRunner:
         finally:
             pool.forget(job)
 
+    def prepare(self, payload: Payload, staged: Mapping[str, str], directory: Path) -> None:
+        """Start a process, unless there are some: what they have may be all that there is."""
+        if not any(pool.alive for pool in (*self._pools.values(), *self._leaving)):
+            self._pool(payload, staged, directory).prepare()
+
     async def close(self) -> None:
         """End all processes: those without a unit by asking, others at once."""
         pools = [*self._pools.values(), *self._leaving]
         self._pools, self._leaving = {}, []
         await asyncio.gather(*(pool.close() for pool in pools))
 
-    def _pool(self, call: PayloadCall) -> _Pool:
-        key = msgspec.json.encode(call.payload)
+    def _pool(self, payload: Payload, staged: Mapping[str, str], directory: Path) -> _Pool:
+        key = msgspec.json.encode(payload)
         if key not in self._pools:
             self._leaving = [pool for pool in self._leaving if pool.alive]
             for other, pool in list(self._pools.items()):
                 if pool.end_if_idle():
                     self._leaving.append(self._pools.pop(other))
-            self._pools[key] = _Pool(self._cores, lambda pool: self._start(pool, call))
+            self._pools[key] = _Pool(
+                self._cores, lambda pool: self._start(pool, payload, staged, directory)
+            )
         return self._pools[key]
 
-    def _start(self, pool: _Pool, call: PayloadCall) -> HostedProcess:
-        staged = {k: value for k, value in call.values.items() if k in ("sandbox", "files")}
+    def _start(
+        self, pool: _Pool, payload: Payload, staged: Mapping[str, str], directory: Path
+    ) -> HostedProcess:
         return HostedProcess(
-            fill_command(_words(call.payload), staged),
-            _with_defaults(call.payload),
+            fill_command(_words(payload), staged),
+            _with_defaults(payload),
             # Beside the units' own, so that it is on the same disk and goes with them.
-            call.directory.parent / f"payload-{os.getpid()}-{next(self._numbers)}",
+            directory / f"payload-{os.getpid()}-{next(self._numbers)}",
             {"cores": str(self._cores), **staged},
             self._grace_s,
             self._watch_every_s,
@@ -115,6 +124,11 @@ class _Pool:
     def alive(self) -> bool:
         """Whether any process is there still."""
         return any(not process.gone for process in self._processes)
+
+    def prepare(self) -> None:
+        """Have a process there before there is a unit."""
+        if not self.alive:
+            self._processes.append(self._start(self))
 
     def add(self, job: Job) -> None:
         """Have a unit wait for a place."""
