@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evstream.adapters.clock import SystemClock
+from evstream.adapters.engines.dask import DaskEngine, DaskPlace
 from evstream.adapters.engines.local import LocalEngine
 from evstream.adapters.engines.slurm import SlurmEngine
+from evstream.adapters.engines.template import TemplateEngine
 from evstream.adapters.ids import RandomIds
 from evstream.client import Service
 from evstream.daemons.keep_pilots import (
@@ -18,6 +20,16 @@ from evstream.daemons.keep_pilots import (
 )
 from evstream.domain.replacing import Replacing
 from evstream.ports import Engine, PilotOrder
+
+__all__ = [
+    "DaskPlace",
+    "make_dask_engine",
+    "make_job_keeper",
+    "make_keeper",
+    "make_local_engine",
+    "make_slurm_engine",
+    "make_template_engine",
+]
 
 DEATHS_MAX = 5
 """So many workers in a row that died, not over a unit of work: something else is wrong.
@@ -34,6 +46,16 @@ def make_local_engine(folder: Path, group: str) -> Engine:
 def make_slurm_engine(folder: Path, group: str, options: Sequence[str]) -> Engine:
     """Return the engine that hands pilots to Slurm."""
     return SlurmEngine(folder, group, options)
+
+
+def make_template_engine(folder: Path, group: str, template: str, options: Sequence[str]) -> Engine:
+    """Return the engine that hands pilots to the batch system of a template."""
+    return TemplateEngine(folder, group, template, options)
+
+
+def make_dask_engine(folder: Path, group: str, place: DaskPlace) -> Engine:
+    """Return the engine that hands pilots to a Dask cluster."""
+    return DaskEngine(folder, group, place)
 
 
 def make_keeper(service: Service, engine: Engine, order: PilotOrder) -> PilotKeeper:

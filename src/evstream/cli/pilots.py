@@ -82,7 +82,7 @@ def pilots(
                     pilot_environment(address, token_file),
                     settings.cores,
                 )
-                engine = options.make(order.name)
+                engine = options.make(order.name, n)
                 keeper = make_keeper(service, engine, order)
                 await engine.open()
                 try:

@@ -11,7 +11,7 @@ COMMAND_S_MAX = 120.0
 """A batch system that is overloaded answers late; one that does not answer is away."""
 SAID_MAX = 500
 PASSED = frozenset(("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TZ", "USER"))
-PASSED_PREFIXES = ("SLURM_", "SBATCH_", "_CONDOR_", "CONDOR_", "SGE_", "PBS_")
+PASSED_PREFIXES = ("SLURM_", "SBATCH_", "_CONDOR_", "CONDOR_", "SGE_", "PBS_", "LSF_", "LSB_")
 """All that they get of our environment: the rest may hold secrets, and many hand it on to jobs."""
 
 
