@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.stack.processes import Daemon
 
+
 class Dask:
     """A scheduler and its workers.
 

@@ -56,7 +56,7 @@ job-ID  prior   name       user         state submit/start at     queue        s
 -------------------------------------------------------------------------------------------------
      77 0.00000 pilot-1    alice        qw    11/20/2026 10:00:00                  4
 """,
-        "running": "     77 0.55500 pilot-1    alice        r     11/20/2026 10:00:05 all.q@n1  4\n",
+        "running": "     77 0.55500 pilot-1    alice        r     11/20/2026 10:00:05 all.q@n1 4\n",
         "broken": "     77 0.55500 pilot-1    alice        Eqw   11/20/2026 10:00:05           4\n",
         "job": "77",
     },
