@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import httpx2
 
-from evstream.client.carrier import Carrier
+from evstream.client.carrier import MADE, Carrier
 from evstream.client.link_meter import LinkMeter, Trace
 from evstream.domain.errors import EvstreamError, TransientError
 from evstream.ports import Clock, Ids
@@ -41,6 +41,13 @@ class Connection:
         How long to go on trying before a `TransientError` is the answer.
     elsewhere : callable, optional
         Makes what carries requests to edges, on first use. These are never shown the token.
+
+    Attributes
+    ----------
+    meter : LinkMeter
+        What is seen of the ways to edges.
+    clock : Clock
+        Its own.
     """
 
     def __init__(
@@ -64,7 +71,7 @@ class Connection:
         self._transport_elsewhere = elsewhere
         self._elsewhere: httpx2.AsyncClient | None = None
         self.meter = LinkMeter(clock.monotonic)
-        self._clock = clock
+        self.clock = clock
         self._ids = ids
         self._patience_s = patience_s
 
@@ -163,7 +170,11 @@ class Connection:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, headers: dict[str, str] | None = None
+        self,
+        path: str,
+        headers: dict[str, str] | None = None,
+        connect_s_max: float = CONNECT_S_MAX,
+        connected: Callable[[float], None] = lambda seconds: None,
     ) -> AsyncIterator[httpx2.Response]:
         """Open a body for reading, once: who reads knows from which byte to go on.
 
@@ -171,15 +182,31 @@ class Connection:
         ----------
         path : str
             On the service, or a whole URL elsewhere. If the service sends us elsewhere, we go.
+        connect_s_max : float
+            How long a new connection may take.
+        connected : callable
+            Told how long one took, where one was made.
 
         Raises
         ------
         TransientError
             The connection broke, now or while it was read.
         """
+        limits = httpx2.Timeout(PROGRESS_S_MAX, connect=connect_s_max)
+
+        def tracing(trace: Trace) -> dict[str, Any]:
+            async def told(event: str, what: dict[str, Any]) -> None:
+                if event == MADE:
+                    connected(what["seconds"])
+                await trace(event, what)
+
+            return {"trace": told}
+
         try:
             if path.startswith("/"):
-                async with self._http.stream("GET", path, headers=headers) as response:
+                async with self._http.stream(
+                    "GET", path, headers=headers, timeout=limits, extensions=tracing(_nothing)
+                ) as response:
                     if response.status_code != REDIRECTED:
                         if response.status_code >= 400:
                             _raise_for(response.status_code, await response.aread())
@@ -189,8 +216,10 @@ class Connection:
             elsewhere = self._client_elsewhere()
 
             def opening(trace: Trace) -> Any:
-                told = {"trace": trace}
-                return elsewhere.stream("GET", path, headers=headers, extensions=told)
+                told = tracing(trace)
+                return elsewhere.stream(
+                    "GET", path, headers=headers, timeout=limits, extensions=told
+                )
 
             async with self.meter.measured(opening, path) as response:
                 if response.status_code >= 300:
@@ -203,18 +232,23 @@ class Connection:
         """Whether the service itself has answered, and nobody that it sends us to."""
         return response.url.netloc == self._http.base_url.netloc
 
-    async def wait_before_retry(self, failures: int, error: EvstreamError | None = None) -> None:
+    async def wait_before_retry(
+        self,
+        failures: int,
+        error: EvstreamError | None = None,
+        longest_s: float = RETRY_S_LONGEST,
+    ) -> None:
         """Wait longer after each failure, with jitter, or as long as the service asked."""
-        delay = min(RETRY_S_FIRST * 2.0**failures, RETRY_S_LONGEST)
+        delay = min(RETRY_S_FIRST * 2.0**failures, longest_s)
         delay *= 0.5 + self._ids.jitter()
         asked = error.fields.get("retry_after_s", 0.0) if error is not None else 0.0
-        await self._clock.sleep(max(delay, float(str(asked))))
+        await self.clock.sleep(max(delay, float(str(asked))))
 
     async def _attempts(self) -> AsyncIterator[_Attempt]:
-        deadline = self._clock.monotonic() + self._patience_s
+        deadline = self.clock.monotonic() + self._patience_s
         failures = 0
         while True:
-            attempt = _Attempt(last=self._clock.monotonic() >= deadline)
+            attempt = _Attempt(last=self.clock.monotonic() >= deadline)
             yield attempt
             await self.wait_before_retry(failures, attempt.error)
             failures += 1
@@ -267,6 +301,10 @@ def _unreachable(error: httpx2.TransportError) -> TransientError:
         f"the service cannot be reached: {str(error) or type(error).__name__}",
         hint="check that it runs and that the address is right",
     )
+
+
+async def _nothing(event: str, what: dict[str, Any]) -> None:
+    """Take no note."""
 
 
 def _raise_for(status: int, body: bytes) -> None:

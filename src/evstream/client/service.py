@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from evstream.client.access import Keys
 from evstream.client.connection import Connection
+from evstream.client.download import PIECE_BYTES, Check, Fits
 from evstream.client.edges import Edges
 from evstream.client.plans import Plans
 from evstream.client.prepared import Prepared
 from evstream.client.requests import Requests
-from evstream.client.transfers import PIECE_BYTES, TRANSFERS_MAX, Check, Fits, Transfers
+from evstream.client.transfers import TRANSFERS_MAX, Transfers
 from evstream.client.whiteboard import Whiteboard
 from evstream.domain.errors import TransientError
 from evstream.domain.names import LeaseId, WorkerId

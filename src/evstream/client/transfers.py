@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx2
+
 from evstream.client.connection import Connection
+from evstream.client.download import PART_BYTES, Download, Fits, Part
 from evstream.client.edges import Edges
+from evstream.client.watch import Line, Watch
+from evstream.client.ways import BUSY_S, Way, Ways
 from evstream.domain.errors import (
     DescriptorUnknownError,
     EvstreamError,
     TooLargeError,
     TransientError,
     WrongBytesError,
+    first_error,
 )
-from evstream.domain.names import without_secrets
 from evstream.wire.edge_messages import Complaint
 from evstream.wire.messages import DeliveryPlan, NewProduct
 
-Fits = Callable[[Path], bool]
-
-PIECE_BYTES = 1 << 20
 TRANSFERS_MAX = 8
-"""How often a body is begun, or gone on with, before its break is told."""
+"""How often a body is begun, or gone on with, and nothing more of it comes, before that is told."""
+PAUSE_S_LONGEST = 2.0
+"""Between two rounds of all endpoints; a link that comes back is to be used at once."""
+STREAMS_MAX = 48
+"""Bodies at once; the connections that carry them are more."""
+HELPERS_MAX = 16
+"""Of these so many bring further parts of products that somebody brings already."""
+HELPERS_EACH_MAX = 7
 
 
 class Transfers:
@@ -41,7 +48,14 @@ class Transfers:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._clock = connection.clock
         self._edges = Edges(connection)
+        self._ways = Ways()
+        self._watch = Watch(connection.clock)
+        self._streams = asyncio.Semaphore(STREAMS_MAX)
+        self._helpers = HELPERS_MAX
+        self._renewed = asyncio.Event()
+        self._last_size = 0
 
     async def fetch(
         self,
@@ -58,7 +72,7 @@ class Transfers:
         fits : callable, optional
             Says whether a file is what the plan means, as far as that shows.
         rounds : int
-            How often each endpoint is asked, at most.
+            How often each endpoint is asked while nothing more comes.
 
         Returns
         -------
@@ -72,21 +86,35 @@ class Transfers:
         TooLargeError
             It has more bytes than may be; none of them was received.
         """
-        download = _Download(path, bytes_max, fits)
-        for failures in range(rounds):
-            passing, definite = await self._round(download, plan)
-            if passing is None and definite is None:
-                return download.received
-            # While one endpoint may come back, nothing is lost yet.
-            error = passing or definite
-            if passing is None or failures == rounds - 1:
-                break
-            await self._connection.wait_before_retry(failures, passing)
-        assert error is not None
-        raise error
+        download = Download(path, bytes_max, fits)
+        failures = 0
+        try:
+            while True:
+                best = download.best
+                passing, definite = await self._round(download, plan)
+                if passing is None and definite is None:
+                    self._last_size = download.size or 0
+                    return download.received
+                failures = 1 if download.best > best else failures + 1
+                # While one endpoint may come back, nothing is lost yet.
+                if passing is None or failures >= rounds:
+                    error = passing or definite
+                    assert error is not None
+                    raise error
+                await self._pause(failures - 1, passing)
+        finally:
+            download.close()
+
+    async def _pause(self, failures: int, error: EvstreamError) -> None:
+        """Wait before the next round; a link that was broken ends it as soon as it is whole."""
+        waiting = self._connection.wait_before_retry(failures, error, PAUSE_S_LONGEST)
+        if "retry_after_s" in error.fields:
+            await waiting
+            return
+        await _first_of(waiting, self._renewed.wait())
 
     async def _round(
-        self, download: _Download, plan: DeliveryPlan
+        self, download: Download, plan: DeliveryPlan
     ) -> tuple[EvstreamError | None, EvstreamError | None]:
         """Go on with a transfer at each endpoint, until one has given all of it.
 
@@ -97,7 +125,8 @@ class Transfers:
         """
         passing: EvstreamError | None = None
         definite: EvstreamError | None = None
-        for url in plan.urls:
+        now = self._clock.monotonic()
+        for url in sorted(plan.urls, key=lambda one: self._ways.to(one).is_avoided(now)):
             try:
                 await self._go_on(download, url, plan)
                 download.check(plan)
@@ -113,6 +142,8 @@ class Transfers:
                 raise
             except (DescriptorUnknownError, TransientError) as failed:
                 passing = failed
+                # Who is refused for want of room asks nobody twice.
+                download.may_hedge &= "retry_after_s" not in failed.fields
             except EvstreamError as failed:
                 # What one edge may not read, or finds damaged, another may have.
                 definite = failed
@@ -136,117 +167,191 @@ class Transfers:
             return judged.sha256 == sha256 and not is_other
         return False
 
-    async def _go_on(self, download: _Download, url: str, plan: DeliveryPlan) -> None:
+    async def _go_on(self, download: Download, url: str, plan: DeliveryPlan) -> None:
         try:
-            await download.go_on(self._connection, url)
+            await self._bring(download, url, plan)
         except DescriptorUnknownError:
             message = NewProduct(plan.descriptor)
             await self._connection.call("POST", "/v1/products", DeliveryPlan, message)
-            await download.go_on(self._connection, url)
+            await self._bring(download, url, plan)
+
+    async def _bring(self, download: Download, url: str, plan: DeliveryPlan) -> None:
+        """Bring all that is missing from one endpoint; a large product in several parts."""
+        download.straight = ""
+        download.sized.clear()
+        expected = self._last_size if download.size is None else download.size
+        split = expected > 2 * PART_BYTES
+        if not split:
+            await self._bring_parts(download, url, plan, split=False)
+            return
+        wanted = min(HELPERS_EACH_MAX, self._helpers, expected // PART_BYTES)
+        self._helpers -= wanted
+
+        async def help_on() -> None:
+            await download.sized.wait()
+            if download.sends_parts:
+                await self._bring_parts(download, url, plan, split=True)
+
+        async def lead() -> None:
+            try:
+                await self._bring_parts(download, url, plan, split=True)
+            finally:
+                download.sized.set()
+
+        try:
+            with first_error():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(lead())
+                    for _ in range(wanted):
+                        group.create_task(help_on())
+        finally:
+            self._helpers += wanted
+
+    async def _bring_parts(
+        self, download: Download, url: str, plan: DeliveryPlan, *, split: bool
+    ) -> None:
+        while (part := download.take(split=split)) is not None:
+            try:
+                await self._bring_part(download, part, download.straight or url, plan)
+            finally:
+                download.put_back(part)
+
+    async def _bring_part(
+        self, download: Download, part: Part, url: str, plan: DeliveryPlan
+    ) -> None:
+        """Bring a part; of an answer that is late a second one is asked for elsewhere.
+
+        Whoever answers first brings it.
+        """
+        held = [plan.urls[place] for place in plan.held if place < len(plan.urls)]
+        way = self._ways.to(url)
+        delay_s = way.hedge_s()
+        rivals = [one for one in held if self._ways.to(one) is not way]
+        is_held = any(self._ways.to(one) is way for one in held)
+        # Who may have to make it first is no straggler.
+        if delay_s is None or not rivals or not (is_held and download.may_hedge):
+            await self._stream(download, part, url, is_held=is_held)
+            return
+        race = _Race()
+        tasks = [asyncio.ensure_future(self._stream(download, part, url, race=race))]
+        try:
+            await _first_of(self._clock.sleep(delay_s), race.decided.wait(), _ended(tasks[0]))
+            if not race.decided.is_set() and not tasks[0].done():
+                now = self._clock.monotonic()
+                rival = next((one for one in rivals if self._ways.may_hedge(one, now)), None)
+                if rival is not None:
+                    tasks.append(
+                        asyncio.ensure_future(self._stream(download, part, rival, race=race))
+                    )
+            while race.winner is None and not all(task.done() for task in tasks):
+                ends = [_ended(task) for task in tasks if not task.done()]
+                await _first_of(race.decided.wait(), *ends)
+            # Without a winner the first says what is wrong.
+            await (race.winner or tasks[0])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _stream(
+        self,
+        download: Download,
+        part: Part,
+        url: str,
+        *,
+        is_held: bool = True,
+        race: _Race | None = None,
+    ) -> None:
+        """Ask once, and take what comes."""
+        way = self._ways.to(url)
+        self._ways.begun()
+        async with self._streams:
+            begun = self._clock.monotonic()
+            wait = way.head if is_held else way.made
+            heard = False
+            with self._noting(way), self._watch.over(way, wait.too_long_s) as line:
+                try:
+                    async with self._connection.stream(
+                        url, download.headers(part), way.connect_s_max, way.connected
+                    ) as response:
+                        heard = True
+                        wait.took(self._clock.monotonic() - begun)
+                        self._answered(way)
+                        if race is None or race.won():
+                            await self._take(download, part, response, way, line)
+                finally:
+                    if line.given_up and not heard:
+                        wait.took(self._clock.monotonic() - begun)
+
+    async def _take(
+        self, download: Download, part: Part, response: httpx2.Response, way: Way, line: Line
+    ) -> None:
+        """Take the body of an answer."""
+        by_service = self._connection.is_of_service(response)
+        download.begin(part, response, by_service=by_service)
+        sender = "head" if by_service else "edge"
+        now = self._clock.monotonic
+        line.last, line.limit_s = now(), way.silence.too_long_s
+        longest_s = 0.0
+        try:
+            async for piece in response.aiter_bytes():
+                longest_s = max(longest_s, now() - line.last)
+                line.last = now()
+                if not download.add(part, piece, sender):
+                    return
+        finally:
+            way.silence.took(max(longest_s, now() - line.last))
+        download.end(part)
+
+    def _answered(self, way: Way) -> None:
+        if way.broken_at is not None:
+            self._watch.renew(way)
+            self._renewed.set()
+            self._renewed = asyncio.Event()
+
+    @contextmanager
+    def _noting(self, way: Way) -> Iterator[None]:
+        """Note of a way what an error says of it."""
+        try:
+            yield
+        except TransientError as error:
+            now = self._clock.monotonic()
+            if "retry_after_s" in error.fields:
+                way.busy_until = now + max(BUSY_S, float(str(error.fields["retry_after_s"])))
+            elif "silent_s" in error.fields or isinstance(
+                error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout
+            ):
+                way.broken_at = now
+            raise
 
 
-class Check:
-    """Size and digest of bytes on their way."""
+class _Race:
+    """Two who ask for the same: whoever has an answer first goes on."""
 
     def __init__(self) -> None:
-        self.restart()
+        self.decided = asyncio.Event()
+        self.winner: asyncio.Future[None] | None = None
 
-    def restart(self) -> None:
-        """Begin again."""
-        self.size = 0
-        self._sha256 = hashlib.sha256()
-
-    def add(self, piece: bytes) -> None:
-        """Take what comes next."""
-        self.size += len(piece)
-        self._sha256.update(piece)
-
-    @property
-    def sha256(self) -> str:
-        """The digest, in hexadecimal digits."""
-        return self._sha256.hexdigest()
+    def won(self) -> bool:
+        """Say whether this task was first."""
+        if self.winner is None:
+            self.winner = asyncio.current_task()
+            self.decided.set()
+            return True
+        return False
 
 
-class _Download:
-    """A file that grows over several connections, as long as the ETag stays."""
-
-    def __init__(self, path: Path, bytes_max: int | None, fits: Fits | None) -> None:
-        self._path = path
-        self._bytes_max = bytes_max
-        self._fits = fits
-        self._etag = ""
-        self._promised = ""
-        self._check = Check()
-        self._senders: set[str] = set()
-        self._by_service = False
-        self._from = ""
-        self.received: Counter[str] = Counter()
-        path.write_bytes(b"")
-
-    async def go_on(self, connection: Connection, url: str) -> None:
-        headers = {}
-        if self._check.size and self._etag:
-            headers = {"Range": f"bytes={self._check.size}-", "If-Range": self._etag}
-        async with connection.stream(url, headers) as response:
-            size = int(response.headers.get("Content-Length", 0))
-            if self._bytes_max is not None and size > self._bytes_max:
-                raise TooLargeError(f"the product has {size} bytes", bytes_max=self._bytes_max)
-            if response.status_code != 206:
-                self._check.restart()
-                self._senders.clear()
-                self._promised = ""
-            # Who was asked, or whom that one has sent us to.
-            self._senders.add(response.url.netloc.decode())
-            self._from = str(response.url)
-            self._by_service = connection.is_of_service(response)
-            self._etag = response.headers.get("ETag", "")
-            self._promised = sha256_promised(response.headers) or self._promised
-            with self._path.open("r+b") as file:
-                file.seek(self._check.size)
-                file.truncate()
-                async for piece in response.aiter_bytes(PIECE_BYTES):
-                    file.write(piece)
-                    self._check.add(piece)
-                    self.received["head" if self._by_service else "edge"] += len(piece)
-
-    def check(self, plan: DeliveryPlan) -> None:
-        """Compare what came with the digests that the sender and the plan promised, if they did.
-
-        Whoever names no encoder promises what the plan says. What the service itself sends is
-        newer than the plan, which tells what some edge has. Of what nobody else knows, at
-        least what shows is looked at.
-
-        Raises
-        ------
-        WrongBytesError
-            It is not right; it is begun anew.
-        """
-        etag = self._etag.removeprefix("W/") or plan.etag
-        mixed = len(self._senders) > 1
-        newer = self._by_service and not mixed
-        planned = plan.sha256 if etag == plan.etag and not newer else ""
-        if not {self._promised, planned, self._check.sha256} <= {"", self._check.sha256}:
-            raise self._wrong("sent other bytes than were promised", etag, mixed)
-        if self._fits is not None and not self._fits(self._path):
-            raise self._wrong("sent another product, or a part of it", etag, mixed, is_other=True)
-
-    def _wrong(
-        self, what: str, etag: str, mixed: bool, *, is_other: bool = False
-    ) -> WrongBytesError:
-        wrong = WrongBytesError(
-            f"{without_secrets(self._from)} {what}",
-            url=self._from,
-            etag=etag,
-            sha256=self._check.sha256,
-            mixed=mixed,
-            is_other=is_other,
-        )
-        self._check.restart()
-        self._etag = self._promised = ""
-        return wrong
+async def _ended(task: asyncio.Future[None]) -> None:
+    """Wait for the end of a task, and leave it to others what that was."""
+    await asyncio.wait([task])
 
 
-def sha256_promised(headers: Mapping[str, str]) -> str:
-    """Return the digest of ``Repr-Digest`` in hexadecimal digits (RFC 9530), or nothing."""
-    found = re.search(r"sha-256=:([A-Za-z0-9+/]{43}=):", headers.get("Repr-Digest", ""))
-    return base64.b64decode(found.group(1)).hex() if found else ""
+async def _first_of(*works: Awaitable[object]) -> None:
+    """Wait for the first of several to end; the others are cancelled."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

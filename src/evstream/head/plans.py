@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from evstream.domain.brokering import Choice
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.lanes import Asker
@@ -84,16 +85,19 @@ class Planner:
         known : Known, optional
             What is known of the product.
         """
-        urls = self.edge_urls(descriptor, now, file, asker, known)
+        choices = self._choices(descriptor, file, asker, known)
+        urls = self._urls(choices, descriptor, now, file, asker)
+        held = [place for place, choice in enumerate(choices) if choice.held]
         path, until = _path(descriptor), self._until(now)
         # Where all of them fail, whoever serves this plan knows better by then.
         extra, bound = descriptor_query(descriptor), _bound(asker)
         urls.append(self._signer.sign("GET", path, now, until, bound, extra))
         key, plain = descriptor.key, descriptor.to_wire()
         if known is None or known.made is None:
-            return DeliveryPlan(key, plain, urls)
+            return DeliveryPlan(key, plain, urls, held=held)
         made = known.made.product
-        return DeliveryPlan(key, plain, urls, f'"{key}-{made.encoder_id}"', made.sha256)
+        etag = f'"{key}-{made.encoder_id}"'
+        return DeliveryPlan(key, plain, urls, etag, made.sha256, held)
 
     def edge_urls(
         self,
@@ -104,10 +108,25 @@ class Planner:
         known: Known | None = None,
     ) -> list[str]:
         """Return where edges serve a product, the best first; nowhere if edges have no source."""
+        choices = self._choices(descriptor, file, asker, known)
+        return self._urls(choices, descriptor, now, file, asker)
+
+    def _choices(
+        self, descriptor: Descriptor, file: SourceFile | None, asker: Asker, known: Known | None
+    ) -> list[Choice]:
         if file is not None and file.origin is not None:
             return []
         known = known or Known(about_bytes(descriptor, file))
-        choices = self._brokering.choose(descriptor.key, known, asker.site)
+        return self._brokering.choose(descriptor.key, known, asker.site)
+
+    def _urls(
+        self,
+        choices: list[Choice],
+        descriptor: Descriptor,
+        now: datetime,
+        file: SourceFile | None,
+        asker: Asker,
+    ) -> list[str]:
         if not choices:
             return []
         path, until, extra = _path(descriptor), self._until(now), descriptor_query(descriptor)

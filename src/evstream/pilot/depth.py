@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
+
+from evstream.domain.usual import Measure
 
 FIRST_AHEAD = 3
 """Before anything is known: so many units ahead of the cores, so that their fetches overlap."""
@@ -26,25 +27,6 @@ what is waited for then, now and then, is a small part of what is computed."""
 LONG_S = 10.0
 """Shorter ones are never long: what would be gained for others is less than a claim costs."""
 UNIT_S_LEAST = 0.001
-
-
-@dataclass(slots=True)
-class Measure:
-    """Mean and deviation of what was measured lately."""
-
-    weight: float = 1 / 8
-    count: int = 0
-    mean: float = 0.0
-    deviation: float = 0.0
-
-    def add(self, value: float) -> None:
-        """Take a measurement; of the first ones each counts as much."""
-        self.count += 1
-        weight = max(self.weight, 1 / self.count)
-        off = value - self.mean
-        self.mean += weight * off
-        if self.count > 1:
-            self.deviation += weight * (abs(off) - self.deviation)
 
 
 class Pace:

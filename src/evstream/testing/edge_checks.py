@@ -17,7 +17,8 @@ from evstream.adapters.offload import InPlace
 from evstream.adapters.source.memory import MemoryOpener
 from evstream.assembly.edge import EdgeApplication
 from evstream.client import Connection, Service
-from evstream.client.transfers import TRANSFERS_MAX, Fits
+from evstream.client.download import Fits
+from evstream.client.transfers import TRANSFERS_MAX
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import Descriptor
 from evstream.domain.errors import DataError, NotFoundError

@@ -293,6 +293,9 @@ class DeliveryPlan(Message, frozen=True):
     etag, sha256 : str
         Of the bytes that the head knows of, to be compared with bytes of that ETag; empty if
         it knows of none. Another encoder's have another ETag.
+    held : list of int
+        Which of the URLs lead to somebody who has it already, as far as the head knows; by
+        their places.
     """
 
     key: str
@@ -300,6 +303,7 @@ class DeliveryPlan(Message, frozen=True):
     urls: list[str]
     etag: str = ""
     sha256: str = ""
+    held: list[int] = []
 
 
 class NewProduct(Message, frozen=True):

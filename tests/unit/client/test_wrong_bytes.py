@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from evstream.client import Connection, Service
-from evstream.client.transfers import Fits
+from evstream.client.download import Fits
 from evstream.domain.errors import WrongBytesError
 from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.virtual_time import VirtualClock, run_virtual

@@ -17,7 +17,7 @@ from evstream.adapters.formats import KnownFormats
 from evstream.adapters.offload import InPlace
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.client import Service
-from evstream.client.transfers import Fits
+from evstream.client.download import Fits
 from evstream.domain.errors import EvstreamError, NotFoundError, TooLargeError, TransientError
 from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, WorkerId

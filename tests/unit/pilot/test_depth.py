@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evstream.pilot.depth import COVERED_S_MAX, FIRST_AHEAD, Depth, Measure
+from evstream.pilot.depth import COVERED_S_MAX, FIRST_AHEAD, Depth
 from evstream.testing.virtual_time import run_virtual
 from tests.unit.pilot.fakes import FakeRunner, FakeService, range_units, run_pilot
 
@@ -139,15 +139,3 @@ def test_disk_bounds_the_units() -> None:
     depth.arrived(1 << 40)
     # One for each core, and one that is on its way: they take their turns for the disk.
     assert depth.bounds(time.now, [])[1] == 4
-
-
-def test_measures_begin_with_what_is_measured_first() -> None:
-    measure = Measure()
-    measure.add(4.0)
-    assert (measure.mean, measure.deviation) == (4.0, 0.0)
-    measure.add(6.0)
-    assert measure.mean == 5.0
-    for _ in range(100):
-        measure.add(1.0)
-    assert measure.mean == pytest.approx(1.0, abs=0.01)
-    assert measure.deviation < 0.1
