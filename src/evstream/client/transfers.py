@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -28,7 +30,7 @@ from evstream.wire.messages import DeliveryPlan, NewProduct
 
 TRANSFERS_MAX = 8
 """How often a body is begun, or gone on with, and nothing more of it comes, before that is told."""
-PAUSE_S_LONGEST = 2.0
+PAUSE_S_LONGEST = 1.0
 """Between two rounds of all endpoints; a link that comes back is to be used at once."""
 STREAMS_MAX = 48
 """Bodies at once; the connections that carry them are more."""
@@ -55,6 +57,7 @@ class Transfers:
         self._streams = asyncio.Semaphore(STREAMS_MAX)
         self._helpers = HELPERS_MAX
         self._renewed = asyncio.Event()
+        self._renewed_at = -math.inf
         self._last_size = 0
 
     async def fetch(
@@ -90,7 +93,7 @@ class Transfers:
         failures = 0
         try:
             while True:
-                best = download.best
+                best, began = download.best, self._clock.monotonic()
                 passing, definite = await self._round(download, plan)
                 if passing is None and definite is None:
                     self._last_size = download.size or 0
@@ -101,17 +104,26 @@ class Transfers:
                     error = passing or definite
                     assert error is not None
                     raise error
-                await self._pause(failures - 1, passing)
+                await self._pause(failures - 1, passing, began)
         finally:
             download.close()
 
-    async def _pause(self, failures: int, error: EvstreamError) -> None:
-        """Wait before the next round; a link that was broken ends it as soon as it is whole."""
-        waiting = self._connection.wait_before_retry(failures, error, PAUSE_S_LONGEST)
+    async def _pause(self, failures: int, error: EvstreamError, began: float) -> None:
+        """Wait before the next round; not, or no longer, where a link is whole again.
+
+        Parameters
+        ----------
+        began : float
+            When the last round did.
+        """
+        if self._clock.monotonic() - began > PAUSE_S_LONGEST / 2:
+            # Waiting for an answer in vain was pause enough.
+            failures = 0
+        wait = partial(self._connection.wait_before_retry, failures, error, PAUSE_S_LONGEST)
         if "retry_after_s" in error.fields:
-            await waiting
-            return
-        await _first_of(waiting, self._renewed.wait())
+            await wait()
+        elif self._renewed_at < began:
+            await _first_of(wait(), self._renewed.wait())
 
     async def _round(
         self, download: Download, plan: DeliveryPlan
@@ -272,7 +284,7 @@ class Transfers:
             with self._noting(way), self._watch.over(way, wait.too_long_s) as line:
                 try:
                     async with self._connection.stream(
-                        url, download.headers(part), way.connect_s_max, way.connected
+                        url, download.headers(part), way.connect_s_max(begun), way.connected
                     ) as response:
                         heard = True
                         wait.took(self._clock.monotonic() - begun)
@@ -308,6 +320,7 @@ class Transfers:
             self._watch.renew(way)
             self._renewed.set()
             self._renewed = asyncio.Event()
+            self._renewed_at = self._clock.monotonic()
 
     @contextmanager
     def _noting(self, way: Way) -> Iterator[None]:
@@ -321,7 +334,7 @@ class Transfers:
             elif "silent_s" in error.fields or isinstance(
                 error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout
             ):
-                way.broken_at = now
+                way.broke(now)
             raise
 
 

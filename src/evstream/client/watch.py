@@ -41,7 +41,7 @@ class Watch:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lines: set[Line] = set()
+        self._lines: dict[Line, None] = {}
         self._looking: asyncio.Task[None] | None = None
 
     @contextmanager
@@ -56,7 +56,7 @@ class Watch:
         task = asyncio.current_task()
         assert task is not None
         line = Line(way, task, self._clock.monotonic(), limit_s)
-        self._lines.add(line)
+        self._lines[line] = None
         if self._looking is None:
             self._looking = asyncio.ensure_future(self._look())
         before = task.cancelling()
@@ -72,14 +72,14 @@ class Watch:
                 silent_s=silent_s,
             ) from None
         finally:
-            self._lines.discard(line)
+            self._lines.pop(line, None)
             if not self._lines and self._looking is not None:
                 self._looking.cancel()
                 self._looking = None
 
     def renew(self, way: Way) -> None:
         """Have asked anew whatever was lost while a way was broken: something came from there."""
-        way.broken_at = None
+        way.mended()
         before = self._clock.monotonic() - STALE_S
         for line in self._lines:
             if line.way is way and line.last < before:

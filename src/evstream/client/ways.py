@@ -10,10 +10,13 @@ from evstream.domain.usual import Wait
 AVOIDED_S = 10.0
 """Who could not be reached is asked after all others for so long."""
 CONNECT_S_FIRST = 3.0
-CONNECT_S_LEAST = 1.0
+CONNECT_S_LEAST = 0.5
 """A packet that asks for a connection and is lost is sent again after a second, then three: on a
 link that comes back, who begins anew is there first."""
-CONNECT_TRIPS = 8.0
+CONNECT_S_MOST = 10.0
+CONNECT_TRIPS = 5.0
+CONNECT_MORE = 0.1
+"""Of the time that a way is broken, connections may take so much longer: it may be slow instead."""
 BUSY_S = 5.0
 HEDGED_SHARE = 0.05
 HEDGES_AHEAD_MAX = 4.0
@@ -36,14 +39,15 @@ class Way:
         The longest time without any bytes in a body.
     trip_s : float or None
         What it took to connect, the last time.
-    broken_at : float or None
-        Since when nothing has come from there that should have.
+    broken_since, broken_at : float or None
+        When first, and when last, nothing came from there that should have; None while it is whole.
     """
 
     head: Wait = field(default_factory=lambda: Wait(10.0, 2.0, 60.0))
     made: Wait = field(default_factory=lambda: Wait(20.0, 5.0, 60.0))
     silence: Wait = field(default_factory=lambda: Wait(5.0, 1.0, 30.0))
     trip_s: float | None = None
+    broken_since: float | None = None
     broken_at: float | None = None
     busy_until: float = 0.0
 
@@ -51,12 +55,23 @@ class Way:
         """Note what it took to connect."""
         self.trip_s = seconds
 
-    @property
-    def connect_s_max(self) -> float:
-        """How long a connection may take."""
+    def broke(self, now: float) -> None:
+        """Note that nothing came that should have."""
+        self.broken_at = now
+        if self.broken_since is None:
+            self.broken_since = now
+
+    def mended(self) -> None:
+        """Note that something came."""
+        self.broken_at = self.broken_since = None
+
+    def connect_s_max(self, now: float) -> float:
+        """Return how long a connection may take."""
         if self.trip_s is None:
             return CONNECT_S_FIRST
-        return max(CONNECT_S_LEAST, CONNECT_TRIPS * self.trip_s)
+        usual = max(CONNECT_S_LEAST, CONNECT_TRIPS * self.trip_s)
+        broken_s = 0.0 if self.broken_since is None else now - self.broken_since
+        return min(usual + CONNECT_MORE * broken_s, CONNECT_S_MOST)
 
     def is_avoided(self, now: float) -> bool:
         """Whether others are asked before it."""
