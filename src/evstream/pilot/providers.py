@@ -91,7 +91,7 @@ class Providers:
             self._passed_over[descriptor.sources[0].fingerprint] = until
         else:
             return Counter(replica=made.read)
-        at_service = structs.replace(plan, urls=service)
+        at_service = structs.replace(plan, urls=service, held=[])
         return await self._service.fetch_product(at_service, path, bytes_max, whole)
 
     async def _compare(self, plan: DeliveryPlan, made: Made, path: Path) -> None:

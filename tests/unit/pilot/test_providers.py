@@ -14,7 +14,8 @@ import pytest
 
 from evstream.adapters.offload import InPlace
 from evstream.client import Service
-from evstream.client.transfers import TRANSFERS_MAX, Fits
+from evstream.client.download import Fits
+from evstream.client.transfers import TRANSFERS_MAX
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.descriptor import Descriptor, slice_of
 from evstream.domain.errors import (
