@@ -71,6 +71,10 @@ class Watch:
                 hint="check the network, and whether the server is overloaded",
                 silent_s=silent_s,
             ) from None
+        except BaseException:
+            if line.given_up:
+                task.uncancel()
+            raise
         finally:
             self._lines.pop(line, None)
             if not self._lines and self._looking is not None:
@@ -81,8 +85,10 @@ class Watch:
         """Have asked anew whatever was lost while a way was broken: something came from there."""
         way.mended()
         before = self._clock.monotonic() - STALE_S
+        # What came, came to this task: one that cancels itself may end before it hears of it.
+        here = asyncio.current_task()
         for line in self._lines:
-            if line.way is way and line.last < before:
+            if line.way is way and line.last < before and line.task is not here:
                 self._give_up(line)
 
     async def _look(self) -> None:
