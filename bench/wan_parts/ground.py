@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import ctypes
 import os
@@ -179,6 +180,9 @@ def ground() -> Iterator[Ground]:
     for program, package in (("xrootd", "xrootd-server"), ("xrdcp", "xrootd-client")):
         if shutil.which(program) is None:
             raise CannotMeasureError(f"{program} is not installed: apt-get install {package}")
+    for part in ("src", "bench"):
+        # As an installed package is: not compiled anew at each start, whatever the environment says.
+        compileall.compile_dir(REPOSITORY / part, quiet=1)
     with tempfile.TemporaryDirectory(prefix="evwan-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)

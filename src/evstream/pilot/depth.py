@@ -183,7 +183,9 @@ class Depth:
             return wanted, wanted
         if not self.pace.units:
             first = min(cores + max(cores, FIRST_AHEAD), self._units_max)
-            return cores + 1, first
+            # A claim may bring less than was asked for; the time until payloads have begun is
+            # the best one to fetch in.
+            return first, first
         # What is computed now, starved or not, in the time that it takes to get more; and
         # what could be computed, as far as it can be on its way at once.
         each_s = self._compute.mean
