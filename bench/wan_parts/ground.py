@@ -181,7 +181,7 @@ def ground() -> Iterator[Ground]:
         if shutil.which(program) is None:
             raise CannotMeasureError(f"{program} is not installed: apt-get install {package}")
     for part in ("src", "bench"):
-        # As an installed package is: not compiled anew at each start, whatever the environment says.
+        # As an installed package is: not compiled anew at each start.
         compileall.compile_dir(REPOSITORY / part, quiet=1)
     with tempfile.TemporaryDirectory(prefix="evwan-") as name, ExitStack() as stack:
         folder = Path(name)
