@@ -104,6 +104,9 @@ class Settings:
     walltime_s: float = _setting(
         0.0, "How long a pilot may live; 0: as long as its batch system says", 0.0, 1e9
     )
+    pilot_steps: str = _setting(
+        "", "An experiment's steps of a pilot: name of an entry point, or module:Class"
+    )
     eviction_notice: str = _setting(
         "", "Who says that a node is to be left: file:/PATH, command:WORDS, aws, gce or azure"
     )

@@ -122,6 +122,7 @@ _NO_NUMBERS = (
     "data_dir",
     "catalogue",
     "outputs_dir",
+    "pilot_steps",
     "queue_shares",
     "threads",
     "url",

@@ -12,6 +12,7 @@ from evstream.adapters.notices import configured_notices
 from evstream.adapters.offload import Threads
 from evstream.adapters.payload.by_kind import PayloadsByKind
 from evstream.assembly.origins import open_origins
+from evstream.assembly.steps import load_steps
 from evstream.client import Address, Connection, Service
 from evstream.domain.errors import ConfigError
 from evstream.domain.names import WorkerId
@@ -80,6 +81,7 @@ def make_pilot(
             opener,
             cutter=cutter,
             notices=configured_notices(settings.eviction_notice, settings.metadata_url, os.environ),
+            steps=load_steps(settings.pilot_steps),
         ),
         clock,
         RandomIds(),

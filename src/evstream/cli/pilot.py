@@ -40,6 +40,7 @@ def pilot(
     near: Near = None,
     near_only: NearOnly = False,
     walltime_s: Annotated[float | None, Parameter(help="Time that it may live.")] = None,
+    steps: Annotated[str | None, Parameter(help="An experiment's steps: name or class.")] = None,
     worker: Annotated[str, Parameter(help="Name of this worker; default host, pid, chance.")] = "",
     door: Door = DEFAULT_DOOR,
 ) -> None:
@@ -54,7 +55,7 @@ def pilot(
     """
     from evstream.pilot import PilotSettings
 
-    settings = door.settings(cores=cores, walltime_s=walltime_s)
+    settings = door.settings(cores=cores, walltime_s=walltime_s, pilot_steps=steps)
     name = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     pilot_settings = PilotSettings(
         cores=settings.cores,

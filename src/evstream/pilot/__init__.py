@@ -2,7 +2,8 @@
 
 from evstream.pilot.pilot import Pilot
 from evstream.pilot.settings import PilotSettings
+from evstream.pilot.steps import PilotSteps, StepUnit
 from evstream.pilot.summary import PilotSummary
 from evstream.pilot.tools import Tools
 
-__all__ = ["Pilot", "PilotSettings", "PilotSummary", "Tools"]
+__all__ = ["Pilot", "PilotSettings", "PilotSteps", "PilotSummary", "StepUnit", "Tools"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -25,10 +26,13 @@ from evstream.pilot.outputs import OutputStage
 from evstream.pilot.prefetch import Prefetcher
 from evstream.pilot.reporter import Reporter
 from evstream.pilot.settings import PilotSettings
+from evstream.pilot.stepped import SteppedRunner
 from evstream.pilot.summary import PilotSummary, Tally
 from evstream.pilot.tools import Tools
 from evstream.pilot.units import Processed, Workbench
 from evstream.ports import Clock, Ids
+
+_LOG = logging.getLogger(__name__)
 
 
 class Pilot:
@@ -70,6 +74,11 @@ class Pilot:
         self._group = asyncio.TaskGroup()
         self._node_failures = 0
         self._broken: ConfigError | None = None
+        self._offload = tools.offload
+        self._steps = tools.steps
+        if tools.steps is not None:
+            stepped = SteppedRunner(tools.runner, tools.steps, tools.offload, self._directory)
+            tools = replace(tools, runner=stepped)
         self._runner = tools.runner
         self._cutter = tools.cutter
         self.is_held_up = False
@@ -124,6 +133,7 @@ class Pilot:
         """
         began = self._clock.monotonic()
         self._make_directory()
+        await self._prepare_node()
         try:
             with first_error():
                 async with self._group as group:
@@ -139,6 +149,7 @@ class Pilot:
             await self._runner.close()
             if self._cutter is not None:
                 self.is_held_up = not await self._cutter.close()
+            await self._tell_leaving()
         if error := self._broken or refused:
             raise error
         return replace(self._tally.summary, wall_s=self._clock.monotonic() - began)
@@ -151,6 +162,25 @@ class Pilot:
                 f"{self._directory} cannot be used: {error}",
                 hint="give the pilot a directory that it may write to",
             ) from error
+
+    async def _prepare_node(self) -> None:
+        if (steps := self._steps) is None:
+            return
+        try:
+            await self._offload(lambda: steps.prepare_node(self._directory))
+        except Exception as error:
+            raise ConfigError(
+                f"the pilot's step prepare_node failed: {type(error).__name__}: {error}",
+                hint="mend this node, or the steps",
+            ) from error
+
+    async def _tell_leaving(self) -> None:
+        if self._steps is None:
+            return
+        try:
+            await self._offload(self._steps.leaving)
+        except Exception:  # noqa: BLE001 - all work is safe by now
+            _LOG.exception("the pilot's step leaving failed")
 
     async def _work(self) -> EvstreamError | None:
         """Claim and process; returns why the service gave no more, if it refused."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evstream.pilot.disk import is_full
+from evstream.pilot.steps import PilotSteps
 from evstream.ports import Cutter, Formats, Notices, Offload, PayloadRunner, SourceOpener
 
 
@@ -23,6 +24,8 @@ class Tools:
         Whether there is no room on a directory's disk.
     notices : tuple of Notices
         Who may say that this node is to be left.
+    steps : PilotSteps or None
+        An experiment's own.
     """
 
     runner: PayloadRunner
@@ -32,3 +35,4 @@ class Tools:
     disk_is_full: Callable[[Path], bool] = is_full
     cutter: Cutter | None = None
     notices: tuple[Notices, ...] = ()
+    steps: PilotSteps | None = None
