@@ -67,6 +67,7 @@ def test_a_function_is_seen_whole() -> None:
 def test_what_is_imported_is_a_dependency() -> None:
     declared = distribution_names("dependencies")
     extras = {
+        "engines": declared | distribution_names("dask"),
         "formats": declared | distribution_names("hdf5", "parquet"),
         "catalogue": declared | distribution_names("postgresql", "parquet"),
         "product_store": declared | distribution_names("s3"),
