@@ -106,7 +106,7 @@ def plot(bench: Bench, matrix: Matrix, work: Workload) -> None:
 def main() -> int:
     """Run it."""
     bench = Bench.from_command_line("wan", __doc__)
-    count = bench.choose("files of 12 000 events in 50 branches", full=32, quick=8)
+    count = bench.choose("files of 12 000 events in 50 branches", full=32, quick=6)
     computed = bench.choose("files of them that are computed on", full=16, quick=2)
     whole = bench.choose("files of them that are read whole", full=8, quick=2)
     cut = bench.choose("CPU seconds an event with cuts", full=1.4 / 1000, quick=0.3 / 1000)

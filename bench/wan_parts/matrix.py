@@ -13,7 +13,7 @@ import uproot
 from bench.harness import Bench, Samples
 from bench.wan_parts import inputs
 from bench.wan_parts.ground import FLOOR_PORT, Ground
-from bench.wan_parts.link import FAR, Condition
+from bench.wan_parts.link import FAR, CannotMeasureError, Condition
 from bench.wan_parts.ours import Ours
 from bench.wan_parts.rows import Outcome, Peers, Workload
 
@@ -82,6 +82,7 @@ class Matrix:
         self._digests: dict[str, object] = {}
         self.found: dict[Cell, Found] = {}
         self.wrong: list[str] = []
+        self.failed: list[str] = []
 
     def measure(self, cell: Cell, rows: Iterable[str], rounds: int) -> Found:
         """Run rows in turn; ours and the local disk so often, peers once."""
@@ -92,7 +93,13 @@ class Matrix:
             for row in rows:
                 if number and row not in (*OURS, LOCAL):
                     continue
-                outcome = self.rows[row](cell.work, cell.workers)
+                try:
+                    outcome = self.rows[row](cell.work, cell.workers)
+                except (RuntimeError, CannotMeasureError) as error:
+                    # It is told of, and does not take the others' minutes along.
+                    self.failed.append(f"{cell}: {row}: {error}")
+                    print(self.failed[-1], file=sys.stderr, flush=True)
+                    continue
                 found.outcomes[row].append(outcome)
                 self._compare(cell, row, outcome)
                 print(f"{cell}: {row}: {outcome.wall_s:.2f} s", file=sys.stderr, flush=True)
@@ -129,7 +136,9 @@ class Matrix:
     # --- what is asked ---------------------------------------------------------------
 
     def ask_outputs(self) -> None:
-        """Ask for equal outputs."""
+        """Ask for outputs of every row, and equal ones."""
+        self._bench.report("rows that failed", self.failed)
+        self._bench.ask("rows that failed", len(self.failed), "==", 0)
         self._bench.report("rows with other outputs", self.wrong)
         self._bench.ask("rows with other outputs than the local disk's", len(self.wrong), "==", 0)
 
