@@ -59,11 +59,12 @@ class Gateway:
         What AWS' tools, and `S3ProductStore`, take endpoint and credentials from.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keeps_tags: bool = False) -> None:
         found = program()
         assert found is not None
         self._program = found
         self._folder = folder
+        self._keeps_tags = keeps_tags
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._meta = f"sqlite3://{folder / 'meta.db'}"
@@ -91,6 +92,7 @@ class Gateway:
         words = ["gateway", self._meta, f"127.0.0.1:{self._port}", "--no-usage-report"]
         words += ["--cache-dir", str(self._folder / "cache"), "--no-banner"]
         words += ["--log", str(self._folder / "gateway.log")]
+        words += ["--keep-etag"] if self._keeps_tags else []
         secrets = {"MINIO_ROOT_USER": USER, "MINIO_ROOT_PASSWORD": PASSWORD}
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -125,13 +127,16 @@ class Gateway:
 
 
 @contextmanager
-def gateway() -> Iterator[Gateway]:
-    """Start a gateway; it ends with the context. Where there is none, the test is skipped."""
+def gateway(*, keeps_tags: bool = False) -> Iterator[Gateway]:
+    """Start a gateway; it ends with the context. Where there is none, the test is skipped.
+
+    By itself it tells no ETags of what it has.
+    """
     skip_without_gateway()
     folder = Path(tempfile.mkdtemp(prefix="evs3-", dir="/tmp"))
     made = None
     try:
-        made = Gateway(folder)
+        made = Gateway(folder, keeps_tags=keeps_tags)
         made.start()
         yield made
     finally:

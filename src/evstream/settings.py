@@ -124,6 +124,18 @@ class Settings:
     )
     merge_inputs_max: int = _setting(2000, "Outputs that one merge joins", 2, 100_000)
     outputs_dir: str = _setting("", "Folder of the output store; default outputs in data_dir")
+    output_store: str = _setting(
+        "", "URL of the output store: s3://, root(s):// or dav(s)://; default a folder"
+    )
+    output_store_fallback: str = _setting(
+        "", "URL or folder of a second one, for what cannot be written to the first"
+    )
+    staged_bytes_max: int = _setting(
+        8 << 30, "Disk of a pilot for outputs on their way to the store", 1 << 20, 1 << 50
+    )
+    store_s_max: float = _setting(
+        30.0, "How long a pilot tries one place for an output before the next", 0.0, 86_400.0
+    )
     archive_dir: str = _setting("", "Folder of archived tasks; default archive in data_dir")
     archive_after_s: float = _setting(
         0.0, "How long after its end a task is archived; 0 for never by itself", 0.0, 1e10

@@ -125,7 +125,7 @@ class _Planning:
         url_life = timedelta(seconds=settings.url_life_s)
         brokering = Brokering(parts.products, parts.links)
         edge_keys = EdgeKeys(keys.urls)
-        planner = Planner(signer, brokering, edge_keys, url_life)
+        planner = Planner(signer, brokering, edge_keys, url_life, parts.store)
         slices = Slices(parts.catalogue, planner, parts.formats)
         plans = DeliveryPlans(parts.catalogue, parts.links, brokering, planner, slices)
         placing = Placing(parts.products, edge_keys, cross_check_every=settings.cross_check_every)

@@ -12,6 +12,7 @@ from evstream.adapters.notices import configured_notices
 from evstream.adapters.offload import Threads
 from evstream.adapters.payload.by_kind import PayloadsByKind
 from evstream.assembly.origins import open_origins
+from evstream.assembly.output_stores import make_writer
 from evstream.assembly.steps import load_steps
 from evstream.client import Address, Connection, Service
 from evstream.domain.errors import ConfigError
@@ -80,6 +81,7 @@ def make_pilot(
             offload,
             opener,
             cutter=cutter,
+            writer=make_writer(settings),
             notices=configured_notices(settings.eviction_notice, settings.metadata_url, os.environ),
             steps=load_steps(settings.pilot_steps),
         ),

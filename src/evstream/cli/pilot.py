@@ -64,6 +64,8 @@ def pilot(
         idle_s_max=settings.pilot_idle_s_max,
         away_s_max=settings.pilot_patience_s,
         drain_s=settings.drain_s,
+        staged_bytes_max=settings.staged_bytes_max,
+        store_s_max=settings.store_s_max,
         walltime_s=settings.walltime_s or math.inf,
         task=task,
         near=near,

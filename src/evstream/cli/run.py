@@ -214,7 +214,9 @@ async def _run(job: _Job) -> tuple[TaskView, Summary, list[str]]:
 
     state = job.output / STATE_FOLDER
     # Its ledger is its own, and so is its store.
-    settings = settings_of(data_dir=state, outputs_dir="")
+    settings = settings_of(
+        data_dir=state, outputs_dir="", output_store="", output_store_fallback=""
+    )
     async with assembly.open_embedded(settings) as application:
         job.opened = True
         service = application.client()

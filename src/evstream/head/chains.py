@@ -24,6 +24,7 @@ from evstream.head.datasets import INSPECTED_AT_ONCE, Datasets
 from evstream.head.merging import Merging
 from evstream.head.parents import Link, Look, Parents
 from evstream.head.reopening import Reopening
+from evstream.head.stored import is_as_recorded
 from evstream.ports import Catalogue, Ledger, OutputStore
 
 TAKEN_AT_ONCE = 500
@@ -258,11 +259,10 @@ class Chains:
         found: list[_Fresh] = []
         for fresh in batch:
             try:
-                stored = await self._store.stat(fresh.output.name)
+                whole = await is_as_recorded(self._store, fresh.output)
             except NotFoundError:
-                found.append(fresh)
-                continue
-            if (stored.size, stored.sha256) != (fresh.output.size, fresh.output.sha256):
+                whole = False
+            if not whole:
                 found.append(fresh)
         return found
 

@@ -298,6 +298,7 @@ class Claims:
             stream.pattern,
             stream.optional,
             stream.complete,
+            self._planner.places(name),
         )
 
 

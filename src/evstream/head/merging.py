@@ -179,7 +179,9 @@ class Merging:
             task=task.id,
             range_id=range_id(*structs.astuple(ref)),
             inputs=[self._input(record, lfns, now) for record in group.inputs],
-            output=w.OutputSlot(stream.name, stream.suffix, str(name), url),
+            output=w.OutputSlot(
+                stream.name, stream.suffix, str(name), url, places=self._planner.places(str(name))
+            ),
             log=log,
             log_url=self._planner.store_output(log, now),
             payload=_merge_payload(task.spec.payload, command) if command else None,

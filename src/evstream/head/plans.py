@@ -12,6 +12,7 @@ from evstream.domain.lanes import Asker
 from evstream.domain.names import Pfn, ProductKey
 from evstream.head.brokering import Brokering, Known, about_bytes
 from evstream.head.edge_keys import EdgeKeys
+from evstream.ports import OutputStore
 from evstream.wire.messages import DeliveryPlan
 from evstream.wire.signed_urls import UrlSigner, descriptor_query, packed_asker, packed_source
 
@@ -32,6 +33,8 @@ class Planner:
         Names edges for products.
     keys : EdgeKeys
         Each edge checks with its own.
+    store : OutputStore, optional
+        Says where pilots write outputs by themselves, if they may.
     """
 
     def __init__(
@@ -40,11 +43,13 @@ class Planner:
         brokering: Brokering,
         keys: EdgeKeys,
         url_life: timedelta = timedelta(days=1),
+        store: OutputStore | None = None,
     ) -> None:
         self._signer = signer
         self._brokering = brokering
         self._keys = keys
         self._url_life = url_life
+        self._store = store
         self._sources: dict[tuple[Fingerprint, tuple[Pfn, ...]], str] = {}
 
     async def look(self) -> None:
@@ -159,6 +164,12 @@ class Planner:
     def store_output(self, name: str, now: datetime) -> str:
         """Return a URL to write an object of the output store."""
         return self._signer.sign("PUT", f"/v1/outputs/{name}", now, self._until(now))
+
+    def places(self, name: str) -> list[str]:
+        """Return where a pilot may write an object of the output store past this service."""
+        if self._store is None:
+            return []
+        return list(self._store.places(name, self._url_life + URL_MARGIN))
 
 
 def _bound(asker: Asker) -> dict[str, str]:

@@ -34,7 +34,8 @@ from evstream.domain.task import Limits, TaskSpec, is_merge, task_of
 from evstream.domain.words import counted
 from evstream.head.poisoned import Poisoned
 from evstream.head.reopening import Reopening
-from evstream.ports import Catalogue, Ledger, OutputStore, Stored
+from evstream.head.stored import is_as_recorded
+from evstream.ports import Catalogue, Ledger, OutputStore
 from evstream.wire.work_messages import INLINE_BYTES_MAX, UnitRef, UnitReport
 
 _OF_INPUT = frozenset({"input", SOURCE, NODE})
@@ -210,25 +211,24 @@ class Reports:
 
     async def _is_whole(self, record: OutputRecord) -> bool:
         try:
-            stored = await self._store.stat(record.name)
+            return await is_as_recorded(self._store, record)
         except NotFoundError:
             return False
-        return (stored.size, stored.sha256) == (record.size, record.sha256)
 
     async def _check_output(self, report: UnitReport, output: OutputRecord) -> None:
         """Refuse an output that is another attempt's, or not what is in the store."""
         _check_made_by(report, output.name, output.stream)
         if is_merge(report.ref.book):
             await self._check_merged(report, output)
-        stored = await self._stored(report, output)
-        if (stored.size, stored.sha256) != (output.size, output.sha256):
+        if not await self._is_stored(report, output):
             raise RequestError(f"{output.name} in the store has other content than was reported")
 
-    async def _stored(self, report: UnitReport, output: OutputRecord) -> Stored:
+    async def _is_stored(self, report: UnitReport, output: OutputRecord) -> bool:
         content = report.contents.get(output.name)
         if content is None:
-            return await self._store.stat(output.name)
-        return await self._store.put(output.name, _in_one_piece(content))
+            return await is_as_recorded(self._store, output, report.md5.get(output.name, ""))
+        stored = await self._store.put(output.name, _in_one_piece(content))
+        return (stored.size, stored.sha256) == (output.size, output.sha256)
 
     async def _check_merged(self, report: UnitReport, output: OutputRecord) -> None:
         """Refuse a merge that does not hold as many entries as its parts."""

@@ -6,6 +6,7 @@ Small ones are left to the report: the service stores them as it reads it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
 import zlib
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from evstream import rootio
 from evstream.client import Service
-from evstream.domain.errors import ConfigError, DataError, EvstreamError
+from evstream.domain.errors import ConfigError, ConflictError, DataError, EvstreamError
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.streams import FILES_PER_STREAM_MAX, OUTPUT_STREAM
 from evstream.pilot.concurrency import in_time, patiently
@@ -26,14 +27,18 @@ from evstream.pilot.settings import PilotSettings
 from evstream.pilot.spotting import FileState, Spotted
 from evstream.pilot.tools import Tools
 from evstream.pilot.unit_files import LOG_NAME, OutputFile, find_files
-from evstream.ports import Clock, Format, Ids
+from evstream.ports import Clock, Format, Ids, Stored
 from evstream.wire.work_messages import OutputSlot
+
+_LOG = logging.getLogger(__name__)
 
 LOG_BYTES_MAX = 256 * 1024
 LOG_S_MAX = 30.0
 SPOT_EVERY_S = 1.0
 SENT_EARLY_MAX = 3
 """So often a file is sent while its payload runs, should it change after all."""
+NAMES_PER_PLACE = 3
+"""So many names are tried in one place, where each is found taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,13 @@ class Left:
         To be committed: stream by stream, those of one stream in the order of their names.
     contents : dict of str to bytes
         What is to go with the report, by name; all else is stored.
+    md5 : dict of str to str
+        Of what was written past the service, by name: it may be all that the store can tell.
     """
 
     records: list[OutputRecord]
     contents: dict[str, bytes] = field(default_factory=dict)
+    md5: dict[str, str] = field(default_factory=dict)
 
 
 class OutputStage:
@@ -90,8 +98,7 @@ class OutputStage:
                     continue
                 with suppress(EvstreamError, OSError):
                     state = FileState.of(file.path)
-                    numbered = sent.number(file)
-                    record = await self._send(numbered, await self._entries(numbered))
+                    record = await self._send(file, sent, await self._entries(file))
                     sent.records[file.path] = state, record
 
     async def store(
@@ -120,14 +127,16 @@ class OutputStage:
         contents: dict[str, bytes] = {}
         small = sum(file.path.stat().st_size for file in fresh) <= self._settings.inline_bytes_max
         for file in fresh:
-            numbered = sent.number(file)
             if small:
+                numbered = sent.number(file)
                 contents[numbered.name] = content = file.path.read_bytes()
                 record = _describe(numbered, content, entries[file.path])
             else:
-                record = await self._send(numbered, entries[file.path])
+                record = await self._send(file, sent, entries[file.path])
             known[file.path] = record
-        return Left([record for record in known.values() if record is not None], contents)
+        records = [record for record in known.values() if record is not None]
+        md5 = {one.name: sent.md5[one.name] for one in records if one.name in sent.md5}
+        return Left(records, contents, md5)
 
     async def _entries(self, file: OutputFile) -> dict[str, int]:
         check_file(file.path, file.slot.stream)
@@ -136,15 +145,39 @@ class OutputStage:
             return {}
         return await self._tools.offload(lambda: count_entries(file.path, file_format))
 
-    async def _send(self, file: OutputFile, entries: dict[str, int]) -> OutputRecord:
-        stored = await patiently(
+    async def _send(
+        self, file: OutputFile, sent: SentEarly, entries: dict[str, int]
+    ) -> OutputRecord:
+        """Store a file: past the service where that can be, else by the service."""
+        numbered = sent.number(file)
+        for place in range(len(numbered.places)):
+            # A part of it may be there under its name, which cannot be overwritten.
+            for _ in range(NAMES_PER_PLACE):
+                if place >= len(numbered.places) or self._tools.writer is None:
+                    break
+                try:
+                    stored = await self._write(numbered.places[place], numbered.path)
+                except ConflictError:
+                    numbered = sent.number(file)
+                    continue
+                except EvstreamError as error:
+                    _LOG.warning("%s goes another way: %s", numbered.name, error)
+                    break
+                sent.md5[numbered.name] = stored.md5
+                return _record(numbered, stored.size, stored.sha256, stored.adler32, entries)
+        stored_by = await patiently(
             self._clock,
             self._ids,
             self._settings.lease_s,
-            lambda: self._service.upload(file.url, file.path),
+            lambda: self._service.upload(numbered.url, numbered.path),
         )
-        return OutputRecord(
-            file.slot.stream, file.name, stored.size, stored.sha256, stored.adler32, entries
+        return _record(numbered, stored_by.size, stored_by.sha256, stored_by.adler32, entries)
+
+    async def _write(self, place: str, path: Path) -> Stored:
+        writer = self._tools.writer
+        assert writer is not None
+        return await patiently(
+            self._clock, self._ids, self._settings.store_s_max, lambda: writer.write(place, path)
         )
 
     async def store_log(self, work: Work, directory: Path) -> str:
@@ -169,10 +202,13 @@ class SentEarly:
     Attributes
     ----------
     records : dict of Path to (FileState, OutputRecord)
+    md5 : dict of str to str
+        Of what was written past the service, by name.
     """
 
     def __init__(self) -> None:
         self.records: dict[Path, tuple[FileState, OutputRecord]] = {}
+        self.md5: dict[str, str] = {}
         self._given = Counter[str]()
         self._times = Counter[Path]()
 
@@ -208,7 +244,13 @@ class SentEarly:
 
 def _describe(file: OutputFile, content: bytes, entries: dict[str, int]) -> OutputRecord:
     digests = hashlib.sha256(content).hexdigest(), f"{zlib.adler32(content):08x}"
-    return OutputRecord(file.slot.stream, file.name, len(content), *digests, entries)
+    return _record(file, len(content), *digests, entries)
+
+
+def _record(
+    file: OutputFile, size: int, sha256: str, adler32: str, entries: dict[str, int]
+) -> OutputRecord:
+    return OutputRecord(file.slot.stream, file.name, size, sha256, adler32, entries)
 
 
 def check_file(path: Path, stream: str = OUTPUT_STREAM) -> None:

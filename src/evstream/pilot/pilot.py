@@ -80,7 +80,7 @@ class Pilot:
             stepped = SteppedRunner(tools.runner, tools.steps, tools.offload, self._directory)
             tools = replace(tools, runner=stepped)
         self._runner = tools.runner
-        self._cutter = tools.cutter
+        self._cutter, self._writer = tools.cutter, tools.writer
         self.is_held_up = False
         self._depth = Depth(
             settings.cores,
@@ -147,6 +147,8 @@ class Pilot:
                         loop.cancel()
         finally:
             await self._runner.close()
+            if self._writer is not None:
+                await self._writer.close()
             if self._cutter is not None:
                 self.is_held_up = not await self._cutter.close()
             await self._tell_leaving()

@@ -120,4 +120,5 @@ class Reporter:
             success=outcome if isinstance(outcome, Success) else None,
             failure=outcome if isinstance(outcome, Failure) else None,
             contents=processed.contents,
+            md5=processed.md5,
         )

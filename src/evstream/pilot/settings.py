@@ -26,6 +26,12 @@ class PilotSettings:
         its input, however large.
     fetches_max, uploads_max : int
         Transfers at once in each direction.
+    staged_bytes_max : int
+        Disk for outputs that are on their way to the store; payloads that would leave more
+        wait, and with them the claims. One unit may always have its outputs, however large.
+    store_s_max : float
+        How long an output is tried to be written to one place before the next is tried; the
+        last is the service, with which is as much patience as with a lease.
     ahead_s : float
         At least so much work is held, at the pace measured, so that short units are claimed
         in large batches. How much is held beyond that follows from what fetches take.
@@ -66,6 +72,8 @@ class PilotSettings:
     prefetch_bytes_max: int = 2 << 30
     fetches_max: int = 32
     uploads_max: int = 8
+    staged_bytes_max: int = 8 << 30
+    store_s_max: float = 30.0
     ahead_s: float = 2.0
     units_ahead_max: int = 512
     idle_s_max: float = 60.0
@@ -86,6 +94,8 @@ class PilotSettings:
         for name in ("cores", "fetches_max", "uploads_max", "node_failures_max"):
             self._check(name, 1, 4096)
         self._check("prefetch_bytes_max", 1, 1 << 60)
+        self._check("staged_bytes_max", 1, 1 << 60)
+        self._check("store_s_max", 0, float("inf"))
         self._check("units_ahead_max", 1, CLAIM_UNITS_MAX)
         self._check("report_batch_max", 1, REPORTS_MAX)
         self._check("inline_bytes_max", 0, INLINE_BYTES_MAX)

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from evstream.pilot.disk import is_full
 from evstream.pilot.steps import PilotSteps
-from evstream.ports import Cutter, Formats, Notices, Offload, PayloadRunner, SourceOpener
+from evstream.ports import (
+    Cutter,
+    Formats,
+    Notices,
+    Offload,
+    OutputWriter,
+    PayloadRunner,
+    SourceOpener,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,8 @@ class Tools:
         Who may say that this node is to be left.
     steps : PilotSteps or None
         An experiment's own.
+    writer : OutputWriter or None
+        Writes outputs past the service; without one, all are sent to it.
     """
 
     runner: PayloadRunner
@@ -36,3 +46,4 @@ class Tools:
     cutter: Cutter | None = None
     notices: tuple[Notices, ...] = ()
     steps: PilotSteps | None = None
+    writer: OutputWriter | None = None

@@ -76,11 +76,33 @@ class OutputFile:
         """Where it is PUT to."""
         return f"{self.slot.url}&n={self.number}" if self.number else self.slot.url
 
+    @property
+    def places(self) -> list[str]:
+        """Where it may be written past the service, the best first."""
+        return places_as(self.slot, self.name)
+
+
+def places_as(slot: OutputSlot, name: str) -> list[str]:
+    """Return a slot's places for a file of another name; a signed one is good for its own alone."""
+    if name == slot.name:
+        return slot.places
+    end = f"/{slot.name}"
+    return [f"{p.removesuffix(end)}/{name}" for p in slot.places if p.endswith(end)]
+
 
 def file_of(slot: OutputSlot) -> str:
     """Return the name of the one file that belongs to a stream without a pattern."""
     stream = "" if slot.stream == OUTPUT_STREAM else f"-{slot.stream}"
     return f"output{stream}{slot.suffix}"
+
+
+def output_bytes(slots: Sequence[OutputSlot], directory: Path) -> int:
+    """Return how much a unit has left for its streams; what cannot be told is nothing."""
+    try:
+        return sum(file.path.lstat().st_size for file in find_files(slots, directory))
+    except (DataError, OSError):
+        # Whatever is wrong is told when they are stored.
+        return 0
 
 
 def output_values(slots: Sequence[OutputSlot], directory: Path) -> dict[str, str]:

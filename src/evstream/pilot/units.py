@@ -34,8 +34,16 @@ from evstream.pilot.outputs import OutputStage, SentEarly
 from evstream.pilot.prefetch import Inputs, Prefetcher
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.spotting import is_spotted
+from evstream.pilot.stage_room import StageRoom
 from evstream.pilot.tools import Tools
-from evstream.pilot.unit_files import LOG_NAME, file_of, files_of, output_values
+from evstream.pilot.unit_files import (
+    LOG_NAME,
+    file_of,
+    files_of,
+    output_bytes,
+    output_values,
+    places_as,
+)
 from evstream.ports import (
     PayloadCall,
     PayloadRange,
@@ -85,12 +93,15 @@ class Processed:
         It failed by this node, and so will others.
     contents : dict of str to bytes
         Outputs that are to go with the report, by name.
+    md5 : dict of str to str
+        Of outputs that were written past the service.
     """
 
     outcome: Success | Failure
     received: Counter[str] = field(default_factory=Counter)
     node_failed: bool = False
     contents: dict[str, bytes] = field(default_factory=dict)
+    md5: dict[str, str] = field(default_factory=dict)
 
 
 class Workbench:
@@ -125,7 +136,7 @@ class Workbench:
         self._hand = hand
         self._disk_is_full = tools.disk_is_full
         self._cores = asyncio.Semaphore(settings.cores)
-        self._uploads = asyncio.Semaphore(settings.uploads_max)
+        self._room = StageRoom(settings.uploads_max, settings.staged_bytes_max)
 
     async def process(self, unit: Unit) -> Processed:
         """Work on a unit to its end; whatever happens becomes its outcome.
@@ -182,8 +193,8 @@ class Workbench:
     async def _compute_and_store(self, unit: Unit, directory: Path, inputs: Inputs) -> Processed:
         work = unit.work
         slots, sent = output_slots(work), SentEarly()
-        # The core is kept until an upload may begin: a slow store slows the computing
-        # instead of filling the disk with outputs.
+        # The core is kept until an upload may begin: a slow store slows the computing, and
+        # by that the claims, instead of filling the disk with outputs.
         async with self._cores:
             self._hand.move(unit, Stage.RUNNING)
             if work.ref.attempt > 1:
@@ -203,7 +214,7 @@ class Workbench:
                 # What was sent early has the name of all ranges.
                 slots, sent = output_slots(unit.work), SentEarly()
             inputs.remove()
-            await self._uploads.acquire()
+            room = await self._room.take(output_bytes(slots, directory))
         try:
             self._hand.move(unit, Stage.LEAVING)
             # The next payload begins before the output of this one is looked at.
@@ -211,9 +222,9 @@ class Workbench:
             with blamed("output", result):
                 left = await self._outputs.store(slots, directory, sent)
         finally:
-            self._uploads.release()
+            room.free()
         success = Success(tuple(left.records), result.cpu_s, result.wall_s, inputs.received.total())
-        return Processed(success, inputs.received, contents=left.contents)
+        return Processed(success, inputs.received, contents=left.contents, md5=left.md5)
 
     async def _run_payload(
         self, unit: Unit, work: RangeUnit, inputs: Inputs, directory: Path
@@ -322,7 +333,12 @@ def _shortened(work: RangeUnit, ranges: int) -> RangeUnit:
         parts=parts,
         ref=structs.replace(work.ref, entry_stop=stop),
         outputs=[
-            structs.replace(slot, name=renamed(slot.name), url=f"{slot.url}&stop={stop}")
+            structs.replace(
+                slot,
+                name=renamed(slot.name),
+                url=f"{slot.url}&stop={stop}",
+                places=places_as(slot, renamed(slot.name)),
+            )
             for slot in work.outputs
         ],
         log=renamed(work.log),

@@ -23,7 +23,7 @@ from evstream.ports.payload import (
 from evstream.ports.product_store import KeptProduct, ProductStore
 from evstream.ports.products import ProductCatalogue
 from evstream.ports.source import ByteSource, SourceOpener
-from evstream.ports.storage import OutputStore, Stored
+from evstream.ports.storage import OutputStore, OutputWriter, Stored
 from evstream.ports.turns import TaskLocks
 from evstream.ports.whiteboard import Whiteboard
 
@@ -55,6 +55,7 @@ __all__ = [
     "Notices",
     "Offload",
     "OutputStore",
+    "OutputWriter",
     "PayloadCall",
     "PayloadRange",
     "PayloadResult",

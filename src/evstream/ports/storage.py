@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
 from typing import Protocol
 
 from evstream.domain.names import Pfn
@@ -17,14 +19,27 @@ class Stored:
     ----------
     size : int
         Bytes.
-    sha256, adler32 : str
-        Hex digests of the content, 64 and 8 characters.
+    sha256, adler32, md5 : str
+        Hex digests of the content, 64, 8 and 32 characters; empty those that the store cannot
+        tell without reading all of it.
     """
 
     name: str
     size: int
     sha256: str
     adler32: str
+    md5: str = field(default="", compare=False)
+
+    def agrees(self, other: Stored) -> bool | None:
+        """Whether two descriptions are of one content; None if that cannot be told.
+
+        What a store gives for an MD5 is something else if it encrypts: it can say yes, not no.
+        """
+        pairs = ((self.sha256, other.sha256), (self.adler32, other.adler32))
+        both = [one == another for one, another in pairs if one and another]
+        if self.size != other.size or not all(both):
+            return False
+        return True if both or (self.md5 and self.md5 == other.md5) else None
 
 
 class OutputStore(Protocol):
@@ -33,6 +48,13 @@ class OutputStore(Protocol):
     An object appears whole under its name or not at all, survives a kill once
     `put` has returned, and is never overwritten.
     """
+
+    def places(self, name: str, life: timedelta) -> tuple[str, ...]:
+        """Return URLs that a pilot may write an object to by itself, the best first.
+
+        None where the way leads through the service.
+        """
+        ...
 
     async def put(self, name: str, content: AsyncIterator[bytes]) -> Stored:
         """Store an object; the same content again under the same name is no error.
@@ -51,7 +73,7 @@ class OutputStore(Protocol):
         ...
 
     async def stat(self, name: str) -> Stored:
-        """Describe an object.
+        """Describe an object, with what digests the store has at hand.
 
         Raises
         ------
@@ -74,4 +96,33 @@ class OutputStore(Protocol):
 
     async def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""
+        ...
+
+
+class OutputWriter(Protocol):
+    """Writes files to places that an `OutputStore` named."""
+
+    async def write(self, place: str, path: Path) -> Stored:
+        """Write a file and have the store confirm what it got; the name is the place's.
+
+        What was there before under the name, whole, is taken for an answer that was lost.
+
+        Returns
+        -------
+        Stored
+            With every digest, of the bytes that were sent.
+
+        Raises
+        ------
+        ConflictError
+            The name is taken, by a part of the file, say: write it under another.
+        TransientError
+            The store does not answer, or has other bytes than were sent.
+        AccessError, ConfigError
+            It cannot be written from here.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close its connections."""
         ...

@@ -54,14 +54,14 @@ def sandbox_routes(services: Services) -> list[Served]:
         return reply(w.StoredAnswer(sha256, stored.size, stored.sha256, stored.adler32))
 
     async def get_sandbox(request: Request) -> Response:
-        name = sandbox_name(_digest(request))
+        sha256 = _digest(request)
+        name = sandbox_name(sha256)
         stored = await services.store.stat(name)
 
         def body(start: int, stop: int) -> AsyncIterator[bytes]:
             return services.store.read(name, start, stop - start)
 
-        etag = f'"{stored.sha256}"'
-        about = Stored(stored.size, etag, body, stored.sha256, stored.adler32)
+        about = Stored(stored.size, f'"{sha256}"', body, sha256, stored.adler32)
         return await answer(request, about)
 
     return [

@@ -50,6 +50,10 @@ class OutputSlot(Message, frozen=True):
         There may be none.
     complete : {"settled", "closed"}
         How one knows that a file is complete while the payload still runs.
+    places : list of str
+        Where a worker may write it to by itself, the best first, before it is sent to `url`:
+        a URL that ends in `name` (``davs://``, ``root://``), to which it has a token of its own
+        and where further files have names of their own, or a signed one, good for this name.
     """
 
     stream: str
@@ -59,6 +63,7 @@ class OutputSlot(Message, frozen=True):
     pattern: str = ""
     optional: bool = False
     complete: Complete = "settled"
+    places: list[str] = []
 
 
 class SecondaryInput(Message, frozen=True):
@@ -234,6 +239,9 @@ class UnitReport(Message, frozen=True):
     contents : dict of str to bytes
         Outputs that were not stored before, by their names: small ones cost more as
         requests of their own than as part of this one.
+    md5 : dict of str to str
+        Hex digests of outputs that were written to the store past the service, by name: what
+        buckets know of them.
     """
 
     lease: str
@@ -242,6 +250,7 @@ class UnitReport(Message, frozen=True):
     success: Success | None = None
     failure: Failure | None = None
     contents: dict[str, bytes] = {}
+    md5: dict[str, str] = {}
 
 
 class ReportRequest(Message, frozen=True):

@@ -18,6 +18,7 @@ import secrets
 import stat
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from evstream.adapters.storage.names import PIECE_BYTES_MAX, check_name, check_offset
@@ -334,6 +335,10 @@ class LocalStore:
         folder.mkdir(exist_ok=True)
         _flush_folder(folder.parent)
         self._durable_folders.add(folder)
+
+    def places(self, name: str, life: timedelta) -> tuple[str, ...]:
+        """Pilots need not see the folder: the service writes for them."""
+        return ()
 
     def pfn(self, name: str) -> Pfn:
         """Return the path of an object's file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from evstream.adapters.storage.names import PIECE_BYTES_MAX, check_name, check_offset
 from evstream.domain.errors import ConflictError, NotFoundError
@@ -38,6 +39,10 @@ class MemoryStore:
             )
         self.contents[name] = data
         return stored
+
+    def places(self, name: str, life: timedelta) -> tuple[str, ...]:
+        """Nobody else gets at it."""
+        return ()
 
     def pfn(self, name: str) -> Pfn:
         """Return the name of an object, as `contents` knows it."""

@@ -1,0 +1,122 @@
+"""Files to output stores, past the service: by URLs that claims have brought.
+
+``http(s)://`` is a URL that is signed for one object of a bucket; ``dav(s)://`` and ``root(s)://``
+are written with the pilot's own token.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from evstream.adapters.storage.digests import Digests
+from evstream.adapters.storage.webdav import SCHEMES as DAV_SCHEMES
+from evstream.adapters.storage.webdav import DavClient, http_url
+from evstream.adapters.storage.xrootd import SCHEMES as XROOTD_SCHEMES
+from evstream.adapters.storage.xrootd import Shown, XrootdFiles
+from evstream.domain.errors import ConfigError, ConflictError, NotFoundError, TransientError
+from evstream.domain.names import without_secrets
+from evstream.ports.offload import Offload
+from evstream.ports.storage import Stored
+
+PIECE_BYTES = 1 << 20
+ONE_PUT_BYTES_MAX = 5 << 30
+"""S3 takes no more in one request; the service has what is larger stored in parts."""
+
+
+class Tokens(Shown, Protocol):
+    """What is shown to which host."""
+
+    def of(self, url: str) -> str:
+        """Return the token for a URL; empty for none."""
+        ...
+
+
+class DirectWriter:
+    """The `OutputWriter` port."""
+
+    def __init__(self, tokens: Tokens, offload: Offload, ca_file: str, progress_s: float) -> None:
+        self._offload = offload
+        self._dav = DavClient(tokens.of, ca_file, progress_s)
+        # A signed URL is all that a bucket is shown.
+        self._signed = DavClient(lambda url: "", ca_file, progress_s)
+        self._xrootd = XrootdFiles(tokens, progress_s)
+
+    async def write(self, place: str, path: Path) -> Stored:
+        """Write a file and have the store confirm what it got."""
+        name = without_secrets(place)
+        sent = await self._offload(lambda: _describe(path, name))
+        scheme = place.partition("://")[0]
+        if scheme in ("http", "https"):
+            await self._put_signed(place, path, sent)
+            return sent
+        if scheme in DAV_SCHEMES:
+            await self._put_dav(http_url(place), path, sent)
+            return sent
+        if scheme in XROOTD_SCHEMES:
+            await self._offload(lambda: self._put_xrootd(place, path, sent))
+            return sent
+        raise ConfigError(f"nothing here writes to {name}", hint="update the pilot")
+
+    async def _put_signed(self, place: str, path: Path, sent: Stored) -> None:
+        if sent.size > ONE_PUT_BYTES_MAX:
+            raise ConfigError(f"a bucket takes no {sent.size} bytes in one request")
+        md5 = base64.b64encode(bytes.fromhex(sent.md5)).decode()
+        # The bucket compares; a second time the same bytes replace the same bytes.
+        headers = {"Content-Length": str(sent.size), "Content-MD5": md5}
+        await self._signed.ask("PUT", place, headers, _pieces(path))
+
+    async def _put_dav(self, url: str, path: Path, sent: Stored) -> None:
+        base, _, name = url.partition("://")
+        host, _, folders = name.partition("/")
+        url = f"{base}://{host}/{quote(folders)}"
+        try:
+            await self._dav.put(url, sent, _pieces(path))
+        except ConflictError:
+            if not await self._has(url, sent):
+                raise
+            return
+        with suppress(NotFoundError):
+            if (await self._dav.stat(url, sent.name)).agrees(sent) is not False:
+                return
+        raise TransientError(f"{sent.name} has other bytes than were sent", hint="try again")
+
+    async def _has(self, url: str, sent: Stored) -> bool:
+        return (await self._dav.stat(url, sent.name)).agrees(sent) is True
+
+    def _put_xrootd(self, place: str, path: Path, sent: Stored) -> None:
+        try:
+            with path.open("rb") as file:
+                self._xrootd.write(place, file)
+        except ConflictError:
+            if self._xrootd.stat(place, sent.name).agrees(sent) is not True:
+                raise
+            return
+        if self._xrootd.stat(place, sent.name).agrees(sent) is False:
+            raise TransientError(f"{sent.name} has other bytes than were sent", hint="try again")
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._dav.close()
+        await self._signed.close()
+
+
+def _pieces(path: Path) -> Callable[[], AsyncIterator[bytes]]:
+    async def read() -> AsyncIterator[bytes]:
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+
+    return read
+
+
+def _describe(path: Path, name: str) -> Stored:
+    digests = Digests()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            digests.add(piece)
+    return digests.describe(name)
