@@ -71,6 +71,7 @@ def test_what_is_imported_is_a_dependency() -> None:
         "formats": declared | distribution_names("hdf5", "parquet"),
         "catalogue": declared | distribution_names("postgresql", "parquet"),
         "product_store": declared | distribution_names("s3"),
+        "storage": declared | distribution_names("s3"),
     }
     missing = {}
     for path in SOURCES:

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import pytest
 import uproot
 
 from evstream.assembly import verify_receipt
+from tests.s3_gateway import gateway
 from tests.spine.commands import CommandLine, wait_until, write_events
 from tests.spine.test_many_faults import small_disk
+from tests.stack import wan
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -42,6 +46,11 @@ gate = folder / ("failed" if len(list(folder.glob("begun-*"))) <= 20 else "go")
 while not gate.exists(): time.sleep(0.01)
 shutil.copyfile(sys.argv[1], sys.argv[2])
 """
+LARGE = """
+import os, pathlib, sys
+pathlib.Path(sys.argv[1]).write_bytes(os.urandom(int(sys.argv[2])))
+"""
+LARGE_OUTPUTS = ("--events-per-range", STEP, "--output-suffix", ".bin")
 LATER = """
 import datetime
 from evstream.adapters.clock import SystemClock
@@ -52,11 +61,11 @@ SystemClock.now = lambda self: datetime.datetime.now(datetime.UTC) + datetime.ti
 class Site:
     """A head, edges and pilots, as processes."""
 
-    def __init__(self, command: CommandLine, folder: Path) -> None:
+    def __init__(self, command: CommandLine, folder: Path, **environment: str) -> None:
         self._command = command
         self._folder = folder
         self.data = folder / "head"
-        self._start("serve", "--data", self.data, "--port", 0)
+        self._start("serve", "--data", self.data, "--port", 0, **environment)
         self._address = json.loads((self.data / "address.json").read_text())
         self._token = {"EVSTREAM_TOKEN": (self.data / "token").read_text().strip()}
         self.source = write_events(folder / "a.root", ENTRIES)
@@ -179,6 +188,39 @@ def test_full_disk(site: Site, tmp_path: Path) -> None:
         assert site.run("status", task)["process"]["finished"] == 0
         site.pilot("--cores", 2)
         site.exact(task)
+
+
+def test_slow_store(command: CommandLine, tmp_path: Path) -> None:
+    """A store that is slower than the payloads slows them; the disk does not fill."""
+    size, waiting = 1_000_000, 4_000_000
+    with gateway() as bucket:
+        port = int(bucket.endpoint.rpartition(":")[2])
+        with wan.link(("127.0.0.1", port), wan.Conditions(bytes_per_s=5_000_000)) as link:
+            slow = {**bucket.environment, "AWS_ENDPOINT_URL": f"http://{link.address}"}
+            site = Site(command, tmp_path, EVSTREAM_OUTPUT_STORE=f"{bucket.url}/slow", **slow)
+            payload = f"{sys.executable} {site.script(LARGE)} {{output}} {size}"
+            task = int(site.run("submit", "user:x", "--payload", payload, *LARGE_OUTPUTS)["id"])
+            (tmp_path / "scratch").mkdir()
+            pilot = site.pilot(
+                *("--cores", 2, "--workdir", tmp_path / "scratch"),
+                EVSTREAM_STAGED_BYTES_MAX=str(waiting),
+            )
+            most = 0
+            while pilot.poll() is None:
+                most = max(most, _outputs_on_disk(tmp_path / "scratch"))
+                threading.Event().wait(0.02)
+            assert pilot.returncode == 0
+            # What waits, and what two payloads leave while they do.
+            assert size < most <= waiting + 2 * size
+            assert site.run("status", task)["process"]["finished"] == ENTRIES
+
+
+def _outputs_on_disk(folder: Path) -> int:
+    size = 0
+    for path in folder.rglob("output*"):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
 
 
 def test_poisoned_node(site: Site, command: CommandLine, tmp_path: Path) -> None:

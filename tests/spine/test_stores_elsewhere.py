@@ -1,0 +1,101 @@
+"""Outputs in stores behind a network: pilots write to them themselves, others read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import uproot
+
+from evstream.assembly import verify_receipt
+from tests.s3_gateway import gateway
+from tests.spine.commands import CommandLine, write_events
+from tests.stack import wan, xrootd
+from tests.stack.namespaces import namespace
+
+pytestmark = [pytest.mark.server, pytest.mark.root_user, pytest.mark.slow]
+
+ENTRIES, STEP = 400, 100
+BALLAST = 100
+"""So many numbers an event: an output of a range is too large to go with the report."""
+
+
+@dataclass
+class Store:
+    """Where outputs go, and what one must know to write there."""
+
+    url: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def stores() -> Iterator[dict[str, Store]]:
+    with ExitStack() as stack:
+        place = stack.enter_context(namespace())
+        server = stack.enter_context(xrootd.origin(place))
+        bucket = stack.enter_context(gateway())
+        yield {
+            "root": Store(f"{server.root_url}/outputs"),
+            "dav": Store(server.http_url.replace("http://", "dav://") + "/outputs-by-dav"),
+            "s3": Store(f"{bucket.url}/outputs", bucket.environment),
+        }
+
+
+def work_through(
+    command: CommandLine, folder: Path, store: Store, link: wan.Wan | None = None, **more: str
+) -> str:
+    """Run a task whose outputs go to a store; returns what its pilot said.
+
+    A link to the store is cut while the pilot works.
+    """
+    data, door = folder / "data", ("--data", folder / "data")
+    environment = {"EVSTREAM_OUTPUT_STORE": store.url, **store.environment, **more}
+    service = command.serve(data, **environment)
+    source = write_events(folder / "a.root", ENTRIES, ballast=BALLAST)
+    words = ("--payload", "cp {input} {output}", "--events-per-range", STEP, "--merge")
+    task = command.json("submit", source, *words, *door)["id"]
+    quick = {"EVSTREAM_PILOT_IDLE_S_MAX": "0", "EVSTREAM_STORE_S_MAX": "1"}
+    if link is not None:
+        link.cut()
+    pilot = command.start("pilot", *door, **quick)
+    command.run("status", task, "--watch", *door)
+    assert pilot.wait(timeout=120) == 0
+    if link is not None:
+        link.mend()
+    # As a user gets them: through the service, which has been killed since.
+    command.end(service)
+    command.serve(data, **environment)
+    command.run("task", "outputs", task, folder / "results", *door)
+    levels = verify_receipt(folder / "results" / "receipt.json")
+    assert all(level.holds for level in levels), levels
+    counts = json.loads((folder / "results" / "receipt.json").read_text())["counts"]
+    assert counts["committed"] == ENTRIES
+    with uproot.open(folder / "results" / "merged.root") as merged:
+        assert merged["Events"]["event"].array(library="np").tolist() == list(range(ENTRIES))
+    return command.said(pilot)
+
+
+@pytest.mark.parametrize("kind", ["root", "dav", "s3"])
+def test_outputs_go_there_past_the_service(
+    command: CommandLine, tmp_path: Path, stores: dict[str, Store], kind: str
+) -> None:
+    if kind == "root":
+        pytest.importorskip("XRootD", reason="no wheel of xrootd for this Python")
+    assert "goes another way" not in work_through(command, tmp_path, stores[kind])
+
+
+def test_where_the_first_store_is_away_they_go_to_the_second(
+    command: CommandLine, tmp_path: Path, stores: dict[str, Store]
+) -> None:
+    host, port = stores["s3"].environment["AWS_ENDPOINT_URL"].removeprefix("http://").split(":")
+    with wan.link((host, int(port))) as link:
+        by_link = {**stores["s3"].environment, "AWS_ENDPOINT_URL": f"http://{link.address}"}
+        first = Store(f"{stores['s3'].url}-first", by_link)
+        second = {"EVSTREAM_OUTPUT_STORE_FALLBACK": str(tmp_path / "second")}
+        said = work_through(command, tmp_path, first, link, **second)
+    assert "goes another way" in said
+    assert list((tmp_path / "second" / "tasks").rglob("*.root"))
