@@ -41,7 +41,8 @@ RANGES_MAX = 1024
 """Parts that a server takes in one vector read."""
 PART_BYTES_MAX = 2_097_136
 """A part is no longer: servers' readv_ior_max."""
-GAP_BYTES_MAX = 32 << 10
+GAP_BYTES_MAX = 4 << 10
+"""A place more in a vector read costs 16 bytes and no round trip: little is read for nothing."""
 CLOSE_S_MAX = 5
 IS_DIRECTORY = 2
 
