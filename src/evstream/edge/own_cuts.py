@@ -112,6 +112,7 @@ class OwnCuts:
         self._informed = informed
         self._sources = Sources(_Metered(opener), formats, OPEN_FILES_MAX, clock.monotonic, LOOK_S)
         self._products = Products(self._file, self._sources, offload, threads)
+        self._asking: dict[Fingerprint, asyncio.Task[SourceFile]] = {}
         self._cutting: set[asyncio.Task[Made]] = set()
 
     def can(self, descriptor: Descriptor) -> bool:
@@ -119,6 +120,14 @@ class OwnCuts:
         return descriptor.recipe == SLICE and descriptor.format in FORMATS
 
     async def _file(self, fingerprint: Fingerprint) -> SourceFile:
+        asking = self._asking.get(fingerprint)
+        if asking is None:
+            # Ranges of a file begin together.
+            asking = self._asking[fingerprint] = asyncio.ensure_future(self._ask(fingerprint))
+            asking.add_done_callback(lambda _: self._asking.pop(fingerprint))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, fingerprint: Fingerprint) -> SourceFile:
         file, index = await asyncio.gather(
             self._informed.source(fingerprint),
             self._informed.index(fingerprint),

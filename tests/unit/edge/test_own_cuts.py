@@ -37,6 +37,7 @@ class Service:
 
     async def source(self, fingerprint: Fingerprint) -> SourceFile:
         self.asked += 1
+        await asyncio.sleep(0)
         if fingerprint != self._file.fingerprint:
             raise NotFoundError("no such file")
         return self._file
@@ -120,6 +121,14 @@ def test_without_an_index_the_file_is_inspected(
         ground.service.index_bytes = index
         mine, _ = await ground.cut(0, 1000)
         assert mine == await ground.edge.get(0, 1000)
+
+    on_ground(tmp_path, work)
+
+
+def test_ranges_that_begin_together_ask_once_for_their_file(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await asyncio.gather(*(ground.cut(start, start + 10) for start in range(0, 100, 10)))
+        assert ground.service.asked == 1
 
     on_ground(tmp_path, work)
 
