@@ -15,6 +15,7 @@ from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.domain.errors import AccessError, EvstreamError
 from evstream.domain.source_rules import SourceRules
 from tests.certificates import Authority
+from tests.stack.connect_proxy import connect_proxy
 
 pytestmark = pytest.mark.server
 
@@ -147,6 +148,35 @@ def test_an_origin_is_shown_the_certificate_and_nobody_without_it_is_served(tmp_
                     read(opener, url)
             assert _Handler.asked == []
             assert read(FsspecOpener(ca_file=ca, cert_file=str(proxy)), url) == b"root"
+        finally:
+            made.shutdown()
+            thread.join()
+
+
+@pytest.mark.server
+def test_a_source_is_read_by_a_proxy_for_its_user_and_never_by_a_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("origin", "source.test"))
+    with _Secured(("127.0.0.1", 0), _Handler) as made:
+        made.socket = context.wrap_socket(
+            made.socket, server_side=True, do_handshake_on_connect=False
+        )
+        thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+        thread.start()
+        url, ca = "https://source.test/a.root", str(authority.ca_file)
+        try:
+            with connect_proxy({"source.test": made.server_address[1]}) as proxy:
+                monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+                assert read(FsspecOpener(ca_file=ca), url) == b"root"
+                assert set(proxy.asked) == {"CONNECT source.test:443"}
+                proxy.asked.clear()
+                strict = FsspecOpener(rules=SourceRules.parse("", "", own=False), ca_file=ca)
+                with pytest.raises(EvstreamError):
+                    read(strict, url)
+                assert proxy.asked == []
         finally:
             made.shutdown()
             thread.join()

@@ -309,15 +309,22 @@ def _size_of(info: Mapping[str, Any], pfn: str) -> int:
     return size
 
 
-def _default_options(protocol: str, progress_s: float) -> dict[str, Any]:
-    """Return what makes a backend give up when nothing moves, where it can be told."""
+def _default_options(protocol: str, progress_s: float, *, own: bool) -> dict[str, Any]:
+    """Return what makes a backend give up when nothing moves, where it can be told.
+
+    Parameters
+    ----------
+    own : bool
+        Nothing is restricted, so a proxy of the environment may be used. A service's rules
+        say which addresses it opens, and a proxy would see to that instead.
+    """
     if protocol in ("http", "https"):
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_S_MAX, sock_read=progress_s
         )
-        return {"client_kwargs": {"timeout": timeout}}
+        return {"client_kwargs": {"timeout": timeout, "trust_env": own}}
     # Of chains alone, such as simplecache::s3://...; objects by themselves are `S3Objects`'.
     if protocol in ("s3", "s3a"):
         times = {"connect_timeout": CONNECT_S_MAX, "read_timeout": progress_s}
@@ -401,7 +408,9 @@ class FsspecOpener:
                 protocols = {pfn.partition("://")[0]}
             options = {
                 protocol: {
-                    **_default_options(protocol, self._progress_s),
+                    **_default_options(
+                        protocol, self._progress_s, own=self._rules.networks is None
+                    ),
                     **self._options.get(protocol, {}),
                 }
                 for protocol in protocols
