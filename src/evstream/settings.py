@@ -66,6 +66,10 @@ class Settings:
     own_cuts: str = _setting(
         "auto", "Whether a pilot cuts out of sources itself where no edge does: auto or never"
     )
+    node_cache: str = _setting("", "Folder where pilots of one node share products")
+    node_cache_bytes_max: int = _setting(
+        20 << 30, "Disk for what pilots of one node share", 1 << 20, 1 << 60
+    )
     source_progress_s: float = _setting(
         60.0, "How long an origin may send nothing before it is taken for dead", 1.0, 3600.0
     )

@@ -121,6 +121,7 @@ _NO_NUMBERS = (
     "site",
     "makers",
     "metadata_url",
+    "node_cache",
     "data_dir",
     "catalogue",
     "output_store",

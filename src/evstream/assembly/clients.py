@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
+from evstream.adapters.catalogue.data_directory import NETWORK_FILE_SYSTEMS, file_system_of
 from evstream.adapters.clock import SystemClock
 from evstream.adapters.formats import KnownFormats
 from evstream.adapters.ids import RandomIds
@@ -18,7 +20,7 @@ from evstream.client import Address, Connection, Service
 from evstream.domain.errors import ConfigError
 from evstream.domain.names import WorkerId
 from evstream.edge import OwnCuts
-from evstream.pilot import Pilot, PilotSettings, Tools
+from evstream.pilot import NodeCache, Pilot, PilotSettings, Tools
 from evstream.ports import PayloadRunner
 from evstream.settings import Settings
 
@@ -81,6 +83,7 @@ def make_pilot(
             offload,
             opener,
             cutter=cutter,
+            node_cache=_node_cache(settings, offload),
             writer=make_writer(settings),
             notices=configured_notices(settings.eviction_notice, settings.metadata_url, os.environ),
             steps=load_steps(settings.pilot_steps),
@@ -91,6 +94,20 @@ def make_pilot(
         directory,
         worker,
     )
+
+
+def _node_cache(settings: Settings, offload: Threads) -> NodeCache | None:
+    if not settings.node_cache:
+        return None
+    directory = Path(settings.node_cache).absolute()
+    with suppress(OSError):
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
+        if (kind := file_system_of(directory.resolve(), mounts)) in NETWORK_FILE_SYSTEMS:
+            raise ConfigError(
+                f"node_cache {directory} is on {kind}, where locks are not to be relied on",
+                hint="choose a folder on a local disk",
+            )
+    return NodeCache(directory, settings.node_cache_bytes_max, SystemClock(), offload)
 
 
 def _cuts_itself(settings: Settings) -> bool:

@@ -171,6 +171,7 @@ class Prefetcher:
         self._runner = tools.runner
         self._depth = depth
         self._providers = Providers(service, clock, tools.offload, tools.cutter)
+        self._node_cache = tools.node_cache
         self._shared = SharedProducts(tools)
         self._staging = Staging(service, tools)
         self._clock = clock
@@ -271,7 +272,10 @@ class Prefetcher:
     ) -> Counter[str]:
         async def fetch() -> Counter[str]:
             with self._depth.fetching(self._clock.monotonic):
-                return await self._providers.give(plan, path, bytes_max)
+                give = partial(self._providers.give, plan, path, bytes_max)
+                if self._node_cache is None:
+                    return await give()
+                return await self._node_cache.through(plan.key, path, bytes_max, give)
 
         return await self._patiently(fetch)
 

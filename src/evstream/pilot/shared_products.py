@@ -122,6 +122,8 @@ def _cut(opened: _Opened, part: RangePart, path: Path) -> None:
         identity=hashlib.sha256(f"{part.plan.key} {start} {stop}".encode()).digest(),
     )
     cut.prepare(opened.source)
+    # The whole product may be a link to what other pilots use.
+    path.unlink(missing_ok=True)
     with path.open("wb") as file:
         for offset in range(0, cut.size, PIECE_BYTES):
             file.write(cut.read(offset, PIECE_BYTES, opened.source))

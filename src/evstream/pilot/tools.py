@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evstream.pilot.disk import is_full
+from evstream.pilot.node_cache import NodeCache
 from evstream.pilot.steps import PilotSteps
 from evstream.ports import (
     Cutter,
@@ -30,6 +31,8 @@ class Tools:
         that is not wanted.
     disk_is_full : callable
         Whether there is no room on a directory's disk.
+    node_cache : NodeCache or None
+        What pilots of this node share; None where that is not wanted.
     notices : tuple of Notices
         Who may say that this node is to be left.
     steps : PilotSteps or None
@@ -45,5 +48,6 @@ class Tools:
     disk_is_full: Callable[[Path], bool] = is_full
     cutter: Cutter | None = None
     notices: tuple[Notices, ...] = ()
+    node_cache: NodeCache | None = None
     steps: PilotSteps | None = None
     writer: OutputWriter | None = None
