@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import SLICE, Descriptor
@@ -124,8 +124,12 @@ class OwnCuts:
         if asking is None:
             # Ranges of a file begin together.
             asking = self._asking[fingerprint] = asyncio.ensure_future(self._ask(fingerprint))
-            asking.add_done_callback(lambda _: self._asking.pop(fingerprint))
+            asking.add_done_callback(partial(self._answered, fingerprint))
         return await asyncio.shield(asking)
+
+    def _answered(self, fingerprint: Fingerprint, asking: asyncio.Task[SourceFile]) -> None:
+        del self._asking[fingerprint]
+        _read_error(asking)
 
     async def _ask(self, fingerprint: Fingerprint) -> SourceFile:
         file, index = await asyncio.gather(
@@ -165,9 +169,7 @@ class OwnCuts:
 
     def _forget(self, cutting: asyncio.Task[Made]) -> None:
         self._cutting.discard(cutting)
-        if not cutting.cancelled():
-            # Where nobody waits for it any more, its error has nobody to go to.
-            cutting.exception()
+        _read_error(cutting)
 
     async def _cut(self, descriptor: Descriptor, path: Path, bytes_max: int | None) -> Made:
         meter = _Meter()
@@ -195,7 +197,14 @@ class OwnCuts:
         return closing in done
 
     async def _close(self) -> None:
-        for cutting in self._cutting:
-            cutting.cancel()
-        await asyncio.gather(*self._cutting, return_exceptions=True)
+        under_way = [*self._cutting, *self._asking.values()]
+        for one in under_way:
+            one.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         await self._products.close()
+
+
+def _read_error(task: asyncio.Task[Any]) -> None:
+    """See the error of what nobody waits for any more: it has nobody to go to."""
+    if not task.cancelled():
+        task.exception()
