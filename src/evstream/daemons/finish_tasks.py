@@ -11,6 +11,9 @@ from evstream.head import Finishing
 from evstream.ports import Clock, Meter
 
 NAME = "finish_tasks"
+REST = 9
+"""So many times as long as it works, the loop waits: looking takes a tenth of a head."""
+REST_S_MAX = 1.0
 
 
 async def finish_tasks(finishing: Finishing, clock: Clock, meter: Meter) -> None:
@@ -33,7 +36,11 @@ async def finish_tasks(finishing: Finishing, clock: Clock, meter: Meter) -> None
     while not await run_once(NAME, look, clock, meter):
         continue
     while True:
-        for task in await finishing.wait():
+        nudged = await finishing.wait()
+        began = clock.monotonic()
+        for task in nudged:
             # One task must not hold up the others.
             if not await run_once(NAME, partial(advance, task), clock, meter, f"task {task}"):
                 finishing.nudge(task)
+        # What is reported meanwhile is looked at once, however many reports it were.
+        await clock.sleep(min(REST * (clock.monotonic() - began), REST_S_MAX))

@@ -104,9 +104,10 @@ class Claims:
         if self._planner.names_edges and rows:
             # They are told, so that the last units of a task do not wait behind others'.
             await self._scheduler.look([by_id[task] for task in running])
-        now = await self._catalogue.now()
         units: list[w.RangeUnit | w.MergeUnit] = []
         for row in rows:
+            # When it was leased, by the ledger's own clock.
+            now = row.expires - row.duration
             # A repeated claim may find leases of a task that has ended since.
             if (task := by_id.get(task_of(row.book))) is not None:
                 units += await self._units(task, row, cells.get(task.id, 1), request, now)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TypeVar
 
 from evstream.domain.errors import ConflictError
 from evstream.domain.ledger import Failure, Success
 from evstream.domain.names import TaskId, WorkerId
-
-K = TypeVar("K")
-V = TypeVar("V")
+from evstream.head.kept import keep
 
 FAILURES_MAX = 8
 """So many ranges a poisoned worker costs an attempt, at most."""
@@ -53,17 +50,17 @@ class Poisoned:
         if isinstance(outcome, Success):
             self._successes[task] = self._successes.get(task, 0) + 1
             self._failing.pop(place, None)
-            _keep(self._sound, place, None)
+            keep(self._sound, place, None, WORKERS_KEPT_MAX)
             return False
         if outcome.kind not in BLAMED or place in self._sound:
             return False
         successes = self._successes.get(task, 0)
         failing = self._failing.get(place) or _Failing(successes)
         failing.failures += 1
-        _keep(self._failing, place, failing)
+        keep(self._failing, place, failing, WORKERS_KEPT_MAX)
         if failing.failures <= FAILURES_MAX or successes - failing.before < FAILURES_MAX:
             return False
-        _keep(self._poisoned, worker, outcome.error)
+        keep(self._poisoned, worker, outcome.error, WORKERS_KEPT_MAX)
         return True
 
     def forget_ended(self, active: set[TaskId]) -> None:
@@ -85,10 +82,3 @@ class Poisoned:
                 f"payloads fail on {worker} one and all, where others succeed: {error[:500]}",
                 hint="see what its node lacks, mend it, and start another pilot",
             )
-
-
-def _keep(known: OrderedDict[K, V], key: K, value: V) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    if len(known) > WORKERS_KEPT_MAX:
-        known.popitem(last=False)

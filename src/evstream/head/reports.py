@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
@@ -32,11 +32,14 @@ from evstream.domain.states import Answer
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.domain.task import Limits, TaskSpec, is_merge, task_of
 from evstream.domain.words import counted
+from evstream.head.kept import keep
 from evstream.head.poisoned import Poisoned
 from evstream.head.reopening import Reopening
 from evstream.head.stored import is_as_recorded
 from evstream.ports import Catalogue, Ledger, OutputStore
 from evstream.wire.work_messages import INLINE_BYTES_MAX, UnitRef, UnitReport
+
+SPECS_KEPT_MAX = 1000
 
 _OF_INPUT = frozenset({"input", SOURCE, NODE})
 """Kinds of failure of which the cause may be that an input is gone, or damaged."""
@@ -61,6 +64,7 @@ class Reports:
         on_change: Callable[[TaskId], None],
     ) -> None:
         self._poisoned = poisoned
+        self._specs: OrderedDict[TaskId, TaskSpec] = OrderedDict()
         self._catalogue = catalogue
         self._ledger = ledger
         self._store = store
@@ -116,10 +120,14 @@ class Reports:
                 await self._catalogue.pause_task(task, reason)
 
     async def _spec(self, task: TaskId) -> TaskSpec | None:
-        try:
-            return (await self._catalogue.task(task)).spec
-        except NotFoundError:
-            return None  # The ledger will not know it either.
+        """Return what a task asks of its outputs and their failures, which never changes."""
+        if (known := self._specs.get(task)) is None:
+            try:
+                known = (await self._catalogue.task(task)).spec
+            except NotFoundError:
+                return None  # The ledger will not know it either.
+            keep(self._specs, task, known, SPECS_KEPT_MAX)
+        return known
 
     async def _check(self, report: UnitReport, spec: TaskSpec | None) -> RangeReport:
         if (report.success is None) == (report.failure is None):

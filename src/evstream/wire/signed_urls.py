@@ -30,6 +30,8 @@ from evstream.domain.names import without_secrets
 
 DESCRIPTOR_IN_URL_MAX = 8000
 """Characters; a longer descriptor must be registered with whoever serves it."""
+_WINDOW_BITS = 12
+_MEMORY_LEVEL = 5
 _DESCRIPTOR_BYTES_MAX = 4 << 20
 
 EPOCH = timedelta(days=1)
@@ -289,7 +291,10 @@ def descriptor_from_query(packed: str, key: str) -> Descriptor:
 
 
 def _packed(content: bytes) -> str:
-    return base64.urlsafe_b64encode(zlib.compress(content, 6)).decode().rstrip("=")
+    # A small window: descriptors are small, and what costs is to make room for a large one.
+    packer = zlib.compressobj(6, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
+    packed = packer.compress(content) + packer.flush()
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
 def _unpacked(packed: str) -> bytes:
