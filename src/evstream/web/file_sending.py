@@ -17,6 +17,8 @@ from evstream.web.patience import PatientProtocol
 from evstream.web.representations import SENDFILE
 from evstream.web.tls_transport import TlsTransport
 
+JOINED_DIGITS = 6
+"""Bodies of 100 000 bytes and more are not copied behind their heads."""
 AtOnce = Callable[[Any], tuple[int, bytes, bytes] | None]
 """From a request's scope, status, header lines and content; None: the application answers."""
 
@@ -52,7 +54,19 @@ class FileSendingProtocol(PatientProtocol):
                 return
 
         async def sending(scope: Any, receive: Any, send: Any) -> None:
+            started: Any = None
+
             async def send_or_file(message: Any) -> None:
+                nonlocal started
+                if started is not None:
+                    before, started = started, None
+                    if message["type"] == "http.response.body":
+                        cycle.transport = _Joining(cycle.transport)  # type: ignore[assignment]
+                    await send(before)
+                elif _is_joined(scope, message):
+                    # What is sent by itself costs another call of the system, and a packet.
+                    started = message
+                    return
                 if message["type"] == SENDFILE:
                     await self._send_file(cycle, message)
                     message = {"type": "http.response.body"}
@@ -97,6 +111,37 @@ class FileSendingProtocol(PatientProtocol):
         cycle.on_response()
         # As after a task: the request no longer holds on to the connection.
         cycle.on_response = _nothing
+
+
+class _Joining:
+    """A transport that sends the head of a response together with what comes first behind it."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self.write: Callable[[bytes], None] = self._keep
+
+    def _keep(self, head: bytes) -> None:
+        self._head = head
+        self.write = self._join
+
+    def _join(self, body: bytes) -> None:
+        assert self._head is not None
+        self.write = self._transport.write
+        self.write(self._head + body)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def _is_joined(scope: Any, message: Any) -> bool:
+    """Say whether a body follows at once: it is there already if its size is told."""
+    if message["type"] != "http.response.start" or scope["method"] == "HEAD":
+        return False
+    return any(
+        name == b"content-length" and value != b"0" and len(value) < JOINED_DIGITS
+        for name, value in message.get("headers", ())
+    )
 
 
 async def _send_file(transport: asyncio.Transport, fd: int, offset: int, count: int) -> None:
