@@ -17,6 +17,7 @@ from bench.wan_parts.cuts import cutting
 from bench.wan_parts.ground import Ground, ground
 from bench.wan_parts.link import CannotMeasureError, Condition
 from bench.wan_parts.matrix import ALONE, COLD, LOCAL, WARM, Cell, Matrix, workload
+from bench.wan_parts.open_loop import measure_open_loop
 from bench.wan_parts.ours import RANGE_ENTRIES, Ours
 from bench.wan_parts.plot import draw
 from bench.wan_parts.rows import Workload
@@ -133,6 +134,7 @@ def main() -> int:
             measure_whole(bench, matrix, workload("all branches", whole, ()))
             measure_cuts(bench, place, ours, workload("cuts", computed, inputs.SKIM, cut))
             matrix.ask_outputs()
+        measure_open_loop(bench)
     except CannotMeasureError as error:
         bench.console.print(str(error))
         return 2

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from evstream.web import tls_transport
+from evstream.web import file_sending, tls_transport
 from evstream.web.file_sending import FileSendingProtocol
 from evstream.web.representations import SENDFILE
 from evstream.web.tls_transport import TlsAcceptor
@@ -103,6 +103,9 @@ async def serving(
                 await send({"type": "http.response.body", **part})
             await send({"type": "http.response.body"})
             return
+        if scope["path"] == "/broken":
+            await send({**head, "headers": [(b"content-length", b"5")]})
+            raise ValueError("nothing comes of it")
         start, stop, size = map(int, scope["path"][1:].split("-"))
         assert SENDFILE in scope["extensions"]
         await send({**head, "headers": [(b"content-length", str(size).encode())]})
@@ -166,6 +169,44 @@ async def test_many_read_at_once(file: int, tls: Path | None) -> None:
     ):
         answers = await asyncio.gather(*(client.get("/0-3000000-3000000") for _ in range(12)))
         assert all(answer.content == CONTENT[:3_000_000] for answer in answers)
+
+
+async def test_heads_go_with_small_bodies_in_order(file: int, tls: Path | None) -> None:
+    async with serving(file, tls) as (url, verify):
+        host, port = url.rpartition("/")[2].split(":")
+        context = verify if tls is not None else None
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+        bodies = [b"x" * size for size in (1, 0, 2, 90_000, 3, 150_000, 4)]
+        # All at once: the next request of a connection begins when an answer ends.
+        for body in bodies:
+            length = f"content-length: {len(body)}\r\n"
+            writer.write(f"POST /echo HTTP/1.1\r\nhost: x\r\n{length}\r\n".encode() + body)
+        for body in bodies:
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            assert await reader.readexactly(len(body)) == body
+        writer.close()
+
+
+async def test_a_small_answer_is_one_write(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: list[bytes] = []
+    join = file_sending._Joining._join
+
+    def note(self: Any, body: bytes) -> None:
+        joined.append(body)
+        join(self, body)
+
+    monkeypatch.setattr(file_sending._Joining, "_join", note)
+    async with serving(file, None) as (url, _), httpx2.AsyncClient(base_url=url) as client:
+        assert (await client.post("/echo", content=b"small")).content == b"small"
+        assert joined == [b"small"]
+        assert (await client.post("/echo", content=CONTENT[:200_000])).content == CONTENT[:200_000]
+        assert joined == [b"small"]
+
+
+async def test_what_breaks_before_its_body_is_an_error(file: int) -> None:
+    async with serving(file, None) as (url, _), httpx2.AsyncClient(base_url=url) as client:
+        assert (await client.get("/broken")).status_code == 500
 
 
 async def test_a_file_that_is_short_breaks_the_connection(file: int, tls: Path | None) -> None:
