@@ -14,6 +14,7 @@ from collections import defaultdict
 from bench.harness import RESULTS, Bench
 from bench.wan_parts import inputs
 from bench.wan_parts.cuts import cutting
+from bench.wan_parts.evictions import measure_evictions
 from bench.wan_parts.ground import Ground, ground
 from bench.wan_parts.link import CannotMeasureError, Condition
 from bench.wan_parts.matrix import ALONE, COLD, LOCAL, WARM, Cell, Matrix, workload
@@ -134,6 +135,7 @@ def main() -> int:
             measure_whole(bench, matrix, workload("all branches", whole, ()))
             measure_cuts(bench, place, ours, workload("cuts", computed, inputs.SKIM, cut))
             matrix.ask_outputs()
+        measure_evictions(bench)
         measure_open_loop(bench)
     except CannotMeasureError as error:
         bench.console.print(str(error))
