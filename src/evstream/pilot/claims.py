@@ -132,9 +132,10 @@ class Claimer:
             lambda: self._service.claim(request, lease),
         )
         _LOG.debug("lease %s: asked for %d units, got %d", lease, units, len(answer.units))
+        plan_s = self._clock.monotonic() - asked
         if answer.units:
-            self._depth.claimed(self._clock.monotonic() - asked)
-        self._begin(self._hand.take(lease, answer.units))
+            self._depth.claimed(plan_s)
+        self._begin(self._hand.take(lease, answer.units, plan_s))
         return answer
 
     def _is_too_late(self) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from evstream.domain.names import LeaseId
+from evstream.pilot.times import UnitTimes
 from evstream.wire.work_messages import MergeUnit, RangeUnit
 
 Work = RangeUnit | MergeUnit
@@ -39,6 +40,8 @@ class Unit:
     stage: Stage = Stage.AHEAD
     cpu_s: float = 0.0
     running_since: float = 0.0
+    claimed: float = 0.0
+    times: UnitTimes = field(default_factory=UnitTimes)
     task: asyncio.Task[None] | None = None
 
     @property
@@ -66,7 +69,7 @@ class InHand:
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+        self.now = now
         self._running: dict[Unit, None] = {}
         self._leases: dict[LeaseId, dict[Unit, None]] = {}
         self._count = dict.fromkeys(Stage, 0)
@@ -78,9 +81,10 @@ class InHand:
         """Note a lease that is being asked for: its answer may be lost, its work held."""
         self._leases[lease] = {}
 
-    def take(self, lease: LeaseId, works: Iterable[Work]) -> list[Unit]:
-        """Note what a claim gave; a lease without units is forgotten."""
-        units = [Unit(work, lease) for work in works]
+    def take(self, lease: LeaseId, works: Iterable[Work], plan_s: float = 0.0) -> list[Unit]:
+        """Note what a claim gave, and how long it took; a lease without units is forgotten."""
+        now = self.now()
+        units = [Unit(w, lease, claimed=now, times=UnitTimes(plan_s)) for w in works]
         if units:
             self._leases[lease] = dict.fromkeys(units)
             self._count[Stage.AHEAD] += len(units)
@@ -98,7 +102,7 @@ class InHand:
         self._count[stage] += 1
         if stage is Stage.RUNNING:
             self.untold.add(unit)
-            unit.running_since = self._now()
+            unit.running_since = self.now()
             self._running[unit] = None
         else:
             self.untold.discard(unit)

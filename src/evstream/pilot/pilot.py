@@ -205,7 +205,7 @@ class Pilot:
 
     async def _process(self, unit: Unit) -> None:
         processed = await self._bench.process(unit)
-        self._tally.received(processed.received.total())
+        self._tally.received(processed.received)
         if isinstance(processed.outcome, Success):
             # Failing is fast; it must not look like a reason to claim more.
             self._depth.computed(self._clock.monotonic(), processed.outcome.wall_s)
@@ -231,8 +231,8 @@ class Pilot:
             )
             self._departure.begin()
 
-    def _answered(self, outcome: Success | Failure, answer: Answer) -> None:
-        self._tally.answered(outcome, answer)
+    def _answered(self, unit: Unit, outcome: Success | Failure, answer: Answer) -> None:
+        self._tally.answered(unit.times, outcome, answer)
 
     def _abandon(self, unit: Unit) -> None:
         if self._hand.holds(unit):

@@ -42,7 +42,7 @@ class Reporter:
         settings: PilotSettings,
         worker: WorkerId,
         hand: InHand,
-        answered: Callable[[Outcome, Answer], None],
+        answered: Callable[[Unit, Outcome, Answer], None],
     ) -> None:
         self._service = service
         self._clock = clock
@@ -58,6 +58,7 @@ class Reporter:
         """Take what is to be reported; of a unit that was given up there is nothing."""
         if not self._hand.holds(unit):
             return
+        unit.times.commit_s = -self._hand.now()
         self._hand.move(unit, Stage.REPORTED)
         self._waiting.append((unit, processed))
         self._something.set()
@@ -108,7 +109,8 @@ class Reporter:
         if answer is Answer.SUPERSEDED:
             _LOG.info("%s came too late; dropped", unit.work.range_id)
         if self._hand.holds(unit):
-            self._answered(outcome, answer)
+            unit.times.commit_s += self._hand.now()
+            self._answered(unit, outcome, answer)
             self._hand.drop(unit)
 
     def _report(self, unit: Unit, processed: Processed) -> UnitReport:

@@ -35,6 +35,7 @@ from evstream.pilot.prefetch import Inputs, Prefetcher
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.spotting import is_spotted
 from evstream.pilot.stage_room import StageRoom
+from evstream.pilot.times import Cores
 from evstream.pilot.tools import Tools
 from evstream.pilot.unit_files import (
     LOG_NAME,
@@ -135,7 +136,7 @@ class Workbench:
         self._directory = directory
         self._hand = hand
         self._disk_is_full = tools.disk_is_full
-        self._cores = asyncio.Semaphore(settings.cores)
+        self._cores = Cores(settings.cores, hand.now)
         self._room = StageRoom(settings.uploads_max, settings.staged_bytes_max)
 
     async def process(self, unit: Unit) -> Processed:
@@ -150,6 +151,7 @@ class Workbench:
                 _check_plain(unit.work)
                 inputs = await self._fetch(unit.work, directory)
             received = inputs.received
+            unit.times.fetch_s = self._hand.now() - unit.claimed
             try:
                 return await self._compute_and_store(unit, directory, inputs)
             finally:
@@ -195,7 +197,7 @@ class Workbench:
         slots, sent = output_slots(work), SentEarly()
         # The core is kept until an upload may begin: a slow store slows the computing, and
         # by that the claims, instead of filling the disk with outputs.
-        async with self._cores:
+        async with self._cores.one(unit.claimed, unit.times):
             self._hand.move(unit, Stage.RUNNING)
             if work.ref.attempt > 1:
                 await self._announce(unit)
@@ -208,7 +210,8 @@ class Workbench:
                 sending = self._outputs.send_early(slots, directory, sent, names)
                 async with beside(sending, wanted=any(map(is_spotted, slots))):
                     result = await self._run_payload(unit, work, inputs, directory)
-            unit.cpu_s = result.cpu_s
+            unit.cpu_s, unit.times.compute_s = result.cpu_s, result.wall_s
+            computed = self._hand.now()
             if isinstance(work, RangeUnit) and result.ranges < len(work.parts):
                 unit.work = _shortened(work, result.ranges)
                 # What was sent early has the name of all ranges.
@@ -223,6 +226,7 @@ class Workbench:
                 left = await self._outputs.store(slots, directory, sent)
         finally:
             room.free()
+            unit.times.stage_s = self._hand.now() - computed
         success = Success(tuple(left.records), result.cpu_s, result.wall_s, inputs.received.total())
         return Processed(success, inputs.received, contents=left.contents, md5=left.md5)
 
