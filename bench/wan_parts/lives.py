@@ -17,7 +17,9 @@ class Life:
     Attributes
     ----------
     began : float
-        Unix time at which it could begin: when the one before it in its place was killed.
+        Unix time at which it could begin: when the one before it in its place ended.
+    there : float
+        When its process was there.
     stopped : float
         When it was killed, or had nothing to do any more.
     ran : sequence of Burnt
@@ -25,6 +27,7 @@ class Life:
     """
 
     began: float
+    there: float
     stopped: float
     killed: bool
     ran: Sequence[Burnt]

@@ -17,7 +17,7 @@ def _ran(name, began, last, cpu_s, *, ended=True):
 def test_a_worker_that_is_never_idle_keeps_all_but_what_runs_when_it_is_killed():
     ran = [_ran("a", 2, 8, 6), _ran("b", 8, 14, 6), _ran("c", 14, 17, 3, ended=False)]
     other = [_ran("d", 2, 8, 6), _ran("e", 8, 14, 6), _ran("f", 17, 23, 6)]
-    lives = [Life(0, 17, True, ran), Life(0, 23, False, other)]
+    lives = [Life(0, 0.5, 17, True, ran), Life(0, 0.5, 23, False, other)]
     verdict = judge(lives, frozenset("abdef"))
     assert lives[0].startup_s == 2
     assert (verdict.useful_cpu_s, verdict.lost_cpu_s, verdict.in_flight_cpu_s) == (30, 3, 3)
@@ -30,8 +30,8 @@ def test_a_worker_that_is_never_idle_keeps_all_but_what_runs_when_it_is_killed()
 
 def test_what_ended_and_was_not_committed_counts_against_the_scheduler():
     lives = [
-        Life(0, 13, True, [_ran("a", 0, 6, 6), _ran("b", 6, 12, 6)]),
-        Life(13, 20, False, [_ran("b2", 14, 20, 6)]),
+        Life(0, 0.5, 13, True, [_ran("a", 0, 6, 6), _ran("b", 6, 12, 6)]),
+        Life(13, 13.5, 20, False, [_ran("b2", 14, 20, 6)]),
     ]
     verdict = judge(lives, frozenset(("a", "b2")))
     assert (verdict.lost_cpu_s, verdict.in_flight_cpu_s, verdict.lost_units_most) == (6, 0, 1)
@@ -42,9 +42,9 @@ def test_what_ended_and_was_not_committed_counts_against_the_scheduler():
 
 def test_slow_cores_do_not_count_against_the_scheduler_nor_does_the_end():
     lives = [
-        Life(0, 24, False, [_ran("a", 0, 12, 6), _ran("b", 12, 24, 6)]),
-        Life(0, 24, False, [_ran("c", 0, 12, 6)]),
-        Life(20, 24, False, []),
+        Life(0, 0.5, 24, False, [_ran("a", 0, 12, 6), _ran("b", 12, 24, 6)]),
+        Life(0, 0.5, 24, False, [_ran("c", 0, 12, 6)]),
+        Life(20, 20.5, 24, False, []),
     ]
     verdict = judge(lives, frozenset("abc"))
     assert (verdict.ideal_cpu_s, verdict.idle_s) == (18, 0)
