@@ -5,6 +5,9 @@ with the limit of inputs that tasks have, up to the one file, so that each byte 
 level; and all at once, as where that limit is set higher. The other side opens each
 file, reads it, and writes it behind the ones before, once. Neither fetches anything from a
 service, and both write files that were not there before.
+
+Also timed is the joining by packed indices that somebody sent along, which saves the parsing and
+costs the decoding (ADR 0054).
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ FLOATS = 8
 DISTINCT = 100
 """Outputs that are made; the others are copies of them, in turns."""
 EVENTS, EVENTS_OF_SMALLER = 7_000, 700
+EVENTS_OF_LARGER = 700_000
+SMALL_OUTPUTS, LARGE_OUTPUTS = 1_000, 10
+ROUNDS_OF_KNOWN = 5
 COPY_BYTES = 4 << 20
 
 
@@ -38,6 +44,8 @@ def measure_merging(bench: Bench) -> None:
     for way, ratio in ratios.items():
         bench.ask(f"merge against reading and writing the bytes, {way}", ratio, "<=", 2.0)
     _measure(bench, ", with a tenth of the events", EVENTS_OF_SMALLER, outputs, rounds)
+    _measure_known(bench, "small outputs", EVENTS_OF_SMALLER, SMALL_OUTPUTS)
+    _measure_known(bench, "large outputs", EVENTS_OF_LARGER, LARGE_OUTPUTS)
 
 
 def _measure(bench: Bench, told: str, events: int, outputs: int, rounds: int) -> dict[str, float]:
@@ -61,6 +69,32 @@ def _measure(bench: Bench, told: str, events: int, outputs: int, rounds: int) ->
         ratios[way] = merge / copy
         bench.measure(f"times as long as the bytes take, {way}{told}", ratios[way], "1")
     return ratios
+
+
+def _measure_known(bench: Bench, told: str, events: int, outputs: int) -> None:
+    """Join in one level, by parsing the outputs and by loading indices that came with them."""
+    with tempfile.TemporaryDirectory(prefix="evstream-bench-") as name:
+        folder = Path(name)
+        paths = _outputs(folder, outputs, events)
+        size = sum(path.stat().st_size for path in paths)
+        packed = [_packed(path) for path in paths]
+
+        def parsed() -> None:
+            rootio.join(paths, folder / "parsed.root")
+
+        def sent() -> None:
+            indices = [rootio.SourceIndex.from_bytes(one) for one in packed]
+            rootio.join(paths, folder / "sent.root", indices=indices)
+
+        taken = bench.interleave({"parsed": parsed, "sent": sent}, ROUNDS_OF_KNOWN)
+    bench.measure(f"index of an output, of its bytes, {told}", sum(map(len, packed)) / size, "1")
+    bench.measure(f"{outputs} {told} joined, parsed", taken["parsed"], "s")
+    bench.measure(f"{outputs} {told} joined, by packed indices", taken["sent"], "s")
+
+
+def _packed(path: Path) -> bytes:
+    with rootio.FileSource(path) as source:
+        return rootio.inspect(source).to_bytes()
 
 
 def _outputs(folder: Path, count: int, events: int) -> list[Path]:
