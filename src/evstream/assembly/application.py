@@ -192,8 +192,8 @@ class Application:
         planning = _Planning.of(parts, keys, settings, signer, judging)
         planner, slices, self._placing = planning.planner, planning.slices, planning.placing
         receipt_signer = ReceiptSigner(keys.receipts)
-        catalogue, ledger = parts.catalogue, parts.ledger
-        turns, nudges, poisoned = Turns(parts.locks), Nudges(), Poisoned()
+        catalogue, ledger, clock = parts.catalogue, parts.ledger, parts.clock
+        turns, nudges, poison = Turns(parts.locks), Nudges(), Poisoned()
         scheduler = Scheduler(ledger, parse_shares(settings.queue_shares))
         merging = Merging(catalogue, ledger, planner, settings.merge_inputs_max)
         datasets = Datasets(catalogue, parts.opener, parts.offload, parts.formats)
@@ -211,8 +211,8 @@ class Application:
             catalogue=catalogue,
             datasets=datasets,
             tasks=Tasks(catalogue, ledger, planner, parts.formats, parts.store, chains),
-            claims=Claims(catalogue, ledger, planner, merging, scheduler, parts.products, poisoned),
-            reports=Reports(catalogue, ledger, parts.store, reopening, poisoned, nudges.nudge),
+            claims=Claims(catalogue, ledger, planner, merging, scheduler, parts.products, poison),
+            reports=Reports(catalogue, ledger, parts.store, reopening, poison, clock, nudges.nudge),
             finishing=self._finishing,
             reopening=reopening,
             archiving=self._archiving,

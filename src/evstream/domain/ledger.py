@@ -16,8 +16,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from evstream.domain.accounts import SAID, Account, UnitAccount
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.outputs import OutputRecord
 from evstream.domain.states import RangeState
@@ -241,6 +242,26 @@ class RangeReport(Struct, frozen=True):
     entry_stop: int
     attempt: int
     outcome: Success | Failure
+    account: UnitAccount = UnitAccount()
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """What it adds to the sums, once it is accepted."""
+        said, outcome = self.account, self.outcome
+        times = {name: getattr(said, name) for name in SAID}
+        ended = Account(self.book, said.site, said.ended, **times)
+        if isinstance(outcome, Success):
+            ended = structs.replace(
+                ended,
+                done=1,
+                entries=self.entry_stop - self.entry_start,
+                cpu_s=outcome.cpu_s,
+                wall_s=outcome.wall_s,
+                bytes_out=sum(output.size for output in outcome.outputs),
+            )
+        else:
+            ended = structs.replace(ended, failed=1, lost_cpu_s=outcome.cpu_s)
+        return ended, Account(self.book, said.site, said.begun, started=1)
 
 
 @dataclass(frozen=True, slots=True)

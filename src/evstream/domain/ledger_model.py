@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
+from evstream.domain.accounts import Account, add_to
 from evstream.domain.errors import ConflictError, NotFoundError
 from evstream.domain.ledger import (
     CANCELLED,
@@ -81,6 +82,7 @@ class LedgerModel:
 
     def __init__(self) -> None:
         self._books: dict[int, _Book] = {}
+        self._accounts: dict[tuple[int, str, int], Account] = {}
         self._leases: list[LeasedInterval] = []
 
     def open_book(self, book: int, rules: BookRules, chunks: Iterable[Chunk]) -> None:
@@ -293,6 +295,7 @@ class LedgerModel:
             )
         else:
             self._fail(book, structs.replace(row, running=True), report.outcome)
+        add_to(self._accounts, report.accounts)
         return Answer.ACCEPTED
 
     @staticmethod
@@ -552,6 +555,12 @@ class LedgerModel:
     def failed_attempts(self, number: int) -> list[FailedAttempt]:
         """Return attempts that came to nothing, in the order they ended."""
         return list(self._book(number).failed)
+
+    def accounts(self, book: int) -> list[Account]:
+        """Return the sums of a book, by site and bin."""
+        return sorted(
+            (one for one in self._accounts.values() if one.book == book), key=lambda one: one.place
+        )
 
     def failed_by_nodes(
         self, number: int, chunk: int, entry_start: int, attempt: int

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 
+from msgspec import structs
+
+from evstream.domain.accounts import SAID, UnitAccount, bin_of
 from evstream.domain.errors import (
     ConflictError,
     EvstreamError,
@@ -28,6 +33,7 @@ from evstream.domain.ledger import (
 from evstream.domain.merging import miscounted_tree
 from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
+from evstream.domain.sites import SITE_NAME
 from evstream.domain.states import Answer
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.domain.task import Limits, TaskSpec, is_merge, task_of
@@ -36,13 +42,21 @@ from evstream.head.kept import keep
 from evstream.head.poisoned import Poisoned
 from evstream.head.reopening import Reopening
 from evstream.head.stored import is_as_recorded
-from evstream.ports import Catalogue, Ledger, OutputStore
+from evstream.ports import Catalogue, Clock, Ledger, OutputStore
 from evstream.wire.work_messages import INLINE_BYTES_MAX, UnitRef, UnitReport
 
-SPECS_KEPT_MAX = 1000
+TASKS_KEPT_MAX = 1000
 
 _OF_INPUT = frozenset({"input", SOURCE, NODE})
 """Kinds of failure of which the cause may be that an input is gone, or damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What of a task never changes."""
+
+    spec: TaskSpec
+    created: datetime
 
 
 class Reports:
@@ -61,10 +75,12 @@ class Reports:
         store: OutputStore,
         reopening: Reopening,
         poisoned: Poisoned,
+        clock: Clock,
         on_change: Callable[[TaskId], None],
     ) -> None:
         self._poisoned = poisoned
-        self._specs: OrderedDict[TaskId, TaskSpec] = OrderedDict()
+        self._clock = clock
+        self._known: OrderedDict[TaskId, _Known] = OrderedDict()
         self._catalogue = catalogue
         self._ledger = ledger
         self._store = store
@@ -78,16 +94,16 @@ class Reports:
         success whose outputs are not in the store is entered as a failure, so that the
         range runs again: a hole can never be committed.
         """
-        specs = {task: await self._spec(task) for task in {task_of(r.ref.book) for r in reports}}
+        tasks = {task: await self._task(task) for task in {task_of(r.ref.book) for r in reports}}
         checked = await asyncio.gather(
-            *(self._check(report, specs[task_of(report.ref.book)]) for report in reports)
+            *(self._check(report, tasks[task_of(report.ref.book)]) for report in reports)
         )
         try:
             answers = await self._ledger.report_ranges(checked)
             for report, answer in zip(checked, answers, strict=True):
-                spec = specs[task_of(report.book)]
-                if spec is not None and answer is not Answer.SUPERSEDED:
-                    await self._pause_if_hopeless(report, spec.limits)
+                known = tasks[task_of(report.book)]
+                if known is not None and answer is not Answer.SUPERSEDED:
+                    await self._pause_if_hopeless(report, known.spec.limits)
             return answers
         finally:
             # Told even if the ledger's answer was lost: the reports may have counted.
@@ -119,17 +135,19 @@ class Reports:
             with contextlib.suppress(ConflictError):  # It has ended meanwhile.
                 await self._catalogue.pause_task(task, reason)
 
-    async def _spec(self, task: TaskId) -> TaskSpec | None:
-        """Return what a task asks of its outputs and their failures, which never changes."""
-        if (known := self._specs.get(task)) is None:
+    async def _task(self, task: TaskId) -> _Known | None:
+        """Return what of a task never changes."""
+        if (known := self._known.get(task)) is None:
             try:
-                known = (await self._catalogue.task(task)).spec
+                found = await self._catalogue.task(task)
             except NotFoundError:
                 return None  # The ledger will not know it either.
-            keep(self._specs, task, known, SPECS_KEPT_MAX)
+            known = _Known(found.spec, found.created)
+            keep(self._known, task, known, TASKS_KEPT_MAX)
         return known
 
-    async def _check(self, report: UnitReport, spec: TaskSpec | None) -> RangeReport:
+    async def _check(self, report: UnitReport, known: _Known | None) -> RangeReport:
+        spec = None if known is None else known.spec
         if (report.success is None) == (report.failure is None):
             raise RequestError("a report holds either a success or a failure", lease=report.lease)
         _check_numbers(report)
@@ -164,7 +182,16 @@ class Reports:
             ref.entry_stop,
             ref.attempt,
             outcome,
+            UnitAccount() if known is None else self._account(report, outcome, known.created),
         )
+
+    def _account(
+        self, report: UnitReport, outcome: Success | Failure, created: datetime
+    ) -> UnitAccount:
+        """Return what a worker says of a unit, with the bins of its beginning and its end."""
+        ended = (self._clock.now() - created).total_seconds()
+        begun = ended - outcome.wall_s - report.account.stage_s
+        return structs.replace(report.account, begun=bin_of(begun), ended=bin_of(ended))
 
     def _blamed(self, report: UnitReport, outcome: Success | Failure) -> Success | Failure:
         """Return an outcome as it counts: not against a range where its worker is to blame."""
@@ -351,6 +378,10 @@ def _check_numbers(report: UnitReport) -> None:
                 f"{report.failure.kind!r} is no kind of failure",
                 hint=f"give one of {', '.join(sorted(FAILURE_KINDS))}",
             )
+    account = report.account
+    numbers += [getattr(account, name) for name in SAID]
+    if account.site and not re.fullmatch(SITE_NAME, account.site):
+        raise RequestError(f"{account.site[:100]!r} names no site", hint="use letters and digits")
     if not all(0 <= number <= NUMBER_MAX for number in numbers):
         raise RequestError(
             f"a report's numbers lie outside 0 to {NUMBER_MAX}", hint="give seconds and bytes"

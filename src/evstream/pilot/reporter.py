@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from evstream.client import Service
+from evstream.domain.accounts import UnitAccount
 from evstream.domain.ledger import Failure, Success
 from evstream.domain.names import WorkerId
 from evstream.domain.states import Answer
@@ -21,6 +22,7 @@ from evstream.wire.work_messages import UnitReport
 _LOG = logging.getLogger(__name__)
 
 Outcome = Success | Failure
+_TIMES = ("plan_s", "fetch_s", "ready_s", "starved_s", "idle_s", "stage_s")
 
 
 class Reporter:
@@ -123,4 +125,10 @@ class Reporter:
             failure=outcome if isinstance(outcome, Failure) else None,
             contents=processed.contents,
             md5=processed.md5,
+            account=self._account(unit, processed),
         )
+
+    def _account(self, unit: Unit, processed: Processed) -> UnitAccount:
+        times, site = unit.times, self._settings.site or ""
+        taken = {name: getattr(times, name) for name in _TIMES}
+        return UnitAccount(site, **taken, **processed.received)

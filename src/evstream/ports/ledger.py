@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from evstream.domain.accounts import Account
 from evstream.domain.ledger import (
     CANCELLED,
     BookPlace,
@@ -193,6 +194,14 @@ class Ledger(Leasing, Protocol):
 
     async def failed_attempts(self, book: int) -> list[FailedAttempt]:
         """Return attempts that came to nothing, in the order they ended."""
+        ...
+
+    async def accounts(self, book: int) -> list[Account]:
+        """Return what work on a book took, by site and bin of time, in this order.
+
+        What was accepted is counted once, for good: it stays when the work is taken back, and
+        when the book is archived. None for a book that there never was.
+        """
         ...
 
     async def failed_by_nodes(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from evstream.domain.accounts import UnitAccount
 from evstream.domain.ledger import Failure, LeasedInterval, RunningUnit, Success
 from evstream.domain.payload import Payload
 from evstream.domain.states import Answer
@@ -242,6 +243,8 @@ class UnitReport(Message, frozen=True):
     md5 : dict of str to str
         Hex digests of outputs that were written to the store past the service, by name: what
         buckets know of them.
+    account : UnitAccount
+        What the unit took beside its outcome; its bins are the service's to say.
     """
 
     lease: str
@@ -251,6 +254,7 @@ class UnitReport(Message, frozen=True):
     failure: Failure | None = None
     contents: dict[str, bytes] = {}
     md5: dict[str, str] = {}
+    account: UnitAccount = UnitAccount()
 
 
 class ReportRequest(Message, frozen=True):

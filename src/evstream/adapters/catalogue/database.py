@@ -58,6 +58,13 @@ class Database(Protocol):
         """Change some columns of the rows with some keys; each row is the key, then the rest."""
         ...
 
+    def add(self, table: str, key: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:
+        """Add to the columns of the rows with some keys, which are put there if they are not.
+
+        Each row is the key, then the rest; no key is in two of them.
+        """
+        ...
+
     def delete(self, table: str, key: str, keys: Sequence[Sequence[Any]], /) -> None:
         """Delete the rows with some keys."""
         ...
@@ -166,3 +173,8 @@ def to_microseconds(time: datetime) -> int:
 def from_microseconds(microseconds: int) -> datetime:
     """Return what `to_microseconds` was given, in UTC."""
     return EPOCH + timedelta(microseconds=microseconds)
+
+
+def sums_of(table: str, columns: str) -> str:
+    """Return what adds what is given to the columns of a row that is there."""
+    return ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in columns.split(", "))

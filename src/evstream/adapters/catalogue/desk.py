@@ -32,6 +32,7 @@ from evstream.adapters.catalogue.database import (
     to_microseconds,
 )
 from evstream.adapters.catalogue.value_lists import value_lists
+from evstream.domain.accounts import SUMS, Account, add_to
 from evstream.domain.errors import NotFoundError
 from evstream.domain.ledger import (
     SUSPECT_LOSSES,
@@ -54,6 +55,8 @@ LEASE_COLUMNS = (
 _LEASE_KEY = "lease, book, chunk, entry_start"
 FREE_COLUMNS = "book, chunk, entry_start, entry_stop, attempt, failures, losses, bisected"
 _FREE_KEY = "book, chunk, entry_start"
+_ACCOUNT_KEY = "book, site, bin"
+_ACCOUNT_SUMS = ", ".join(SUMS)
 _DONE_COLUMNS = (
     "book, chunk, entry_start, entry_stop, attempt, lease, worker, outputs, cpu_s, wall_s, bytes_in"
 )
@@ -235,6 +238,7 @@ class Desk:
         self._freed: dict[_Place, Ready] = {}
         self._taken: list[_Place] = []
         self._written = _Written()
+        self._accounts: dict[tuple[int, str, int], Account] = {}
 
     def begin(self, turn: Turn) -> None:
         """Go on in a transaction that has begun."""
@@ -459,6 +463,10 @@ class Desk:
         said = failure.kind, failure.error, failure.log, failure.cpu_s, failure.wall_s
         self._written.failed.append((*place, *holder, *said))
 
+    def account(self, accounts: Iterable[Account]) -> None:
+        """Write down what a unit took."""
+        add_to(self._accounts, accounts)
+
     def settle(self, row: LeasedInterval, failure: Failure) -> None:
         """Write down what becomes of the entries of an attempt that ended."""
         self._forget_ready(row.book)
@@ -529,6 +537,9 @@ class Desk:
         ):
             if rows:
                 db.update(table, key, columns, rows)
+        if self._accounts:
+            sums = [structs.astuple(one) for one in self._accounts.values()]
+            db.add("account", _ACCOUNT_KEY, _ACCOUNT_SUMS, sums)
         for book in self._books.values():
             book.changed = False
         self._forget_changes()

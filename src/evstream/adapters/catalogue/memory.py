@@ -12,6 +12,7 @@ from evstream.adapters.catalogue.memory_access_keys import MemoryAccessKeys
 from evstream.adapters.catalogue.memory_links import MemoryLinks
 from evstream.adapters.catalogue.memory_products import MemoryProducts
 from evstream.adapters.catalogue.memory_whiteboard import MemoryWhiteboard
+from evstream.domain.accounts import Account
 from evstream.domain.chains import chunks_of
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
@@ -168,6 +169,10 @@ class MemoryLedger:
     async def failed_attempts(self, book: int) -> list[FailedAttempt]:
         """Return attempts that came to nothing, in the order they ended."""
         return self._model.failed_attempts(book)
+
+    async def accounts(self, book: int) -> list[Account]:
+        """Return the sums of a book, by site and bin."""
+        return self._model.accounts(book)
 
     async def failed_by_nodes(
         self, book: int, chunk: int, entry_start: int, attempt: int

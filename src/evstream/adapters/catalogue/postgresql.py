@@ -29,6 +29,7 @@ from evstream.adapters.catalogue.database import (
     Rows,
     Turn,
     Values,
+    sums_of,
 )
 from evstream.adapters.catalogue.desk import question
 from evstream.adapters.catalogue.owner import GroupCommitOwner, Owner
@@ -219,6 +220,16 @@ class PostgresEngine:
         self._with_rows(
             f"UPDATE {table} SET {changes} FROM {_given(table)} WHERE {_with_key(table, key)}",
             f"{key}, {columns}",
+            rows,
+        )
+
+    def add(self, table: str, key: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:
+        """Add to the columns of the rows with some keys, many in one statement."""
+        names = f"{key}, {columns}"
+        self._with_rows(
+            f"INSERT INTO {table} ({names}) SELECT {names} FROM {_given(table)}"
+            f" ON CONFLICT ({key}) DO UPDATE SET {sums_of(table, columns)}",
+            names,
             rows,
         )
 

@@ -32,6 +32,7 @@ from evstream.adapters.catalogue.transitions import (
     require_book,
     resume,
 )
+from evstream.domain.accounts import Account
 from evstream.domain.errors import NotFoundError
 from evstream.domain.ledger import (
     CANCELLED,
@@ -174,6 +175,16 @@ def _failed(db: Database, book: int) -> list[FailedAttempt]:
         )
         for chunk, start, stop, attempt, lease, worker, running, *failure in rows
     ]
+
+
+# ruff: noqa: S608 - names of a struct of ours
+_ACCOUNTS = (
+    f"SELECT {', '.join(Account.__struct_fields__)} FROM account WHERE book = ? ORDER BY site, bin"
+)
+
+
+def _accounts(db: Database, book: int) -> list[Account]:
+    return [Account(*row) for row in db.execute(_ACCOUNTS, (book,))]
 
 
 def _failed_by_nodes(db: Database, place: tuple[int, int, int, int]) -> list[WorkerId]:
@@ -356,6 +367,10 @@ class SqlLedger:
     async def failed_attempts(self, book: int) -> list[FailedAttempt]:
         """Return attempts that came to nothing, in the order they ended."""
         return await self._list(book, _failed, lambda archive: archive.failed_attempts(book))
+
+    async def accounts(self, book: int) -> list[Account]:
+        """Return the sums of a book, by site and bin."""
+        return await self._owner.read(lambda db: _accounts(db, book))
 
     async def failed_by_nodes(
         self, book: int, chunk: int, entry_start: int, attempt: int

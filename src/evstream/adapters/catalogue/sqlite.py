@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evstream.adapters.catalogue.data_directory import DirectoryLock, refuse_network_file_system
-from evstream.adapters.catalogue.database import Database, Engine, Turn
+from evstream.adapters.catalogue.database import Database, Engine, Turn, sums_of
 from evstream.adapters.catalogue.desk import question
 from evstream.adapters.catalogue.owner import GroupCommitOwner, InlineOwner, Owner
 from evstream.adapters.catalogue.reader import ConnectedReader, OwnersReader, Reader
@@ -158,6 +158,16 @@ class SqliteEngine:
             f"{name} = ?{place}" for place, name in enumerate(columns.split(", "), width + 1)
         )
         self.executemany(f"UPDATE {table} SET {changes} WHERE {_with_key(key)}", rows)
+
+    def add(self, table: str, key: str, columns: str, rows: Sequence[Sequence[Any]], /) -> None:
+        """Add to the columns of the rows with some keys."""
+        names = f"{key}, {columns}"
+        marks = ", ".join("?" * len(names.split(",")))
+        self.executemany(
+            f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT ({key})"
+            f" DO UPDATE SET {sums_of(table, columns)}",
+            rows,
+        )
 
     def delete(self, table: str, key: str, keys: Sequence[Sequence[Any]], /) -> None:
         """Delete the rows with some keys."""

@@ -196,6 +196,7 @@ def report(desk: Desk, word: RangeReport) -> Answer:
     else:
         # Whoever reports has begun it, whether or not a renewal ever said so.
         desk.fail(structs.replace(row, running=True), word.outcome)
+    desk.account(word.accounts)
     return Answer.ACCEPTED
 
 

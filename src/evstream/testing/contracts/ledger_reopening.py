@@ -24,12 +24,13 @@ from evstream.testing.contracts.ledger import (
     report_on,
     spans,
 )
+from evstream.testing.contracts.ledger_accounts import LedgerAccountsContract
 from evstream.testing.contracts.ledger_within import WithinContract
 
 FIRST_FILE, SECOND_FILE = (0, 0, 25), (1, 100, 120)
 
 
-class LedgerContract(WithinContract):
+class LedgerContract(LedgerAccountsContract, WithinContract):
     """All of the contract; override `open_ledger`."""
 
     async def work(self, ledger: Ledger) -> None:
