@@ -159,6 +159,10 @@ class Service:
         """Return a task's outputs: merged ones if there are, else those of its ranges."""
         return await self._connection.pages(f"/v1/tasks/{task}/outputs", m.OutputView)
 
+    async def task_report(self, task: int) -> m.TaskReport:
+        """Return what work on a task took."""
+        return await self._connection.call("GET", f"/v1/tasks/{task}/report", m.TaskReport)
+
     async def receipt(self, task: int) -> dict[str, Any]:
         """Return the signed receipt of an ended task."""
         return await self._connection.call("GET", f"/v1/tasks/{task}/receipt", dict[str, Any])

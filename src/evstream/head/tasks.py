@@ -12,7 +12,7 @@ from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import sandbox_name
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.states import RangeState, TaskState
-from evstream.domain.task import Task, is_merge, process_book, task_of
+from evstream.domain.task import Task, is_merge, merge_book, process_book, task_of
 from evstream.head.books import books_of, merge_progress, merges_of
 from evstream.head.chains import Chains
 from evstream.head.planning import TaskPlanner
@@ -164,6 +164,13 @@ class Tasks:
             )
             for file in dataset.files
         ]
+
+    async def report(self, task_id: TaskId) -> m.TaskReport:
+        """Return what work on a task took."""
+        task = await self._catalogue.task(task_id)
+        ranges = await self._ledger.accounts(process_book(task_id))
+        merges = await self._ledger.accounts(merge_book(task_id))
+        return m.TaskReport(task.id, task.spec.name, task.state, task.created, ranges, merges)
 
     async def failures(self, task_id: TaskId) -> list[m.FailureView]:
         """Return the attempts that came to nothing, in the order they ended."""

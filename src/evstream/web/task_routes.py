@@ -67,6 +67,13 @@ OUTPUTS = Operation(
     query=NumbersQuery,
     errors=(404,),
 )
+REPORT = Operation(
+    "GET",
+    "/v1/tasks/{task}/report",
+    "what its work took, by site and time",
+    gives=m.TaskReport,
+    errors=(404,),
+)
 RECEIPT = Operation(
     "GET",
     "/v1/tasks/{task}/receipt",
@@ -119,6 +126,9 @@ def task_routes(services: Services) -> list[Served]:
         query = query_of(request, NumbersQuery)
         return reply(places_page(await services.tasks.outputs(task_id_of(request)), query))
 
+    async def report(request: Request) -> Response:
+        return reply(await services.tasks.report(task_id_of(request)))
+
     async def receipt(request: Request) -> Response:
         return reply(await services.catalogue.receipt(task_id_of(request)))
 
@@ -130,6 +140,7 @@ def task_routes(services: Services) -> list[Served]:
         ENTRIES.by(entries),
         FAILURES.by(failures),
         OUTPUTS.by(outputs),
+        REPORT.by(report),
         RECEIPT.by(receipt),
     ]
 

@@ -54,6 +54,7 @@ WHO_MAY: Mapping[str, Roles] = {
     "GET /v1/tasks/{task}/entries": _PEOPLE,
     "GET /v1/tasks/{task}/failures": _PEOPLE,
     "GET /v1/tasks/{task}/outputs": _PEOPLE,
+    "GET /v1/tasks/{task}/report": _PEOPLE,
     "GET /v1/tasks/{task}/receipt": _PEOPLE,
     "POST /v1/tasks/{task}/cancel": _PEOPLE,
     "POST /v1/tasks/{task}/pause": _PEOPLE,

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from evstream.domain.accounts import Account
 from evstream.domain.dataset import Fingerprint
 from evstream.domain.errors import RequestError
 from evstream.domain.granularity import Granularity
@@ -158,6 +159,23 @@ class TaskPreview(Message, frozen=True):
     cpu_s: float | None
     bytes_of_output: int | None
     warnings: list[str]
+
+
+class TaskReport(Message, frozen=True):
+    """GET /v1/tasks/ID/report: what its work took.
+
+    Attributes
+    ----------
+    ranges, merges : list of Account
+        Sums by site and bin of time, of ranges and of joins.
+    """
+
+    id: int
+    name: str
+    state: TaskState
+    created: datetime
+    ranges: list[Account]
+    merges: list[Account]
 
 
 class TaskView(Message, frozen=True):
