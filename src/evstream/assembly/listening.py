@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import os
 import socket
@@ -70,6 +71,9 @@ async def listen(
         loops = [group.create_task(loop) for loop in application.loops()]
         if tls is not None:
             loops.append(group.create_task(tls.watch(SystemClock())))
+        # What there is now stays: nobody waits while it is looked through for what does not.
+        gc.collect()
+        gc.freeze()
         with address.published(data_dir):
             try:
                 yield

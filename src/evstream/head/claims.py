@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from evstream.domain.dataset import SourceFile
@@ -15,7 +16,7 @@ from evstream.domain.ledger import NUMBER_MAX, LeasedInterval, Within
 from evstream.domain.names import LeaseId, TaskId, WorkerId
 from evstream.domain.outputs import LOG_STREAM, OutputName
 from evstream.domain.splitting import Chunk, in_runs, units_of
-from evstream.domain.states import ACTIVE, TaskState
+from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream
 from evstream.domain.task import (
     Task,
@@ -31,7 +32,7 @@ from evstream.head.poisoned import Poisoned
 from evstream.head.scheduler import Scheduler
 from evstream.head.secondary import SecondaryPlans
 from evstream.head.task_files import TaskFiles
-from evstream.ports import Catalogue, Ledger, ProductCatalogue
+from evstream.ports import ActiveTasks, Catalogue, Ledger, ProductCatalogue
 from evstream.wire import messages as m
 from evstream.wire import work_messages as w
 from evstream.wire.range_id import range_id
@@ -42,6 +43,16 @@ SHARED_BYTES = 1 << 20
 
 _Offer = tuple[list[int], int, Within | None]
 """Books that are asked together, for how many of the ledger's units, within which chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    """What a claim got, and of which tasks."""
+
+    rows: list[LeasedInterval]
+    by_id: dict[TaskId, Task]
+    running: list[TaskId]
+    cells: dict[TaskId, int]
 
 
 class Claims:
@@ -66,6 +77,7 @@ class Claims:
         self._secondary = SecondaryPlans(catalogue, planner)
         self._files = TaskFiles(catalogue, ledger)
         self._holdings = Holdings(ledger, products, self._files)
+        self._active: ActiveTasks | None = None
 
     async def claim(self, request: w.ClaimRequest, lease: LeaseId) -> w.ClaimAnswer:
         """Lease units of work; merges come first, since they end tasks.
@@ -80,25 +92,18 @@ class Claims:
         self._poisoned.check(WorkerId(request.worker))
         if request.near_only and request.near is None:
             raise RequestError("near_only is set, and no edge is named", hint="name it as near")
-        # On requests only edges work.
-        active = [t for t in await self._catalogue.tasks(ACTIVE) if t.spec.preparation is None]
-        self._forget_ended({task.id for task in active})
-        asked = [task for task in active if request.task in (None, task.id)]
-        by_id = {task.id: task for task in await self._scheduler.in_turn(asked)}
-        running = [t.id for t in by_id.values() if t.state is TaskState.RUNNING]
-        cells = {task: await self._cells(by_id[task]) for task in running if by_id[task].spec.spans}
-        rows: list[LeasedInterval] = []
-        offers = await self._offers(request, by_id, running, cells)
-        for books, wanted, within in await self._by_place(request, by_id, running, offers):
-            if books and not rows:
-                rows = await self._ledger.claim_ranges(
-                    lease,
-                    WorkerId(request.worker),
-                    wanted,
-                    timedelta(seconds=request.lease_s),
-                    books,
-                    within,
-                )
+        active, remembered = self._active, True
+        if active is None or not active.is_current():
+            active, remembered = await self._look(), False
+        leased = await self._lease(request, lease, active.tasks)
+        if remembered and not (leased.rows and active.is_current()):
+            # Whether another head has changed a task meanwhile, is known by now.
+            before, active = active, await self._look()
+            if _states(active) != _states(before):
+                if leased.rows:
+                    await self._ledger.release_lease(lease, WorkerId(request.worker))
+                leased = await self._lease(request, lease, active.tasks)
+        rows, by_id, running, cells = leased.rows, leased.by_id, leased.running, leased.cells
         self._scheduler.note(rows)
         await self._planner.look()
         if self._planner.names_edges and rows:
@@ -118,6 +123,39 @@ class Claims:
             active_tasks=len(by_id),
             poll_s=POLL_S,
         )
+
+    async def _look(self) -> ActiveTasks:
+        """Read which tasks are active, and remember them."""
+        self._active = await self._catalogue.active_tasks()
+        self._forget_ended({task.id for task in self._active.tasks})
+        return self._active
+
+    async def _lease(
+        self, request: w.ClaimRequest, lease: LeaseId, active: Sequence[Task]
+    ) -> _Leased:
+        """Lease ranges of the books of some tasks."""
+        # On requests only edges work.
+        asked = [
+            task
+            for task in active
+            if task.spec.preparation is None and request.task in (None, task.id)
+        ]
+        by_id = {task.id: task for task in await self._scheduler.in_turn(asked)}
+        running = [t.id for t in by_id.values() if t.state is TaskState.RUNNING]
+        cells = {task: await self._cells(by_id[task]) for task in running if by_id[task].spec.spans}
+        rows: list[LeasedInterval] = []
+        offers = await self._offers(request, by_id, running, cells)
+        for books, wanted, within in await self._by_place(request, by_id, running, offers):
+            if books and not rows:
+                rows = await self._ledger.claim_ranges(
+                    lease,
+                    WorkerId(request.worker),
+                    wanted,
+                    timedelta(seconds=request.lease_s),
+                    books,
+                    within,
+                )
+        return _Leased(rows, by_id, running, cells)
 
     async def _offers(
         self,
@@ -301,6 +339,10 @@ class Claims:
             stream.complete,
             self._planner.places(name),
         )
+
+
+def _states(active: ActiveTasks) -> list[tuple[TaskId, TaskState]]:
+    return [(task.id, task.state) for task in active.tasks]
 
 
 def _parts(

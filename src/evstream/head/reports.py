@@ -95,9 +95,9 @@ class Reports:
         range runs again: a hole can never be committed.
         """
         tasks = {task: await self._task(task) for task in {task_of(r.ref.book) for r in reports}}
-        checked = await asyncio.gather(
-            *(self._check(report, tasks[task_of(report.ref.book)]) for report in reports)
-        )
+        checks = [self._check(report, tasks[task_of(report.ref.book)]) for report in reports]
+        # One alone needs no task of its own.
+        checked = [await checks[0]] if len(checks) == 1 else await asyncio.gather(*checks)
         try:
             answers = await self._ledger.report_ranges(checked)
             for report, answer in zip(checked, answers, strict=True):

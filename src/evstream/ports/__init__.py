@@ -2,7 +2,7 @@
 
 from evstream.ports.access_keys import AccessKeys, TokenIssuers
 from evstream.ports.archive import Archive, BookRecord
-from evstream.ports.catalogue import Catalogue
+from evstream.ports.catalogue import ActiveTasks, Catalogue
 from evstream.ports.clock import Clock
 from evstream.ports.cutting import Cutter, Made
 from evstream.ports.engine import Engine, PilotOrder, PilotStage, PilotState
@@ -29,6 +29,7 @@ from evstream.ports.whiteboard import Whiteboard
 
 __all__ = [
     "AccessKeys",
+    "ActiveTasks",
     "Archive",
     "BookRecord",
     "ByteSource",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -17,6 +18,21 @@ from evstream.domain.task import TakeBack, Task, TaskSpec
 
 EVERY = 1 << 62
 """More than there can be: a list without a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveTasks:
+    """The tasks that had not ended when they were read, by number.
+
+    Attributes
+    ----------
+    is_current : callable
+        Whether they are so still, as far as is known here without asking: what another
+        service has changed is noticed with the ledger's next operation.
+    """
+
+    tasks: Sequence[Task]
+    is_current: Callable[[], bool]
 
 
 class Catalogue(Protocol):
@@ -134,6 +150,10 @@ class Catalogue(Protocol):
         self, states: Sequence[TaskState] | None = None, *, after: int = 0, limit: int = EVERY
     ) -> list[Task]:
         """Return tasks behind a number, all or those in the given states, by number."""
+        ...
+
+    async def active_tasks(self) -> ActiveTasks:
+        """Return the tasks that have not ended."""
         ...
 
     async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:

@@ -56,10 +56,10 @@ def all_routes(services: Services, *, redirects: bool = False) -> list[Served]:
     products = redirect_routes if redirects else delivery_routes
     return [
         # Looked through in order, so the busiest stand first.
+        *work_routes(services),
         *products(services),
         *content_routes(services),
         *sandbox_routes(services),
-        *work_routes(services),
         *catalogue_routes(services),
         *task_routes(services),
         *control_routes(services),

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from evstream.domain.errors import MediaTypeError, RequestError
 
@@ -96,9 +97,10 @@ class Operation:
         ------
         RequestError
         """
-        if self.query is None and request.url.query:
+        # Not by `request.url`, which puts together all that a URL may have.
+        if self.query is None and request.scope["query_string"]:
             raise RequestError(
-                f"{self.method} {request.url.path[:200]} takes no query",
+                f"{self.method} {request.scope['path'][:200]} takes no query",
                 hint="leave out what stands after the question mark",
             )
         if self.takes not in (None, bytes):
@@ -122,7 +124,7 @@ class Served:
 
 
 class Resource:
-    """A path with its operations, one for each method.
+    """A path with its operations, one for each method: an ASGI application.
 
     Attributes
     ----------
@@ -147,9 +149,14 @@ class Resource:
         request.scope["operation"] = served.operation
         return await served.handler(request)
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; what it is refused with is raised."""
+        response = await self.answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
     def route(self) -> Route:
         """Return Starlette's route; other methods than ours it refuses, naming these."""
-        return Route(self.path, self.answer, methods=[*self.served, "OPTIONS"])
+        return Route(self.path, self, methods=[*self.served, "OPTIONS"])
 
 
 def routes_of(served: Sequence[Served]) -> list[Route]:
@@ -170,7 +177,7 @@ def operations_of(routes: Sequence[Any]) -> list[Operation]:
     """
     found: list[Operation] = []
     for route in routes:
-        resource = getattr(getattr(route, "endpoint", None), "__self__", None)
+        resource = getattr(route, "endpoint", None)
         if not isinstance(resource, Resource):
             raise TypeError(
                 f"{getattr(route, 'path', route)} is not declared: let its module return "

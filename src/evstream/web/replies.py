@@ -7,7 +7,7 @@ import math
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from evstream.domain.errors import CredentialsError, EvstreamError, TooLargeError, TransientError
@@ -48,14 +48,15 @@ async def pieces(request: Request, bytes_max: int) -> AsyncIterator[bytes]:
     refuse_declared(request, bytes_max)
     left = bytes_max
     try:
-        incoming = request.stream()
         begun = asyncio.get_running_loop().time()
-        while True:
+        more = True
+        while more:
             due = begun + BODY_S_MIN + (bytes_max - left) / BODY_BYTES_PER_S_MIN
             async with asyncio.timeout_at(due):
-                piece = await anext(incoming, None)
-            if piece is None:
-                return
+                message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise TransientError("the client went away")
+            piece, more = message.get("body", b""), message.get("more_body", False)
             left -= len(piece)
             if left < 0:
                 raise _too_large(bytes_max)
@@ -69,8 +70,6 @@ async def pieces(request: Request, bytes_max: int) -> AsyncIterator[bytes]:
             f"the body comes slower than {BODY_BYTES_PER_S_MIN} bytes a second",
             hint="send it again, over a better connection",
         ) from error
-    except ClientDisconnect as error:
-        raise TransientError("the client went away") from error
 
 
 def _too_large(bytes_max: int) -> TooLargeError:

@@ -214,15 +214,20 @@ class Desk:
         The database's time, when the group's turn began.
     within : dict
         The chunks that are looked at, in books where these are not all.
+    clearings : int
+        How often all was forgotten: while it stays, nobody has changed what was read, beside
+        what was done here.
     """
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self.now = EPOCH
+        self.clearings = 0
         self.clear()
 
     def clear(self) -> None:
         """Forget all that is known, and all that is not written yet."""
+        self.clearings += 1
         self._leases: dict[LeaseId, dict[_Place, LeasedInterval]] = {}
         self._suspects: dict[_Key, WorkerId] | None = None
         self._books: dict[int, _Book] = {}

@@ -35,7 +35,7 @@ from evstream.domain.merging import MergeGroup, merge_chunks
 from evstream.domain.names import DatasetName, LeaseId, Lfn, TaskId, WorkerId
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.splitting import Chunk
-from evstream.domain.states import Answer, TaskState
+from evstream.domain.states import ACTIVE, Answer, TaskState
 from evstream.domain.task import (
     TakeBack,
     TakenBack,
@@ -46,7 +46,7 @@ from evstream.domain.task import (
     merge_book,
     process_book,
 )
-from evstream.ports.catalogue import EVERY
+from evstream.ports.catalogue import EVERY, ActiveTasks
 from evstream.ports.clock import Clock
 
 
@@ -324,6 +324,11 @@ class MemoryCatalogue:
         """Return tasks behind a number, all or those in the given states, by number."""
         found = [t for t in self._tasks.values() if states is None or t.state in states]
         return [t for t in found if t.id > after][:limit]
+
+    async def active_tasks(self) -> ActiveTasks:
+        """Return the tasks that have not ended."""
+        # They are read at once, so nobody needs to remember them.
+        return ActiveTasks(await self.tasks(ACTIVE), lambda: False)
 
     async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
         """Move a running task to merging and open its merge book; again is no error."""

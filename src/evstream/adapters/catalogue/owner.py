@@ -49,6 +49,14 @@ _CHANGES, _READS, _WORKS = _Kind
 class Owner(Protocol):
     """Runs operations on a database that nobody else writes."""
 
+    @property
+    def changes(self) -> int:
+        """A number that rises before anything is changed but at the desk.
+
+        Another head's changes are noticed with the next operation.
+        """
+        ...
+
     async def run(self, operation: Callable[[Database], T]) -> T:
         """Run an operation in a transaction and return once it is durable.
 
@@ -210,6 +218,11 @@ class GroupCommitOwner:
         self._door = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="evstream-ledger", daemon=True)
         self._thread.start()
+
+    @property
+    def changes(self) -> int:
+        """How often the desk was cleared."""
+        return self._desk.clearings
 
     async def run(self, operation: Callable[[Database], T]) -> T:
         """Queue an operation and return its result once it is durable."""
@@ -385,6 +398,11 @@ class InlineOwner:
         self._desk = Desk(engine.database)
         self._tally = Tally()
         self._closed = False
+
+    @property
+    def changes(self) -> int:
+        """How often the desk was cleared."""
+        return self._desk.clearings
 
     async def run(self, operation: Callable[[Database], T]) -> T:
         """Run an operation; no other task runs meanwhile."""

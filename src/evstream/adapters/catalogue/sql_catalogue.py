@@ -28,7 +28,7 @@ from evstream.domain.merging import MergeGroup, merge_chunks
 from evstream.domain.names import DatasetName, Lfn, TaskId
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.splitting import Chunk
-from evstream.domain.states import TaskState
+from evstream.domain.states import ACTIVE, TaskState
 from evstream.domain.task import (
     TakeBack,
     TakenBack,
@@ -40,7 +40,7 @@ from evstream.domain.task import (
     merge_book,
     process_book,
 )
-from evstream.ports.catalogue import EVERY
+from evstream.ports.catalogue import EVERY, ActiveTasks
 
 _TASK = "SELECT task, spec, state, request_id, created, ended, reason, taken_back FROM task"
 
@@ -195,6 +195,15 @@ def _to_task(row: tuple[Any, ...]) -> Task:
         reason=reason,
         taken_back=None if taken_back is None else msgspec.json.decode(taken_back, type=TakenBack),
     )
+
+
+def _tasks(
+    db: Database, states: Sequence[TaskState], after: int = 0, limit: int = EVERY
+) -> list[Task]:
+    among = f" AND state IN ({', '.join('?' * len(states))})" if states else ""
+    values = [after, *(state.value for state in states), limit]
+    rows = db.execute(f"{_TASK} WHERE task > ?{among} ORDER BY task LIMIT ?", values)
+    return [_to_task(row) for row in rows.fetchall()]
 
 
 def _task(db: Database, task: TaskId) -> Task:
@@ -500,20 +509,17 @@ class SqlCatalogue:
         self, states: Sequence[TaskState] | None = None, *, after: int = 0, limit: int = EVERY
     ) -> list[Task]:
         """Return tasks behind a number, all or those in the given states, by number."""
-        wanted = [state.value for state in (TaskState if states is None else states)]
+        wanted = list(TaskState if states is None else states)
         if not wanted:
             return []
         # Without the condition on states, since most have ended: the order is that of the key.
-        among = "" if states is None else f" AND state IN ({', '.join('?' * len(wanted))})"
-        values = [after, *([] if states is None else wanted), limit]
-        return await self._owner.read(
-            lambda db: [
-                _to_task(row)
-                for row in db.execute(
-                    f"{_TASK} WHERE task > ?{among} ORDER BY task LIMIT ?", values
-                ).fetchall()
-            ]
-        )
+        among = () if states is None else wanted
+        return await self._owner.read(lambda db: _tasks(db, among, after, limit))
+
+    async def active_tasks(self) -> ActiveTasks:
+        """Return the tasks that have not ended."""
+        seen, found = await self._owner.read(lambda db: (self._owner.changes, _tasks(db, ACTIVE)))
+        return ActiveTasks(found, lambda: self._owner.changes == seen)
 
     async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
         """Move a running task to merging and open its merge book; again is no error.
