@@ -1,7 +1,8 @@
 """uvicorn's HTTP, with files sent by the system, and with answers that need no task.
 
 Files are the ASGI extension ``evstream.sendfile``: its message says ``fd``, ``offset`` and
-``count``; it is the whole body.
+``count``; it is the whole body. Bodies of requests that have come whole are had at once by the
+extension `WHOLE_BODY`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from evstream.web.patience import PatientProtocol
+from evstream.web.replies import WHOLE_BODY
 from evstream.web.representations import SENDFILE
 from evstream.web.tls_transport import TlsTransport
 
@@ -38,7 +41,8 @@ class FileSendingProtocol(PatientProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {SENDFILE: {}}
+        extensions: Any = {SENDFILE: {}}
+        self.scope["extensions"] = extensions
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self.transport.is_closing():
@@ -52,6 +56,9 @@ class FileSendingProtocol(PatientProtocol):
             if found is not None:
                 self._answer(cycle, *found)
                 return
+
+        extensions: Any = cycle.scope["extensions"]
+        extensions[WHOLE_BODY] = partial(_whole_body, cycle)
 
         async def sending(scope: Any, receive: Any, send: Any) -> None:
             started: Any = None
@@ -153,6 +160,10 @@ async def _send_file(transport: asyncio.Transport, fd: int, offset: int, count: 
         loop = asyncio.get_running_loop()
         if await loop.sendfile(transport, file, offset, count, fallback=False) < count:
             raise EOFError("a file ended before its size")
+
+
+def _whole_body(cycle: RequestResponseCycle) -> bytes | None:
+    return None if cycle.more_body or cycle.disconnected else bytes(cycle.body)
 
 
 def _nothing() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from starlette.requests import Request
@@ -104,15 +105,26 @@ class Operation:
                 hint="leave out what stands after the question mark",
             )
         if self.takes not in (None, bytes):
-            sent = request.headers.get("Content-Type", JSON).partition(";")[0].strip().lower()
-            if sent != JSON:
+            sent = request.headers.get("Content-Type", JSON)
+            # Most say it plainly.
+            if sent != JSON and (sent := sent.partition(";")[0].strip().lower()) != JSON:
                 raise MediaTypeError(f"the body is {sent[:80]!r}", hint=f"send {JSON}")
         key = request.headers.get("Idempotency-Key") if self.method == "POST" else None
-        if key is not None and not re.fullmatch(self.key[1:-1], key):
+        if key is not None and not matches(self.key, key):
             raise RequestError(
                 f"{key[:200]!r} cannot be the Idempotency-Key here",
                 hint=f"send one that matches {self.key}",
             )
+
+
+@cache
+def _pattern(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern[1:-1])
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a text is, as a whole, as a pattern with ^ and $ says."""
+    return _pattern(pattern).fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

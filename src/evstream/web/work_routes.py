@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,7 +9,7 @@ from evstream.domain.errors import RequestError
 from evstream.domain.ledger import LeasedInterval
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.task import task_of
-from evstream.web.operations import Operation, Served
+from evstream.web.operations import Operation, Served, matches
 from evstream.web.replies import read, reply
 from evstream.web.services import Services
 from evstream.wire import work_messages as w
@@ -103,7 +101,7 @@ def check_lease_id(text: str) -> LeaseId:
     ------
     RequestError
     """
-    if not re.fullmatch(LEASE_ID[1:-1], text):
+    if not matches(LEASE_ID, text):
         raise RequestError(
             f"{text[:LEASE_ID_MAX]!r} cannot be a lease's id",
             hint=f"send an Idempotency-Key of at most {LEASE_ID_MAX} letters, digits, - and _",

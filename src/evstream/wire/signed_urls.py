@@ -202,7 +202,7 @@ class UrlSigner:
 def _signature(key: bytes, method: str, path: str, until: int, bound: Mapping[str, str]) -> str:
     covered = "".join(f"\n{name}={bound[name]}" for name in sorted(bound))
     text = f"{method}\n{path}\n{until}{covered}".encode()
-    return hmac.new(key, text, hashlib.sha256).hexdigest()[:40]
+    return hmac.digest(key, text, "sha256").hex()[:40]
 
 
 def packed_source(file: SourceFile) -> str:

@@ -17,11 +17,12 @@ import os
 import secrets
 import stat
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from evstream.adapters.storage.names import PIECE_BYTES_MAX, check_name, check_offset
+from evstream.adapters.storage.together import Together
 from evstream.domain.errors import (
     ConfigError,
     ConflictError,
@@ -38,6 +39,8 @@ PARTIAL = ".partial"
 IDENTITY = ".store/id"
 WRITE_BYTES = 4 << 20
 """Content is gathered to so many bytes before a thread is asked to write them."""
+SMALL_BYTES_MAX = 64 << 10
+"""Objects of so many bytes are brought to the disk together with others that come meanwhile."""
 
 _ATTRIBUTE = "user.evstream.digests"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -92,10 +95,20 @@ class _Upload:
 
     Everything but `add` blocks. The file is locked while it is open, so that a store
     that is opened over the same folder meanwhile does not take it for a leftover.
+
+    Attributes
+    ----------
+    name, path
+        Of the object.
+    error : EvstreamError or None
+        Why it is not published, nor ever will be.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, partial: Path, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+        self.error: EvstreamError | None = None
+        self._path = partial
         self._fd = -1
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
@@ -138,23 +151,28 @@ class _Upload:
                 rest = rest[os.write(self._fd, rest) :]
         self._gathered, self._gathered_bytes = [], 0
 
-    def describe(self, name: str) -> Stored:
-        """Describe what has been written."""
-        return Stored(name, self._size, self._sha256.hexdigest(), f"{self._adler32:08x}")
+    @property
+    def is_small(self) -> bool:
+        """Whether nothing is written yet, and there is not much."""
+        return self._fd < 0 and self._gathered_bytes <= SMALL_BYTES_MAX
 
-    def flush(self, stored: Stored) -> None:
+    def described(self) -> Stored:
+        """Describe what has been written."""
+        return Stored(self.name, self._size, self._sha256.hexdigest(), f"{self._adler32:08x}")
+
+    def flush(self) -> None:
         """Note the digests and bring the content to the disk."""
-        _remember(self._fd, stored)
+        _remember(self._fd, self.described())
         os.fsync(self._fd)
 
-    def link(self, path: Path) -> None:
+    def link(self) -> None:
         """Give the file its name, which must be free."""
         try:
-            os.link(self._path, path)
+            os.link(self._path, self.path)
         except OSError as error:
             if error.errno in _NO_LINKS:
                 raise ConfigError(
-                    f"{path.parent} is on a file system without hard links: {error.strerror}",
+                    f"{self.path.parent} is on a file system without hard links: {error.strerror}",
                     hint="keep outputs on another one",
                 ) from error
             raise
@@ -189,6 +207,18 @@ def _describe(fd: int, name: str) -> Stored:
     return Stored(name, offset, digest.hexdigest(), f"{adler:08x}")
 
 
+def _each(uploads: Sequence[_Upload], step: Callable[[_Upload], None]) -> None:
+    """Do a step for those that have not failed."""
+    for upload in uploads:
+        if upload.error is None:
+            try:
+                step(upload)
+            except OSError as error:
+                upload.error = translate(error, upload.name)
+            except EvstreamError as error:
+                upload.error = error
+
+
 def _flush_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -217,6 +247,7 @@ class LocalStore:
         self._root = root
         self._partial = root / PARTIAL
         self._offload = offload
+        self._publish_soon = Together(offload, self._publish)
         self._durable_folders: set[Path] = set()
         # Private to this store, whoever else shares the folder.
         self._prefix = secrets.token_hex(12)
@@ -295,37 +326,61 @@ class LocalStore:
     async def put(self, name: str, content: AsyncIterator[bytes]) -> Stored:
         """Store an object; the same content again under the same name is no error."""
         path = self._path(name)
-        upload = _Upload(self._partial / f"{self._prefix}-{next(self._numbers)}")
+        upload = _Upload(self._partial / f"{self._prefix}-{next(self._numbers)}", name, path)
         try:
             async for piece in content:
                 if upload.add(piece):
                     with _translated(name):
                         await self._offload(upload.write)
-            with _translated(name):
-                return await self._offload(lambda: self._publish(upload, name, path))
-        finally:
+        except BaseException:
             upload.discard()
+            raise
+        # From here on it is discarded by whoever publishes it.
+        if upload.is_small:
+            return await self._publish_soon(upload)
+        (ended,) = await self._offload(lambda: self._publish([upload]))
+        if isinstance(ended, EvstreamError):
+            raise ended
+        return ended
 
-    def _publish(self, upload: _Upload, name: str, path: Path) -> Stored:
-        upload.write()
-        stored = upload.describe(name)
-        upload.flush(stored)
-        self._make_folder(path.parent)
+    def _publish(self, uploads: Sequence[_Upload]) -> list[Stored | EvstreamError]:
+        """Bring content to the disk, and give it its names.
+
+        Of several the first that is flushed brings most of the others along, as file systems
+        that keep a journal write it for all; and folders are flushed once.
+        """
         try:
-            upload.link(path)
+            for step in _Upload.write, _Upload.flush, self._link:
+                _each(uploads, step)
+            for folder in {upload.path.parent for upload in uploads if upload.error is None}:
+                try:
+                    _flush_folder(folder)
+                except OSError as error:
+                    for upload in uploads:
+                        if upload.path.parent == folder:
+                            upload.error = upload.error or translate(error, upload.name)
+        finally:
+            for upload in uploads:
+                upload.discard()
+        return [upload.error or upload.described() for upload in uploads]
+
+    def _link(self, upload: _Upload) -> None:
+        folder = upload.path.parent
+        self._make_folder(folder)
+        try:
+            upload.link()
         except FileNotFoundError:
             # Somebody removed the folder since it was made.
             self._durable_folders.clear()
-            self._make_folder(path.parent)
-            upload.link(path)
+            self._make_folder(folder)
+            upload.link()
         except FileExistsError as error:
-            if self._stat(name, path) != stored:
+            if self._stat(upload.name, upload.path) != upload.described():
                 raise ConflictError(
-                    f"{name} is stored with other content", hint="choose another name", name=name
+                    f"{upload.name} is stored with other content",
+                    hint="choose another name",
+                    name=upload.name,
                 ) from error
-        _flush_folder(path.parent)
-        upload.discard()
-        return stored
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder and those above it, each known to its parent for good."""
