@@ -24,6 +24,7 @@ from evstream.domain.errors import (
     RequestError,
     TransientError,
 )
+from evstream.ports.storage import Stored
 from evstream.testing.contracts.output_store import NAME, OutputStoreContract, pieces_of
 
 pytestmark = pytest.mark.anyio
@@ -251,3 +252,34 @@ async def test_folders_are_no_objects(root: Path, store: LocalStore) -> None:
         await store.stat("folder")
     with pytest.raises(RequestError):
         await store.names("../")
+
+
+async def test_what_is_stored_together_fails_by_itself(root: Path, store: LocalStore) -> None:
+    await store.put("7/taken", pieces_of(b"before"))
+    names = [f"{number % 3}/object-{number}" for number in range(30)]
+    answers = await asyncio.gather(
+        *(store.put(name, pieces_of(name.encode())) for name in names),
+        store.put("7/taken", pieces_of(b"after")),
+        store.put("7/taken/below", pieces_of(b"below")),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers[30:]] == [ConflictError, ConflictError]
+    assert [answer.name for answer in answers[:30] if isinstance(answer, Stored)] == names
+    assert [(root / name).read_text() for name in names] == names
+    assert (root / "7/taken").read_bytes() == b"before"
+    assert list((root / PARTIAL).iterdir()) == []
+
+
+async def test_who_goes_away_takes_nobody_along(root: Path, store: LocalStore) -> None:
+    puts = [
+        asyncio.create_task(store.put(f"1/object-{number}", pieces_of(CONTENT)))
+        for number in range(9)
+    ]
+    await asyncio.sleep(0)
+    for put in puts[::2]:
+        put.cancel()
+    answers = await asyncio.gather(*puts, return_exceptions=True)
+    assert {type(answer) for answer in answers[1::2]} == {Stored}
+    assert {type(answer) for answer in answers[::2]} == {asyncio.CancelledError}
+    await store.put("1/after", pieces_of(CONTENT))
+    assert list((root / PARTIAL).iterdir()) == []

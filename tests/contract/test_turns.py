@@ -22,8 +22,9 @@ from evstream.domain.ledger import BookRules, Failure, RangeReport, RunningUnit,
 from evstream.domain.ledger_model import LedgerModel
 from evstream.domain.names import LeaseId, Lfn, WorkerId
 from evstream.domain.splitting import Chunk
-from evstream.domain.states import Answer
+from evstream.domain.states import Answer, TaskState
 from evstream.ports.ledger import Ledger
+from evstream.testing.contracts.catalogue import SPEC
 from evstream.testing.manual_clock import ManualClock
 from tests.postgresql import Server
 
@@ -201,6 +202,29 @@ async def test_what_another_head_did_is_seen(clock: ManualClock, database_url: s
     word = RangeReport(LeaseId("a"), ANNE, BOOK, 0, 0, 2, 1, Success(()))
     assert await one.ledger.report_ranges([word]) == [Answer.SUPERSEDED]
     assert await claim(one.ledger, "d", 2) == [(0, 2, 2), (2, 4, 2)]
+    await one.close()
+    await other.close()
+
+
+async def test_tasks_are_current_until_one_may_have_changed(
+    clock: ManualClock, database_url: str
+) -> None:
+    one, other = (PostgresDatabase(database_url, clock=clock) for _ in range(2))
+    task = await one.catalogue.add_task(SPEC, "request", RULES, CHUNKS)
+    active = await one.catalogue.active_tasks()
+    assert active.tasks == [task]
+    # What is done at the desk leaves tasks as they are.
+    assert len(await one.ledger.claim_ranges(LeaseId("a"), ANNE, 1, MINUTE, [BOOK])) == 1
+    assert active.is_current()
+    await other.catalogue.pause_task(task.id, "")
+    # Nobody here has heard of it; with the next operation they do.
+    assert active.is_current()
+    await one.ledger.claim_ranges(LeaseId("b"), ANNE, 1, MINUTE, [BOOK])
+    assert not active.is_current()
+    (paused,) = (active := await one.catalogue.active_tasks()).tasks
+    assert paused.state is TaskState.PAUSED
+    await one.catalogue.resume_task(task.id)
+    assert not active.is_current()
     await one.close()
     await other.close()
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
 
+from evstream.assembly import connect
+from evstream.client import Address
+from evstream.domain.names import LeaseId
+from evstream.wire.work_messages import ClaimRequest
 from tests.postgresql import Server
 from tests.spine.commands import CommandLine
 
@@ -57,3 +63,40 @@ def test_two_heads_with_pilots_merge_one_task(
     command.run("task", "outputs", task, "results", "--data", heads[1])
     levels = command.json("verify", "results/receipt.json")
     assert [level["holds"] for level in levels] == [True] * 4, levels
+
+
+def test_what_one_head_is_told_the_next_claim_at_another_obeys(
+    command: CommandLine, tmp_path: Path, events: list[Path], postgresql: Server
+) -> None:
+    url = postgresql.new_database()
+    one, other = tmp_path / "one", tmp_path / "two"
+    for data in (one, other):
+        command.serve(data, "--catalogue", url, EVSTREAM_OUTPUTS_DIR=str(tmp_path / "outputs"))
+    leases = itertools.count()
+
+    async def claim() -> int:
+        service = connect(Address.read(other), 30.0)
+        try:
+            lease = LeaseId(f"lease-{next(leases)}")
+            return len((await service.claim(ClaimRequest("anne", 1, 60.0), lease)).units)
+        finally:
+            await service.close()
+
+    def claimed() -> int:
+        return asyncio.run(claim())
+
+    def submit() -> int:
+        words = ("--payload", "cp {input} {output}", "--events-per-range", 10)
+        return int(command.json("submit", *events, *words, "--data", one)["id"])
+
+    assert claimed() == 0
+    task = submit()
+    assert [claimed(), claimed()] == [1, 1]
+    command.run("task", "pause", task, "--data", one)
+    assert claimed() == 0
+    command.run("task", "resume", task, "--data", one)
+    assert [claimed(), claimed()] == [1, 1]
+    command.run("task", "cancel", task, "--data", one)
+    assert claimed() == 0
+    submit()
+    assert claimed() == 1
