@@ -26,6 +26,8 @@ def chain(rule: Merge | bool, interventions: int = 0) -> Scenario:
     return Scenario(
         chained=2,
         merge=rule,
+        # The shortest and the longest chain of hands that an output in a bundle goes through.
+        bundle_bytes=4096 if rule in (False, Merge("file")) else 0,
         merge_inputs_max=3,
         poisoned=0.02,
         crashes=4,

@@ -39,6 +39,13 @@ def test_a_seed_keeps_every_rule(seed: int, files: dict[str, bytes]) -> None:
     assert outcome.looks >= outcome.delivered // 2, "the rules are looked at after each step"
 
 
+@pytest.mark.parametrize("seed", [3, 4])
+def test_outputs_in_bundles_keep_every_rule(seed: int, files: dict[str, bytes]) -> None:
+    outcome = simulate(seed, files, Scenario(bundle_bytes=4096, merge=seed % 2 == 0))
+    assert outcome.state in (TaskState.DONE, TaskState.FINISHED), outcome
+    assert outcome.committed + outcome.set_aside == outcome.events, outcome
+
+
 def test_a_seed_replays(files: dict[str, bytes]) -> None:
     assert simulate(4, files) == simulate(4, files)
 

@@ -6,14 +6,16 @@ import ipaddress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from evstream.adapters.source.bundled import BundledOpener
 from evstream.adapters.source.fsspec import FsspecOpener
 from evstream.adapters.source.guarded_http import origin_context
 from evstream.adapters.source.origin_tokens import OriginTokens
 from evstream.domain.source_rules import SourceRules
+from evstream.ports import SourceOpener
 from evstream.settings import Settings
 
 
-def open_origins(settings: Settings, *, own: bool, outputs: Path | None = None) -> FsspecOpener:
+def open_origins(settings: Settings, *, own: bool, outputs: Path | None = None) -> SourceOpener:
     """Return what opens sources.
 
     Parameters
@@ -33,13 +35,14 @@ def open_origins(settings: Settings, *, own: bool, outputs: Path | None = None) 
     if settings.origin_cert_file:
         # What is wrong with it is told now, not by the first file.
         origin_context(settings.ca_file, settings.origin_cert_file)
-    return FsspecOpener(
+    opener = FsspecOpener(
         rules=rules,
         ca_file=settings.ca_file,
         cert_file=settings.origin_cert_file,
         progress_s=settings.source_progress_s,
         tokens=OriginTokens.parse(settings.origin_tokens),
     )
+    return BundledOpener(opener)
 
 
 def is_for_this_machine(listen_at: str) -> bool:

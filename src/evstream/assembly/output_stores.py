@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from evstream.adapters.offload import Threads
 from evstream.adapters.source.origin_tokens import OriginTokens
+from evstream.adapters.storage.bundled import BundledStore
 from evstream.adapters.storage.direct import DirectWriter
 from evstream.adapters.storage.fallback import FallbackStore
 from evstream.adapters.storage.local import IDENTITY, LocalStore
@@ -110,10 +111,10 @@ def open_output_store(settings: Settings, directory: Path, offload: Offload) -> 
     default = settings.outputs_dir or str(directory / "outputs")
     first = _open(settings.output_store or default, settings, offload)
     if not settings.output_store_fallback:
-        return first
+        return replace(first, store=BundledStore(first.store))
     second = _open(settings.output_store_fallback, settings, offload)
     return OpenStore(
-        FallbackStore(first.store, second.store),
+        BundledStore(FallbackStore(first.store, second.store)),
         first.identities + second.identities,
         first.folder or second.folder,
         first.clients + second.clients,

@@ -103,6 +103,13 @@ class TaskOptions:
             "command. May also say tree= and offset=.",
         ),
     ] = ()
+    bundle_bytes: Annotated[
+        int | None,
+        Parameter(
+            help="Store outputs of units that leave no more bytes together with others, as one "
+            "object; default 0, each by itself."
+        ),
+    ] = None
     ranges_per_file: Annotated[
         int | None,
         Parameter(help="Ranges that a long-lived payload writes into one file; default 1."),
@@ -193,6 +200,8 @@ class TaskOptions:
             "sandbox": self.sandbox,
         }
         given = {name: value for name, value in given.items() if value}
+        if self.bundle_bytes is not None:
+            given["bundle_bytes"] = self.bundle_bytes
         if sizes != (None, None, None):
             given["granularity"] = Granularity(*sizes)
         payload = _with(

@@ -15,6 +15,7 @@ import msgspec
 from evstream.client.inputs import absolute_path, absolute_payload
 from evstream.domain.errors import AccessError, LimitError, NotFoundError, RequestError
 from evstream.domain.granularity import Granularity
+from evstream.domain.outputs import check_bundle_bytes
 from evstream.domain.payload import Payload, split_payload
 from evstream.domain.scheduling import Scheduling
 from evstream.domain.secondary import Secondary
@@ -73,6 +74,8 @@ class TaskFile(Message, frozen=True):
         Which dataset of a coffea fileset.
     takes : tuple of TakenOutputs
         Instead of inputs: tasks whose outputs are taken as they are committed.
+    bundle_bytes : int
+        Outputs of a unit that have no more together are stored with others as one object.
     sandbox : str
         A folder with the payload's code, or a .tar.gz of one; sent along.
     """
@@ -90,6 +93,7 @@ class TaskFile(Message, frozen=True):
     secondary: list[SecondaryInputs] = []
     sandbox: str = ""
     takes: tuple[TakenOutputs, ...] = ()
+    bundle_bytes: int = 0
 
     def placed(self, folder: Path) -> TaskFile:
         """Return it with the paths in it counted from a folder."""
@@ -114,6 +118,7 @@ class TaskFile(Message, frozen=True):
             yield f"payload.files[{index}]", file.check
         yield "payload", self.payload.check
         yield "limits", self.limits.check
+        yield "bundle_bytes", lambda: check_bundle_bytes(self.bundle_bytes)
         yield "scheduling", self.scheduling.check
         for index, stream in enumerate(self.outputs):
             yield f"outputs[{index}]", stream.check
@@ -148,6 +153,7 @@ class TaskFile(Message, frozen=True):
             limits=self.limits,
             scheduling=self.scheduling,
             takes=self.takes,
+            bundle_bytes=self.bundle_bytes,
         )
 
 

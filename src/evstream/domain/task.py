@@ -12,6 +12,7 @@ from evstream.domain.errors import ConflictError, LimitError, RequestError
 from evstream.domain.granularity import Granularity
 from evstream.domain.ledger import BookRules, Place, Progress
 from evstream.domain.names import DatasetName, TaskId, WorkerId
+from evstream.domain.outputs import check_bundle_bytes
 from evstream.domain.payload import Payload, check_output_named
 from evstream.domain.preparation import Preparation
 from evstream.domain.scheduling import Scheduling
@@ -146,6 +147,9 @@ class TaskSpec:
         outputs as they are committed. Then it has no `dataset` but the one that these make.
     preparation : Preparation or None
         It is a request: edges make products of its ranges, and nothing is left in the store.
+    bundle_bytes : int
+        Outputs of a unit that have no more together are stored with those of other units, as
+        one object; 0: each is an object.
     """
 
     name: str
@@ -161,6 +165,7 @@ class TaskSpec:
     secondary: tuple[Secondary, ...] = ()
     takes: tuple[TakenOutputs, ...] = ()
     preparation: Preparation | None = None
+    bundle_bytes: int = 0
 
     @property
     def merges(self) -> bool:
@@ -218,6 +223,7 @@ class TaskSpec:
                 field="payload.ranges_per_file",
             )
         self.limits.check()
+        check_bundle_bytes(self.bundle_bytes)
         check_streams(self.outputs)
         check_secondary(self.secondary, self.payload)
         check_outputs_named(self.outputs, self.payload)

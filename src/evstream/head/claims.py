@@ -317,6 +317,7 @@ class Claims:
             log=log,
             log_url=self._planner.store_output(log, now),
             sandbox_url=self._planner.fetch_sandbox(spec.payload.sandbox, now),
+            bundle_bytes=spec.bundle_bytes,
         )
 
     def _slot(

@@ -98,6 +98,7 @@ class TaskPlanner:
             limits=new.limits,
             scheduling=new.scheduling,
             secondary=tuple(found.asked for found in beside),
+            bundle_bytes=new.bundle_bytes,
         )
         spec.check()
         for file in dataset.files[1:]:
@@ -138,6 +139,7 @@ class TaskPlanner:
             limits=new.limits,
             scheduling=new.scheduling,
             secondary=tuple(found.asked for found in beside),
+            bundle_bytes=new.bundle_bytes,
             takes=tuple(takes),
         )
         spec.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -38,6 +39,7 @@ from evstream.domain.states import Answer
 from evstream.domain.streams import FILES_PER_STREAM_MAX
 from evstream.domain.task import Limits, TaskSpec, is_merge, task_of
 from evstream.domain.words import counted
+from evstream.head.bundling import Bundling
 from evstream.head.kept import keep
 from evstream.head.poisoned import Poisoned
 from evstream.head.reopening import Reopening
@@ -84,6 +86,7 @@ class Reports:
         self._catalogue = catalogue
         self._ledger = ledger
         self._store = store
+        self._bundling = Bundling(store)
         self._reopening = reopening
         self._on_change = on_change
 
@@ -98,6 +101,12 @@ class Reports:
         checks = [self._check(report, tasks[task_of(report.ref.book)]) for report in reports]
         # One alone needs no task of its own.
         checked = [await checks[0]] if len(checks) == 1 else await asyncio.gather(*checks)
+        together = [
+            report.contents if _bundles(report, tasks[task_of(report.ref.book)]) else {}
+            for report in reports
+        ]
+        if any(together):
+            checked = await self._bundling.keep(checked, together)
         try:
             answers = await self._ledger.report_ranges(checked)
             for report, answer in zip(checked, answers, strict=True):
@@ -151,14 +160,14 @@ class Reports:
         if (report.success is None) == (report.failure is None):
             raise RequestError("a report holds either a success or a failure", lease=report.lease)
         _check_numbers(report)
-        _check_contents(report)
+        _check_contents(report, 0 if spec is None else spec.bundle_bytes)
         outcome: Success | Failure | None = report.success
         if report.success is not None:
             try:
                 if spec is not None:
                     _check_streams(report.ref, report.success.outputs, spec)
                 for output in report.success.outputs:
-                    await self._check_output(report, output)
+                    await self._check_output(report, output, known)
             except TransientError:
                 raise  # The store does not answer: that says nothing about the output.
             except EvstreamError as error:
@@ -250,18 +259,26 @@ class Reports:
         except NotFoundError:
             return False
 
-    async def _check_output(self, report: UnitReport, output: OutputRecord) -> None:
+    async def _check_output(
+        self, report: UnitReport, output: OutputRecord, known: _Known | None
+    ) -> None:
         """Refuse an output that is another attempt's, or not what is in the store."""
         _check_made_by(report, output.name, output.stream)
         if is_merge(report.ref.book):
             await self._check_merged(report, output)
-        if not await self._is_stored(report, output):
+        if not await self._is_there(report, output, known):
             raise RequestError(f"{output.name} in the store has other content than was reported")
 
-    async def _is_stored(self, report: UnitReport, output: OutputRecord) -> bool:
+    async def _is_there(
+        self, report: UnitReport, output: OutputRecord, known: _Known | None
+    ) -> bool:
         content = report.contents.get(output.name)
         if content is None:
             return await is_as_recorded(self._store, output, report.md5.get(output.name, ""))
+        if _bundles(report, known):
+            # Stored with others, when all are looked at.
+            told = len(content), hashlib.sha256(content).hexdigest()
+            return told == (output.size, output.sha256)
         stored = await self._store.put(output.name, _in_one_piece(content))
         return (stored.size, stored.sha256) == (output.size, output.sha256)
 
@@ -289,16 +306,22 @@ async def _in_one_piece(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-def _check_contents(report: UnitReport) -> None:
+def _bundles(report: UnitReport, known: _Known | None) -> bool:
+    """Whether what came with a report is stored together with what came with others."""
+    return known is not None and known.spec.bundle_bytes > 0 and not is_merge(report.ref.book)
+
+
+def _check_contents(report: UnitReport, bundle_bytes: int) -> None:
     """Refuse what comes with a report and is none of its outputs, or not small."""
     named = {output.name for output in report.success.outputs} if report.success else set()
     if not report.contents.keys() <= named:
         raise RequestError("contents come with a success that names them", lease=report.lease)
     size = sum(map(len, report.contents.values()))
-    if size > INLINE_BYTES_MAX:
+    bytes_max = max(INLINE_BYTES_MAX, bundle_bytes)
+    if size > bytes_max:
         raise RequestError(
             f"the contents of a report have {size} bytes",
-            hint=f"store what has more than {INLINE_BYTES_MAX} bytes before it is reported",
+            hint=f"store what has more than {bytes_max} bytes before it is reported",
             lease=report.lease,
         )
 

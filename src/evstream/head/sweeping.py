@@ -7,8 +7,8 @@ from collections import defaultdict
 
 from evstream.domain.errors import DataError, NotFoundError, RequestError
 from evstream.domain.names import LeaseId, TaskId
-from evstream.domain.outputs import OutputName
-from evstream.domain.task import Task
+from evstream.domain.outputs import BundleName, OutputName, place_of
+from evstream.domain.task import Task, task_of
 from evstream.head.books import books_of, merges_of
 from evstream.head.turns import Turns
 from evstream.ports import Catalogue, Ledger, OutputStore
@@ -29,6 +29,8 @@ class Sweeping:
         self._catalogue = catalogue
         self._ledger = ledger
         self._store = store
+        # Of bundles that nothing committed is in: the leases that were when they were first seen.
+        self._waited_for: dict[BundleName, frozenset[LeaseId]] = {}
         # The names that an ended task was found to keep, hashed: as long as they are the
         # same, its commits need not be read again.
         self._settled: dict[TaskId, int] = {}
@@ -39,24 +41,28 @@ class Sweeping:
         The names are listed before leases and commits are read: what was uploaded
         under a lease that has ended since is committed by then, or never will be.
         """
-        by_task: dict[TaskId, list[OutputName]] = defaultdict(list)
+        by_task: dict[TaskId, list[OutputName | BundleName]] = defaultdict(list)
         for name in await self._store.names():
             try:
-                parsed = OutputName.parse(name)
+                parsed = BundleName.parse(name) or OutputName.parse(name)
             except RequestError:
                 continue  # Not ours to judge.
             by_task[parsed.task].append(parsed)
-        leases = {lease.lease for lease in await self._ledger.leases()}
+        leases: dict[TaskId, set[LeaseId]] = defaultdict(set)
+        for lease in await self._ledger.leases():
+            leases[task_of(lease.book)].add(lease.lease)
+        there = {name for names in by_task.values() for name in names}
+        self._waited_for = {one: held for one, held in self._waited_for.items() if one in there}
         self._settled = {task: kept for task, kept in self._settled.items() if task in by_task}
         removed = 0
         for task, names in by_task.items():
             # Nothing is taken back between what is read here and what is removed for it.
             async with self._turns.of(task):
-                removed += await self._sweep_task(task, names, leases)
+                removed += await self._sweep_task(task, names, leases[task])
         return removed
 
     async def _sweep_task(
-        self, task_id: TaskId, names: list[OutputName], leases: set[LeaseId]
+        self, task_id: TaskId, names: list[OutputName | BundleName], leases: set[LeaseId]
     ) -> int:
         try:
             task = await self._catalogue.task(task_id)
@@ -75,21 +81,36 @@ class Sweeping:
             )
             return 0
         surplus = [name for name in names if str(name) not in keep]
-        removable = [name for name in surplus if name.lease not in leases]
+        removable = [name for name in surplus if self._is_over(name, leases)]
         for output in removable:
             await self._store.delete(str(output))
         if task.state.final and not surplus:
             self._settled[task_id] = content
         return len(removable)
 
+    def _is_over(self, name: OutputName | BundleName, leases: set[LeaseId]) -> bool:
+        """Whether nothing can be committed any more of what nothing is committed of.
+
+        A bundle was there when it was first seen, so whatever is in it was made under leases
+        of that time, or of earlier ones.
+        """
+        if isinstance(name, OutputName):
+            return name.lease not in leases
+        waited_for = self._waited_for.setdefault(name, frozenset(leases))
+        if waited_for & leases:
+            return False
+        del self._waited_for[name]
+        return True
+
     async def _keep(self, task: Task) -> set[str]:
-        """Return the names that are committed and not replaced, and the logs of failures."""
+        """Return the objects of what is committed and not replaced, and the logs of failures."""
         merges = await merges_of(self._catalogue, self._ledger, task)
         replaced = {record.name for merged in merges for record in merged.group.inputs}
         keep: set[str] = set()
+        logs: set[str] = set()
         for book in await books_of(self._ledger, task):
             for attempt in await self._ledger.failed_attempts(book):
-                keep.add(attempt.failure.log)
+                logs.add(attempt.failure.log)
             for commit in await self._ledger.commits(book):
                 keep.update(output.name for output in commit.success.outputs)
-        return keep - replaced
+        return logs | {place_of(name)[0] for name in keep - replaced}

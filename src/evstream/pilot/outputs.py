@@ -102,7 +102,11 @@ class OutputStage:
                     sent.records[file.path] = state, record
 
     async def store(
-        self, slots: Sequence[OutputSlot], directory: Path, sent: SentEarly | None = None
+        self,
+        slots: Sequence[OutputSlot],
+        directory: Path,
+        sent: SentEarly | None = None,
+        bundle_bytes: int = 0,
     ) -> Left:
         """Check what a unit left, and store what is not small.
 
@@ -110,6 +114,8 @@ class OutputStage:
         ----------
         sent : SentEarly, optional
             What was stored while the payload ran.
+        bundle_bytes : int
+            What counts as small, if that is more than it is for all tasks.
 
         Raises
         ------
@@ -125,7 +131,8 @@ class OutputStage:
         fresh = [file for file in found if known[file.path] is None]
         entries = {file.path: await self._entries(file) for file in fresh}
         contents: dict[str, bytes] = {}
-        small = sum(file.path.stat().st_size for file in fresh) <= self._settings.inline_bytes_max
+        small_max = max(self._settings.inline_bytes_max, bundle_bytes)
+        small = sum(file.path.stat().st_size for file in fresh) <= small_max
         for file in fresh:
             if small:
                 numbered = sent.number(file)

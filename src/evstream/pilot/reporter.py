@@ -17,12 +17,20 @@ from evstream.pilot.in_hand import InHand, Stage, Unit
 from evstream.pilot.settings import PilotSettings
 from evstream.pilot.units import Processed
 from evstream.ports import Clock, Ids
-from evstream.wire.work_messages import UnitReport
+from evstream.wire.work_messages import RangeUnit, UnitReport
 
 _LOG = logging.getLogger(__name__)
 
 Outcome = Success | Failure
+CONTENTS_BYTES_MAX = 8 << 20
+"""Outputs that go with the reports of one request have no more together."""
+LOOK_S = 0.05
 _TIMES = ("plan_s", "fetch_s", "ready_s", "starved_s", "idle_s", "stage_s")
+
+
+def _is_bundled(unit: Unit, processed: Processed) -> bool:
+    work = unit.work
+    return isinstance(work, RangeUnit) and work.bundle_bytes > 0 and bool(processed.contents)
 
 
 class Reporter:
@@ -76,10 +84,32 @@ class Reporter:
         while True:
             await self._something.wait()
             await self._clock.sleep(self._settings.report_s)
+            await self._wait_for_company()
             while self._waiting:
-                size = min(len(self._waiting), self._settings.report_batch_max)
-                await self._send([self._waiting.popleft() for _ in range(size)])
+                await self._send(self._next_batch())
             self._something.clear()
+
+    async def _wait_for_company(self) -> None:
+        """Wait longer where all outcomes bring outputs that become one object with others."""
+        until = self._clock.monotonic() + self._settings.bundle_s
+        while (
+            all(_is_bundled(unit, processed) for unit, processed in self._waiting)
+            and len(self._waiting) < self._settings.report_batch_max
+            and len(self._waiting) < len(self._hand)
+            and not self._hand.leaving
+            and self._clock.monotonic() < until
+        ):
+            await self._clock.sleep(LOOK_S)
+
+    def _next_batch(self) -> list[tuple[Unit, Processed]]:
+        batch: list[tuple[Unit, Processed]] = []
+        size = 0
+        while self._waiting and len(batch) < self._settings.report_batch_max:
+            size += sum(map(len, self._waiting[0][1].contents.values()))
+            if batch and size > CONTENTS_BYTES_MAX:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
 
     async def _send(self, batch: list[tuple[Unit, Processed]]) -> None:
         reports = [self._report(unit, processed) for unit, processed in batch]

@@ -45,6 +45,8 @@ class PilotSettings:
         Units in one report.
     report_s : float
         How long a report waits for company, at most.
+    bundle_s : float
+        How long it waits if it brings nothing but outputs that are stored with others.
     inline_bytes_max : int
         Outputs of a unit that have no more together go with its report, and need no
         request of their own.
@@ -80,6 +82,7 @@ class PilotSettings:
     away_s_max: float = 600.0
     report_batch_max: int = 100
     report_s: float = 0.05
+    bundle_s: float = 2.0
     inline_bytes_max: int = INLINE_BYTES_MAX
     drain_s: float = 5.0
     walltime_s: float = float("inf")
@@ -101,8 +104,9 @@ class PilotSettings:
         self._check("inline_bytes_max", 0, INLINE_BYTES_MAX)
         self._check("lease_s", 0.001, LEASE_S_MAX)
         self._check("beat_s", 0.0001, self.lease_s)
-        for name in ("ahead_s", "idle_s_max", "away_s_max", "report_s", "drain_s", "walltime_s"):
+        for name in ("ahead_s", "idle_s_max", "away_s_max", "report_s", "bundle_s", "drain_s"):
             self._check(name, 0, float("inf"))
+        self._check("walltime_s", 0, float("inf"))
         if self.near_only and self.near is None:
             raise RequestError(
                 "near_only is set, and no edge is named", hint="name it as near", field="near"

@@ -223,7 +223,8 @@ class Workbench:
             # The next payload begins before the output of this one is looked at.
             await asyncio.sleep(0)
             with blamed("output", result):
-                left = await self._outputs.store(slots, directory, sent)
+                bundle_bytes = work.bundle_bytes if isinstance(work, RangeUnit) else 0
+                left = await self._outputs.store(slots, directory, sent, bundle_bytes)
         finally:
             room.free()
             unit.times.stage_s = self._hand.now() - computed

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from evstream.domain.intervals import Interval, IntervalSet, overlaps
 from evstream.domain.ledger import RETRACTED, ClosedInterval, Commit, LeasedInterval
+from evstream.head.stored import is_as_recorded
 from evstream.ports import Ledger, OutputStore
 
 
@@ -65,8 +66,8 @@ class Watcher:
             if place in self._committed:
                 continue
             for output in commit.success.outputs:
-                stored = await self._store.stat(output.name)
-                assert stored.sha256 == output.sha256, f"{output.name} is not what was committed"
+                whole = await is_as_recorded(self._store, output)
+                assert whole, f"{output.name} is not what was committed"
         self._committed = now
         progress = await self._ledger.progress(self._book)
         total = sum(chunk.entries for chunk in chunks.values())

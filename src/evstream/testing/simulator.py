@@ -13,7 +13,6 @@ import hashlib
 import io
 import random
 import tempfile
-from collections import ChainMap
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +25,9 @@ from evstream.adapters.catalogue.sqlite import SqliteDatabase
 from evstream.adapters.formats import KnownFormats
 from evstream.adapters.formats.root import RootFormat
 from evstream.adapters.offload import InPlace
+from evstream.adapters.source.bundled import BundledOpener
 from evstream.adapters.source.memory import MemoryOpener, MemorySource
+from evstream.adapters.storage.bundled import BundledStore
 from evstream.adapters.storage.memory import MemoryStore
 from evstream.assembly import Application, Keys, Parts
 from evstream.client import Connection, Service
@@ -34,11 +35,13 @@ from evstream.domain.errors import ConflictError, EvstreamError, NotFoundError
 from evstream.domain.granularity import Granularity
 from evstream.domain.lineage import check_lineage
 from evstream.domain.names import TaskId, WorkerId
+from evstream.domain.outputs import OutputRecord
 from evstream.domain.payload import Payload
 from evstream.domain.receipt import check_ledger, receipt_digest
 from evstream.domain.states import TaskState
 from evstream.domain.streams import Merge, OutputStream
 from evstream.domain.task import Limits, TakenOutputs, process_book
+from evstream.head.stored import is_as_recorded
 from evstream.pilot import Pilot, PilotSettings, Tools
 from evstream.settings import Settings
 from evstream.testing.causes import check_ends
@@ -46,6 +49,7 @@ from evstream.testing.edge_checks import CheckedService, RightBytes
 from evstream.testing.faults import FaultRates, FaultyTransport, Wire
 from evstream.testing.faulty_ports import PortFaults
 from evstream.testing.hosts import Hosts
+from evstream.testing.in_memory import Contents
 from evstream.testing.invariants import Watcher
 from evstream.testing.seeded_ids import SeededIds
 from evstream.testing.simulated_edges import EdgeScenario, EdgeSurroundings, SimulatedFleet
@@ -58,6 +62,7 @@ from evstream.wire.receipt_signature import check_signature
 PILOTS = 2
 NEAR = "near"
 """An edge."""
+RECORDED = ("stream", "name", "size", "sha256", "adler32", "entries")
 INTERVENTIONS = ("pause", "retry", "retry", "reprocess", "reprocess", "withdraw", "cancel")
 
 
@@ -81,6 +86,8 @@ class Scenario:
         How often somebody pauses a task for a while, cancels it, retries what was set
         aside or cancelled, has a file reprocessed or withdraws it, while the task runs and
         after its end.
+    bundle_bytes : int
+        Outputs of units that leave no more are stored together.
     ranges_per_file : int
         Of growing files, which are closed before that by chance.
     near : bool
@@ -103,6 +110,7 @@ class Scenario:
     limits: Limits = Limits()
     interventions: int = 0
     lease_s: float = 30.0
+    bundle_bytes: int = 0
     merge: Merge | bool = True
     merge_inputs_max: int = 2000
     ranges_per_file: int = 1
@@ -161,8 +169,9 @@ class Simulation:
         self._wire = Wire(random.Random(self._rng.getrandbits(64)), self._clock, scenario.rates)
         self._hosts = Hosts(self._wire)
         self._faults = faults or self._faults_by_chance()
-        self._store = MemoryStore()
-        self._readable = ChainMap(files, self._store.contents)
+        in_memory = MemoryStore()
+        self._store = BundledStore(in_memory)
+        self._readable = Contents(files, in_memory.contents)
         self._right = RightBytes(self._readable, self._clock)
         self._settings = Settings(
             expire_every_s=1.0,
@@ -260,7 +269,7 @@ class Simulation:
             whiteboard=self._faults.wrap("whiteboard", self._database.whiteboard),
             links=self._faults.wrap("links", self._database.links),
             store=self._faults.wrap("store", self._store),
-            opener=self._faults.wrap("source", MemoryOpener(self._readable)),
+            opener=self._faults.wrap("source", BundledOpener(MemoryOpener(self._readable))),
             formats=KnownFormats(),
         )
         redirects = self._scenario.edges.count > 0
@@ -321,6 +330,7 @@ class Simulation:
             granularity=Granularity(events=self._scenario.events_per_range),
             outputs=(OutputStream(merge=self._scenario.merge),),
             limits=self._scenario.limits,
+            bundle_bytes=self._scenario.bundle_bytes,
         )
         return await service.submit(new, f"task-behind-{takes}")
 
@@ -347,7 +357,9 @@ class Simulation:
         runner = SimulatedPayload(rng, self._clock, self._scenario, die)
         folder = self._folder / worker
         folder.mkdir()
-        tools = Tools(runner, KnownFormats(), InPlace(), MemoryOpener(self._readable))
+        tools = Tools(
+            runner, KnownFormats(), InPlace(), BundledOpener(MemoryOpener(self._readable))
+        )
         pilot = Pilot(service, tools, self._clock, self._ids, settings, folder, worker)
         running = asyncio.get_running_loop().create_task(pilot.run())
         self._pilots[worker] = (running, transport)
@@ -475,8 +487,8 @@ class Simulation:
         check_ledger(receipt)
         outputs = [o for o in receipt["outputs"] if o["merged_into"] is None]
         for output in outputs:
-            stored = await self._store.stat(output["name"])
-            assert stored.sha256 == output["sha256"], output
+            record = OutputRecord(*(output[name] for name in RECORDED))
+            assert await is_as_recorded(self._store, record), output
         if not self._scenario.edges.silent:
             kept = sum(sum(o["entries"].values()) for o in outputs)
             assert kept == receipt["counts"]["committed"], (kept, receipt["counts"])

@@ -133,6 +133,7 @@ class NewTask(Message, frozen=True):
     limits: Limits = Limits()
     scheduling: Scheduling = Scheduling()
     secondary: tuple[Secondary, ...] = ()
+    bundle_bytes: int = 0
 
 
 class TaskPreview(Message, frozen=True):

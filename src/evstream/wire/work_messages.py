@@ -17,7 +17,7 @@ CLAIM_UNITS_MAX = 10_000
 LEASE_S_MAX = 24 * 3600.0
 REPORTS_MAX = 10_000
 INLINE_BYTES_MAX = 16 << 10
-"""Outputs of a unit that have no more together may come with its report."""
+"""Outputs of a unit that have no more together may come with its report, whatever its task."""
 CUTS_MAX = 100
 
 Worker = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._@:-]+$")]
@@ -115,6 +115,9 @@ class RangeUnit(Message, frozen=True, tag="range"):
         Signed URL to PUT it to.
     sandbox_url : str
         Signed URL of the payload's sandbox, if it has one.
+    bundle_bytes : int
+        Outputs that have no more together are to come with the report: they are stored with
+        others as one object.
     """
 
     ref: UnitRef
@@ -127,6 +130,7 @@ class RangeUnit(Message, frozen=True, tag="range"):
     log: str
     log_url: str
     sandbox_url: str = ""
+    bundle_bytes: int = 0
 
 
 class MergeInput(Message, frozen=True):

@@ -13,8 +13,8 @@ import pytest
 
 from evstream.domain.errors import ConflictError, RequestError, TransientError
 from evstream.domain.states import Answer
-from evstream.pilot import Pilot, PilotSummary
-from evstream.ports import Notice
+from evstream.pilot import Pilot, PilotSummary, reporter
+from evstream.ports import Notice, PayloadCall
 from evstream.testing.virtual_time import VirtualClock, run_virtual
 from evstream.wire import work_messages as w
 from tests.unit.pilot.fakes import (
@@ -46,6 +46,18 @@ def while_running(
     return run_virtual(main)
 
 
+def virtual_s(run: Callable[[], Awaitable[object]]) -> float:
+    """Return how long something takes, in virtual time."""
+
+    async def main() -> float:
+        clock = VirtualClock()
+        began = clock.monotonic()
+        await run()
+        return clock.monotonic() - began
+
+    return run_virtual(main)
+
+
 def test_reports_wait_for_company_but_not_for_long(tmp_path: Path) -> None:
     service = FakeService(range_units(1000))
     runner = FakeRunner(wall_s=0.001)
@@ -55,6 +67,37 @@ def test_reports_wait_for_company_but_not_for_long(tmp_path: Path) -> None:
     slow = FakeService(range_units(3))
     run_virtual(lambda: run_pilot(slow, FakeRunner(wall_s=5.0), tmp_path))
     assert slow.batches == [1, 1, 1]
+
+
+def test_what_becomes_one_object_waits_for_company(tmp_path: Path) -> None:
+    units = [msgspec.structs.replace(unit, bundle_bytes=99) for unit in range_units(30)]
+
+    def payload(call: PayloadCall) -> None:
+        Path(call.values["output"]).write_text("small")
+
+    service = FakeService(units)
+    run_virtual(lambda: run_pilot(service, FakeRunner(payload, wall_s=0.5), tmp_path, cores=2))
+    # Two a second and core, and none waits at the end.
+    assert service.batches[0] in (8, 9, 10)
+    assert sum(service.batches) == 30
+    single = FakeService(units[:1])
+    began = virtual_s(lambda: run_pilot(single, FakeRunner(payload), tmp_path))
+    assert began < 1.0
+
+
+def test_reports_of_one_request_bring_no_more_than_it_may_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporter, "CONTENTS_BYTES_MAX", 25)
+    service = FakeService(range_units(40))
+
+    def payload(call: PayloadCall) -> None:
+        Path(call.values["output"]).write_text("ten bytes.")
+
+    runner = FakeRunner(payload, wall_s=0.001)
+    run_virtual(lambda: run_pilot(service, runner, tmp_path, inline_bytes_max=10))
+    assert max(service.batches) == 2
+    assert sorted(number(report) for report in service.reports) == list(range(40))
 
 
 def test_service_away_while_reporting(tmp_path: Path) -> None:

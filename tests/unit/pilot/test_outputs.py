@@ -123,6 +123,18 @@ def test_small_outputs_go_with_the_report(tmp_path: Path) -> None:
     assert service.store == {}
 
 
+def test_what_is_to_be_bundled_goes_with_the_report(tmp_path: Path) -> None:
+    def payload(call: PayloadCall) -> None:
+        Path(call.values["output"]).write_text("content")
+
+    units = [msgspec.structs.replace(unit, bundle_bytes=7) for unit in range_units(2)]
+    units[1] = msgspec.structs.replace(units[1], bundle_bytes=6)
+    service = FakeService(units)
+    run_virtual(lambda: run_pilot(service, FakeRunner(payload), tmp_path, inline_bytes_max=0))
+    assert [list(one.contents.values()) for one in service.reports] == [[b"content"], []]
+    assert list(service.store.values()) == [b"content"]
+
+
 def test_outputs_that_are_not_small_together_are_stored_each(tmp_path: Path) -> None:
     def payload(call: PayloadCall) -> None:
         Path(call.values["output"]).write_text("main")
