@@ -41,6 +41,8 @@ WRITE_BYTES = 4 << 20
 """Content is gathered to so many bytes before a thread is asked to write them."""
 SMALL_BYTES_MAX = 64 << 10
 """Objects of so many bytes are brought to the disk together with others that come meanwhile."""
+GROUPS_MAX = 4
+"""While one group waits for the disk, another is written."""
 
 _ATTRIBUTE = "user.evstream.digests"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -247,7 +249,7 @@ class LocalStore:
         self._root = root
         self._partial = root / PARTIAL
         self._offload = offload
-        self._publish_soon = Together(offload, self._publish)
+        self._publish_soon = Together(offload, self._publish, GROUPS_MAX)
         self._durable_folders: set[Path] = set()
         # Private to this store, whoever else shares the folder.
         self._prefix = secrets.token_hex(12)

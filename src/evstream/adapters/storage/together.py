@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class Together(Generic[T, R]):
-    """Hands pieces over in groups, one group at a time.
+    """Hands pieces over in groups, a few groups at a time.
 
     Whoever is cancelled while theirs waits or is done does not know what became of it.
 
@@ -23,31 +23,36 @@ class Together(Generic[T, R]):
         Where a group is done.
     work : callable
         Does a group, and returns what came of each piece, or why nothing did.
+    groups_max : int
+        So many groups are done beside each other.
     """
 
     def __init__(
-        self, offload: Offload, work: Callable[[list[T]], Sequence[R | Exception]]
+        self,
+        offload: Offload,
+        work: Callable[[list[T]], Sequence[R | Exception]],
+        groups_max: int,
     ) -> None:
         self._offload = offload
         self._work = work
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._worker: asyncio.Task[None] | None = None
+        self._groups_max = groups_max
+        self._workers: set[asyncio.Task[None]] = set()
 
     async def __call__(self, piece: T) -> R:
         """Have a piece done, and return what came of it."""
         end: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((piece, end))
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._work_off())
+        if len(self._workers) < self._groups_max:
+            worker = asyncio.create_task(self._work_off())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
         return await end
 
     async def _work_off(self) -> None:
-        try:
-            while self._waiting:
-                group, self._waiting = self._waiting, []
-                await self._do(group)
-        finally:
-            self._worker = None
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            await self._do(group)
 
     async def _do(self, group: list[tuple[T, asyncio.Future[R]]]) -> None:
         pieces = [piece for piece, _ in group]
