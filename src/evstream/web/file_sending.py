@@ -1,8 +1,8 @@
 """uvicorn's HTTP, with files sent by the system, and with answers that need no task.
 
 Files are the ASGI extension ``evstream.sendfile``: its message says ``fd``, ``offset`` and
-``count``; it is the whole body. Bodies of requests that have come whole are had at once by the
-extension `WHOLE_BODY`.
+``count``; it is the whole body. `WHOLE_BODY` and `ANSWER_WHOLE` spare small messages the steps
+that large ones take.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from evstream.web.patience import PatientProtocol
-from evstream.web.replies import WHOLE_BODY
+from evstream.web.replies import ANSWER_WHOLE, WHOLE_BODY
 from evstream.web.representations import SENDFILE
+from evstream.web.short_way import lines_of
 from evstream.web.tls_transport import TlsTransport
 
 JOINED_DIGITS = 6
@@ -59,6 +60,7 @@ class FileSendingProtocol(PatientProtocol):
 
         extensions: Any = cycle.scope["extensions"]
         extensions[WHOLE_BODY] = partial(_whole_body, cycle)
+        extensions[ANSWER_WHOLE] = partial(self._answer_whole, cycle)
 
         async def sending(scope: Any, receive: Any, send: Any) -> None:
             started: Any = None
@@ -101,6 +103,20 @@ class FileSendingProtocol(PatientProtocol):
         finally:
             self.unwatch_reader()
         cycle.expected_content_length -= count
+
+    def _answer_whole(
+        self,
+        cycle: RequestResponseCycle,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        content: bytes,
+    ) -> bool:
+        """Send a response in one piece; not if its reader has to be waited for, or is gone."""
+        waits = self.flow.write_paused or cycle.more_body or cycle.disconnected
+        if waits or cycle.response_started or cycle.scope["method"] == "HEAD":
+            return False
+        self._answer(cycle, status, lines_of(headers), content)
+        return True
 
     def _answer(
         self, cycle: RequestResponseCycle, status: int, lines: bytes, content: bytes

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from evstream.domain.errors import CredentialsError, EvstreamError, TooLargeError, TransientError
 from evstream.wire.messages import decode, encode
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 WHOLE_BODY = "evstream.body"
 """ASGI extension: returns a request's body if all of it has come already, else None."""
+ANSWER_WHOLE = "evstream.answer"
+"""ASGI extension: sends status, headers and body in one piece, or returns False if it cannot."""
 BODY_BYTES_MAX = 64 << 20
 BODY_S_MIN = 60.0
 BODY_BYTES_PER_S_MIN = 1024
@@ -119,9 +122,22 @@ def query_of(request: Request, kind: type[T]) -> T:
     return parse_query(request.query_params.multi_items(), kind)
 
 
+class _Reply(Response):
+    """A message, which is sent in one piece where the server can."""
+
+    media_type = "application/json"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        answer: Callable[[int, list[tuple[bytes, bytes]], bytes | memoryview], bool] | None
+        answer = scope.get("extensions", {}).get(ANSWER_WHOLE)
+        if answer is None or not answer(self.status_code, self.raw_headers, self.body):
+            await super().__call__(scope, receive, send)
+
+
 def reply(message: object, status: int = 200) -> Response:
     """Return a message as a response."""
-    return Response(encode(message), status, media_type="application/json")
+    return _Reply(encode(message), status)
 
 
 def _whole_seconds(asked: object) -> int:
