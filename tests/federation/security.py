@@ -124,6 +124,10 @@ class Security:
         made = self._files.add(name, lambda: self._token(HEADS, **claims))
         return {"EVSTREAM_TOKEN_FILE": str(made)}
 
+    def for_origin(self, name: str, scope: str) -> Path:
+        """Return the file of a token for the origin."""
+        return self._files.add(name, lambda: self._token(ORIGIN, scope=scope))
+
     def _reading(self) -> str:
         return self._token(ORIGIN, scope="storage.read:/")
 

@@ -12,8 +12,9 @@ import pytest
 import uproot
 
 from evstream.assembly import verify_receipt
+from tests.federation.security import Security
 from tests.s3_gateway import gateway
-from tests.spine.commands import CommandLine, write_events
+from tests.spine.commands import CommandLine, wait_until, write_events
 from tests.stack import wan, xrootd
 from tests.stack.namespaces import namespace
 
@@ -30,6 +31,8 @@ class Store:
 
     url: str
     environment: dict[str, str] = field(default_factory=dict)
+    pilot: dict[str, str] = field(default_factory=dict)
+    folder: Path = Path()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def work_through(
     source = write_events(folder / "a.root", ENTRIES, ballast=BALLAST)
     words = ("--payload", "cp {input} {output}", "--events-per-range", STEP, "--merge")
     task = command.json("submit", source, *words, *door)["id"]
-    quick = {"EVSTREAM_PILOT_IDLE_S_MAX": "0", "EVSTREAM_STORE_S_MAX": "1"}
+    quick = {"EVSTREAM_PILOT_IDLE_S_MAX": "0", "EVSTREAM_STORE_S_MAX": "1", **store.pilot}
     if link is not None:
         link.cut()
     pilot = command.start("pilot", *door, **quick)
@@ -77,6 +80,60 @@ def work_through(
     with uproot.open(folder / "results" / "merged.root") as merged:
         assert merged["Events"]["event"].array(library="np").tolist() == list(range(ENTRIES))
     return command.said(pilot)
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Store]]:
+    """Stores that speak nothing but TLS, and ask for tokens."""
+    pytest.importorskip("joserfc", reason="joserfc is not installed")
+    with ExitStack() as stack:
+        place = stack.enter_context(namespace())
+        security = Security(tmp_path_factory.mktemp("security"), place, stack)
+        server = stack.enter_context(xrootd.origin(place, security.tls, security.tokens))
+        server.make_folder("/outputs")
+        host = server.host.partition(":")[0]
+        # By the name that is in the certificate.
+        root = stack.enter_context(wan.link((host, xrootd.ROOT_PORT))).port
+        http = stack.enter_context(wan.link((host, xrootd.HTTP_PORT))).port
+        trust = {**security.trust, "X509_CERT_FILE": str(security.authority.ca_file)}
+
+        def shown(name: str, scope: str) -> dict[str, str]:
+            file = security.for_origin(name, scope)
+            return {"EVSTREAM_ORIGIN_TOKENS": f"localhost={file}", **trust}
+
+        service = shown("service", "storage.read:/outputs storage.modify:/outputs")
+        pilot = shown("pilot", "storage.create:/outputs")
+        yield {
+            kind: Store(f"{url}/outputs/{kind}", service, pilot, server.data / "outputs" / kind)
+            for kind, url in (
+                ("roots", f"roots://localhost:{root}/"),
+                ("davs", f"davs://localhost:{http}"),
+            )
+        }
+
+
+@pytest.mark.parametrize("kind", ["roots", "davs"])
+def test_pilots_write_by_tokens_that_are_for_nothing_else(
+    command: CommandLine, tmp_path: Path, secured: dict[str, Store], kind: str
+) -> None:
+    if kind == "roots":
+        pytest.importorskip("XRootD", reason="no wheel of xrootd for this Python")
+    store = secured[kind]
+    quick = {"EVSTREAM_SWEEP_EVERY_S": "1"}
+    assert "goes another way" not in work_through(command, tmp_path, store, **quick)
+    # The service's token is for more: what was merged goes.
+    wait_until(lambda: len(list(store.folder.rglob("*.root"))) == 1, "the sweep")
+
+
+def test_pilots_without_a_token_send_to_the_service(
+    command: CommandLine, tmp_path: Path, secured: dict[str, Store]
+) -> None:
+    davs = secured["davs"]
+    trust = {"EVSTREAM_CA_FILE": davs.pilot["EVSTREAM_CA_FILE"]}
+    untold = Store(f"{davs.url}-untold", davs.environment, trust)
+    said = work_through(command, tmp_path, untold)
+    assert "goes another way" in said
+    assert "answers 403" in said
 
 
 @pytest.mark.parametrize("kind", ["root", "dav", "s3"])

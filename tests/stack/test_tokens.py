@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import subprocess
@@ -11,9 +12,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from evstream.adapters.offload import InPlace
+from evstream.adapters.source.origin_tokens import OriginTokens
+from evstream.adapters.storage.direct import DirectWriter
+from evstream.adapters.storage.webdav import DavClient
+from evstream.domain.errors import AccessError, ConflictError, TransientError
 from tests.certificates import Authority
 from tests.stack import nginx, wan, xrootd
 from tests.stack.namespaces import Namespace, namespace
@@ -124,6 +131,50 @@ def test_a_token_opens_the_paths_that_it_names(
             fetch(origin, authority, path, shown)
         with error.value:  # It holds the connection.
             assert error.value.code in (401, 403), why
+
+
+@pytest.mark.parametrize("may_read", [False, True])
+def test_what_was_written_with_no_answer_is_known_or_gets_another_name(
+    origin: xrootd.XrootdServer,
+    authority: Authority,
+    issuer: Issuer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    may_read: bool,
+) -> None:
+    scope = "storage.create:/written" + (" storage.read:/written" if may_read else "")
+    token, path = tmp_path / "token", tmp_path / "output"
+    token.write_text(issuer.token(scope))
+    path.write_bytes(CONTENT)
+    origin.make_folder("/written")
+    host = origin.http_url.removeprefix("https://")
+    place = f"davs://{host}/written/{'known' if may_read else 'unknown'}"
+    tokens = OriginTokens.parse(f"{host}={token}")
+
+    async def main() -> None:
+        writer = DirectWriter(tokens, InPlace(), str(authority.ca_file), 20.0)
+        put = DavClient.put
+
+        async def lose_answer(*given: Any) -> None:
+            await put(*given)
+            raise TransientError("the answer is lost")
+
+        monkeypatch.setattr(DavClient, "put", lose_answer)
+        with pytest.raises(TransientError):
+            await writer.write(place, path)
+        monkeypatch.setattr(DavClient, "put", put)
+        if may_read:
+            assert (await writer.write(place, path)).size == len(CONTENT)
+        else:
+            with pytest.raises(ConflictError):
+                await writer.write(place, path)
+            # Where nothing was begun before, a refusal is what it says.
+            with pytest.raises(AccessError):
+                await writer.write(place.replace("/written", "/other"), path)
+        await writer.close()
+
+    asyncio.run(main())
+    assert (origin.data / "written" / place.rpartition("/")[2]).read_bytes() == CONTENT
 
 
 def run_named(

@@ -167,6 +167,15 @@ class XrootdServer(Daemon):
         there = self.data / name.lstrip("/")
         there.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, there)
+        self._own(there)
+
+    def make_folder(self, name: str) -> None:
+        """Make a folder in what is served, under a name that begins with a slash."""
+        there = self.data / name.lstrip("/")
+        there.mkdir(parents=True, exist_ok=True)
+        self._own(there)
+
+    def _own(self, there: Path) -> None:
         for one in (there, *there.parents):
             if one == self._folder:
                 break

@@ -1,14 +1,14 @@
 """Files to output stores, past the service: by URLs that claims have brought.
 
 ``http(s)://`` is a URL that is signed for one object of a bucket; ``dav(s)://`` and ``root(s)://``
-are written with the pilot's own token.
+are written with the pilot's own token. One for ``storage.create`` alone may not even be shown what
+is there: then the service alone confirms what was written, as it compares whatever is reported.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -18,7 +18,13 @@ from evstream.adapters.storage.webdav import SCHEMES as DAV_SCHEMES
 from evstream.adapters.storage.webdav import DavClient, http_url
 from evstream.adapters.storage.xrootd import SCHEMES as XROOTD_SCHEMES
 from evstream.adapters.storage.xrootd import Shown, XrootdFiles
-from evstream.domain.errors import ConfigError, ConflictError, NotFoundError, TransientError
+from evstream.domain.errors import (
+    AccessError,
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    TransientError,
+)
 from evstream.domain.names import without_secrets
 from evstream.ports.offload import Offload
 from evstream.ports.storage import Stored
@@ -45,6 +51,8 @@ class DirectWriter:
         # A signed URL is all that a bucket is shown.
         self._signed = DavClient(lambda url: "", ca_file, progress_s)
         self._xrootd = XrootdFiles(tokens, progress_s)
+        # Where a write broke: a part may be there, which may not be looked at.
+        self._broken: set[str] = set()
 
     async def write(self, place: str, path: Path) -> Stored:
         """Write a file and have the store confirm what it got."""
@@ -76,33 +84,56 @@ class DirectWriter:
         url = f"{base}://{host}/{quote(folders)}"
         try:
             await self._dav.put(url, sent, _pieces(path))
-        except ConflictError:
-            if not await self._has(url, sent):
-                raise
-            return
-        with suppress(NotFoundError):
-            if (await self._dav.stat(url, sent.name)).agrees(sent) is not False:
+        except TransientError:
+            self._broken.add(url)
+            raise
+        except (ConflictError, AccessError) as error:
+            # Whoever may only write what is new is refused as if nothing was allowed.
+            if await self._seen(url, sent) is True:
                 return
-        raise TransientError(f"{sent.name} has other bytes than were sent", hint="try again")
+            if url in self._broken and isinstance(error, AccessError):
+                raise ConflictError(
+                    f"a part of {sent.name} may be there", hint="choose another name"
+                ) from error
+            raise
+        if await self._seen(url, sent) is False:
+            raise _other_bytes(sent)
+        self._broken.discard(url)
 
-    async def _has(self, url: str, sent: Stored) -> bool:
-        return (await self._dav.stat(url, sent.name)).agrees(sent) is True
+    async def _seen(self, url: str, sent: Stored) -> bool | None:
+        """Whether what was sent is there; None if that cannot be told."""
+        try:
+            return (await self._dav.stat(url, sent.name)).agrees(sent)
+        except NotFoundError:
+            return False
+        except AccessError:
+            return None
 
     def _put_xrootd(self, place: str, path: Path, sent: Stored) -> None:
         try:
             with path.open("rb") as file:
                 self._xrootd.write(place, file)
         except ConflictError:
-            if self._xrootd.stat(place, sent.name).agrees(sent) is not True:
+            if self._seen_by_xrootd(place, sent) is not True:
                 raise
             return
-        if self._xrootd.stat(place, sent.name).agrees(sent) is False:
-            raise TransientError(f"{sent.name} has other bytes than were sent", hint="try again")
+        if self._seen_by_xrootd(place, sent) is False:
+            raise _other_bytes(sent)
+
+    def _seen_by_xrootd(self, place: str, sent: Stored) -> bool | None:
+        try:
+            return self._xrootd.stat(place, sent.name).agrees(sent)
+        except AccessError:
+            return None
 
     async def close(self) -> None:
         """Close its connections."""
         await self._dav.close()
         await self._signed.close()
+
+
+def _other_bytes(sent: Stored) -> TransientError:
+    return TransientError(f"{sent.name} has other bytes than were sent", hint="try again")
 
 
 def _pieces(path: Path) -> Callable[[], AsyncIterator[bytes]]:

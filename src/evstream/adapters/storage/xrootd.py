@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import math
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from typing import IO, Any, Protocol
@@ -78,7 +79,9 @@ class XrootdFiles:
             # is cut to nothing first, and removed.
             there.truncate(0, timeout=self._timeout_s)
             there.close(timeout=self._timeout_s)
-            self.delete(url)
+            # A token may be good for writing alone: then nothing is left but an empty file.
+            with suppress(EvstreamError):
+                self.delete(url)
             raise
         self._must(there.close(timeout=self._timeout_s), url)
 
