@@ -30,6 +30,8 @@ def test_reports_of_tasks(command: CommandLine, tmp_path: Path, events: list[Pat
     assert sum(one["entries"] for one in told["ranges"]) == done["finished"]
     assert {one["site"] for one in told["ranges"]} == {"lyon"}
     assert sum(one["replica"] for one in told["ranges"]) == done["bytes_in"]
+    for step in ("plan_s", "queue_s", "fetch_s", "wall_s", "stage_s", "commit_s"):
+        assert sum(one[step] for one in told["ranges"]) > 0, step
     assert sum(one["store"] for one in told["merges"]) > 0
     both = json.loads(command.run("report", first, "--compare", second, *door, "--json").stdout)
     assert sum(one["head"] for one in both[1]["ranges"]) > 0

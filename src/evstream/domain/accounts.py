@@ -36,8 +36,10 @@ class UnitAccount(Struct, frozen=True):
         Where it was worked on.
     begun, ended : int
         Bins of the moments at which its payload began and its report came.
-    plan_s, fetch_s, ready_s, starved_s, idle_s, stage_s : float
+    plan_s, queue_s, fetch_s, ready_s, starved_s, idle_s, stage_s : float
         See `evstream.pilot.times.UnitTimes`.
+    commit_s : float
+        Of units before it: what its own report takes is not known when it is written.
     edge, replica, head, node, store : int
         Bytes of its inputs, by where they came from.
     """
@@ -46,11 +48,13 @@ class UnitAccount(Struct, frozen=True):
     begun: int = 0
     ended: int = 0
     plan_s: float = 0.0
+    queue_s: float = 0.0
     fetch_s: float = 0.0
     ready_s: float = 0.0
     starved_s: float = 0.0
     idle_s: float = 0.0
     stage_s: float = 0.0
+    commit_s: float = 0.0
     edge: int = 0
     replica: int = 0
     head: int = 0
@@ -84,11 +88,13 @@ class Account(Struct, frozen=True):
     lost_cpu_s: float = 0.0
     wall_s: float = 0.0
     plan_s: float = 0.0
+    queue_s: float = 0.0
     fetch_s: float = 0.0
     ready_s: float = 0.0
     starved_s: float = 0.0
     idle_s: float = 0.0
     stage_s: float = 0.0
+    commit_s: float = 0.0
     bytes_out: int = 0
     edge: int = 0
     replica: int = 0

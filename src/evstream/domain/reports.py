@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from evstream.domain.accounts import Account, begin_of, total
 
 SOURCES = ("edge", "replica", "head", "node", "store")
-STEPS = ("plan_s", "fetch_s", "ready_s", "starved_s", "idle_s", "wall_s", "stage_s")
+STEPS = (
+    "plan_s",
+    "queue_s",
+    "fetch_s",
+    "ready_s",
+    "starved_s",
+    "idle_s",
+    "wall_s",
+    "stage_s",
+    "commit_s",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +69,14 @@ def figures(accounts: Iterable[Account]) -> list[Figure]:
 
 _STEPS = {
     "plan_s": "claimed and planned",
+    "queue_s": "waiting for its turn",
     "fetch_s": "fetched",
     "ready_s": "waiting for a core",
     "starved_s": "a core waiting for it",
     "idle_s": "a core without work before it",
     "wall_s": "computed",
     "stage_s": "stored",
+    "commit_s": "reported",
 }
 _SOURCES = {
     "edge": "edges",

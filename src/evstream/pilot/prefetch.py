@@ -111,6 +111,8 @@ class Inputs:
 
     Attributes
     ----------
+    begun : float
+        When the first of them was fetched; when they were asked for, where nothing had to be.
     received : Counter
         Bytes that came, repeats included, by where they came from: ``edge``, ``replica``,
         ``head``, ``node`` or ``store``.
@@ -119,11 +121,18 @@ class Inputs:
         well: they stay.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, now: float) -> None:
         self._space = space
+        self.begun = now
+        self._has_begun = False
         self.paths: list[Path] = []
         self.received: Counter[str] = Counter()
         self.staged: dict[str, str] = {}
+
+    def begin(self, now: float) -> None:
+        """Note that something is fetched from now on."""
+        if not self._has_begun:
+            self._has_begun, self.begun = True, now
 
     def make_directory(self, directory: Path) -> None:
         """Make the unit's directory. One of the name is a crashed pilot's: it goes."""
@@ -196,7 +205,8 @@ class Prefetcher:
         OSError
             The local disk is full or broken.
         """
-        inputs = Inputs(await self.budget.reserve(lambda: self._expect(work)))
+        space = await self.budget.reserve(lambda: self._expect(work))
+        inputs = Inputs(space, self._clock.monotonic())
         try:
             inputs.make_directory(directory)
             if work.payload is not None:
@@ -238,10 +248,10 @@ class Prefetcher:
         pieces: list[Callable[[], Awaitable[Counter[str]]]] = []
         for part, files in zip(work.parts, files_of(work), strict=True):
             inputs.paths += [directory / name for name in files.names]
-            pieces.append(partial(self._fetch_range, part, directory / files.input))
+            pieces.append(partial(self._fetch_range, inputs, part, directory / files.input))
             for wanted in part.secondary:
                 for plan, name in zip(wanted.plans, files.secondary[wanted.name], strict=True):
-                    pieces.append(partial(self._fetch_product, plan, directory / name))
+                    pieces.append(partial(self._fetch_product, inputs, plan, directory / name))
 
         async def fetch(piece: Callable[[], Awaitable[Counter[str]]]) -> None:
             received = await piece()
@@ -253,24 +263,25 @@ class Prefetcher:
         self._expected = max(size, int(0.9 * self._expected))
         self._depth.arrived(size)
 
-    async def _fetch_range(self, part: RangePart, path: Path) -> Counter[str]:
+    async def _fetch_range(self, inputs: Inputs, part: RangePart, path: Path) -> Counter[str]:
         if part.product_entries is None:
-            return await self._fetch_product(part.plan, path)
+            return await self._fetch_product(inputs, part.plan, path)
         try:
             return await self._shared.cut(
-                part, path, lambda: self._fetch_product(part.plan, path, SHARED_BYTES_MAX)
+                part, path, lambda: self._fetch_product(inputs, part.plan, path, SHARED_BYTES_MAX)
             )
         except DEFINITE:
             # What is wrong may be wrong with others of the product, and must not
             # count against this one.
             own = own_slice(part).to_wire()
             plan = await self._patiently(lambda: self._service.register_product(own))
-            return await self._fetch_product(plan, path)
+            return await self._fetch_product(inputs, plan, path)
 
     async def _fetch_product(
-        self, plan: DeliveryPlan, path: Path, bytes_max: int | None = None
+        self, inputs: Inputs, plan: DeliveryPlan, path: Path, bytes_max: int | None = None
     ) -> Counter[str]:
         async def fetch() -> Counter[str]:
+            inputs.begin(self._clock.monotonic())
             with self._depth.fetching(self._clock.monotonic):
                 give = partial(self._providers.give, plan, path, bytes_max)
                 if self._node_cache is None:
@@ -286,7 +297,12 @@ class Prefetcher:
 
         async def fetch(piece: tuple[MergeInput, Path]) -> None:
             wanted, path = piece
-            sha256 = await self._patiently(lambda: self._service.fetch_output(wanted.url, path))
+
+            async def bring() -> str:
+                inputs.begin(self._clock.monotonic())
+                return await self._service.fetch_output(wanted.url, path)
+
+            sha256 = await self._patiently(bring)
             if sha256 != wanted.sha256:
                 raise DataError(
                     f"{wanted.name} is not what was committed: sha256 {sha256}",

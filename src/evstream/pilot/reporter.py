@@ -25,7 +25,7 @@ Outcome = Success | Failure
 CONTENTS_BYTES_MAX = 8 << 20
 """Outputs that go with the reports of one request have no more together."""
 LOOK_S = 0.05
-_TIMES = ("plan_s", "fetch_s", "ready_s", "starved_s", "idle_s", "stage_s")
+_TIMES = ("plan_s", "queue_s", "fetch_s", "ready_s", "starved_s", "idle_s", "stage_s")
 
 
 def _is_bundled(unit: Unit, processed: Processed) -> bool:
@@ -63,6 +63,8 @@ class Reporter:
         self._answered = answered
         self._waiting: deque[tuple[Unit, Processed]] = deque()
         self._something = asyncio.Event()
+        # What was answered since the last report, whose times that could not know.
+        self._commit_s = 0.0
 
     def add(self, unit: Unit, processed: Processed) -> None:
         """Take what is to be reported; of a unit that was given up there is nothing."""
@@ -142,6 +144,7 @@ class Reporter:
             _LOG.info("%s came too late; dropped", unit.work.range_id)
         if self._hand.holds(unit):
             unit.times.commit_s += self._hand.now()
+            self._commit_s += unit.times.commit_s
             self._answered(unit, outcome, answer)
             self._hand.drop(unit)
 
@@ -161,4 +164,5 @@ class Reporter:
     def _account(self, unit: Unit, processed: Processed) -> UnitAccount:
         times, site = unit.times, self._settings.site or ""
         taken = {name: getattr(times, name) for name in _TIMES}
-        return UnitAccount(site, **taken, **processed.received)
+        commit_s, self._commit_s = self._commit_s, 0.0
+        return UnitAccount(site, **taken, commit_s=commit_s, **processed.received)

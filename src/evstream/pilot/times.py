@@ -19,8 +19,10 @@ class UnitTimes:
     ----------
     plan_s : float
         The claim that brought it: the service leased it and planned where its bytes are.
+    queue_s : float
+        From then until something was fetched for it: others' turn, or no room on the disk.
     fetch_s : float
-        From then until its inputs were there; waiting for its turn is part of it.
+        From then until its inputs were there.
     ready_s : float
         Its inputs were there, and every core was busy.
     starved_s : float
@@ -36,6 +38,7 @@ class UnitTimes:
     """
 
     plan_s: float = 0.0
+    queue_s: float = 0.0
     fetch_s: float = 0.0
     ready_s: float = 0.0
     starved_s: float = 0.0

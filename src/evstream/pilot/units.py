@@ -151,7 +151,8 @@ class Workbench:
                 _check_plain(unit.work)
                 inputs = await self._fetch(unit.work, directory)
             received = inputs.received
-            unit.times.fetch_s = self._hand.now() - unit.claimed
+            unit.times.queue_s = inputs.begun - unit.claimed
+            unit.times.fetch_s = self._hand.now() - inputs.begun
             try:
                 return await self._compute_and_store(unit, directory, inputs)
             finally:

@@ -33,6 +33,9 @@ def test_slow_fetches_starve_cores(tmp_path: Path) -> None:
     runner = FakeRunner(wall_s=1.0)
     summary = run_virtual(lambda: run_pilot(service, runner, tmp_path, fetches_max=1))
     assert summary.times.starved_s == pytest.approx(100.0 - 9.0, abs=5.0)
+    # One after the other: nobody waits for its turn while it is fetched.
+    assert summary.times.fetch_s == pytest.approx(100.0)
+    assert summary.times.queue_s > 0.0
     assert summary.times.idle_s == pytest.approx(0.0, abs=5.0)
 
 

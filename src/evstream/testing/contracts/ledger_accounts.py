@@ -23,7 +23,9 @@ class LedgerAccountsContract(Suite):
     """A part of `LedgerContract`."""
 
     async def test_what_work_took_is_summed_up(self, ledger: Ledger) -> None:
-        said = UnitAccount("lyon", begun=3, ended=5, fetch_s=2.0, starved_s=0.5, edge=100)
+        said = UnitAccount(
+            "lyon", begun=3, ended=5, queue_s=1.0, fetch_s=2.0, starved_s=0.5, edge=100
+        )
         for number in range(4):
             (held,) = await claim(ledger, number)
             outcome = Failure("node", "no disk", cpu_s=0.25) if number == 1 else SUCCESS
@@ -38,7 +40,7 @@ class LedgerAccountsContract(Suite):
         assert ended.place == (BOOK, "lyon", 5)
         assert (begun.started, begun.done) == (4, 0)
         assert (ended.started, ended.done, ended.failed) == (0, 3, 1)
-        assert (ended.fetch_s, ended.starved_s, ended.edge) == (8.0, 2.0, 400)
+        assert (ended.queue_s, ended.fetch_s, ended.starved_s, ended.edge) == (4.0, 8.0, 2.0, 400)
         assert ended.cpu_s == pytest.approx(3 * SUCCESS.cpu_s)
         assert ended.lost_cpu_s == 0.25
         commits = await ledger.commits(BOOK)
