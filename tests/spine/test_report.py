@@ -14,7 +14,7 @@ pytestmark = pytest.mark.server
 
 def test_reports_of_tasks(command: CommandLine, tmp_path: Path, events: list[Path]) -> None:
     data, door = tmp_path / "data", ("--data", tmp_path / "data")
-    command.serve(data)
+    command.serve(data, "--port", 0)
     words = ("--payload", "cp {input} {output}", "--events-per-range", 50, "--merge")
     first = command.json("submit", *events, *words, *door)["id"]
     empty = command.json("report", first, *door)
@@ -39,5 +39,20 @@ def test_reports_of_tasks(command: CommandLine, tmp_path: Path, events: list[Pat
     assert "time of cores that waited for input" in shown
     assert "ratio" in shown
     assert "at lyon" in command.run("report", first, "--by-site", *door).stdout
+    people = command.json("key", "create", "anna", "--role", "submitter", *door)
+    address = json.loads((data / "address.json").read_text())["url"]
+    hers = ("--url", address, "--token", people["key"])
+    third = command.json("submit", events[0], *words, *hers)["id"]
+    assert command.json("status", third, *hers)["submitter"] == "anna"
+    command.run("pilot", *door, env={"EVSTREAM_PILOT_IDLE_S_MAX": "0", "EVSTREAM_SITE": "bonn"})
+    anna, owner = command.json("report", "--by-user", *hers)
+    assert (anna["submitter"], anna["tasks"]) == ("anna", 1)
+    assert (owner["submitter"], owner["tasks"]) == ("owner", 2)
+    assert [(one["site"], one["entries"]) for one in anna["ranges"]] == [("bonn", 600)]
+    assert {one["site"]: one["entries"] for one in owner["ranges"]} == {"lyon": 1000, "": 600}
+    users = command.run("report", "--by-user", "--by-site", *door).stdout
+    for heading in ("anna, 1 task", "anna at bonn", "owner, 2 tasks", "owner at lyon"):
+        assert heading in users
+    assert "of all tasks" in command.run("report", first, "--by-user", *door, status=2).stderr
     missing = command.run("report", 99, *door, status=2)
     assert "99" in missing.stderr

@@ -12,7 +12,9 @@ from evstream.cli.printing import print_json, print_table, size_text
 from evstream.cli.service import DEFAULT_DOOR, Door
 from evstream.client import Service
 from evstream.domain.accounts import Account
+from evstream.domain.errors import RequestError
 from evstream.domain.reports import Figure, curve, figures
+from evstream.domain.words import counted
 from evstream.wire.messages import TaskReport
 
 CHART_COLUMNS = 60
@@ -20,11 +22,14 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def report(
-    task: Annotated[int, Parameter(help="Number of the task.")],
+    task: Annotated[int | None, Parameter(help="Number of the task; none with --by-user.")] = None,
     *,
     compare: Annotated[int | None, Parameter(help="Another task, to be shown beside it.")] = None,
     merges: Annotated[bool, Parameter(negative="", help="Of joins, not of ranges.")] = False,
     by_site: Annotated[bool, Parameter(negative="", help="A column for each site.")] = False,
+    by_user: Annotated[
+        bool, Parameter(negative="", help="Of all tasks: a column for each who submitted some.")
+    ] = False,
     door: Door = DEFAULT_DOOR,
 ) -> None:
     """Show what the work of a task took: times, CPU, bytes, and units against time.
@@ -36,6 +41,15 @@ def report(
 
         evstream report 7 --compare 4
     """
+    if by_user:
+        if (task, compare) != (None, None):
+            raise RequestError(
+                "--by-user is of all tasks", hint="give it no task, and nothing to compare with"
+            )
+        _report_users(door, merges=merges, by_site=by_site)
+        return
+    if task is None:
+        raise RequestError("no task is given", hint="give the number of one, or --by-user")
 
     async def work(service: Service) -> list[TaskReport]:
         numbers = [task] if compare is None else [task, compare]
@@ -50,18 +64,39 @@ def report(
         accounts = one.merges if merges else one.ranges
         columns[f"{one.id} {one.name}".strip()] = accounts
         if by_site:
-            for site in sorted({account.site for account in accounts}):
-                there = [account for account in accounts if account.site == site]
-                columns[f"{one.id} at {site or 'no site'}"] = there
-    told = {name: figures(accounts) for name, accounts in columns.items()}
-    _print_figures(told, ratio=compare is not None and not by_site)
+            columns |= _at_sites(str(one.id), accounts)
+    _print_figures(columns, ratio=compare is not None and not by_site)
     for one in found:
         _print_curve(one, one.merges if merges else one.ranges)
 
 
-def _print_figures(columns: dict[str, list[Figure]], *, ratio: bool) -> None:
+def _report_users(door: Door, *, merges: bool, by_site: bool) -> None:
+    found = door.ask(lambda service: service.spent())
+    if door.json:
+        print_json(found)
+        return
+    columns: dict[str, list[Account]] = {}
+    for one in found:
+        accounts = one.merges if merges else one.ranges
+        name = one.submitter or "not recorded"
+        columns[f"{name}, {counted(one.tasks, 'task', 'tasks')}"] = accounts
+        if by_site:
+            columns |= _at_sites(name, accounts)
+    if columns:
+        _print_figures(columns, ratio=False)
+
+
+def _at_sites(name: str, accounts: list[Account]) -> dict[str, list[Account]]:
+    """Return accounts apart by site, each under a heading."""
+    return {
+        f"{name} at {site or 'no site'}": [one for one in accounts if one.site == site]
+        for site in sorted({account.site for account in accounts})
+    }
+
+
+def _print_figures(columns: dict[str, list[Account]], *, ratio: bool) -> None:
     rows = []
-    for line in zip(*columns.values(), strict=True):
+    for line in zip(*(figures(accounts) for accounts in columns.values()), strict=True):
         cells = [_text(figure) for figure in line]
         if ratio and len(columns) == 2:
             cells.append(_ratio(line))

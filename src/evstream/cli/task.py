@@ -45,6 +45,7 @@ def show(
             ("name", spec.name),
             ("state", describe(view)),
             ("reason", view.reason or "-"),
+            ("submitted by", view.submitter or "-"),
             ("dataset", f"{view.dataset}, tree {spec.tree}, branches {branches}"),
             *_chain(view),
             ("payload", spec.payload.command),

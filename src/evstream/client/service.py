@@ -17,6 +17,7 @@ from evstream.client.prepared import Prepared
 from evstream.client.requests import Requests
 from evstream.client.transfers import TRANSFERS_MAX, Transfers
 from evstream.client.whiteboard import Whiteboard
+from evstream.domain.accounts import Spent
 from evstream.domain.errors import TransientError
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.domain.states import Answer
@@ -162,6 +163,10 @@ class Service:
     async def task_report(self, task: int) -> m.TaskReport:
         """Return what work on a task took."""
         return await self._connection.call("GET", f"/v1/tasks/{task}/report", m.TaskReport)
+
+    async def spent(self) -> list[Spent]:
+        """Return what the work of each submitter's tasks took."""
+        return await self._connection.call("GET", "/v1/submitters", list[Spent])
 
     async def receipt(self, task: int) -> dict[str, Any]:
         """Return the signed receipt of an ended task."""

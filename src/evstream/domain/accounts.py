@@ -108,6 +108,23 @@ class Account(Struct, frozen=True):
         return self.book, self.site, self.bin
 
 
+class Spent(Struct, frozen=True):
+    """What the work of all tasks of one submitter took.
+
+    Attributes
+    ----------
+    submitter : str
+        Empty for tasks that are older than the record of who made them.
+    ranges, merges : list of Account
+        Sums by site, of all time; their bins are 0, and their books 0 and 1.
+    """
+
+    submitter: str
+    tasks: int
+    ranges: list[Account] = []
+    merges: list[Account] = []
+
+
 SAID = tuple(UnitAccount.__struct_fields__[3:])
 """What is added up as a worker says it."""
 SUMS = tuple(Account.__struct_fields__[3:])

@@ -314,6 +314,8 @@ class Task:
         Whoever submits twice under one id gets the same task.
     taken_back : TakenBack or None
         What was last taken back of it.
+    submitter : str
+        Whose credentials made it, as they were called; empty if that was not recorded.
     """
 
     id: TaskId
@@ -324,6 +326,7 @@ class Task:
     ended: datetime | None = None
     reason: str = ""
     taken_back: TakenBack | None = None
+    submitter: str = ""
 
     @property
     def dataset(self) -> DatasetName:

@@ -50,7 +50,7 @@ class Requests:
         self._planner = TaskPlanner(catalogue, ledger, formats)
         self._clock = clock
 
-    async def submit(self, new: m.NewRequest, request_id: str) -> Task:
+    async def submit(self, new: m.NewRequest, request_id: str, submitter: str = "") -> Task:
         """Check what is to be prepared, split it and open its book.
 
         Raises
@@ -70,7 +70,7 @@ class Requests:
             ]
         chunks = plan_chunks(wanted, spec.events_per_range)
         rules = spec.range_rules(chunks)
-        task = await self._catalogue.add_task(spec, request_id, rules, chunks)
+        task = await self._catalogue.add_task(spec, request_id, rules, chunks, submitter)
         if task.spec != spec:
             raise ConflictError(
                 f"this Idempotency-Key has made task {task.id}, which is another one",

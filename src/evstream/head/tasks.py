@@ -40,7 +40,7 @@ class Tasks:
         self._ledger = ledger
         self._planner = planner
 
-    async def submit(self, new: m.NewTask, request_id: str) -> Task:
+    async def submit(self, new: m.NewTask, request_id: str, submitter: str = "") -> Task:
         """Check a task against its dataset, split it and open its book.
 
         Raises
@@ -52,7 +52,8 @@ class Tasks:
         spec = planned.spec
         await self._check_sandbox(spec.payload.sandbox)
         rules = spec.range_rules(planned.chunks)
-        task = await self._catalogue.add_task(spec, request_id, rules, planned.chunks)
+        chunks = planned.chunks
+        task = await self._catalogue.add_task(spec, request_id, rules, chunks, submitter)
         if task.spec != spec:
             raise ConflictError(
                 f"this Idempotency-Key has made task {task.id}, which is another one",
@@ -104,6 +105,7 @@ class Tasks:
             merge=await merge_progress(self._ledger, task),
             workers=0 if task.state.final else await self._workers(task.id),
             takers=await self._catalogue.takers(task.id),
+            submitter=task.submitter,
         )
 
     async def schedule(self, task_id: TaskId, wanted: m.ScheduleRequest) -> Task:

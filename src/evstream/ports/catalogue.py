@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from evstream.domain.accounts import Spent
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.ledger import BookRules
 from evstream.domain.merging import MergeGroup
@@ -91,7 +92,12 @@ class Catalogue(Protocol):
         ...
 
     async def add_task(
-        self, spec: TaskSpec, request_id: str, book: BookRules, chunks: Sequence[Chunk]
+        self,
+        spec: TaskSpec,
+        request_id: str,
+        book: BookRules,
+        chunks: Sequence[Chunk],
+        submitter: str = "",
     ) -> Task:
         """Create a task and open its book; a known request id gives its task.
 
@@ -154,6 +160,10 @@ class Catalogue(Protocol):
 
     async def active_tasks(self) -> ActiveTasks:
         """Return the tasks that have not ended."""
+        ...
+
+    async def spent(self) -> list[Spent]:
+        """Return what the work of each submitter's tasks took, by their names."""
         ...
 
     async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from evstream.domain.names import TaskId
+from evstream.web.doors import caller_of
 from evstream.web.operations import EVENT_STREAM, Operation, Served
 from evstream.web.product_routes import edge_of
 from evstream.web.replies import query_of, read, reply
@@ -77,7 +78,7 @@ def request_routes(services: Services) -> list[Served]:
     async def submit(request: Request) -> Response:
         new = await read(request, m.NewRequest)
         request_id = request.headers.get("Idempotency-Key") or services.ids.new("req")
-        made = await services.requests.submit(new, request_id)
+        made = await services.requests.submit(new, request_id, caller_of(request.scope).name)
         return reply(await services.requests.view(made), 201)
 
     async def list_requests(request: Request) -> Response:

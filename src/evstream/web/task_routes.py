@@ -7,9 +7,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from evstream.domain.accounts import Spent
 from evstream.domain.errors import NotFoundError
 from evstream.domain.names import TaskId
 from evstream.domain.task import Task
+from evstream.web.doors import caller_of
 from evstream.web.operations import Operation, Served
 from evstream.web.replies import query_of, read, reply
 from evstream.web.services import Services
@@ -74,6 +76,12 @@ REPORT = Operation(
     gives=m.TaskReport,
     errors=(404,),
 )
+SPENT = Operation(
+    "GET",
+    "/v1/submitters",
+    "what the work of each submitter's tasks took, by site",
+    gives=list[Spent],
+)
 RECEIPT = Operation(
     "GET",
     "/v1/tasks/{task}/receipt",
@@ -84,12 +92,13 @@ RECEIPT = Operation(
 
 
 def task_routes(services: Services) -> list[Served]:
-    """Return the routes under /v1/tasks and /v1/task-previews."""
+    """Return the routes under /v1/tasks, /v1/task-previews and /v1/submitters."""
 
     async def submit(request: Request) -> Response:
         new = await read(request, m.NewTask)
         request_id = request.headers.get("Idempotency-Key") or services.ids.new("req")
-        task = await services.tasks.submit(new, request_id)
+        submitter = caller_of(request.scope).name
+        task = await services.tasks.submit(new, request_id, submitter)
         if task.spec.takes:
             services.finishing.nudge(task.id)
         return reply(await services.tasks.view(task), 201)
@@ -129,6 +138,9 @@ def task_routes(services: Services) -> list[Served]:
     async def report(request: Request) -> Response:
         return reply(await services.tasks.report(task_id_of(request)))
 
+    async def spent(request: Request) -> Response:
+        return reply(await services.catalogue.spent())
+
     async def receipt(request: Request) -> Response:
         return reply(await services.catalogue.receipt(task_id_of(request)))
 
@@ -141,6 +153,7 @@ def task_routes(services: Services) -> list[Served]:
         FAILURES.by(failures),
         OUTPUTS.by(outputs),
         REPORT.by(report),
+        SPENT.by(spent),
         RECEIPT.by(receipt),
     ]
 

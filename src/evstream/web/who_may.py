@@ -56,6 +56,7 @@ WHO_MAY: Mapping[str, Roles] = {
     "GET /v1/tasks/{task}/outputs": _PEOPLE,
     "GET /v1/tasks/{task}/report": _PEOPLE,
     "GET /v1/tasks/{task}/receipt": _PEOPLE,
+    "GET /v1/submitters": _PEOPLE,
     "POST /v1/tasks/{task}/cancel": _PEOPLE,
     "POST /v1/tasks/{task}/pause": _PEOPLE,
     "POST /v1/tasks/{task}/resume": _PEOPLE,

@@ -190,6 +190,8 @@ class TaskView(Message, frozen=True):
         That it works on; a chained task has one of its own, which grows.
     takers : list of int
         Tasks that take its outputs.
+    submitter : str
+        Whose credentials made it; empty if that was not recorded.
     """
 
     id: int
@@ -205,6 +207,7 @@ class TaskView(Message, frozen=True):
     merge: Progress | None = None
     workers: int = 0
     takers: list[TaskId] = []
+    submitter: str = ""
 
 
 class RetryRequest(Message, frozen=True):

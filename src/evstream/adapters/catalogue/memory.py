@@ -8,11 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec import structs
+
 from evstream.adapters.catalogue.memory_access_keys import MemoryAccessKeys
 from evstream.adapters.catalogue.memory_links import MemoryLinks
 from evstream.adapters.catalogue.memory_products import MemoryProducts
 from evstream.adapters.catalogue.memory_whiteboard import MemoryWhiteboard
-from evstream.domain.accounts import Account
+from evstream.domain.accounts import Account, Spent, add_to
 from evstream.domain.chains import chunks_of
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
@@ -261,14 +263,20 @@ class MemoryCatalogue:
         return self._indexes.get(digest)
 
     async def add_task(
-        self, spec: TaskSpec, request_id: str, book: BookRules, chunks: Sequence[Chunk]
+        self,
+        spec: TaskSpec,
+        request_id: str,
+        book: BookRules,
+        chunks: Sequence[Chunk],
+        submitter: str = "",
     ) -> Task:
         """Create a task and open its book; a known request id gives its task."""
         for known in self._tasks.values():
             if known.request_id == request_id and known.id not in self._forgotten:
                 return known
         number = TaskId(len(self._tasks) + 1)
-        task = Task(number, spec, TaskState.RUNNING, request_id, self._clock.now())
+        now = self._clock.now()
+        task = Task(number, spec, TaskState.RUNNING, request_id, now, submitter=submitter)
         await self._ledger.open_book(process_book(number), book, chunks)
         self._tasks[number] = task
         if spec.takes:
@@ -329,6 +337,27 @@ class MemoryCatalogue:
         """Return the tasks that have not ended."""
         # They are read at once, so nobody needs to remember them.
         return ActiveTasks(await self.tasks(ACTIVE), lambda: False)
+
+    async def spent(self) -> list[Spent]:
+        """Return what the work of each submitter's tasks took, by their names."""
+        found: dict[str, list[Task]] = {}
+        for task in self._tasks.values():
+            found.setdefault(task.submitter, []).append(task)
+        return [
+            Spent(
+                *(submitter, len(tasks)),
+                await self._by_site([process_book(task.id) for task in tasks]),
+                await self._by_site([merge_book(task.id) for task in tasks]),
+            )
+            for submitter, tasks in sorted(found.items())
+        ]
+
+    async def _by_site(self, books: Sequence[int]) -> list[Account]:
+        sums: dict[tuple[int, str, int], Account] = {}
+        for book in books:
+            accounts = await self._ledger.accounts(book)
+            add_to(sums, (structs.replace(one, book=book % 2, bin=0) for one in accounts))
+        return [sums[place] for place in sorted(sums)]
 
     async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
         """Move a running task to merging and open its merge book; again is no error."""

@@ -14,12 +14,14 @@ import msgspec
 from evstream.adapters.catalogue.database import Database, from_microseconds, to_microseconds
 from evstream.adapters.catalogue.owner import Owner
 from evstream.adapters.catalogue.reopening import discard, drop_chunks, redo
+from evstream.adapters.catalogue.spending import spent
 from evstream.adapters.catalogue.transitions import (
     add_chunks,
     drop_book,
     insert_book,
 )
 from evstream.adapters.catalogue.value_lists import value_lists
+from evstream.domain.accounts import Spent
 from evstream.domain.chains import chunks_of
 from evstream.domain.dataset import Dataset, Fingerprint, SourceFile
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
@@ -42,7 +44,9 @@ from evstream.domain.task import (
 )
 from evstream.ports.catalogue import EVERY, ActiveTasks
 
-_TASK = "SELECT task, spec, state, request_id, created, ended, reason, taken_back FROM task"
+_TASK = (
+    "SELECT task, spec, state, request_id, created, ended, reason, taken_back, submitter FROM task"
+)
 
 
 _INSERT_FILE = """
@@ -184,7 +188,7 @@ def _source_index(db: Database, digest: str) -> bytes | None:
 
 
 def _to_task(row: tuple[Any, ...]) -> Task:
-    number, spec, state, request_id, created, ended, reason, taken_back = row
+    number, spec, state, request_id, created, ended, reason, taken_back, submitter = row
     return Task(
         id=TaskId(number),
         spec=msgspec.json.decode(spec, type=TaskSpec),
@@ -194,6 +198,7 @@ def _to_task(row: tuple[Any, ...]) -> Task:
         ended=None if ended is None else from_microseconds(ended),
         reason=reason,
         taken_back=None if taken_back is None else msgspec.json.decode(taken_back, type=TakenBack),
+        submitter=submitter,
     )
 
 
@@ -219,17 +224,17 @@ def _add_task(
     request_id: str,
     rules: BookRules,
     chunks: Sequence[Chunk],
+    submitter: str,
 ) -> Task:
     known = db.execute(f"{_TASK} WHERE request_id = ? AND forgotten = 0", (request_id,)).fetchone()
     if known is not None:
         return _to_task(known)
     rows = db.execute(
-        "INSERT INTO task (request_id, spec, state, created) VALUES (?, ?, ?, ?) RETURNING task",
+        "INSERT INTO task (request_id, spec, state, created, submitter) VALUES (?, ?, ?, ?, ?)"
+        " RETURNING task",
         (
-            request_id,
-            _to_json(spec),
-            TaskState.RUNNING.value,
-            to_microseconds(db.now()),
+            *(request_id, _to_json(spec), TaskState.RUNNING.value),
+            *(to_microseconds(db.now()), submitter),
         ),
     ).fetchall()
     task = TaskId(rows[0][0])
@@ -482,10 +487,16 @@ class SqlCatalogue:
         return await self._owner.read(lambda db: _source_index(db, digest))
 
     async def add_task(
-        self, spec: TaskSpec, request_id: str, book: BookRules, chunks: Sequence[Chunk]
+        self,
+        spec: TaskSpec,
+        request_id: str,
+        book: BookRules,
+        chunks: Sequence[Chunk],
+        submitter: str = "",
     ) -> Task:
         """Create a task and open its book; a known request id gives its task."""
-        return await self._owner.run(lambda db: _add_task(db, spec, request_id, book, chunks))
+        made = spec, request_id, book, chunks, submitter
+        return await self._owner.run(lambda db: _add_task(db, *made))
 
     async def forget_request_ids(self, life: timedelta, limit: int) -> int:
         """Forget the request ids of tasks that ended so long ago; return of how many."""
@@ -520,6 +531,10 @@ class SqlCatalogue:
         """Return the tasks that have not ended."""
         seen, found = await self._owner.read(lambda db: (self._owner.changes, _tasks(db, ACTIVE)))
         return ActiveTasks(found, lambda: self._owner.changes == seen)
+
+    async def spent(self) -> list[Spent]:
+        """Return what the work of each submitter's tasks took, by their names."""
+        return await self._owner.read(spent)
 
     async def start_merging(self, task: TaskId, rules: BookRules, chunks: Sequence[Chunk]) -> Task:
         """Move a running task to merging and open its merge book; again is no error.

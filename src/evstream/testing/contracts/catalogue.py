@@ -32,7 +32,7 @@ from evstream.domain.task import (
 )
 from evstream.ports.catalogue import Catalogue
 from evstream.ports.ledger import Ledger
-from evstream.testing.contracts.suite import Suite
+from evstream.testing.contracts.catalogue_accounts import CatalogueAccountsContract
 from evstream.testing.manual_clock import ManualClock
 
 Stores = tuple[Catalogue, Ledger]
@@ -84,7 +84,7 @@ def taken_file(number: int, entries: int = 25) -> SourceFile:
 ZMUMU = Dataset(DatasetName("user:zmumu"), (source_file(0), source_file(1)))
 
 
-class CatalogueContract(Suite):
+class CatalogueContract(CatalogueAccountsContract):
     """Override `open_stores`; set ``durable = False`` for a catalogue that forgets."""
 
     durable: ClassVar[bool] = True

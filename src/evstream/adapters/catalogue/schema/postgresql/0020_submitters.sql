@@ -1,0 +1,2 @@
+-- Whose credentials made a task: what its work took is summed up for them. Empty: made before this.
+ALTER TABLE task ADD COLUMN submitter text NOT NULL DEFAULT '';
