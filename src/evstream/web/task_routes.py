@@ -135,12 +135,6 @@ def task_routes(services: Services) -> list[Served]:
         query = query_of(request, NumbersQuery)
         return reply(places_page(await services.tasks.outputs(task_id_of(request)), query))
 
-    async def report(request: Request) -> Response:
-        return reply(await services.tasks.report(task_id_of(request)))
-
-    async def spent(request: Request) -> Response:
-        return reply(await services.catalogue.spent())
-
     async def receipt(request: Request) -> Response:
         return reply(await services.catalogue.receipt(task_id_of(request)))
 
@@ -152,10 +146,19 @@ def task_routes(services: Services) -> list[Served]:
         ENTRIES.by(entries),
         FAILURES.by(failures),
         OUTPUTS.by(outputs),
-        REPORT.by(report),
-        SPENT.by(spent),
         RECEIPT.by(receipt),
+        *_sums(services),
     ]
+
+
+def _sums(services: Services) -> list[Served]:
+    async def report(request: Request) -> Response:
+        return reply(await services.tasks.report(task_id_of(request)))
+
+    async def spent(request: Request) -> Response:
+        return reply(await services.catalogue.spent())
+
+    return [REPORT.by(report), SPENT.by(spent)]
 
 
 def task_id_of(request: Request) -> TaskId:
