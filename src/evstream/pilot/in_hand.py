@@ -141,6 +141,11 @@ class InHand:
         return [unit.running_since for unit in self._running]
 
     @property
+    def is_risky(self) -> bool:
+        """Whether a unit runs that was tried before: it may be what kills its workers."""
+        return any(unit.work.ref.attempt > 1 for unit in self._running)
+
+    @property
     def to_compute(self) -> int:
         """Number of units that are not computed yet."""
         return self._count[Stage.AHEAD] + self._count[Stage.RUNNING]

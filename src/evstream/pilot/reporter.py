@@ -99,6 +99,7 @@ class Reporter:
             and len(self._waiting) < self._settings.report_batch_max
             and len(self._waiting) < len(self._hand)
             and not self._hand.leaving
+            and not self._hand.is_risky
             and self._clock.monotonic() < until
         ):
             await self._clock.sleep(LOOK_S)

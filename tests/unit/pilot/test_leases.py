@@ -85,6 +85,18 @@ def test_what_becomes_one_object_waits_for_company(tmp_path: Path) -> None:
     assert began < 1.0
 
 
+def test_reports_do_not_wait_where_what_was_tried_before_runs(tmp_path: Path) -> None:
+    first, second, third = (
+        msgspec.structs.replace(unit, bundle_bytes=99) for unit in range_units(3)
+    )
+    # It may kill its worker, and what is not reported goes with it.
+    second = msgspec.structs.replace(second, ref=msgspec.structs.replace(second.ref, attempt=2))
+    service = FakeService([first, second, third])
+    runner = FakeRunner(wall_s=0.1)
+    run_virtual(lambda: run_pilot(service, runner, tmp_path))
+    assert service.batches == [1, 2]
+
+
 def test_reports_of_one_request_bring_no_more_than_it_may_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
