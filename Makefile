@@ -48,7 +48,7 @@ bench: setup-test  ## measure: make bench NAME=overhead [QUICK=1] [SEEDS="1 2 3"
 	  $(filter-out __init__ harness machine,$(basename $(notdir $(wildcard bench/*.py)))) >&2; exit 2; }
 	@$(BIN)/python -m bench.$(NAME) $(if $(QUICK),--quick) $(if $(SEEDS),--seeds $(SEEDS))
 
-SIM_NUMBERS := EDGES TROUBLES REQUESTS CHAINED CRASHES INTERVENTIONS
+SIM_NUMBERS := EDGES TROUBLES REQUESTS CHAINED BUNDLES CRASHES INTERVENTIONS
 SIM_SWITCHES := DAMAGED WRONG SILENT
 lower = $(shell echo $(1) | tr A-Z a-z)
 

@@ -21,9 +21,11 @@ def scenario(*flags: str) -> Scenario:
 
 def test_flags_say_what_is_simulated() -> None:
     assert scenario() == Scenario()
-    asked = scenario("--edges", "3", "--troubles", "2", "--wrong", "--chained", "1")
+    asked = scenario(
+        "--edges", "3", "--troubles", "2", "--wrong", "--chained", "1", "--bundles", "9"
+    )
     edges = EdgeScenario(3, troubles=2, wrong=True, requests=2)
-    assert asked == Scenario(chained=1, edges=edges)
+    assert asked == Scenario(chained=1, edges=edges, bundle_bytes=9)
     assert scenario("--edges", "3", "--requests", "0").edges.requests == 0
 
 

@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     number("count", 1, "how many seeds")
     number("crashes", Scenario().crashes, "how often the head or a pilot dies")
     number("chained", 0, "further tasks, each on the outputs of the one before")
+    number("bundles", 0, "outputs of no more bytes are stored together")
     number("interventions", 0, "how often somebody pauses, cancels or retries")
     number("edges", 0, "edges beside the head")
     number("troubles", EdgeScenario().troubles, "how often something happens to an edge")
@@ -46,6 +47,7 @@ def scenario_of(chosen: argparse.Namespace) -> Scenario:
         chained=chosen.chained,
         crashes=chosen.crashes,
         interventions=chosen.interventions,
+        bundle_bytes=chosen.bundles,
         edges=edges,
     )
 
