@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ from tests.postgresql import server
 RATE = 300.0
 COMPUTE_S = 2.0
 OUTPUT_BYTES = 4096
+IDLE_S_MAX = 60.0
 START_S_MAX = 60.0
 END_S_MAX = 600.0
 WORKERS = 2000
@@ -61,7 +63,10 @@ _REPORT = msgspec.json.Decoder(w.ReportAnswer)
 
 
 class Connections:
-    """Connections that are kept; as many as requests are under way."""
+    """Connections that are kept; as many as requests are under way.
+
+    One that nobody has used for `IDLE_S_MAX` is left, as evstream's own clients do.
+    """
 
     def __init__(self, host: str, port: int, token: str) -> None:
         self._host, self._port = host, port
@@ -69,13 +74,16 @@ class Connections:
             f" HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {token}\r\n"
             "Content-Type: application/json\r\n"
         )
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: deque[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = deque()
         self.opened = 0
 
     async def post(self, path: str, body: bytes, key: str = "") -> tuple[int, bytes]:
         """Send a request; return its answer's status and body."""
+        # The one that was used last is the next; those that nobody needs come to the front.
+        while self._idle and self._idle[0][0] < time.monotonic() - IDLE_S_MAX:
+            self._idle.popleft()[2].close()
         if self._idle:
-            reader, writer = self._idle.pop()
+            _, reader, writer = self._idle.pop()
         else:
             reader, writer = await asyncio.open_connection(self._host, self._port)
             self.opened += 1
@@ -86,12 +94,12 @@ class Connections:
         length = found.lower().index(b"content-length: ") + 16
         size = int(found[length : found.index(b"\r", length)])
         content = await reader.readexactly(size)
-        self._idle.append((reader, writer))
+        self._idle.append((time.monotonic(), reader, writer))
         return int(found[9:12]), content
 
     def close(self) -> None:
         """Close all."""
-        for _, writer in self._idle:
+        for _, _, writer in self._idle:
             writer.close()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from evstream.adapters.catalogue import postgresql
+from evstream.adapters.catalogue import postgresql, sql_ledger
 from evstream.adapters.catalogue.database import Database, Turn
 from evstream.adapters.catalogue.postgresql import PostgresDatabase, PostgresEngine
 from evstream.adapters.catalogue.sqlite import DATABASE_NAME, SqliteDatabase
@@ -227,6 +227,26 @@ async def test_tasks_are_current_until_one_may_have_changed(
     assert not active.is_current()
     await one.close()
     await other.close()
+
+
+async def test_commits_are_read_in_pieces_and_come_as_one(
+    clock: ManualClock, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_ledger, "_COMMITS_AT_ONCE", 4)
+    database = PostgresDatabase(database_url, clock=clock)
+    ledger = database.ledger
+    await ledger.open_book(BOOK, RULES, CHUNKS)
+    every: list[tuple[int, int]] = []
+    # None, less than a piece, a whole one, more: and from one chunk to the next.
+    for number in range(22):
+        assert [(c.chunk, c.entry_start) for c in await ledger.commits(BOOK)] == every
+        lease = LeaseId(f"lease-{number}")
+        (row,) = await ledger.claim_ranges(lease, ANNE, 1, MINUTE, [BOOK])
+        place = BOOK, row.chunk, row.entry_start, row.entry_stop
+        word = RangeReport(lease, ANNE, *place, row.attempt, Success(()))
+        assert await ledger.report_ranges([word]) == [Answer.ACCEPTED]
+        every.append((row.chunk, row.entry_start))
+    await database.close()
 
 
 @pytest.fixture

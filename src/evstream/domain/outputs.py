@@ -18,6 +18,7 @@ _NAME = re.compile(
     re.ASCII,
 )
 _AT_END = re.compile(rf"(?<![^/])(?:{_NAME.pattern})\Z", re.ASCII)
+_OF_TASK = re.compile(r"tasks/([0-9]{1,18})/")
 _BUNDLE = re.compile(r"tasks/(?P<task>\d+)/bundles/(?P<digest>[0-9a-f]{32})", re.ASCII)
 LOG_STREAM = "log"
 BUNDLE_BYTES_MAX = 256 << 10
@@ -144,6 +145,12 @@ class OutputName:
             number=int(found["number"] or 0),
             inside=inside,
         )
+
+
+def task_in(name: str) -> TaskId | None:
+    """Return the task among whose objects a name of the store is; None if it is among none's."""
+    found = _OF_TASK.match(name)
+    return None if found is None else TaskId(int(found[1]))
 
 
 def place_of(name: str) -> tuple[str, Inside | None]:

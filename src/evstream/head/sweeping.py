@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
 
 from evstream.domain.errors import DataError, NotFoundError, RequestError
+from evstream.domain.ledger import ClosedInterval, Commit
 from evstream.domain.names import LeaseId, TaskId
-from evstream.domain.outputs import BundleName, OutputName, place_of
+from evstream.domain.outputs import BundleName, OutputName, place_of, task_in
 from evstream.domain.task import Task, task_of
 from evstream.head.books import books_of, merges_of
+from evstream.head.passing import in_pieces
 from evstream.head.turns import Turns
 from evstream.ports import Catalogue, Ledger, OutputStore
+
+NAMES_AT_ONCE = 2000
+"""After so many names others have a turn: there may be millions."""
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +48,20 @@ class Sweeping:
         The names are listed before leases and commits are read: what was uploaded
         under a lease that has ended since is committed by then, or never will be.
         """
-        by_task: dict[TaskId, list[OutputName | BundleName]] = defaultdict(list)
-        for name in await self._store.names():
-            try:
-                parsed = BundleName.parse(name) or OutputName.parse(name)
-            except RequestError:
-                continue  # Not ours to judge.
-            by_task[parsed.task].append(parsed)
+        by_task: dict[TaskId, list[str]] = defaultdict(list)
+        for number, name in enumerate(await self._store.names()):
+            if number % NAMES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if (among := task_in(name)) is not None:
+                by_task[among].append(name)
         leases: dict[TaskId, set[LeaseId]] = defaultdict(set)
         for lease in await self._ledger.leases():
             leases[task_of(lease.book)].add(lease.lease)
-        there = {name for names in by_task.values() for name in names}
-        self._waited_for = {one: held for one, held in self._waited_for.items() if one in there}
+        self._waited_for = {
+            one: held
+            for one, held in self._waited_for.items()
+            if str(one) in by_task.get(one.task, ())
+        }
         self._settled = {task: kept for task, kept in self._settled.items() if task in by_task}
         removed = 0
         for task, names in by_task.items():
@@ -61,9 +70,7 @@ class Sweeping:
                 removed += await self._sweep_task(task, names, leases[task])
         return removed
 
-    async def _sweep_task(
-        self, task_id: TaskId, names: list[OutputName | BundleName], leases: set[LeaseId]
-    ) -> int:
+    async def _sweep_task(self, task_id: TaskId, names: list[str], leases: set[LeaseId]) -> int:
         try:
             task = await self._catalogue.task(task_id)
             # Without new names, it may have been opened and have ended again all the same.
@@ -80,7 +87,7 @@ class Sweeping:
                 "outputs of task %s are not swept: %s", task_id, error, extra={"task": task_id}
             )
             return 0
-        surplus = [name for name in names if str(name) not in keep]
+        surplus = [one for name in names if name not in keep and (one := _parsed(name)) is not None]
         removable = [name for name in surplus if self._is_over(name, leases)]
         for output in removable:
             await self._store.delete(str(output))
@@ -111,6 +118,26 @@ class Sweeping:
         for book in await books_of(self._ledger, task):
             for attempt in await self._ledger.failed_attempts(book):
                 logs.add(attempt.failure.log)
-            for commit in await self._ledger.commits(book):
-                keep.update(output.name for output in commit.success.outputs)
+            async for rows in self._finished(task, book):
+                for row in rows:
+                    if isinstance(row, Commit):
+                        keep.update(output.name for output in row.success.outputs)
         return logs | {place_of(name)[0] for name in keep - replaced}
+
+    async def _finished(
+        self, task: Task, book: int
+    ) -> AsyncIterator[Sequence[Commit | ClosedInterval]]:
+        if task.state.final:
+            # Once, and it may be in the archive.
+            yield await self._ledger.commits(book)
+            return
+        async for rows in in_pieces(self._ledger, book):
+            yield rows
+
+
+def _parsed(name: str) -> OutputName | BundleName | None:
+    """Read the name of an object; None if it is not ours to judge."""
+    try:
+        return BundleName.parse(name) or OutputName.parse(name)
+    except RequestError:
+        return None

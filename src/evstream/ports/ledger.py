@@ -179,7 +179,10 @@ class Ledger(Leasing, Protocol):
         ...
 
     async def commits(self, book: int) -> list[Commit]:
-        """Return what is done, in entry order."""
+        """Return what is done, in entry order.
+
+        What is committed or taken back while it is read may be there or not.
+        """
         ...
 
     async def finished(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -118,8 +119,19 @@ _CLOSED_SELECT = "SELECT chunk, entry_start, entry_stop, state, error, attempt F
 _IN_ORDER = "WHERE book = ? ORDER BY chunk, entry_start"
 
 
-def _commits(db: Database, book: int) -> list[Commit]:
-    return _to_commits(book, db.execute(f"{_COMMIT_SELECT} {_IN_ORDER}", (book,)))
+_COMMITS_AT_ONCE = 2000
+"""Others have a turn before more are read."""
+_FROM = "WHERE book = ? AND (chunk, entry_start) >= (?, ?) ORDER BY chunk, entry_start LIMIT ?"
+
+
+def _commits(db: Database, book: int, place: tuple[int, int], limit: int) -> list[Commit]:
+    rows = db.execute(f"{_COMMIT_SELECT} {_FROM}", (book, *place, limit))
+    return _to_commits(book, rows)
+
+
+def _commits_of(db: Database, book: int, place: tuple[int, int]) -> list[Commit]:
+    require_book(db, book)
+    return _commits(db, book, place, _COMMITS_AT_ONCE)
 
 
 def _to_commits(book: int, rows: Iterable[tuple[Any, ...]]) -> list[Commit]:
@@ -153,11 +165,10 @@ def _to_closed(book: int, rows: Iterable[tuple[Any, ...]]) -> list[ClosedInterva
 def _finished(
     db: Database, book: int, chunk: int, entry_start: int, limit: int
 ) -> list[Commit | ClosedInterval]:
-    place = "WHERE book = ? AND (chunk, entry_start) >= (?, ?) ORDER BY chunk, entry_start LIMIT ?"
     values = (book, chunk, entry_start, limit)
     rows: list[Commit | ClosedInterval] = [
-        *_to_commits(book, db.execute(f"{_COMMIT_SELECT} {place}", values)),
-        *_to_closed(book, db.execute(f"{_CLOSED_SELECT} {place}", values)),
+        *_commits(db, book, (chunk, entry_start), limit),
+        *_to_closed(book, db.execute(f"{_CLOSED_SELECT} {_FROM}", values)),
     ]
     return sorted(rows, key=lambda row: (row.chunk, row.entry_start))[:limit]
 
@@ -341,7 +352,17 @@ class SqlLedger:
 
     async def commits(self, book: int) -> list[Commit]:
         """Return what is done, in entry order."""
-        return await self._list(book, _commits, lambda archive: archive.commits(book))
+        found: list[Commit] = []
+        # In pieces: of a hundred thousand rows others would wait for seconds.
+        while True:
+            place = (found[-1].chunk, found[-1].entry_start + 1) if found else (0, 0)
+            some = await self._read(book, partial(_commits_of, place=place))
+            if some is None:
+                assert self._archive is not None
+                return await self._archive.commits(book)
+            found += some
+            if len(some) < _COMMITS_AT_ONCE:
+                return found
 
     async def finished(
         self, book: int, chunk: int, entry_start: int, limit: int
