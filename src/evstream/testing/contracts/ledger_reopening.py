@@ -138,6 +138,14 @@ class LedgerContract(LedgerAccountsContract, WithinContract):
         with pytest.raises(NotFoundError):
             await ledger.drop_chunks(99, [0], "taken back")
 
+    async def test_a_failure_in_a_chunk_that_was_dropped_is_known(self, ledger: Ledger) -> None:
+        (row,) = await self.claim(ledger, 1)
+        word = report_on(row, CRASH)
+        assert await ledger.report_ranges([word]) == [Answer.ACCEPTED]
+        await ledger.drop_chunks(BOOK, [row.chunk], "away")
+        # It was accepted, and its answer lost.
+        assert await ledger.report_ranges([word]) == [Answer.ALREADY_ACCEPTED]
+
     async def test_a_book_that_grows_may_bisect_more(self, ledger: Ledger) -> None:
         more = [Chunk(5, Lfn("more.root"), 0, 20), Chunk(0, Lfn("known"), 0, 9)]
         await ledger.add_chunks(BOOK, more, 3)
