@@ -53,6 +53,9 @@ def test_reports_of_tasks(command: CommandLine, tmp_path: Path, events: list[Pat
     users = command.run("report", "--by-user", "--by-site", *door).stdout
     for heading in ("anna, 1 task", "anna at bonn", "owner, 2 tasks", "owner at lyon"):
         assert heading in users
+    listed = command.run("status", *door).stdout
+    assert "submitted by" in listed
+    assert "anna" in listed
     assert "of all tasks" in command.run("report", first, "--by-user", *door, status=2).stderr
     missing = command.run("report", 99, *door, status=2)
     assert "99" in missing.stderr

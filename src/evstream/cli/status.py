@@ -47,6 +47,7 @@ def status(
         return
     chained = any(view.spec.takes for view in views)
     ranked = any(view.spec.scheduling != Scheduling() for view in views)
+    several = len({view.submitter for view in views}) > 1
     rows = [
         (
             view.id,
@@ -59,6 +60,7 @@ def status(
             view.workers,
             *([", ".join(str(t.task) for t in view.spec.takes)] if chained else []),
             *([view.spec.scheduling.queue, view.spec.scheduling.priority] if ranked else []),
+            *([view.submitter or "-"] if several else []),
             view.reason,
         )
         for view in views
@@ -74,6 +76,7 @@ def status(
         "workers",
         *(["takes"] if chained else []),
         *(["queue", "priority"] if ranked else []),
+        *(["submitted-by"] if several else []),
         "reason",
     ]
     print_table([column.replace("-", " ") for column in columns], rows)
