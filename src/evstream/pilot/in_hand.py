@@ -141,6 +141,11 @@ class InHand:
         return [unit.running_since for unit in self._running]
 
     @property
+    def is_expecting(self) -> bool:
+        """Whether more is being asked for."""
+        return not all(self._leases.values())
+
+    @property
     def is_risky(self) -> bool:
         """Whether a unit runs that was tried before: it may be what kills its workers."""
         return any(unit.work.ref.attempt > 1 for unit in self._running)

@@ -86,8 +86,8 @@ class Reporter:
         while True:
             await self._something.wait()
             await self._clock.sleep(self._settings.report_s)
-            await self._wait_for_company()
             while self._waiting:
+                await self._wait_for_company()
                 await self._send(self._next_batch())
             self._something.clear()
 
@@ -97,7 +97,7 @@ class Reporter:
         while (
             all(_is_bundled(unit, processed) for unit, processed in self._waiting)
             and len(self._waiting) < self._settings.report_batch_max
-            and len(self._waiting) < len(self._hand)
+            and (len(self._waiting) < len(self._hand) or self._hand.is_expecting)
             and not self._hand.leaving
             and not self._hand.is_risky
             and self._clock.monotonic() < until

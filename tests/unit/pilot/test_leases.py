@@ -85,6 +85,21 @@ def test_what_becomes_one_object_waits_for_company(tmp_path: Path) -> None:
     assert began < 1.0
 
 
+def test_what_a_full_request_leaves_waits_for_company_too(tmp_path: Path) -> None:
+    units = [msgspec.structs.replace(unit, bundle_bytes=99) for unit in range_units(60)]
+    service = FakeService(units)
+    answered = service.report
+
+    async def report(reports: list[w.UnitReport]) -> list[Answer]:
+        await sleep(0.1)  # More is done meanwhile.
+        return await answered(reports)
+
+    service.report = report  # type: ignore[method-assign]
+    runner = FakeRunner(wall_s=0.02)
+    run_virtual(lambda: run_pilot(service, runner, tmp_path, report_batch_max=20))
+    assert service.batches == [20, 20, 20]
+
+
 def test_reports_do_not_wait_where_what_was_tried_before_runs(tmp_path: Path) -> None:
     first, second, third = (
         msgspec.structs.replace(unit, bundle_bytes=99) for unit in range_units(3)
