@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,7 +61,11 @@ class Address:
 
     def elsewhere(self) -> httpx2.AsyncBaseTransport:
         """Return what carries requests to whoever the service names, edges above all."""
-        return Carrier(client_context(self.ca_file))
+        return Carrier(self._tls())
+
+    def _tls(self) -> ssl.SSLContext | None:
+        # The system's authorities alone are what a carrier has by itself; loading takes its time.
+        return client_context(self.ca_file) if self.ca_file else None
 
     def transport(self) -> httpx2.AsyncBaseTransport:
         """Return what carries requests to the address.
@@ -75,9 +80,8 @@ class Address:
         if self.url.startswith("unix:"):
             return Carrier(uds=self.url.removeprefix("unix:"))
         if self.url.startswith(("http://", "https://")):
-            # Plain HTTP never looks at authorities, and loading them takes its time.
-            https = self.url.startswith("https:")
-            return Carrier(client_context(self.ca_file) if https else None)
+            # Plain HTTP never looks at authorities.
+            return Carrier(self._tls() if self.url.startswith("https:") else None)
         raise RequestError(
             f"{self.url!r} is no address of a service",
             hint="give http://HOST:PORT, https://HOST or unix:/PATH",

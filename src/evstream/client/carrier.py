@@ -46,6 +46,14 @@ class Carrier(httpx2.AsyncBaseTransport):
         self._tls = tls
         self._uds = uds
         self._session: aiohttp.ClientSession | None = None
+        # By scheme and host. Pilots ask few hosts, and the environment's words are many.
+        self._proxies: dict[tuple[str, str], str | None] = {}
+
+    def _proxy(self, url: httpx2.URL) -> str | None:
+        place = url.scheme, url.host
+        if place not in self._proxies:
+            self._proxies[place] = None if self._uds else proxy_for(url)
+        return self._proxies[place]
 
     def _opened(self) -> aiohttp.ClientSession:
         """Return the session; it is made on the loop that uses it."""
@@ -94,7 +102,7 @@ class Carrier(httpx2.AsyncBaseTransport):
                     if name.lower() != b"transfer-encoding"
                 ],
                 allow_redirects=False,
-                proxy=None if self._uds else proxy_for(request.url),
+                proxy=self._proxy(request.url),
                 timeout=aiohttp.ClientTimeout(
                     total=None,
                     connect=limits.get("pool"),

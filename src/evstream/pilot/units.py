@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -132,6 +133,7 @@ class Workbench:
         self._prefetcher = prefetcher
         self._outputs = outputs
         self._runner = tools.runner
+        self._offload = tools.offload
         self._merger = merger
         self._directory = directory
         self._hand = hand
@@ -167,7 +169,8 @@ class Workbench:
             reason = f"unexpected {type(error).__name__}: {error}"
             return Processed(_failure(UnitError("internal", reason), ""), received)
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            # Disks that are shared take their time.
+            await self._offload(partial(shutil.rmtree, directory, ignore_errors=True))
 
     async def _fetch(self, work: Work, directory: Path) -> Inputs:
         try:
