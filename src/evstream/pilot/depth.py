@@ -193,8 +193,8 @@ class Depth:
         needed = max(cores, self.pace.units_in(covered_s), min(possible, self._fetches_max))
         # Short units are claimed in large batches.
         batch = max(1.0, self.pace.units_in(self._ahead_s) / 2)
-        # The first units may be the shortest: never many more than have been computed.
-        most = min(needed + batch, max(cores, FIRST_AHEAD) + self.pace.units)
+        # The first units may be the shortest: never far more than have been computed.
+        most = min(needed + batch, max(cores, FIRST_AHEAD) + 2 * self.pace.units)
         if self._size.mean > 0:
             # One that is computed is on disk as well.
             most = min(most, max(cores, self._bytes_max / self._size.mean - cores))
