@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
@@ -48,6 +49,8 @@ class Connection:
         What is seen of the ways to edges.
     clock : Clock
         Its own.
+    heard_at : float
+        When the head of an answer last came, from anywhere; by the clock, monotonic.
     """
 
     def __init__(
@@ -62,11 +65,14 @@ class Connection:
         elsewhere: Callable[[], httpx2.AsyncBaseTransport] = Carrier,
     ) -> None:
         self._timeout = httpx2.Timeout(PROGRESS_S_MAX, connect=CONNECT_S_MAX)
+        self._hooks: Any = {"response": [self._hear]}
+        self.heard_at = -math.inf
         self._http = httpx2.AsyncClient(
             transport=transport,
             base_url=base_url,
             auth=_Bearer(token if callable(token) else lambda: token),
             timeout=self._timeout,
+            event_hooks=self._hooks,
         )
         self._transport_elsewhere = elsewhere
         self._elsewhere: httpx2.AsyncClient | None = None
@@ -84,9 +90,14 @@ class Connection:
     def _client_elsewhere(self) -> httpx2.AsyncClient:
         if self._elsewhere is None:
             self._elsewhere = httpx2.AsyncClient(
-                transport=self._transport_elsewhere(), timeout=self._timeout
+                transport=self._transport_elsewhere(),
+                timeout=self._timeout,
+                event_hooks=self._hooks,
             )
         return self._elsewhere
+
+    async def _hear(self, response: httpx2.Response) -> None:
+        self.heard_at = self.clock.monotonic()
 
     async def call(
         self,

@@ -75,7 +75,8 @@ class Transfers:
         fits : callable, optional
             Says whether a file is what the plan means, as far as that shows.
         rounds : int
-            How often each endpoint is asked while nothing more comes.
+            How often each endpoint is asked while nothing more comes. Where nobody answers at
+            all, it is not these endpoints that are away, and they are asked as often as may be.
 
         Returns
         -------
@@ -91,6 +92,7 @@ class Transfers:
         """
         download = Download(path, bytes_max, fits)
         failures = 0
+        failing_since = self._clock.monotonic()
         try:
             while True:
                 best, began = download.best, self._clock.monotonic()
@@ -99,8 +101,10 @@ class Transfers:
                     self._last_size = download.size or 0
                     return download.received
                 failures = 1 if download.best > best else failures + 1
+                failing_since = began if failures == 1 else failing_since
+                heard = self._connection.heard_at > failing_since or not _is_silence(passing)
                 # While one endpoint may come back, nothing is lost yet.
-                if passing is None or failures >= rounds:
+                if passing is None or failures >= (rounds if heard else TRANSFERS_MAX):
                     error = passing or definite
                     assert error is not None
                     raise error
@@ -331,11 +335,16 @@ class Transfers:
             now = self._clock.monotonic()
             if "retry_after_s" in error.fields:
                 way.busy_until = now + max(BUSY_S, float(str(error.fields["retry_after_s"])))
-            elif "silent_s" in error.fields or isinstance(
-                error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout
-            ):
+            elif _is_silence(error) or isinstance(error.__cause__, httpx2.ConnectError):
                 way.broke(now)
             raise
+
+
+def _is_silence(error: EvstreamError | None) -> bool:
+    """Whether nothing came, not even a refusal."""
+    if error is None:
+        return False
+    return "silent_s" in error.fields or isinstance(error.__cause__, httpx2.ConnectTimeout)
 
 
 class _Race:

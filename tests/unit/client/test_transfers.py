@@ -213,6 +213,40 @@ def test_a_link_that_is_cut_is_used_again_at_once(tmp_path: Path) -> None:
         assert (tmp_path / f"{worker}").read_bytes() == body
 
 
+def test_where_nobody_is_heard_the_network_is_waited_for(tmp_path: Path) -> None:
+    network = Network(b"events")
+    network.cuts = [(5.0, 15.0)]
+
+    async def work(service: Service) -> None:
+        for number in range(80):
+            # So few rounds are for one that is away while others are there.
+            await service.fetch_product(
+                plan_of("one", "two"), tmp_path / f"{number}", None, None, 2
+            )
+
+    assert run(network, work) < 80 * 0.2 + 10.0 + 2.0
+
+
+def test_where_others_are_heard_who_is_away_is_soon_given_up(tmp_path: Path) -> None:
+    network = Network(b"events")
+    network.gone = {"one", "two"}
+    took: list[float] = []
+
+    async def work(service: Service) -> None:
+        async def others() -> None:
+            for _ in range(200):
+                await service.fetch_product(plan_of("three"), tmp_path / "other")
+
+        beside = asyncio.ensure_future(others())
+        with pytest.raises(TransientError):
+            await service.fetch_product(plan_of("one", "two"), tmp_path / "x", None, None, 2)
+        took.append(asyncio.get_running_loop().time())
+        await beside
+
+    run(network, work)
+    assert took[0] < 15.0
+
+
 def test_who_cannot_be_reached_is_asked_last_for_a_while(tmp_path: Path) -> None:
     network = Network(b"events")
     network.gone = {"one"}
