@@ -103,6 +103,37 @@ def test_makers_make_what_is_made_in_place(content: bytes) -> None:
         assert len(_working()) == 1
 
 
+def test_no_more_are_started_for_who_can_soon_have_one(content: bytes) -> None:
+    with makers_of(4) as makers:
+        makers.start(1)
+        # The first is there by then: what follows are short cuts.
+        made(by(makers), content)
+        cuts = [threading.Thread(target=made, args=(by(makers), content)) for _ in range(4)]
+        for cut in cuts:
+            cut.start()
+        for cut in cuts:
+            cut.join()
+        assert len(_working()) == 1
+
+
+def test_another_is_started_where_one_waits_for_its_source(content: bytes) -> None:
+    held, goes_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        held.set()
+        goes_on.wait()
+
+    with makers_of(2) as makers:
+        makers.start(1)
+        slow = threading.Thread(target=made, args=(by(makers), content, _Watched(content, wait)))
+        slow.start()
+        held.wait()
+        assert made(by(makers), content) == made(HERE, content)
+        assert len(_working()) == 2
+        goes_on.set()
+        slow.join()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_maker_that_dies_is_replaced(content: bytes, number: int) -> None:
     killed: list[int] = []

@@ -27,6 +27,9 @@ SILENCE_S_MAX = 120.0
 START_S_MAX = 120.0
 TRIES = 2
 """A maker may have been ended by anybody; what ends two of them is not tried on a third."""
+STARTED_AFTER_S = 0.5
+"""Beyond those that were there at first, one more is started for who has waited so long for one
+of them: to start takes longer than most cuts, and as much CPU as dozens of them."""
 END_S = 0.5
 """A maker that is not needed any more has so long to end by itself."""
 
@@ -45,14 +48,17 @@ class RootMakers:
     def __init__(self, processes_max: int, silence_s_max: float = SILENCE_S_MAX) -> None:
         self._free = threading.BoundedSemaphore(processes_max)
         self._silence_s_max = silence_s_max
-        self._lock = threading.Lock()
+        self._freed = threading.Condition()
         self._idle: list[_Maker] = []
+        self._at_first = 1
+        self._living = 0
         self._closed = False
 
     def start(self, count: int) -> None:
         """Start some before they are needed; they need not be waited for."""
+        self._at_first = max(1, count)
         for _ in range(count):
-            self._give_back(_Maker(self._silence_s_max))
+            self._give_back(self._started())
 
     def prepare(
         self, cut: rootio.Cut, index: rootio.SourceIndex, words: dict[str, Any], source: ByteSource
@@ -78,7 +84,7 @@ class RootMakers:
                 try:
                     cut.adopt(maker.prepare(order, index, source))
                 except GoneError as gone:
-                    why = maker.end() or str(gone)
+                    why = self._end(maker) or str(gone)
                     if attempt < TRIES - 1:
                         continue
                     raise CorruptFileError(
@@ -93,28 +99,48 @@ class RootMakers:
 
     def _take(self) -> _Maker:
         while True:
-            with self._lock:
+            with self._freed:
+                if not self._idle and self._living >= self._at_first:
+                    self._freed.wait(STARTED_AFTER_S)
                 maker = self._idle.pop() if self._idle else None
             if maker is None:
-                return _Maker(self._silence_s_max)
+                return self._started()
             if maker.alive:
                 return maker
-            maker.end()
+            self._end(maker)
+
+    def _started(self) -> _Maker:
+        with self._freed:
+            self._living += 1
+        try:
+            return _Maker(self._silence_s_max)
+        except BaseException:
+            with self._freed:
+                self._living -= 1
+            raise
+
+    def _end(self, maker: _Maker) -> str:
+        with self._freed:
+            self._living -= 1
+            # Who waits for it may start another.
+            self._freed.notify()
+        return maker.end()
 
     def _give_back(self, maker: _Maker) -> None:
-        with self._lock:
+        with self._freed:
             if not self._closed:
                 self._idle.append(maker)
+                self._freed.notify()
                 return
-        maker.end()
+        self._end(maker)
 
     def close(self) -> None:
         """End the makers; one that works ends when it is done."""
-        with self._lock:
+        with self._freed:
             self._closed = True
             idle, self._idle = self._idle, []
         for maker in idle:
-            maker.end()
+            self._end(maker)
 
 
 class _Maker:
