@@ -14,7 +14,7 @@ import psutil
 import pytest
 import uproot
 
-from evstream.adapters.formats import KnownFormats, RootMakers
+from evstream.adapters.formats import KnownFormats, RootMakers, root_makers
 from evstream.domain.errors import TransientError
 from evstream.ports import ByteSource, Format
 from evstream.rootio import BytesSource, CorruptFileError
@@ -103,7 +103,10 @@ def test_makers_make_what_is_made_in_place(content: bytes) -> None:
         assert len(_working()) == 1
 
 
-def test_no_more_are_started_for_who_can_soon_have_one(content: bytes) -> None:
+def test_no_more_are_started_for_who_can_soon_have_one(
+    content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(root_makers, "STARTED_AFTER_S", 60.0)
     with makers_of(4) as makers:
         makers.start(1)
         # The first is there by then: what follows are short cuts.
@@ -116,7 +119,10 @@ def test_no_more_are_started_for_who_can_soon_have_one(content: bytes) -> None:
         assert len(_working()) == 1
 
 
-def test_another_is_started_where_one_waits_for_its_source(content: bytes) -> None:
+def test_another_is_started_where_one_waits_for_its_source(
+    content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(root_makers, "STARTED_AFTER_S", 0.01)
     held, goes_on = threading.Event(), threading.Event()
 
     def wait() -> None:
