@@ -100,8 +100,9 @@ class RootMakers:
     def _take(self) -> _Maker:
         while True:
             with self._freed:
-                if not self._idle and self._living >= self._at_first:
-                    self._freed.wait(STARTED_AFTER_S)
+                self._freed.wait_for(
+                    lambda: self._idle or self._living < self._at_first, STARTED_AFTER_S
+                )
                 maker = self._idle.pop() if self._idle else None
             if maker is None:
                 return self._started()
