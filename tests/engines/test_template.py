@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from evstream.adapters.engines.template import KNOWN, TemplateEngine, fill, read_template
-from evstream.cli.engine_options import EngineOptions
+from evstream.cli.engine_options import EngineOptions, pilot_environment
+from evstream.client import Address
 from evstream.domain.errors import ConfigError, RequestError
 from evstream.domain.names import WorkerId
 from evstream.ports import PilotOrder, PilotStage
@@ -151,6 +152,54 @@ def test_what_is_no_template_is_told(tmp_path: Path, text: str | None, said: str
     with pytest.raises(ConfigError) as caught:
         read_template(str(path))
     assert said in f"{caught.value} {caught.value.hint}"
+
+
+GOOD = """\
+submit = ["sub", "{script}"]
+job = "([0-9]+)"
+status = ["stat"]
+line = "^(?P<job>[0-9]+) (?P<state>.)$"
+pending = ["Q"]
+running = ["R"]
+cancel = ["del", "{job}"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ('job = "([0-9]+)"', 'job = "[0-9]+"', "'job' has no group"),
+        ("(?P<state>.)", ".", "'line' has no group state"),
+        ('submit = ["sub", "{script}"]', "submit = []", "'submit' names no command"),
+        ("{script}", "{scirpt}", "{scirpt} in the template is no placeholder"),
+        ("{job}", "{jb}", "{jb} in the template is no placeholder"),
+    ],
+)
+def test_a_template_that_cannot_work_is_refused_at_once(
+    tmp_path: Path, right: str, wrong: str, told: str
+) -> None:
+    template = tmp_path / "own.toml"
+    template.write_text(GOOD)
+    TemplateEngine(tmp_path / "pilots", "pilot", str(template))
+    assert right in GOOD
+    template.write_text(GOOD.replace(right, wrong))
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        TemplateEngine(tmp_path / "pilots", "pilot", str(template))
+
+
+def test_what_is_a_users_own_is_not_passed_to_pilots(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "EVSTREAM_CATALOGUE": "postgresql://h/db",
+        "EVSTREAM_OUTPUT_STORE": "https://me:secret@host/x",
+        "EVSTREAM_SITE": "lyon",
+        "HTTPS_PROXY": "me:secret@proxy:3128",
+        "HTTP_PROXY": "http://proxy:3128",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    passed = pilot_environment(Address("http://h"), "")
+    assert {name for name in given if name in passed} == {"EVSTREAM_SITE", "HTTP_PROXY"}
+    assert "secret" not in str(passed)
 
 
 def test_wrong_placeholders_and_options_are_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,11 @@ from evstream.ports import Engine
 
 EngineName = Literal["local", "dask", "slurm", "template"]
 
-NOT_PASSED = ("TOKEN", "TOKEN_FILE", "URL", "DATA_DIR", "CORES")
+NOT_PASSED = ("TOKEN", "TOKEN_FILE", "URL", "DATA_DIR", "CORES", "CATALOGUE")
 """Settings that each pilot gets from us otherwise, or not at all."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+_SOMEBODYS = re.compile(r"://[^/@\s]+@|^[^/@\s]+:[^/@\s]+@")
+"""A URL, or what stands for one, with a user's name in it, and a password more often than not."""
 
 
 @Parameter(name="*")
@@ -119,14 +122,11 @@ def pilot_environment(address: Address, token_file: str) -> dict[str, str]:
     passed = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith("EVSTREAM_") and name.removeprefix("EVSTREAM_") not in NOT_PASSED
+        if (name.startswith("EVSTREAM_") and name.removeprefix("EVSTREAM_") not in NOT_PASSED)
+        or name.upper() in PROXIES
     }
-    # A proxy's own user and password would stand in a script.
-    passed |= {
-        name: value
-        for name, value in os.environ.items()
-        if name.upper() in PROXIES and "@" not in value
-    }
+    # What is a user's own would stand in a script.
+    passed = {name: value for name, value in passed.items() if not _SOMEBODYS.search(value)}
     passed["EVSTREAM_URL"] = address.url
     if token_file:
         passed["EVSTREAM_TOKEN_FILE"] = token_file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 import secrets
 import signal
 import socket
@@ -17,7 +18,7 @@ from cyclopts import Parameter
 
 from evstream.cli.printing import print_json
 from evstream.cli.service import DEFAULT_DOOR, Door, find_service, run_async
-from evstream.domain.errors import ConfigError
+from evstream.domain.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from evstream.pilot import Pilot, PilotSettings
@@ -54,8 +55,14 @@ def pilot(
         EVSTREAM_TOKEN=$(cat token) evstream pilot --url http://127.0.0.1:8400
     """
     from evstream.pilot import PilotSettings
+    from evstream.wire.work_messages import WORKER_NAME
 
     settings = door.settings(cores=cores, walltime_s=walltime_s, pilot_steps=steps)
+    if worker and not re.fullmatch(WORKER_NAME, worker):
+        raise RequestError(
+            f"{worker[:200]!r} cannot be a worker's name",
+            hint="use letters, digits and . _ @ : - alone, 200 at most",
+        )
     name = worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     pilot_settings = PilotSettings(
         cores=settings.cores,

@@ -50,6 +50,8 @@ def report(
         return
     if task is None:
         raise RequestError("no task is given", hint="give the number of one, or --by-user")
+    if compare == task:
+        raise RequestError("a task is not compared with itself", hint="name another")
 
     async def work(service: Service) -> list[TaskReport]:
         numbers = [task] if compare is None else [task, compare]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -52,6 +52,10 @@ class Kept:
         parts += [f"{self.failed} of them failed"] if self.failed else []
         parts += [f"the next in {self.wait_s:.0f} s"] if self.wait_s else []
         return ", ".join(parts)
+
+
+INSIST_S = 60.0
+"""So long pilots that should have ended are made to, again and again."""
 
 
 @dataclass(slots=True)
@@ -120,24 +124,40 @@ class PilotKeeper:
         now = self._clock.monotonic()
         alive = [name for name, state in found.items() if state.stage is not PilotStage.ENDED]
         missing = wanted - len(alive)
-        for name in alive if wanted <= 0 else ():
-            await self._end(name)
+        if wanted <= 0:
+            await self._end_each(alive)
         if missing > 0:
             for _ in range(self._allowed(now, missing, alive)):
                 await self._start(now)
         self._tell(found, now)
 
     async def end_all(self, patience_s: float) -> None:
-        """Ask all pilots to leave, make those that do not, and tell the service."""
+        """Ask all pilots to leave, make those that do not, and tell the service.
+
+        Raises
+        ------
+        TransientError
+            Some could not be ended, or nobody says what there is.
+        """
         deadline = self._clock.monotonic() + patience_s
         while True:
-            found = await self._engine.look()
-            alive = [name for name, state in found.items() if state.stage is not PilotStage.ENDED]
-            if not alive:
-                break
-            late = self._clock.monotonic() >= deadline
-            for name in alive:
-                await self._end(name, at_once=late)
+            late = self._clock.monotonic() - deadline
+            try:
+                found = await self._engine.look()
+            except TransientError as error:
+                if late > INSIST_S:
+                    raise
+                _LOG.warning("pilots cannot be looked after: %s", error)
+            else:
+                alive = [n for n, state in found.items() if state.stage is not PilotStage.ENDED]
+                if not alive:
+                    break
+                if late > INSIST_S:
+                    raise TransientError(
+                        f"{len(alive)} pilots could not be ended: {', '.join(alive[:10])}",
+                        hint="end their jobs by hand",
+                    )
+                await self._end_each(alive, at_once=late >= 0)
             await self._clock.sleep(max(LOOK_S_LEAST, self._engine.look_every_s))
         for name in found:
             await self._engine.forget(name)
@@ -192,11 +212,19 @@ class PilotKeeper:
         self._seen[name] = _Seen(now)
         self._counts["started"] += 1
 
-    async def _end(self, name: WorkerId, *, at_once: bool = False) -> None:
-        seen = self._seen.setdefault(name, _Seen(self._clock.monotonic()))
-        if at_once or not seen.asked:
-            seen.asked = True
-            await self._engine.end(name, at_once=at_once)
+    async def _end_each(self, names: Iterable[WorkerId], *, at_once: bool = False) -> None:
+        """End pilots; who cannot be is asked at the next look, and holds up no other."""
+        for name in names:
+            seen = self._seen.setdefault(name, _Seen(self._clock.monotonic()))
+            if seen.asked and not at_once:
+                continue
+            try:
+                await self._engine.end(name, at_once=at_once)
+            except TransientError as error:
+                # It may have ended in this moment, which the next look shows.
+                _LOG.warning("pilot %s cannot be ended for now: %s", name, error)
+            else:
+                seen.asked = True
 
     def _tell(self, found: Mapping[WorkerId, PilotState], now: float) -> None:
         stages = Counter(state.stage for state in found.values())

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 from evstream.client import Service
+from evstream.domain.errors import TransientError
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.pilot.concurrency import in_time, patiently
 from evstream.pilot.depth import Depth
@@ -52,6 +53,7 @@ class Claimer:
         self._hand = hand
         self._begin = begin
         self._depth = depth
+        self._is_away = False
 
     async def run(self) -> None:
         """Claim until no task has been active for `idle_s_max`, or no unit would end in time.
@@ -129,13 +131,26 @@ class Claimer:
             self._clock,
             self._ids,
             self._settings.away_s_max,
-            lambda: self._service.claim(request, lease),
+            lambda: self._ask(request, lease),
         )
         _LOG.debug("lease %s: asked for %d units, got %d", lease, units, len(answer.units))
         plan_s = self._clock.monotonic() - asked
         if answer.units:
             self._depth.claimed(plan_s)
         self._begin(self._hand.take(lease, answer.units, plan_s))
+        return answer
+
+    async def _ask(self, request: ClaimRequest, lease: LeaseId) -> ClaimAnswer:
+        try:
+            answer = await self._service.claim(request, lease)
+        except TransientError as error:
+            if not self._is_away:
+                # A wrong address looks the same as a service that is away for a while.
+                patience_s = self._settings.away_s_max
+                _LOG.warning("no work for now, trying on for %.0f s: %s", patience_s, error)
+            self._is_away = True
+            raise
+        self._is_away = False
         return answer
 
     def _is_too_late(self) -> bool:

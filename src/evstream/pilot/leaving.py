@@ -131,6 +131,9 @@ class Departure:
         for unit in self._hand.units():
             if unit.stage is Stage.AHEAD:
                 self._abandon(unit)
+        if not len(self._hand):
+            await in_time(self._clock, RELEASE_S_MAX, self._give_back(owed))
+            return
         if await either(self._give_back(owed), self._payloads_time()):
             return
         for unit in self._hand.units():

@@ -20,7 +20,8 @@ INLINE_BYTES_MAX = 16 << 10
 """Outputs of a unit that have no more together may come with its report, whatever its task."""
 CUTS_MAX = 100
 
-Worker = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._@:-]+$")]
+WORKER_NAME = r"[A-Za-z0-9._@:-]{1,200}"
+Worker = Annotated[str, Meta(min_length=1, max_length=200, pattern=rf"^{WORKER_NAME}$")]
 
 
 class UnitRef(Message, frozen=True):

@@ -46,6 +46,7 @@ class FakeEngine:
     killed: list[WorkerId] = field(default_factory=list)
     deadly: bool = False
     deaf: bool = False
+    refuses: set[WorkerId] = field(default_factory=set)
 
     async def open(self) -> None: ...
 
@@ -60,6 +61,8 @@ class FakeEngine:
 
     async def end(self, name: WorkerId, *, at_once: bool = False) -> None:
         (self.killed if at_once else self.asked).append(name)
+        if name in self.refuses:
+            raise TransientError("unknown job")
         if at_once or not self.deaf:
             self.pilots[name] = PilotState(PilotStage.ENDED, "signal 15", ok=False)
 
@@ -195,6 +198,24 @@ def test_those_that_do_not_leave_in_time_are_made_to() -> None:
     assert stage.engine.killed == names
     assert stage.service.lost == names
     assert not stage.engine.pilots
+
+
+def test_who_cannot_be_ended_holds_up_no_other_and_is_asked_again() -> None:
+    stage = Stage()
+    stage.run(3)
+    first, *others = stage.engine.pilots
+    stage.engine.refuses = {first}
+    stage.run(0)
+    assert stage.engine.asked == [first, *others]
+    assert [name for name in stage.engine.pilots if stage.engine.pilots[name] == RUNS] == [first]
+    stage.engine.refuses.clear()
+    stage.run(0)
+    assert stage.engine.asked == [first, *others, first]
+    stage.run(2)
+    stage.engine.refuses = set(list(stage.engine.pilots)[:1])
+    with pytest.raises(TransientError, match="1 pilots could not be ended: anne-"):
+        asyncio.run(stage.keeper.end_all(5.0))
+    assert len(set(stage.engine.killed)) == 1
 
 
 def test_pilots_of_a_keeper_before_are_ours() -> None:

@@ -14,6 +14,7 @@ import pytest
 from evstream.domain.errors import ConflictError, RequestError, TransientError
 from evstream.domain.states import Answer
 from evstream.pilot import Pilot, PilotSummary, reporter
+from evstream.pilot.leaving import RELEASE_S_MAX
 from evstream.ports import Notice, PayloadCall
 from evstream.testing.virtual_time import VirtualClock, run_virtual
 from evstream.wire import work_messages as w
@@ -419,6 +420,18 @@ def test_stop_gives_back_a_lease_whose_answer_never_came(tmp_path: Path) -> None
     while_running(lambda: make_pilot(service, FakeRunner(), tmp_path), stop)
     assert len(service.released) == 4
     assert not service.leases
+
+
+def test_stop_ends_soon_with_nothing_in_hand_though_the_service_is_away(tmp_path: Path) -> None:
+    service = FakeService(range_units(5))
+    service.away = True
+
+    async def stop(pilot: Pilot) -> None:
+        await sleep(5.0)
+        pilot.stop()
+
+    summary = while_running(lambda: make_pilot(service, FakeRunner(), tmp_path, drain_s=30.0), stop)
+    assert summary.wall_s <= 5.0 + RELEASE_S_MAX + 0.5
 
 
 def test_stop_ends_although_the_service_is_away(tmp_path: Path) -> None:

@@ -70,8 +70,7 @@ def read_template(named: str) -> tuple[Template, str]:
     try:
         found = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Template)
         beside = (path.parent / found.file).read_text(encoding="utf-8") if found.file else ""
-        for pattern in (found.job, found.line):
-            re.compile(pattern)
+        _check(found)
     except (OSError, UnicodeDecodeError, ValueError, re.error) as error:
         ours = ", ".join(sorted(one.stem for one in KNOWN.glob("*.toml")))
         raise ConfigError(
@@ -79,6 +78,18 @@ def read_template(named: str) -> tuple[Template, str]:
             hint=f"mend it, or name one of ours: {ours}",
         ) from error
     return found, beside
+
+
+def _check(template: Template) -> None:
+    """Refuse what would fail with the first pilot only."""
+    for name in ("submit", "status", "cancel"):
+        if not getattr(template, name):
+            raise ValueError(f"'{name}' names no command")
+    if not re.compile(template.job).groups:
+        raise ValueError("'job' has no group for the job's id")
+    missing = {"job", "state"} - re.compile(template.line).groupindex.keys()
+    if missing:
+        raise ValueError(f"'line' has no group {' and no group '.join(sorted(missing))}")
 
 
 class TemplateEngine:
@@ -108,6 +119,18 @@ class TemplateEngine:
                     hint=f"give NAME=VALUE, a name of {', '.join(self._template.values) or 'none'}",
                 )
             self._values[name] = value
+        self._fill_all()
+
+    def _fill_all(self) -> None:
+        """Fill in everything once, so that what is misspelt is told before there is work."""
+        of_start = self._filled("pilot", cores="1", script="script")
+        fill(self._beside, of_start)
+        for word in self._template.submit:
+            fill(word, {**of_start, "file": "file"} if self._template.file else of_start)
+        for word in self._template.status:
+            fill(word, self._filled())
+        for word in self._template.cancel:
+            fill(word, self._filled("pilot", job="1"))
 
     async def open(self) -> None:
         self._folder.make()
