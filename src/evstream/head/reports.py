@@ -37,7 +37,7 @@ from evstream.domain.outputs import LOG_STREAM, OutputName, OutputRecord
 from evstream.domain.sites import SITE_NAME
 from evstream.domain.states import Answer
 from evstream.domain.streams import FILES_PER_STREAM_MAX
-from evstream.domain.task import Limits, TaskSpec, is_merge, task_of
+from evstream.domain.task import Limits, TaskSpec, is_merge, process_book, task_of
 from evstream.domain.words import counted
 from evstream.head.bundling import Bundling
 from evstream.head.kept import keep
@@ -120,29 +120,39 @@ class Reports:
                 self._on_change(task)
 
     async def _pause_if_hopeless(self, report: RangeReport, limits: Limits) -> None:
-        """Pause a task one of whose ranges no node can do: somebody has to look."""
-        outcome = report.outcome
+        """Pause a task that no node can do, or one range of which none can: somebody has to look.
+
+        One bad node among many stops no task.
+        """
+        outcome, task = report.outcome, task_of(report.book)
         if not isinstance(outcome, Failure) or outcome.kind != NODE:
             return
         place = (report.book, report.chunk, report.entry_start)
         failed = await self._ledger.failed_by_nodes(*place, report.attempt)
-        if len(failed) < limits.node_failures_max:
+        hopeless = self._poisoned.without_hope(task)
+        if len(failed) < limits.node_failures_max and not hopeless:
             return
-        task = task_of(report.book)
-        leases = await self._ledger.leases()
-        others = any(
-            task_of(lease.book) == task and lease.worker != report.worker for lease in leases
-        )
-        if limits.pauses(failed, others=others):
-            lfns = {chunk.number: chunk.lfn for chunk in await self._ledger.chunks(report.book)}
-            if (lfn := lfns.get(report.chunk)) is None:
-                return  # It was taken back meanwhile, and the failure with it.
-            entries = f"entries {report.entry_start}:{report.entry_stop} of {lfn}"
-            what = f"a merge of {lfn}" if is_merge(report.book) else entries
-            attempts = counted(len(failed), "attempt", "attempts")
-            reason = f"{attempts} on {what} failed by their nodes: {outcome.error}"
+        workers = {row.worker for row in await self._ledger.leases() if task_of(row.book) == task}
+        reason = ""
+        if limits.pauses(failed, others=bool(workers - {report.worker})):
+            reason = await self._about_range(report, len(failed))
+        elif hopeless and workers <= hopeless:
+            done = (await self._ledger.progress(process_book(task))).finished
+            where = counted(len(hopeless), "worker", "workers")
+            reason = "" if done else f"on {where} each unit failed by its node"
+        if reason:
+            self._poisoned.forget(task)
             with contextlib.suppress(ConflictError):  # It has ended meanwhile.
-                await self._catalogue.pause_task(task, reason)
+                await self._catalogue.pause_task(task, f"{reason}: {outcome.error}")
+
+    async def _about_range(self, report: RangeReport, times: int) -> str:
+        """Say how often nodes failed a range; nothing of one that was taken back meanwhile."""
+        lfns = {chunk.number: chunk.lfn for chunk in await self._ledger.chunks(report.book)}
+        if (lfn := lfns.get(report.chunk)) is None:
+            return ""
+        entries = f"entries {report.entry_start}:{report.entry_stop} of {lfn}"
+        what = f"a merge of {lfn}" if is_merge(report.book) else entries
+        return f"{counted(times, 'attempt', 'attempts')} on {what} failed by their nodes"
 
     async def _task(self, task: TaskId) -> _Known | None:
         """Return what of a task never changes."""

@@ -11,6 +11,7 @@ from evstream.adapters.catalogue.memory import MemoryLedger
 from evstream.domain.ledger import CANCELLED
 from evstream.domain.names import TaskId
 from evstream.domain.task import merge_book
+from evstream.head.poisoned import FAILURES_MAX
 from evstream.settings import Settings
 from evstream.testing.virtual_time import VirtualClock
 from tests.unit.web.test_api import DOOR, PFN, TASK, _with_api
@@ -208,6 +209,32 @@ def test_a_task_that_no_node_can_go_on_with_pauses_and_says_why() -> None:
         assert told[:2] == ["running", "running"], "it is tried as often again"
         assert told[2].startswith("paused 6 attempts")
         assert (await _task(client))["process"].get("fatal", 0) == 0
+
+    _with_api(work)
+
+
+def test_a_task_that_no_node_can_begin_pauses_whatever_its_ranges() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await _submit(client, {"node_failures_max": 100})
+        # One worker alone may be on a bad node.
+        told = {await _refuse(client, "one") for _ in range(3 * FAILURES_MAX)}
+        assert told == {"running"}
+        *told, last = [await _refuse(client, "two") for _ in range(FAILURES_MAX)]
+        assert set(told) == {"running"}
+        assert last == "paused on 2 workers each unit failed by its node: access denied"
+        await _post(client, "tasks/1/resume")
+        assert await _refuse(client, "two") == "running", "it has its chances again"
+
+    _with_api(work)
+
+
+def test_a_task_that_somebody_else_works_on_goes_on() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await _submit(client, {"node_failures_max": 100})
+        await _post(client, "claims", {"worker": "good", "units": 1})
+        for worker in ("one", "two"):
+            told = {await _refuse(client, worker) for _ in range(2 * FAILURES_MAX)}
+            assert told == {"running"}
 
     _with_api(work)
 
