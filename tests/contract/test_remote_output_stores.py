@@ -6,18 +6,21 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
+from io import BytesIO
 
 import pytest
 
 from evstream.adapters.offload import Threads
 from evstream.adapters.storage.webdav import DavClient, WebDavStore
 from evstream.adapters.storage.xrootd import XrootdFiles, XrootdStore
+from evstream.domain.errors import TransientError
 from evstream.ports.offload import Offload
 from evstream.ports.storage import OutputStore
 from evstream.testing.contracts import OutputStoreContract
 from tests.s3_gateway import Gateway, gateway
 from tests.stack import xrootd
 from tests.stack.namespaces import namespace
+from tests.stack.processes import free_port
 
 pytestmark = pytest.mark.server
 PROGRESS_S = 30.0
@@ -138,3 +141,19 @@ class TestS3StoreWithoutTags(OfBuckets):
     """One that tells a size and nothing else."""
 
     tells_digests = False
+
+
+def test_a_server_of_xrootd_that_refuses_is_not_waited_for() -> None:
+    pytest.importorskip("XRootD", reason="no wheel of xrootd for this Python")
+    # For an hour, were the client itself to find out.
+    files = XrootdFiles(NoTokens(), 3600.0)
+    url = f"root://127.0.0.1:{free_port()}//outputs"
+    for ask in (
+        lambda: files.write(f"{url}/a", BytesIO(b"x")),
+        lambda: files.stat(f"{url}/a", "a"),
+        lambda: files.read(f"{url}/a", 0, 1),
+        lambda: files.delete(f"{url}/a"),
+        lambda: files.names(url),
+    ):
+        with pytest.raises(TransientError, match="Connection refused"):
+            ask()

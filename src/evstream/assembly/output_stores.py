@@ -114,7 +114,7 @@ def open_output_store(settings: Settings, directory: Path, offload: Offload) -> 
         return replace(first, store=BundledStore(first.store))
     second = _open(settings.output_store_fallback, settings, offload)
     return OpenStore(
-        BundledStore(FallbackStore(first.store, second.store)),
+        BundledStore(FallbackStore(first.store, second.store, first.identities[0].about)),
         first.identities + second.identities,
         first.folder or second.folder,
         first.clients + second.clients,

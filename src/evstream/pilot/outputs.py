@@ -11,7 +11,7 @@ import os
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -183,9 +183,13 @@ class OutputStage:
     async def _write(self, place: str, path: Path) -> Stored:
         writer = self._tools.writer
         assert writer is not None
-        return await patiently(
-            self._clock, self._ids, self._settings.store_s_max, lambda: writer.write(place, path)
-        )
+        seconds = self._settings.store_s_max
+        until = self._clock.monotonic() + seconds
+
+        def write() -> Awaitable[Stored]:
+            return writer.write(place, path, max(0.0, until - self._clock.monotonic()))
+
+        return await patiently(self._clock, self._ids, seconds, write)
 
     async def store_log(self, work: Work, directory: Path) -> str:
         """Store the end of an attempt's log; returns its name, or "" if there is none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -102,10 +103,16 @@ class OutputStore(Protocol):
 class OutputWriter(Protocol):
     """Writes files to places that an `OutputStore` named."""
 
-    async def write(self, place: str, path: Path) -> Stored:
+    async def write(self, place: str, path: Path, within_s: float = math.inf) -> Stored:
         """Write a file and have the store confirm what it got; the name is the place's.
 
         What was there before under the name, whole, is taken for an answer that was lost.
+
+        Parameters
+        ----------
+        within_s : float
+            A store that brings nothing for so long, or for some seconds if that is less, is
+            given up. What goes on is not limited.
 
         Returns
         -------

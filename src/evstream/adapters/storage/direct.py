@@ -8,6 +8,7 @@ is there: then the service alone confirms what was written, as it compares whate
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
@@ -54,7 +55,7 @@ class DirectWriter:
         # Where a write broke: a part may be there, which may not be looked at.
         self._broken: set[str] = set()
 
-    async def write(self, place: str, path: Path) -> Stored:
+    async def write(self, place: str, path: Path, within_s: float = math.inf) -> Stored:
         """Write a file and have the store confirm what it got."""
         name = without_secrets(place)
         sent = await self._offload(lambda: _describe(path, name))
@@ -66,7 +67,7 @@ class DirectWriter:
             await self._put_dav(http_url(place), path, sent)
             return sent
         if scheme in XROOTD_SCHEMES:
-            await self._offload(lambda: self._put_xrootd(place, path, sent))
+            await self._offload(lambda: self._put_xrootd(place, path, sent, within_s))
             return sent
         raise ConfigError(f"nothing here writes to {name}", hint="update the pilot")
 
@@ -109,20 +110,20 @@ class DirectWriter:
         except AccessError:
             return None
 
-    def _put_xrootd(self, place: str, path: Path, sent: Stored) -> None:
+    def _put_xrootd(self, place: str, path: Path, sent: Stored, within_s: float) -> None:
         try:
             with path.open("rb") as file:
-                self._xrootd.write(place, file)
+                self._xrootd.write(place, file, within_s)
         except ConflictError:
-            if self._seen_by_xrootd(place, sent) is not True:
+            if self._seen_by_xrootd(place, sent, within_s) is not True:
                 raise
             return
-        if self._seen_by_xrootd(place, sent) is False:
+        if self._seen_by_xrootd(place, sent, within_s) is False:
             raise _other_bytes(sent)
 
-    def _seen_by_xrootd(self, place: str, sent: Stored) -> bool | None:
+    def _seen_by_xrootd(self, place: str, sent: Stored, within_s: float) -> bool | None:
         try:
-            return self._xrootd.stat(place, sent.name).agrees(sent)
+            return self._xrootd.stat(place, sent.name, within_s).agrees(sent)
         except AccessError:
             return None
 

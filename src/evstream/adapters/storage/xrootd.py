@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import math
+import socket
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache
@@ -29,6 +30,17 @@ from evstream.ports.storage import Stored
 
 SCHEMES = ("root", "roots", "xroot", "xroots")
 PIECE_BYTES = 4 << 20
+
+CONNECT_S_MAX = 10.0
+ANSWER_S_MAX = 30.0
+"""So long a server may think about a request that moves no bytes."""
+CALL_S_MIN = 5.0
+"""However little time is left, a server that lives may take so long for one request."""
+CLEAN_S_MAX = 5.0
+
+_CLIENT = {"ConnectionWindow": 10, "StreamErrorWindow": 10, "TimeoutResolution": 1}
+"""Seconds, as for sources. By the client's defaults, 15 s are added to each time limit, and a
+server that was away for a moment is away for minutes."""
 
 _MODE = 0o644
 _NOT_FOUND = {3011, errno.ENOENT, errno.ENOTDIR}
@@ -52,6 +64,9 @@ class Shown(Protocol):
 class XrootdFiles:
     """Files behind root://, by their URLs. Every method blocks.
 
+    The client tries for all of a request's time to reach a server that refuses connections, so
+    that each method sees first whether anybody listens.
+
     Parameters
     ----------
     timeout_s : float
@@ -61,37 +76,72 @@ class XrootdFiles:
     def __init__(self, tokens: Shown, timeout_s: float) -> None:
         self._tokens = tokens
         self._timeout_s = math.ceil(timeout_s)
+        self._answer_s = math.ceil(min(timeout_s, ANSWER_S_MAX))
 
-    def write(self, url: str, file: IO[bytes]) -> None:
-        """Write a file that must not be there yet; it is there whole or not at all."""
+    def write(self, url: str, file: IO[bytes], within_s: float = math.inf) -> None:
+        """Write a file that must not be there yet; it is there whole or not at all.
+
+        Parameters
+        ----------
+        within_s : float
+            No request of it may bring nothing for longer, or for some seconds if that is less.
+        """
+        self._reach(url)
         client, flags = _client(url), _flags()
+        call_s = _at_most(self._timeout_s, within_s)
         there = client.File()
         how = flags.OpenFlags.NEW | flags.OpenFlags.MAKEPATH | flags.OpenFlags.POSC
         shown = self._tokens.with_token(url)
-        self._must(there.open(shown, how, _MODE, timeout=self._timeout_s), url)
+        open_s = _at_most(self._answer_s, within_s)
+        self._must(there.open(shown, how, _MODE, timeout=open_s), url)
         offset = 0
         try:
             while piece := file.read(PIECE_BYTES):
-                self._must(there.write(piece, offset, timeout=self._timeout_s), url)
+                self._must(there.write(piece, offset, timeout=call_s), url)
                 offset += len(piece)
-        except BaseException:
-            # Left open it is taken away by the server; closed, it would count as whole. So it
-            # is cut to nothing first, and removed.
-            there.truncate(0, timeout=self._timeout_s)
-            there.close(timeout=self._timeout_s)
-            # A token may be good for writing alone: then nothing is left but an empty file.
-            with suppress(EvstreamError):
-                self.delete(url)
+        except BaseException as error:
+            self._take_back(there, url)
+            if isinstance(error, ValueError):
+                # So the client speaks of a file whose server is lost.
+                raise _silent(url, str(error)) from error
             raise
-        self._must(there.close(timeout=self._timeout_s), url)
+        self._must(there.close(timeout=call_s), url)
 
-    def stat(self, url: str, name: str) -> Stored:
+    def _take_back(self, there: Any, url: str) -> None:
+        # Left open it is taken away by the server; closed, it would count as whole. So it
+        # is cut to nothing first, and removed.
+        with suppress(ValueError):
+            there.truncate(0, timeout=math.ceil(CLEAN_S_MAX))
+        with suppress(ValueError):
+            there.close(timeout=math.ceil(CLEAN_S_MAX))
+        # A token may be good for writing alone: then nothing is left but an empty file.
+        with suppress(EvstreamError):
+            self.delete(url, CLEAN_S_MAX)
+
+    def _reach(self, url: str) -> None:
+        """See that somebody listens.
+
+        Raises
+        ------
+        TransientError
+        """
+        parts = _client(url).URL(url)
+        host = parts.hostname.removeprefix("[").removesuffix("]")
+        try:
+            socket.create_connection((host, parts.port), CONNECT_S_MAX).close()
+        except OSError as error:
+            raise _silent(url, error.strerror or str(error)) from error
+
+    def stat(self, url: str, name: str, within_s: float = math.inf) -> Stored:
         """Describe a file, with the digest that the server has at hand."""
+        self._reach(url)
         server, path = self._server(url)
-        found = self._must(server.stat(path, timeout=self._timeout_s), url)
+        found = self._must(server.stat(path, timeout=_at_most(self._answer_s, within_s)), url)
         if found.flags & _flags().StatInfoFlags.IS_DIR:
             raise NotFoundError(f"there is no object {name}", name=name)
-        status, answer = server.query(_flags().QueryCode.CHECKSUM, path, timeout=self._timeout_s)
+        # It may be computed now, out of the whole file.
+        call_s = _at_most(self._timeout_s, within_s)
+        status, answer = server.query(_flags().QueryCode.CHECKSUM, path, timeout=call_s)
         told = answer.rstrip(b"\0").decode(errors="replace").split() if status.ok else []
         known = {told[0].lower(): told[1].lower()} if len(told) == 2 else {}
         adler32 = known.get("adler32", "")
@@ -100,26 +150,31 @@ class XrootdFiles:
 
     def read(self, url: str, offset: int, size: int) -> bytes:
         """Return bytes of a file."""
+        self._reach(url)
         file = _client(url).File()
         shown = self._tokens.with_token(url)
-        self._must(file.open(shown, _flags().OpenFlags.READ, timeout=self._timeout_s), url)
+        self._must(file.open(shown, _flags().OpenFlags.READ, timeout=self._answer_s), url)
         try:
             return bytes(self._must(file.read(offset, size, timeout=self._timeout_s), url))
         finally:
-            file.close(timeout=self._timeout_s)
+            with suppress(ValueError):
+                file.close(timeout=math.ceil(CLEAN_S_MAX))
 
-    def delete(self, url: str) -> None:
+    def delete(self, url: str, within_s: float = math.inf) -> None:
         """Remove a file, if there is one; folders stay."""
+        self._reach(url)
         server, path = self._server(url)
+        call_s = _at_most(self._answer_s, within_s)
         try:
-            found = self._must(server.stat(path, timeout=self._timeout_s), url)
+            found = self._must(server.stat(path, timeout=call_s), url)
             if not found.flags & _flags().StatInfoFlags.IS_DIR:
-                self._must(server.rm(path, timeout=self._timeout_s), url)
+                self._must(server.rm(path, timeout=call_s), url)
         except NotFoundError:
             return
 
     def names(self, url: str) -> list[str]:
         """Return the paths of all files below a folder, seen from there."""
+        self._reach(url)
         server, path = self._server(url)
         plain = path.partition("?")[0].rstrip("/")
         return self._below(server, url, plain, path.partition("?")[2])
@@ -127,7 +182,7 @@ class XrootdFiles:
     def _below(self, server: Any, url: str, folder: str, shown: str) -> list[str]:
         asked = f"{folder}?{shown}" if shown else folder
         flags = _flags().DirListFlags.STAT
-        status, listed = server.dirlist(asked, flags, timeout=self._timeout_s)
+        status, listed = server.dirlist(asked, flags, timeout=self._answer_s)
         if not status.ok:
             if status.errno in _NOT_FOUND:
                 return []
@@ -212,12 +267,30 @@ def _translated(status: Any, url: str) -> EvstreamError:
         return AccessError(
             f"{about} refuses: {what}", hint="look at the token: storage.create, and its path"
         )
-    return TransientError(f"{about} does not answer: {what}", hint="try again")
+    return _silent(url, what)
+
+
+def _silent(url: str, what: str) -> TransientError:
+    return TransientError(f"{without_secrets(url)} does not answer: {what}", hint="try again")
+
+
+def _at_most(call_s: int, within_s: float) -> int:
+    """Return a request's time limit: as ever, or what is left, but for a floor."""
+    return math.ceil(min(call_s, max(within_s, CALL_S_MIN)))
 
 
 @cache
 def _module(name: str) -> Any:
     return importlib.import_module(name)
+
+
+@cache
+def _set_client() -> Any:
+    client = _module("XRootD.client")
+    for name, value in _CLIENT.items():
+        # What the environment says (XRD_...) stands: then this changes nothing.
+        client.EnvPutInt(name, value)
+    return client
 
 
 def _flags() -> Any:
@@ -226,7 +299,7 @@ def _flags() -> Any:
 
 def _client(url: str) -> Any:
     try:
-        return _module("XRootD.client")
+        return _set_client()
     except ImportError as problem:
         raise ConfigError(
             f"{without_secrets(url)} needs a package: {problem}",
