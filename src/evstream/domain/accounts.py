@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
+
+if TYPE_CHECKING:
+    from evstream.domain.ledger import Progress
 
 BIN_S = 60.0
 BINS = 300
@@ -143,6 +147,21 @@ def total(accounts: Iterable[Account], book: int = 0, site: str = "") -> Account
     for account in accounts:
         found = added(found, account)
     return found
+
+
+def unreported(
+    book: int, accounts: Iterable[Account], progress: Progress, now: int
+) -> list[Account]:
+    """Return what was begun and lost with its workers: the ledger has it, and no worker's word.
+
+    Where that was, and when, nobody knows: it is a sum at no site, in the bin of now.
+    """
+    one = total(accounts)
+    lost = max(0, progress.failed_attempts - one.failed)
+    if not lost:
+        return []
+    cpu_s = max(0.0, progress.lost_cpu_s - one.lost_cpu_s)
+    return [Account(book, "", now, started=lost, failed=lost, lost_cpu_s=cpu_s)]
 
 
 def add_to(known: dict[tuple[int, str, int], Account], accounts: Iterable[Account]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from evstream.domain.accounts import bin_of, unreported
 from evstream.domain.errors import ConflictError, NotFoundError, RequestError
 from evstream.domain.intervals import Interval, IntervalSet
 from evstream.domain.names import Lfn, TaskId
@@ -170,8 +171,13 @@ class Tasks:
     async def report(self, task_id: TaskId) -> m.TaskReport:
         """Return what work on a task took."""
         task = await self._catalogue.task(task_id)
+        now = bin_of((await self._catalogue.now() - task.created).total_seconds())
         ranges = await self._ledger.accounts(process_book(task_id))
+        progress = await self._ledger.progress(process_book(task_id))
+        ranges += unreported(process_book(task_id), ranges, progress, now)
         merges = await self._ledger.accounts(merge_book(task_id))
+        if (of_merges := await merge_progress(self._ledger, task)) is not None:
+            merges += unreported(merge_book(task_id), merges, of_merges, now)
         return m.TaskReport(task.id, task.spec.name, task.state, task.created, ranges, merges)
 
     async def failures(self, task_id: TaskId) -> list[m.FailureView]:

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from evstream.domain.accounts import Account, added, begin_of, bin_of, total
+from evstream.domain.accounts import Account, added, begin_of, bin_of, total, unreported
+from evstream.domain.ledger import Progress
 from evstream.domain.reports import curve, figures
 
 
@@ -45,6 +46,17 @@ def test_figures() -> None:
     nothing = {figure.name: figure.value for figure in figures([])}
     assert nothing["units done"] == 0
     assert math.isnan(nothing["success rate"])
+
+
+def test_what_was_lost_with_its_workers_is_counted_too() -> None:
+    told = [Account(2, "a", 0, started=4, done=3, failed=1, lost_cpu_s=5.0)]
+    progress = Progress(attempts=6, failed_attempts=3, ranges_finished=3, lost_cpu_s=30.0)
+    assert unreported(2, told, progress, 7) == [
+        Account(2, "", 7, started=2, failed=2, lost_cpu_s=25.0)
+    ]
+    assert unreported(2, told, Progress(failed_attempts=1, lost_cpu_s=5.0), 7) == []
+    # What was taken back is no attempt any more, but was spent all the same.
+    assert unreported(2, told, Progress(), 7) == []
 
 
 def test_a_curve_rises_over_sites() -> None:

@@ -213,6 +213,22 @@ def test_a_task_that_no_node_can_go_on_with_pauses_and_says_why() -> None:
     _with_api(work)
 
 
+def test_a_report_tells_of_what_was_lost_with_its_worker() -> None:
+    async def work(client: httpx2.AsyncClient) -> None:
+        await _submit(client, {})
+        claim = await _post(client, "claims", {"worker": "w", "units": 2})
+        ref = claim["units"][0]["ref"]
+        place = {name: ref[name] for name in ("book", "chunk", "entry_start", "entry_stop")}
+        renewal = {"worker": "w", "running": [{**place, "cpu_s": 4.0}]}
+        await _post(client, f"leases/{claim['lease']}/renew", renewal)
+        await _post(client, "workers/w/lost")
+        told = (await client.get("/v1/tasks/1/report", headers=DOOR)).json()["ranges"]
+        # One had begun; the other goes out again as if nothing had been.
+        assert [(one["started"], one["failed"], one["lost_cpu_s"]) for one in told] == [(1, 1, 4.0)]
+
+    _with_api(work)
+
+
 def test_a_task_that_no_node_can_begin_pauses_whatever_its_ranges() -> None:
     async def work(client: httpx2.AsyncClient) -> None:
         await _submit(client, {"node_failures_max": 100})
