@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -194,3 +195,29 @@ def test_a_dead_server_of_xrootd_does_not_stop_the_work(
     assert list((tmp_path / "second" / "tasks").rglob("*.root"))
     service = (tmp_path / "process0.log").read_text()
     assert f"{first.url} is away" in service
+
+
+def test_a_pilot_leaves_although_a_store_says_nothing(
+    command: CommandLine, tmp_path: Path, stores: dict[str, Store]
+) -> None:
+    pytest.importorskip("XRootD", reason="no wheel of xrootd for this Python")
+    host, port = stores["root"].url.removeprefix("root://").partition("/")[0].split(":")
+    data, door = tmp_path / "data", ("--data", tmp_path / "data")
+    with wan.link((host, int(port))) as link:
+        command.serve(data, EVSTREAM_OUTPUT_STORE=f"root://{link.address}//silent")
+        source = write_events(tmp_path / "a.root", ENTRIES, ballast=BALLAST)
+        words = ("--payload", "cp {input} {output}", "--events-per-range", ENTRIES)
+        task = command.json("submit", source, *words, *door)["id"]
+        link.conditions.bytes_per_s = 50e3
+        before = link.counts.to_server
+        # Each write may wait for an hour.
+        patient = {"EVSTREAM_SOURCE_PROGRESS_S": "3600", "EVSTREAM_STORE_S_MAX": "3600"}
+        pilot = command.start("pilot", *door, EVSTREAM_DRAIN_S="0", **patient)
+        wait_until(lambda: link.counts.to_server > before + 50e3, "a write that is under way")
+        link.stall()
+        assert command.end(pilot, signal.SIGTERM) == 0
+        link.conditions.bytes_per_s = 0.0
+        link.flow()
+        done = command.start("pilot", *door, EVSTREAM_PILOT_IDLE_S_MAX="0")
+        command.run("status", task, "--watch", *door)
+        assert done.wait(timeout=120) == 0

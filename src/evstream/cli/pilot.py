@@ -132,7 +132,7 @@ def _leave_when_told(one: Pilot) -> None:
 
 
 def _end_at_once() -> None:
-    """End, although a thread still waits for a source that says nothing: Python would wait for it.
+    """End, although a thread still waits for a server that says nothing: Python would wait for it.
 
     All work is given back by now, and scratch space is gone.
     """

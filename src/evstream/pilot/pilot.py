@@ -50,7 +50,7 @@ class Pilot:
     Attributes
     ----------
     is_held_up : bool
-        After its end: a thread still waits for a source that says nothing.
+        After its end: a thread still waits for a source, or a store, that says nothing.
     """
 
     def __init__(
@@ -147,10 +147,9 @@ class Pilot:
                         loop.cancel()
         finally:
             await self._runner.close()
-            if self._writer is not None:
-                await self._writer.close()
-            if self._cutter is not None:
-                self.is_held_up = not await self._cutter.close()
+            for held in (self._writer, self._cutter):
+                if held is not None and not await held.close():
+                    self.is_held_up = True
             await self._tell_leaving()
         if error := self._broken or refused:
             raise error

@@ -130,6 +130,6 @@ class OutputWriter(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """Close its connections."""
+    async def close(self) -> bool:
+        """Close its connections; say whether all is over: a thread may still wait for a store."""
         ...

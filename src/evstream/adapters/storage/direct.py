@@ -7,6 +7,7 @@ is there: then the service alone confirms what was written, as it compares whate
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import math
 from collections.abc import AsyncIterator, Callable
@@ -31,6 +32,8 @@ from evstream.ports.offload import Offload
 from evstream.ports.storage import Stored
 
 PIECE_BYTES = 1 << 20
+CLOSE_S = 1.0
+"""So long a close waits for writes that are under way."""
 ONE_PUT_BYTES_MAX = 5 << 30
 """S3 takes no more in one request; the service has what is larger stored in parts."""
 
@@ -54,9 +57,27 @@ class DirectWriter:
         self._xrootd = XrootdFiles(tokens, progress_s)
         # Where a write broke: a part may be there, which may not be looked at.
         self._broken: set[str] = set()
+        self._writing: set[asyncio.Task[Stored]] = set()
 
     async def write(self, place: str, path: Path, within_s: float = math.inf) -> Stored:
         """Write a file and have the store confirm what it got."""
+        writing = asyncio.ensure_future(self._write(place, path, within_s))
+        self._writing.add(writing)
+        writing.add_done_callback(self._forget)
+        try:
+            # Whoever is cancelled leaves at once: a thread that waits for a store cannot.
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            writing.cancel()
+            raise
+
+    def _forget(self, writing: asyncio.Task[Stored]) -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled():
+            # Its error may have nobody to go to; reading it says that this is known.
+            writing.exception()
+
+    async def _write(self, place: str, path: Path, within_s: float) -> Stored:
         name = without_secrets(place)
         sent = await self._offload(lambda: _describe(path, name))
         scheme = place.partition("://")[0]
@@ -127,10 +148,17 @@ class DirectWriter:
         except AccessError:
             return None
 
-    async def close(self) -> None:
-        """Close its connections."""
+    async def close(self) -> bool:
+        """Close its connections; say whether all is over: a store may not answer a thread."""
+        under_way = set(self._writing)
+        for writing in under_way:
+            writing.cancel()
+        pending: set[asyncio.Task[Stored]] = set()
+        if under_way:
+            _, pending = await asyncio.wait(under_way, timeout=CLOSE_S)
         await self._dav.close()
         await self._signed.close()
+        return not pending
 
 
 def _other_bytes(sent: Stored) -> TransientError:
