@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from evstream.adapters.offload import Threads
 from evstream.adapters.source.origin_tokens import OriginTokens
+from evstream.adapters.storage import direct
 from evstream.adapters.storage.direct import DirectWriter
+from evstream.domain.errors import TransientError
 
 
 async def opened(fifo: Path) -> int:
@@ -41,3 +44,27 @@ def test_who_is_cancelled_does_not_wait_for_the_thread(tmp_path: Path) -> None:
         assert await writer.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("scheme", ["http", "dav", "root"])
+def test_a_store_that_says_nothing_is_given_up_when_time_is_over(
+    tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if scheme == "root":
+        pytest.importorskip("XRootD", reason="no wheel of xrootd for this Python")
+    monkeypatch.setattr(direct, "CALL_S_MIN", 0.1)
+    path = tmp_path / "output"
+    path.write_bytes(b"x")
+
+    async def main(port: int) -> None:
+        threads = Threads(1)
+        # By what is usual it would be waited for for an hour.
+        writer = DirectWriter(OriginTokens.parse(""), threads, "", 3600.0)
+        with pytest.raises(TransientError, match="does not answer"):
+            await writer.write(f"{scheme}://127.0.0.1:{port}//output", path, 0.0)
+        assert await writer.close()
+        threads.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asyncio.run(main(silent.getsockname()[1]))

@@ -32,6 +32,8 @@ from evstream.ports.offload import Offload
 from evstream.ports.storage import Stored
 
 PIECE_BYTES = 1 << 20
+CALL_S_MIN = 5.0
+"""However little time is left, a store that lives may take so long for one request."""
 CLOSE_S = 1.0
 """So long a close waits for writes that are under way."""
 ONE_PUT_BYTES_MAX = 5 << 30
@@ -61,7 +63,7 @@ class DirectWriter:
 
     async def write(self, place: str, path: Path, within_s: float = math.inf) -> Stored:
         """Write a file and have the store confirm what it got."""
-        writing = asyncio.ensure_future(self._write(place, path, within_s))
+        writing = asyncio.ensure_future(self._write(place, path, max(within_s, CALL_S_MIN)))
         self._writing.add(writing)
         writing.add_done_callback(self._forget)
         try:
@@ -82,50 +84,50 @@ class DirectWriter:
         sent = await self._offload(lambda: _describe(path, name))
         scheme = place.partition("://")[0]
         if scheme in ("http", "https"):
-            await self._put_signed(place, path, sent)
+            await self._put_signed(place, path, sent, within_s)
             return sent
         if scheme in DAV_SCHEMES:
-            await self._put_dav(http_url(place), path, sent)
+            await self._put_dav(http_url(place), path, sent, within_s)
             return sent
         if scheme in XROOTD_SCHEMES:
             await self._offload(lambda: self._put_xrootd(place, path, sent, within_s))
             return sent
         raise ConfigError(f"nothing here writes to {name}", hint="update the pilot")
 
-    async def _put_signed(self, place: str, path: Path, sent: Stored) -> None:
+    async def _put_signed(self, place: str, path: Path, sent: Stored, within_s: float) -> None:
         if sent.size > ONE_PUT_BYTES_MAX:
             raise ConfigError(f"a bucket takes no {sent.size} bytes in one request")
         md5 = base64.b64encode(bytes.fromhex(sent.md5)).decode()
         # The bucket compares; a second time the same bytes replace the same bytes.
         headers = {"Content-Length": str(sent.size), "Content-MD5": md5}
-        await self._signed.ask("PUT", place, headers, _pieces(path))
+        await self._signed.ask("PUT", place, headers, _pieces(path), within_s)
 
-    async def _put_dav(self, url: str, path: Path, sent: Stored) -> None:
+    async def _put_dav(self, url: str, path: Path, sent: Stored, within_s: float) -> None:
         base, _, name = url.partition("://")
         host, _, folders = name.partition("/")
         url = f"{base}://{host}/{quote(folders)}"
         try:
-            await self._dav.put(url, sent, _pieces(path))
+            await self._dav.put(url, sent, _pieces(path), within_s)
         except TransientError:
             self._broken.add(url)
             raise
         except (ConflictError, AccessError) as error:
             # Whoever may only write what is new is refused as if nothing was allowed.
-            if await self._seen(url, sent) is True:
+            if await self._seen(url, sent, within_s) is True:
                 return
             if url in self._broken and isinstance(error, AccessError):
                 raise ConflictError(
                     f"a part of {sent.name} may be there", hint="choose another name"
                 ) from error
             raise
-        if await self._seen(url, sent) is False:
+        if await self._seen(url, sent, within_s) is False:
             raise _other_bytes(sent)
         self._broken.discard(url)
 
-    async def _seen(self, url: str, sent: Stored) -> bool | None:
+    async def _seen(self, url: str, sent: Stored, within_s: float) -> bool | None:
         """Whether what was sent is there; None if that cannot be told."""
         try:
-            return (await self._dav.stat(url, sent.name)).agrees(sent)
+            return (await self._dav.stat(url, sent.name, within_s)).agrees(sent)
         except NotFoundError:
             return False
         except AccessError:

@@ -7,6 +7,7 @@ sweeps, needs ``storage.read`` and ``storage.modify`` as well.
 from __future__ import annotations
 
 import base64
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Callable
@@ -61,15 +62,13 @@ class DavClient:
     def __init__(self, token_of: Callable[[str], str], ca_file: str, progress_s: float) -> None:
         self._token_of = token_of
         self._ca_file = ca_file
-        self._timeout = httpx2.Timeout(progress_s, connect=CONNECT_S_MAX)
+        self._progress_s = progress_s
         self._http: httpx2.AsyncClient | None = None
 
     def _client(self) -> httpx2.AsyncClient:
         if self._http is None:
             # Redirects lead from the door to the disk server that has the file.
-            self._http = httpx2.AsyncClient(
-                verify=client_context(self._ca_file), timeout=self._timeout
-            )
+            self._http = httpx2.AsyncClient(verify=client_context(self._ca_file))
         return self._http
 
     async def ask(
@@ -78,8 +77,14 @@ class DavClient:
         url: str,
         headers: dict[str, str] | None = None,
         body: Callable[[], AsyncIterator[bytes]] | None = None,
+        within_s: float = math.inf,
     ) -> httpx2.Response:
         """Return a server's answer, which is read whole; redirects are followed.
+
+        Parameters
+        ----------
+        within_s : float
+            It may not do nothing for longer.
 
         Raises
         ------
@@ -87,13 +92,17 @@ class DavClient:
             It is none of success.
         """
         about = without_secrets(url)
+        progress_s = min(self._progress_s, within_s)
+        timeout = httpx2.Timeout(progress_s, connect=min(progress_s, CONNECT_S_MAX))
         try:
             for _ in range(4):
                 shown = dict(headers or {})
                 if token := self._token_of(url):
                     shown["Authorization"] = f"Bearer {token}"
                 content = body() if body is not None else None
-                answer = await self._client().request(method, url, headers=shown, content=content)
+                answer = await self._client().request(
+                    method, url, headers=shown, content=content, timeout=timeout
+                )
                 if answer.status_code not in (301, 302, 307, 308):
                     break
                 url = str(answer.url.join(answer.headers["Location"]))
@@ -105,19 +114,23 @@ class DavClient:
         return answer
 
     async def put(
-        self, url: str, stored: Stored, pieces: Callable[[], AsyncIterator[bytes]]
+        self,
+        url: str,
+        stored: Stored,
+        pieces: Callable[[], AsyncIterator[bytes]],
+        within_s: float = math.inf,
     ) -> None:
         """Write a file that must not be there yet, making the folders above it if need be."""
         headers = {"Content-Length": str(stored.size), "If-None-Match": "*"}
         try:
-            await self.ask("PUT", url, headers, pieces)
+            await self.ask("PUT", url, headers, pieces, within_s)
         except (NotFoundError, ConflictError):
             # So servers answer that do not make folders by themselves; others by a name taken.
-            if not await self._make_folders(url):
+            if not await self._make_folders(url, within_s):
                 raise
-            await self.ask("PUT", url, headers, pieces)
+            await self.ask("PUT", url, headers, pieces, within_s)
 
-    async def _make_folders(self, url: str) -> bool:
+    async def _make_folders(self, url: str, within_s: float) -> bool:
         """Make the folders above a file; whether any was missing."""
         parts = urlsplit(url)
         folders = parts.path.split("/")[1:-1]
@@ -125,7 +138,7 @@ class DavClient:
         for count in range(1, len(folders) + 1):
             folder = f"{parts.scheme}://{parts.netloc}/{'/'.join(folders[:count])}/"
             try:
-                await self.ask("MKCOL", folder)
+                await self.ask("MKCOL", folder, within_s=within_s)
                 made = True
             except EvstreamError as error:
                 if isinstance(error, TransientError):
@@ -133,10 +146,10 @@ class DavClient:
                 # It is there, or above what the token is for.
         return made
 
-    async def stat(self, url: str, name: str) -> Stored:
+    async def stat(self, url: str, name: str, within_s: float = math.inf) -> Stored:
         """Describe a file with the digests that the server has."""
         try:
-            answer = await self.ask("HEAD", url, {"Want-Digest": WANTED})
+            answer = await self.ask("HEAD", url, {"Want-Digest": WANTED}, within_s=within_s)
         except ConflictError as error:
             # So XRootD speaks of a folder.
             raise NotFoundError(f"there is no object {name}", name=name) from error

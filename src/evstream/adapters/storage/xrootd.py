@@ -34,8 +34,6 @@ PIECE_BYTES = 4 << 20
 CONNECT_S_MAX = 10.0
 ANSWER_S_MAX = 30.0
 """So long a server may think about a request that moves no bytes."""
-CALL_S_MIN = 5.0
-"""However little time is left, a server that lives may take so long for one request."""
 CLEAN_S_MAX = 5.0
 
 _CLIENT = {"ConnectionWindow": 10, "StreamErrorWindow": 10, "TimeoutResolution": 1}
@@ -84,7 +82,7 @@ class XrootdFiles:
         Parameters
         ----------
         within_s : float
-            No request of it may bring nothing for longer, or for some seconds if that is less.
+            No request of it may bring nothing for longer.
         """
         self._reach(url)
         client, flags = _client(url), _flags()
@@ -275,8 +273,8 @@ def _silent(url: str, what: str) -> TransientError:
 
 
 def _at_most(call_s: int, within_s: float) -> int:
-    """Return a request's time limit: as ever, or what is left, but for a floor."""
-    return math.ceil(min(call_s, max(within_s, CALL_S_MIN)))
+    """Return a request's time limit: as ever, or what is left; zero would be the client's own."""
+    return max(1, math.ceil(min(call_s, within_s)))
 
 
 @cache
