@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import subprocess
+import sys
 
 import pytest
 from packaging.requirements import Requirement
@@ -73,3 +75,15 @@ def test_what_dependencies_need_is_pinned_too() -> None:
             if wanted and normal(requirement.name) not in seen:
                 pending.add(normal(requirement.name))
     assert not seen - pinned
+
+
+def test_commands_load_what_takes_long_when_they_need_it() -> None:
+    program = """
+import sys
+import evstream.cli.commands
+print([name for name in ("numpy", "aiohttp", "starlette", "psycopg") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n"

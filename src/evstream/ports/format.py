@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol
 
 from evstream.ports.source import ByteSource
+
+if TYPE_CHECKING:
+    # Not when it runs: every command loads this, and few need arrays.
+    import numpy as np
+    import numpy.typing as npt
 
 
 class BranchInfo(Protocol):
