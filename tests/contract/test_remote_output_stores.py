@@ -17,10 +17,10 @@ from evstream.domain.errors import TransientError
 from evstream.ports.offload import Offload
 from evstream.ports.storage import OutputStore
 from evstream.testing.contracts import OutputStoreContract
+from tests.ports import free_port
 from tests.s3_gateway import Gateway, gateway
 from tests.stack import xrootd
 from tests.stack.namespaces import namespace
-from tests.stack.processes import free_port
 
 pytestmark = pytest.mark.server
 PROGRESS_S = 30.0

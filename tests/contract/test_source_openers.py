@@ -29,7 +29,8 @@ from evstream.domain.errors import (
 )
 from evstream.ports.source import SourceOpener
 from evstream.testing.contracts import SourceOpenerContract
-from tests.s3_gateway import free_port, gateway
+from tests.ports import free_port
+from tests.s3_gateway import gateway
 
 
 class TestMemoryOpener(SourceOpenerContract):

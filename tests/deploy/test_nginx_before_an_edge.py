@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.certificates import Authority
+from tests.ports import free_port
 from tests.spine.commands import CommandLine, wait_until, write_events
 from tests.stack.nginx import nginx, skip_without_nginx
-from tests.stack.processes import free_port
 
 pytestmark = pytest.mark.server
 ENTRIES = 400

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import stat
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from tests.docs.pages import (
     section,
     table,
 )
+from tests.ports import free_port
 from tools.check_docs import faults_of
 
 WAIT_S_MAX = 300.0
@@ -147,7 +147,7 @@ def test_commands_without_a_service_run(block: Block, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", STORIES, ids=lambda page: page.name)
 def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     _prepare(page, tmp_path)
-    port = str(_free_port())
+    port = str(free_port())
     before = BEFORE.get(page.name, "")
     serves_itself = any(words[0] == "serve" for b in blocks(page) for words in evstream_lines(b))
     with _Services(tmp_path) as services:
@@ -258,12 +258,6 @@ def _run(lines: list[str], folder: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class _Services:

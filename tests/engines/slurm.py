@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.processes import Daemon, free_port, wait_until
+from tests.ports import free_port
+from tests.stack.processes import Daemon, wait_until
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 

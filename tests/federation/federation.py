@@ -14,12 +14,13 @@ from subprocess import Popen
 from typing import Any
 
 from tests.federation.security import Security
+from tests.ports import free_port
 from tests.postgresql import server
 from tests.s3_gateway import gateway
 from tests.spine.commands import CommandLine
 from tests.stack import nginx, wan, xrootd
 from tests.stack.namespaces import namespace
-from tests.stack.processes import free_port, wait_until
+from tests.stack.processes import wait_until
 
 EDGES = ("disk", "s3", "far")
 ROUND_TRIP_S = 0.04

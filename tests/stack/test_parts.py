@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.stack import nginx, wan, xrootd
 from tests.stack.namespaces import Namespace, namespace
-from tests.stack.processes import free_port, wait_until
+from tests.stack.processes import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.root_user]
 SIZE = 3_000_000

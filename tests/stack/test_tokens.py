@@ -22,9 +22,9 @@ from evstream.adapters.storage.direct import DirectWriter
 from evstream.adapters.storage.webdav import DavClient
 from evstream.domain.errors import AccessError, ConflictError, TransientError
 from tests.certificates import Authority
+from tests.ports import free_port
 from tests.stack import nginx, wan, xrootd
 from tests.stack.namespaces import Namespace, namespace
-from tests.stack.processes import free_port
 
 pytest.importorskip("joserfc", reason="joserfc is not installed")
 from joserfc import jwt
