@@ -80,7 +80,7 @@ def measure_cuts(bench: Bench, place: Ground, ours: Ours, work: Workload) -> Non
     place.link.set(Condition(200, 100))
     alike = ours.cold_edge(work, 2)
     with cutting(place.link, cut_s, every_s) as cuts:
-        cut = ours.warm_edge(work, 2)
+        cut = ours.cold_edge(work, 2)
     bench.measure("with cuts: wall", cut.wall_s, "s")
     bench.measure("with cuts: wall without any", alike.wall_s, "s")
     bench.measure("with cuts: seconds cut", cuts.seconds, "s")
