@@ -13,7 +13,7 @@ import resource
 import sys
 
 from evstream.rootio import FileSource, inspect
-from evstream.rootio.join import CHUNK_BYTES, assemble
+from evstream.rootio.joining import CHUNK_BYTES, assemble
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -80,8 +81,31 @@ def test_what_dependencies_need_is_pinned_too() -> None:
 def test_commands_load_what_takes_long_when_they_need_it() -> None:
     program = """
 import sys
+from pathlib import Path
 import evstream.cli.commands
 print([name for name in ("numpy", "aiohttp", "starlette", "psycopg") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_a_pilot_loads_what_looks_into_files_when_it_does(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from pathlib import Path
+import evstream.cli.commands, evstream.cli.pilot
+from evstream.assembly import connect, make_pilot
+from evstream.client import Address
+from evstream.domain.names import WorkerId
+from evstream.pilot import PilotSettings
+from evstream.settings import Settings
+service = connect(Address("http://localhost:1"), 1.0)
+make_pilot(service, Settings(), PilotSettings(), Path({str(tmp_path)!r}), WorkerId("one"))
+heavy = ("numpy", "zstandard", "h5py", "pyarrow", "evstream.rootio.index", "evstream.head")
+print([name for name in heavy if name in sys.modules])
 """
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True

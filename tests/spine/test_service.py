@@ -96,6 +96,10 @@ def test_cancel_keeps_what_is_committed(
     done = command.run("verify", "results/receipt.json", "--complete", status=1)
     assert done.stdout.splitlines()[-1].startswith("NOT COMPLETE: 0 of 1000 events")
     assert "no task" in command.run("task", "cancel", 99, "--data", data, status=2).stderr
+    assert "no task" in command.run("pilot", "--task", 99, "--data", data, status=2).stderr
+    # This one has been.
+    idle = {"EVSTREAM_PILOT_IDLE_S_MAX": "0"}
+    command.run("pilot", "--task", task, "--data", data, env=idle)
 
 
 def test_one_owner_per_data_directory(command: CommandLine, tmp_path: Path) -> None:

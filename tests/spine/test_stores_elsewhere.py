@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -197,14 +198,27 @@ def test_a_dead_server_of_xrootd_does_not_stop_the_work(
     assert f"{first.url} is away" in service
 
 
-def test_a_pilot_leaves_although_a_store_says_nothing(
-    command: CommandLine, tmp_path: Path, stores: dict[str, Store]
-) -> None:
-    pytest.importorskip("XRootD", reason="no wheel of xrootd for this Python")
-    host, port = stores["root"].url.removeprefix("root://").partition("/")[0].split(":")
+@dataclass
+class Hanging:
+    """A pilot whose write to a store does not go on, and who has to do with it."""
+
+    service: subprocess.Popen[bytes]
+    pilot: subprocess.Popen[bytes]
+    link: wan.Wan
+    task: int
+
+
+@contextmanager
+def hanging_write(
+    command: CommandLine, tmp_path: Path, store: Store, **pilot: str
+) -> Iterator[Hanging]:
+    """Have a pilot write an output of one range by a link that falls silent."""
+    host, port = store.url.removeprefix("root://").partition("/")[0].split(":")
     data, door = tmp_path / "data", ("--data", tmp_path / "data")
     with wan.link((host, int(port))) as link:
-        command.serve(data, EVSTREAM_OUTPUT_STORE=f"root://{link.address}//silent")
+        service = command.serve(
+            data, EVSTREAM_OUTPUT_STORE=f"root://{link.address}//silent{len(pilot)}"
+        )
         source = write_events(tmp_path / "a.root", ENTRIES, ballast=BALLAST)
         words = ("--payload", "cp {input} {output}", "--events-per-range", ENTRIES)
         task = command.json("submit", source, *words, *door)["id"]
@@ -212,12 +226,35 @@ def test_a_pilot_leaves_although_a_store_says_nothing(
         before = link.counts.to_server
         # Each write may wait for an hour.
         patient = {"EVSTREAM_SOURCE_PROGRESS_S": "3600", "EVSTREAM_STORE_S_MAX": "3600"}
-        pilot = command.start("pilot", *door, EVSTREAM_DRAIN_S="0", **patient)
+        process = command.start("pilot", *door, **{**patient, **pilot})
         wait_until(lambda: link.counts.to_server > before + 50e3, "a write that is under way")
         link.stall()
-        assert command.end(pilot, signal.SIGTERM) == 0
-        link.conditions.bytes_per_s = 0.0
-        link.flow()
+        yield Hanging(service, process, link, task)
+
+
+def test_a_pilot_leaves_although_a_store_says_nothing(
+    command: CommandLine, tmp_path: Path, stores: dict[str, Store]
+) -> None:
+    pytest.importorskip("XRootD", reason="no wheel of xrootd for this Python")
+    door = ("--data", tmp_path / "data")
+    with hanging_write(command, tmp_path, stores["root"], EVSTREAM_DRAIN_S="0") as hanging:
+        assert command.end(hanging.pilot, signal.SIGTERM) == 0
+        hanging.link.conditions.bytes_per_s = 0.0
+        hanging.link.flow()
         done = command.start("pilot", *door, EVSTREAM_PILOT_IDLE_S_MAX="0")
-        command.run("status", task, "--watch", *door)
+        command.run("status", hanging.task, "--watch", *door)
         assert done.wait(timeout=120) == 0
+
+
+def test_a_pilot_ends_with_its_error_although_a_store_says_nothing(
+    command: CommandLine, tmp_path: Path, stores: dict[str, Store]
+) -> None:
+    pytest.importorskip("XRootD", reason="no wheel of xrootd for this Python")
+    soon = {"EVSTREAM_PILOT_PATIENCE_S": "1", "EVSTREAM_PATIENCE_S": "1", "EVSTREAM_DRAIN_S": "0"}
+    with hanging_write(command, tmp_path, stores["root"], **soon) as hanging:
+        command.end(hanging.service, signal.SIGKILL)
+        wait_until(lambda: "no more work" in command.said(hanging.pilot), "a service given up")
+        hanging.pilot.send_signal(signal.SIGTERM)
+        # The client of XRootD gives up by itself, but later than that.
+        assert hanging.pilot.wait(timeout=60) == 1
+        assert "evstream: error: " in command.said(hanging.pilot)

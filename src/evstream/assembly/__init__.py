@@ -5,8 +5,9 @@ What is asked of it is loaded when it is: a pilot needs nothing of a head.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from evstream.late import late
 
 if TYPE_CHECKING:
     from evstream.adapters.logs import write_logs
@@ -26,26 +27,21 @@ if TYPE_CHECKING:
     from evstream.assembly.secret_files import door_token
 
 _PLACES = {
-    "Application": "evstream.assembly.application",
-    "EdgeApplication": "evstream.assembly.edge",
-    "Keys": "evstream.assembly.application",
-    "Parts": "evstream.assembly.application",
-    "SOCKET_NAME": "evstream.assembly.listening",
-    "back_up_catalogue": "evstream.assembly.offline",
-    "connect": "evstream.assembly.clients",
-    "door_token": "evstream.assembly.secret_files",
-    "listen": "evstream.assembly.listening",
-    "make_formats": "evstream.assembly.offline",
-    "make_pilot": "evstream.assembly.clients",
-    "make_readers": "evstream.assembly.offline",
-    "make_root_format": "evstream.assembly.offline",
-    "open_edge": "evstream.assembly.edge",
-    "open_embedded": "evstream.assembly.embedded",
-    "restore_catalogue": "evstream.assembly.offline",
-    "tcp_door": "evstream.assembly.listening",
-    "unix_door": "evstream.assembly.listening",
-    "verify_receipt": "evstream.assembly.offline",
-    "write_logs": "evstream.adapters.logs",
+    "evstream.adapters.logs": ("write_logs",),
+    "evstream.assembly.application": ("Application", "Keys", "Parts"),
+    "evstream.assembly.clients": ("connect", "make_pilot"),
+    "evstream.assembly.edge": ("EdgeApplication", "open_edge"),
+    "evstream.assembly.embedded": ("open_embedded",),
+    "evstream.assembly.listening": ("SOCKET_NAME", "listen", "tcp_door", "unix_door"),
+    "evstream.assembly.offline": (
+        "back_up_catalogue",
+        "make_formats",
+        "make_readers",
+        "make_root_format",
+        "restore_catalogue",
+        "verify_receipt",
+    ),
+    "evstream.assembly.secret_files": ("door_token",),
 }
 
 __all__ = [
@@ -71,9 +67,4 @@ __all__ = [
     "write_logs",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_PLACES[name]), name)
-    return found
+__getattr__ = late(__name__, _PLACES)

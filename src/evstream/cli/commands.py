@@ -149,8 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
         _complain(_without_stop(str(error)), "see 'evstream --help' or 'evstream COMMAND --help'")
         sys.exit(EXIT_REQUEST)
     except EvstreamError as error:
-        _complain(error.message, error.hint)
-        sys.exit(EXIT_REQUEST if isinstance(error, RequestError) else EXIT_ERROR)
+        sys.exit(tell(error))
     except KeyboardInterrupt:
         _complain("interrupted", "")
         sys.exit(EXIT_INTERRUPTED)
@@ -161,6 +160,12 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_ERROR)
+
+
+def tell(error: EvstreamError) -> int:
+    """Say what went wrong, and return the code to exit with."""
+    _complain(error.message, error.hint)
+    return EXIT_REQUEST if isinstance(error, RequestError) else EXIT_ERROR
 
 
 class _Terminated(SystemExit):

@@ -12,13 +12,13 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cyclopts import Parameter
 
 from evstream.cli.printing import print_json
 from evstream.cli.service import DEFAULT_DOOR, Door, find_service, run_async
-from evstream.domain.errors import ConfigError, RequestError
+from evstream.domain.errors import ConfigError, EvstreamError, RequestError
 
 if TYPE_CHECKING:
     from evstream.pilot import Pilot, PilotSettings
@@ -95,15 +95,21 @@ async def _work(
     as_json: bool,
 ) -> None:
     from evstream.assembly import connect, make_pilot
+    from evstream.cli.commands import tell
     from evstream.domain.names import WorkerId
     from evstream.pilot.scratch import scratch_folder
 
     service = connect(await find_service(settings, settings.pilot_patience_s), settings.patience_s)
+    one: Pilot | None = None
     try:
         with scratch_folder(workdir) as scratch:
             one = make_pilot(service, settings, pilot_settings, scratch, WorkerId(name))
             _leave_when_told(one)
             summary = await one.run()
+    except EvstreamError as error:
+        if one is not None and one.is_held_up:
+            _end_at_once(tell(error))
+        raise
     finally:
         await service.close()
     if as_json:
@@ -111,7 +117,7 @@ async def _work(
     else:
         print(f"{name}: {summary}", file=sys.stderr)
     if one.is_held_up:
-        _end_at_once()
+        _end_at_once(0)
 
 
 def _leave_when_told(one: Pilot) -> None:
@@ -131,14 +137,14 @@ def _leave_when_told(one: Pilot) -> None:
         asyncio.get_running_loop().add_signal_handler(number, told)
 
 
-def _end_at_once() -> None:
+def _end_at_once(code: int) -> NoReturn:
     """End, although a thread still waits for a server that says nothing: Python would wait for it.
 
     All work is given back by now, and scratch space is gone.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def _make_folder(workdir: Path) -> None:

@@ -1,9 +1,23 @@
 """Makes, keeps and serves products near whoever asks for them."""
 
-from evstream.edge.cache import CachePolicy, CacheState, ProductCache
-from evstream.edge.delivery import Deliveries, Delivery
-from evstream.edge.own_cuts import OwnCuts
-from evstream.edge.products import Product, Products
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evstream.late import late
+
+if TYPE_CHECKING:
+    from evstream.edge.cache import CachePolicy, CacheState, ProductCache
+    from evstream.edge.delivery import Deliveries, Delivery
+    from evstream.edge.own_cuts import OwnCuts
+    from evstream.edge.products import Product, Products
+
+_PLACES = {
+    "evstream.edge.cache": ("CachePolicy", "CacheState", "ProductCache"),
+    "evstream.edge.delivery": ("Deliveries", "Delivery"),
+    "evstream.edge.own_cuts": ("OwnCuts",),
+    "evstream.edge.products": ("Product", "Products"),
+}
 
 __all__ = [
     "CachePolicy",
@@ -15,3 +29,5 @@ __all__ = [
     "ProductCache",
     "Products",
 ]
+
+__getattr__ = late(__name__, _PLACES)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
-import numpy as np
-
 from evstream.domain.dataset import Fingerprint, SourceFile
 from evstream.domain.descriptor import COPY, COPY_ENCODER, SLICE, Descriptor
 from evstream.domain.errors import (
@@ -401,6 +399,8 @@ def _planned(
             f"entries to {entries[-1][1]} are asked for, and {tree} has {known.entries}",
             hint="ask for entries that it has",
         )
+    import numpy as np
+
     # A tree that is not there is refused by the format.
     ranges = [np.arange(start, stop) for start, stop in entries if known is not None]
     return opened.format.plan_select(

@@ -85,7 +85,7 @@ class Claims:
         Raises
         ------
         RequestError, NotFoundError
-            Work near an edge is asked for, and none is named; or there is no such edge.
+            Work near an edge is asked for, and none is named; or there is no such edge, or task.
         ConflictError
             All that this worker computes fails, and others succeed.
         """
@@ -104,6 +104,9 @@ class Claims:
                     await self._ledger.release_lease(lease, WorkerId(request.worker))
                 leased = await self._lease(request, lease, active.tasks)
         rows, by_id, running, cells = leased.rows, leased.by_id, leased.running, leased.cells
+        if request.task is not None and request.task not in by_id:
+            # It has ended, or is none at all: for that nobody should wait.
+            await self._catalogue.task(TaskId(request.task))
         self._scheduler.note(rows)
         await self._planner.look()
         if self._planner.names_edges and rows:

@@ -191,6 +191,8 @@ class Pilot:
         except EvstreamError as error:
             # What is in hand is still ours to finish.
             refused = error
+            if len(self._hand):
+                _LOG.warning("no more work is claimed, and what is in hand ends: %s", error)
             await self._until_stopped(self._hand.until(lambda: not len(self._hand)))
         await self._departure.leave()
         return refused

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from evstream.rootio.compression import Setting, algorithm_of, compress
-from evstream.rootio.container import parse_header
-from evstream.rootio.errors import CorruptFileError, NotARootFileError
 from evstream.rootio.index import Folder, Record, SourceIndex
 from evstream.rootio.keys import Key, key_size, make_key, moved, needs_big, write_key
 from evstream.rootio.layout import Layout
@@ -21,27 +18,6 @@ from evstream.rootio.streamer_union import unite
 
 # A product's own name: neither a path nor a host enters its bytes.
 FILE_NAME = "evstream.root"
-
-
-HEAD_BYTES = 100
-"""So many first bytes of a file hold its header."""
-
-
-def is_whole_file_of(identity: bytes, head: Data, size: int) -> bool:
-    """Say whether a file is all of what was laid out for an identity, by its header.
-
-    Parameters
-    ----------
-    head : bytes
-        Its first `HEAD_BYTES`, or all where it has fewer.
-    size : int
-        Bytes that it has.
-    """
-    try:
-        header = parse_header(head)
-    except (CorruptFileError, NotARootFileError, struct.error):
-        return False
-    return header.uuid == uuid_from(identity) and header.end == size
 
 
 class FileAssembly:

@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Generator, Sequence
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias, TypeVar, cast
 
-import numpy as np
-
 from evstream.rootio.errors import CorruptFileError
 
 Range: TypeAlias = tuple[int, int]
@@ -38,6 +36,8 @@ def fresh(size: int) -> memoryview:
     numpy asks the system for huge pages where there are some: megabytes that come in pages of
     four kilobytes take several times as long to get as to fill.
     """
+    import numpy as np
+
     return np.empty(size, np.uint8).data
 
 

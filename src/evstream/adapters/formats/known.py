@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from evstream.adapters.formats import hdf5, parquet
-from evstream.adapters.formats.hepmc import hepmc_formats
-from evstream.adapters.formats.lhe import lhe_formats
-from evstream.adapters.formats.library import LibraryFormat
-from evstream.adapters.formats.root import RootFormat
-from evstream.adapters.formats.root_makers import RootMakers
 from evstream.domain.errors import RequestError, UnsupportedFormatError
 from evstream.ports import ByteSource
 from evstream.ports.format import HEAD_BYTES, FileIndex, Format
+
+if TYPE_CHECKING:
+    from evstream.adapters.formats.root_makers import RootMakers
 
 TAIL_BYTES = 65_536
 
@@ -47,8 +46,19 @@ class KnownFormats:
     """
 
     def __init__(self, makers: RootMakers | None = None) -> None:
-        self._formats: tuple[Format, ...] = (
-            RootFormat(makers=makers),
+        self._makers = makers
+
+    @cached_property
+    def _formats(self) -> tuple[Format, ...]:
+        # Whoever never looks into a file, such as most pilots, loads none of it.
+        from evstream.adapters.formats import hdf5, parquet
+        from evstream.adapters.formats.hepmc import hepmc_formats
+        from evstream.adapters.formats.lhe import lhe_formats
+        from evstream.adapters.formats.library import LibraryFormat
+        from evstream.adapters.formats.root import RootFormat
+
+        return (
+            RootFormat(makers=self._makers),
             LibraryFormat(parquet.BACKEND),
             LibraryFormat(hdf5.BACKEND),
             *lhe_formats(),
