@@ -19,7 +19,7 @@ from bench.wan_parts.ground import Ground, ground
 from bench.wan_parts.link import CannotMeasureError, Condition
 from bench.wan_parts.matrix import ALONE, COLD, LOCAL, WARM, Cell, Matrix, workload
 from bench.wan_parts.open_loop import measure_open_loop
-from bench.wan_parts.ours import RANGE_ENTRIES, Ours
+from bench.wan_parts.ours import Ours
 from bench.wan_parts.plot import draw
 from bench.wan_parts.rows import Workload
 
@@ -117,7 +117,8 @@ def main() -> int:
     whole = bench.choose("files of them that are read whole", full=8, quick=2)
     cut = bench.choose("CPU seconds an event with cuts", full=1.4 / 1000, quick=0.3 / 1000)
     bench.input("CPU seconds an event where something is computed", CPU_S)
-    bench.input("events in a range", RANGE_ENTRIES)
+    halves = "12 000, all of a file; 6 000 where something is computed"
+    bench.input("events in a range", halves)
     bench.input("congestion control", "cubic")
     bench.input("load of the machine before", os.getloadavg()[0])
     try:

@@ -24,7 +24,6 @@ from evstream.domain.states import TaskState
 from evstream.domain.streams import OutputStream
 from evstream.wire.messages import NewDataset, NewFile, NewTask, TaskView
 
-RANGE_ENTRIES = 6_000
 HEAD_PORT, EDGE_PORT, ALONE_PORT = 8400, 8401, 8402
 ENVIRONMENT = {
     "EVSTREAM_SOURCE_NETWORKS": "any",
@@ -142,7 +141,7 @@ class Ours:
                 dataset=self._datasets[key],
                 payload=Payload(command, kind="long-lived", environment=environment),
                 branches=list(work.branches),
-                granularity=Granularity(events=RANGE_ENTRIES),
+                granularity=Granularity(events=work.range_entries),
                 outputs=(OutputStream(suffix=".json"),),
             )
             return (await service.submit(new)).id
