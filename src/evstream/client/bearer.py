@@ -37,24 +37,30 @@ class TokenFile:
         Raises
         ------
         ConfigError
-            The file cannot be read, or holds no token.
+            The file cannot be read, or holds no token, and never did.
         """
         try:
             found = self._path.stat()
             seen = (found.st_mtime_ns, found.st_size, found.st_ino)
             if seen != self._seen:
                 with self._path.open("rb") as file:
-                    self._token = file.read(TOKEN_BYTES_MAX).decode("ascii").strip()
-                self._seen = seen
+                    token = file.read(TOKEN_BYTES_MAX).decode("ascii").strip()
+                if not token or any(character.isspace() for character in token):
+                    raise ConfigError(
+                        f"{self._path} holds no token",
+                        hint="write one token into it, and nothing else",
+                    )
+                self._token, self._seen = token, seen
+        except ConfigError:
+            if not self._token:
+                raise
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"the token in {self._path} cannot be read: {error}",
-                hint="renew it, or name another file (token_file, BEARER_TOKEN_FILE)",
-            ) from error
-        if not self._token or any(character.isspace() for character in self._token):
-            raise ConfigError(
-                f"{self._path} holds no token", hint="write one token into it, and nothing else"
-            )
+            if not self._token:
+                raise ConfigError(
+                    f"the token in {self._path} cannot be read: {error}",
+                    hint="renew it, or name another file (token_file, BEARER_TOKEN_FILE)",
+                ) from error
+        # Whoever renews it may be writing it just now: the last one is good for as long as it is.
         return self._token
 
 

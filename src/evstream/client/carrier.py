@@ -12,6 +12,8 @@ from urllib import request as environment
 
 import httpx2
 
+from evstream.domain.names import text_without_secrets
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -186,15 +188,20 @@ def _translated(request: httpx2.Request) -> Iterator[None]:
         kind = httpx2.ReadTimeout
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             kind = httpx2.ConnectTimeout  # type: ignore[assignment]
-        raise kind(str(error), request=request) from error
+        raise kind(_said(error), request=request) from error
     except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
-        raise httpx2.ProxyError(f"the proxy: {error}", request=request) from error
+        raise httpx2.ProxyError(f"the proxy: {_said(error)}", request=request) from error
     except aiohttp.ClientConnectorError as error:
-        raise httpx2.ConnectError(str(error), request=request) from error
+        raise httpx2.ConnectError(_said(error), request=request) from error
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, OSError) as error:
-        raise httpx2.ReadError(str(error), request=request) from error
+        raise httpx2.ReadError(_said(error), request=request) from error
     except (TimeoutError, aiohttp.ClientError, ValueError) as error:
-        raise httpx2.RemoteProtocolError(str(error), request=request) from error
+        raise httpx2.RemoteProtocolError(_said(error), request=request) from error
+
+
+def _said(error: Exception) -> str:
+    # It may name the proxy with its password, or a signed URL; this goes to logs and the ledger.
+    return text_without_secrets(str(error))
 
 
 async def _connecting(session: aiohttp.ClientSession, told: Any, params: object) -> None:

@@ -6,6 +6,7 @@ And payloads that no node can begin, told apart from nodes that can begin none.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from evstream.domain.errors import ConflictError
@@ -19,6 +20,8 @@ HOPELESS_WORKERS = 2
 """On so many workers all units of a task fail by their nodes, and on none is one done: it is the
 task, which names a program that is nowhere, say."""
 WORKERS_KEPT_MAX = 100_000
+REPORTS_KEPT_MAX = 20_000
+"""Reports come again within seconds, or minutes where the database is away."""
 BLAMED = frozenset({"payload", "output"})
 """Kinds of failures that may be a range's or a node's."""
 
@@ -51,9 +54,24 @@ class Poisoned:
         self._poisoned: OrderedDict[WorkerId, str] = OrderedDict()
         # Of tasks without any success: failures by nodes.
         self._by_nodes: dict[TaskId, Counter[WorkerId]] = {}
+        self._noted: OrderedDict[Hashable, bool] = OrderedDict()
 
-    def note(self, worker: WorkerId, task: TaskId, outcome: Success | Failure) -> bool:
-        """Take a report on a range; say whether its worker is to blame for the failure."""
+    def note(
+        self, report: Hashable, worker: WorkerId, task: TaskId, outcome: Success | Failure
+    ) -> bool:
+        """Take a report on a range; say whether its worker is to blame for the failure.
+
+        Parameters
+        ----------
+        report : hashable
+            Names the report: one that comes again counts once.
+        """
+        if report not in self._noted:
+            blamed = self._judge(worker, task, outcome)
+            keep(self._noted, report, blamed, REPORTS_KEPT_MAX)
+        return self._noted[report]
+
+    def _judge(self, worker: WorkerId, task: TaskId, outcome: Success | Failure) -> bool:
         place = worker, task
         if isinstance(outcome, Success):
             self._successes[task] = self._successes.get(task, 0) + 1

@@ -215,7 +215,9 @@ class Reports:
     def _blamed(self, report: UnitReport, outcome: Success | Failure) -> Success | Failure:
         """Return an outcome as it counts: not against a range where its worker is to blame."""
         worker = WorkerId(report.worker)
-        if not self._poisoned.note(worker, task_of(report.ref.book), outcome):
+        ref = report.ref
+        named = report.lease, ref.book, ref.chunk, ref.entry_start
+        if not self._poisoned.note(named, worker, task_of(ref.book), outcome):
             return outcome
         assert isinstance(outcome, Failure)
         error = f"where others succeed, all fails on this worker: {outcome.error}"

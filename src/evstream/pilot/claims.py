@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from evstream.client import Service
-from evstream.domain.errors import TransientError
+from evstream.domain.errors import AccessError, TransientError
 from evstream.domain.names import LeaseId, WorkerId
 from evstream.pilot.concurrency import in_time, patiently
 from evstream.pilot.depth import Depth
@@ -54,6 +54,7 @@ class Claimer:
         self._begin = begin
         self._depth = depth
         self._is_away = False
+        self._was_let_in = False
 
     async def run(self) -> None:
         """Claim until no task has been active for `idle_s_max`, or no unit would end in time.
@@ -132,7 +133,10 @@ class Claimer:
             self._ids,
             self._settings.away_s_max,
             lambda: self._ask(request, lease),
+            # Who was let in once may wait for a token that is renewed late.
+            passing=(AccessError,) if self._was_let_in else (),
         )
+        self._was_let_in = True
         _LOG.debug("lease %s: asked for %d units, got %d", lease, units, len(answer.units))
         plan_s = self._clock.monotonic() - asked
         if answer.units:
@@ -143,8 +147,8 @@ class Claimer:
     async def _ask(self, request: ClaimRequest, lease: LeaseId) -> ClaimAnswer:
         try:
             answer = await self._service.claim(request, lease)
-        except TransientError as error:
-            if not self._is_away:
+        except (TransientError, AccessError) as error:
+            if not self._is_away and (self._was_let_in or isinstance(error, TransientError)):
                 # A wrong address looks the same as a service that is away for a while.
                 patience_s = self._settings.away_s_max
                 _LOG.warning("no work for now, trying on for %.0f s: %s", patience_s, error)

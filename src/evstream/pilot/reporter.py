@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from evstream.client import Service
 from evstream.domain.accounts import UnitAccount
+from evstream.domain.errors import AccessError
 from evstream.domain.ledger import Failure, Success
 from evstream.domain.names import WorkerId
 from evstream.domain.states import Answer
@@ -122,6 +123,8 @@ class Reporter:
                 self._ids,
                 self._settings.away_s_max,
                 lambda: self._service.report(reports),
+                # A token that is renewed late must not cost work that is done.
+                passing=(AccessError,),
             )
         except DEFINITE as error:
             await self._send_apart(batch, error)

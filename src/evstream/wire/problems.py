@@ -36,6 +36,10 @@ _STATUS: list[tuple[type[EvstreamError], int]] = [
 ]
 
 
+_OF_GATEWAYS = {404, 408, 425, 429}
+"""What proxies answer for a service that is not there, or has too much to do, for the moment."""
+
+
 def status_of(error: EvstreamError) -> int:
     """Return the HTTP status of an error: the first branch of the tree that it is on."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
@@ -62,7 +66,8 @@ def from_problem(body: bytes, status: int) -> EvstreamError:
     try:
         problem = msgspec.json.decode(body, type=Problem)
     except msgspec.DecodeError:
-        kind: type[EvstreamError] = TransientError if status >= 500 else RequestError
+        passing = status >= 500 or status in _OF_GATEWAYS
+        kind: type[EvstreamError] = TransientError if passing else RequestError
         text = body[:200].decode("utf-8", "replace").strip()
         return kind(f"HTTP {status}: {text or 'no body'}", status=status)
     fields: dict[str, Any] = dict(problem.fields)

@@ -22,9 +22,15 @@ def test_a_token_is_read_again_when_its_file_changes(tmp_path: Path) -> None:
     fresh.write_text("second")
     fresh.replace(path)
     assert read() == "second"
+    # Whoever renews it need not do that in one step.
+    path.write_text("")
+    assert read() == "second"
     path.unlink()
+    assert read() == "second"
+    path.write_text("third")
+    assert read() == "third"
     with pytest.raises(ConfigError, match="cannot be read"):
-        read()
+        TokenFile(tmp_path / "none")()
 
 
 @pytest.mark.parametrize("content", ["", "  \n", "two tokens", "a\nb", "tökén"])

@@ -168,8 +168,12 @@ def test_the_way_out_is_a_proxy_that_alone_knows_the_names(
             for transport in (address.transport(), address.elsewhere()):
                 assert await get(transport, "https://localhost.test/x") == BODY
             assert proxy.asked == ["CONNECT localhost.test:443"] * 2
-            with pytest.raises(httpx2.ProxyError):
+            monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@127.0.0.1:{at}")
+            with pytest.raises(httpx2.ProxyError) as refused:
                 await get(address.elsewhere(), "https://another.test/x")
+            assert "403" in str(refused.value)
+            assert "secret" not in str(refused.value)
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{at}")
             # This machine itself is reached without it.
             assert await get(address.elsewhere(), f"https://127.0.0.1:{port}/x") == BODY
             assert len(proxy.asked) == 3

@@ -103,6 +103,22 @@ def test_makers_make_what_is_made_in_place(content: bytes) -> None:
         assert len(_working()) == 1
 
 
+def test_who_takes_no_basket_apart_needs_no_maker(content: bytes) -> None:
+    source = BytesSource(content)
+
+    def whole_baskets(file_format: Format) -> bytes:
+        index = file_format.inspect(source)
+        cut = file_format.plan_cut(index, tree="events", entry_start=1_000, entry_stop=3_000)
+        cut.prepare(source)
+        return cut.read(0, cut.size, source)
+
+    with makers_of(1) as makers:
+        assert whole_baskets(by(makers)) == whole_baskets(HERE)
+        assert not _working()
+        made(by(makers), content)
+        assert _working(), "one that ends within baskets is made elsewhere"
+
+
 def test_no_more_are_started_for_who_can_soon_have_one(
     content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

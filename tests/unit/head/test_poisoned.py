@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from evstream.domain.errors import ConflictError
@@ -11,17 +13,18 @@ from evstream.head.poisoned import FAILURES_MAX, Poisoned
 
 BAD, GOOD, OTHER = WorkerId("bad"), WorkerId("good"), WorkerId("other")
 TASK = TaskId(1)
+REPORTS = count()
 FAILED = Failure("payload", "no such library")
 DONE = Success(())
 
 
 def fail(poisoned: Poisoned, times: int, worker: WorkerId = BAD) -> list[bool]:
-    return [poisoned.note(worker, TASK, FAILED) for _ in range(times)]
+    return [poisoned.note(next(REPORTS), worker, TASK, FAILED) for _ in range(times)]
 
 
 def succeed(poisoned: Poisoned, times: int, worker: WorkerId = GOOD) -> None:
     for _ in range(times):
-        assert not poisoned.note(worker, TASK, DONE)
+        assert not poisoned.note(next(REPORTS), worker, TASK, DONE)
 
 
 def test_a_worker_that_only_fails_where_others_succeed_is_poisoned() -> None:
@@ -39,7 +42,7 @@ def test_a_worker_that_only_fails_where_others_succeed_is_poisoned() -> None:
 def test_a_payload_that_fails_everywhere_poisons_nobody() -> None:
     poisoned = Poisoned()
     for worker in (BAD, GOOD, OTHER) * 100:
-        assert not poisoned.note(worker, TASK, FAILED)
+        assert not poisoned.note(next(REPORTS), worker, TASK, FAILED)
 
 
 def test_what_others_did_before_says_nothing() -> None:
@@ -47,6 +50,15 @@ def test_what_others_did_before_says_nothing() -> None:
     poisoned = Poisoned()
     succeed(poisoned, 1000)
     assert not any(fail(poisoned, 1000))
+
+
+def test_a_report_that_comes_again_counts_once() -> None:
+    poisoned = Poisoned()
+    succeed(poisoned, 1)
+    for _ in range(100):
+        assert not poisoned.note("the same", BAD, TASK, FAILED)
+        succeed(poisoned, 1)
+    poisoned.check(BAD)
 
 
 def test_one_success_is_enough() -> None:
@@ -61,7 +73,7 @@ def test_one_success_is_enough() -> None:
 def test_other_failures_are_not_the_payloads(kind: str) -> None:
     poisoned = Poisoned()
     for _ in range(100):
-        assert not poisoned.note(BAD, TASK, Failure(kind, "?"))
+        assert not poisoned.note(next(REPORTS), BAD, TASK, Failure(kind, "?"))
         succeed(poisoned, 1)
 
 

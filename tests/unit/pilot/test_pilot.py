@@ -13,11 +13,13 @@ import pytest
 from evstream.domain.errors import (
     AccessError,
     ConfigError,
+    ConflictError,
     PayloadError,
     RequestError,
     TransientError,
 )
 from evstream.domain.payload import Payload, StagedFile
+from evstream.pilot import PilotSummary
 from evstream.pilot.depth import Pace
 from evstream.ports import PayloadCall
 from evstream.testing.virtual_time import VirtualClock, run_virtual
@@ -184,11 +186,32 @@ def test_gives_up_a_service_that_stays_away(tmp_path: Path) -> None:
 
 def test_finishes_what_it_has_when_it_is_refused_more(tmp_path: Path) -> None:
     service = FakeService(range_units(6))
-    service.errors |= {f"claim {n}": AccessError("no more for you") for n in (1, 2, 3, 5, 6)}
+    service.errors |= {f"claim {n}": ConflictError("no more for you") for n in (1, 2, 3, 5, 6)}
     runner = FakeRunner(wall_s=5.0)
-    with pytest.raises(AccessError):
+    with pytest.raises(ConflictError):
         run_virtual(lambda: run_pilot(service, runner, tmp_path, cores=1))
     assert sorted(number(report) for report in service.reports) == [0, 1, 2, 3]
+
+
+def test_a_token_that_is_renewed_late_costs_nothing(tmp_path: Path) -> None:
+    """Whoever was not let in at all is told so at once."""
+    late = AccessError("the token has expired")
+    service, runner = FakeService(range_units(6)), FakeRunner(wall_s=5.0)
+    asked = [f"claim {units}" for units in (1, 2, 3, 5, 6)] + [f"report {n}" for n in range(1, 7)]
+    service.errors |= dict.fromkeys(asked, late)
+
+    async def main() -> PilotSummary:
+        running = asyncio.create_task(run_pilot(service, runner, tmp_path, cores=1))
+        await VirtualClock().sleep(60.0)
+        service.errors.clear()
+        return await running
+
+    assert run_virtual(main).units_done == 6
+    assert len(runner.calls) == 6
+    service = FakeService(range_units(6))
+    service.errors["claim 4"] = late
+    with pytest.raises(AccessError):
+        run_virtual(lambda: run_pilot(service, FakeRunner(), tmp_path, away_s_max=1e9))
 
 
 def test_unusable_directory_is_said_before_anything_is_claimed(tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ from evstream.rootio import CorruptFileError
 
 _DEFAULTS = rootio.Rules()
 
+IN_PLACE_BRANCHES_MAX = 100
+"""Baskets of so many branches that are all copied whole are laid out in milliseconds: to have that
+done elsewhere takes as long, and the file's index would have to be sent before."""
+
 
 class MadeElsewhere:
     """A cut that a maker prepares; it is read here, as any other."""
@@ -62,7 +66,8 @@ class RootFormat:
     beside : rootio.Rules
         What becomes of metadata trees and other objects in cuts and joins.
     makers : RootMakers, optional
-        Processes that prepare cuts; else that is done where it is asked for.
+        Processes that prepare cuts that take baskets apart; else that is done where it is asked
+        for, as are other cuts.
     """
 
     name = "root"
@@ -130,7 +135,10 @@ class RootFormat:
     def _made(
         self, cut: rootio.Cut, index: rootio.SourceIndex, words: dict[str, Any]
     ) -> rootio.Cut | MadeElsewhere:
-        return cut if self._makers is None else MadeElsewhere(cut, index, words, self._makers)
+        in_place = not cut.boundary_bytes and len(cut.branches) <= IN_PLACE_BRANCHES_MAX
+        if self._makers is None or in_place:
+            return cut
+        return MadeElsewhere(cut, index, words, self._makers)
 
     def read_numbers(self, path: Path, tree: str, branches: Sequence[str]) -> Int64 | None:
         """Read branches of a TTree or fields of an RNTuple with uproot."""

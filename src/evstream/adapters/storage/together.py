@@ -44,15 +44,19 @@ class Together(Generic[T, R]):
         end: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((piece, end))
         if len(self._workers) < self._groups_max:
-            worker = asyncio.create_task(self._work_off())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._workers.add(asyncio.create_task(self._work_off()))
         return await end
 
     async def _work_off(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting, []
-            await self._do(group)
+        worker = asyncio.current_task()
+        assert worker is not None
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                await self._do(group)
+        finally:
+            # At once, not when its end is told: what comes meanwhile needs another.
+            self._workers.discard(worker)
 
     async def _do(self, group: list[tuple[T, asyncio.Future[R]]]) -> None:
         pieces = [piece for piece, _ in group]
