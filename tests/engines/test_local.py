@@ -89,6 +89,29 @@ def test_a_keeper_that_was_killed_finds_its_pilots_again_and_replaces_dead_ones(
     assert of_task(command, data)["process"]["running"] == 0
 
 
+def test_a_second_signal_ends_pilots_that_take_their_time(
+    command: CommandLine, tmp_path: Path, events: Path
+) -> None:
+    data = service_with_task(command, tmp_path, events, SLOW.replace("0.5", "3600"), size=10)
+    keeper = command.start("pilots", "--data", data, EVSTREAM_DRAIN_S="3600")
+    folder = tmp_path / "evstream-pilots"
+    wait_until(lambda: len(processes(folder)) == 1, "a pilot")
+    (pid,) = pids(folder)
+    wait_until(lambda: of_task(command, data)["process"]["running"] > 0, "a unit")
+    keeper.send_signal(signal.SIGTERM)
+
+    def are_ended() -> bool:
+        if "the pilots are ended" in command.said(keeper):
+            return True
+        # The first of these may be taken for the signal before, come by another way.
+        keeper.send_signal(signal.SIGTERM)
+        return False
+
+    wait_until(are_ended, "the second signal")
+    assert keeper.wait(timeout=120) == 143
+    assert not lives(pid)
+
+
 def test_a_token_reaches_pilots_by_a_file_that_others_cannot_read(
     command: CommandLine, tmp_path: Path, events: Path
 ) -> None:

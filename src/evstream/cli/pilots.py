@@ -18,12 +18,14 @@ from rich.console import Console
 
 from evstream.cli.commands import EXIT_INCOMPLETE
 from evstream.cli.engine_options import EngineOptions, pilot_environment
+from evstream.cli.pilot import AGAIN_S
 from evstream.cli.printing import print_json
 from evstream.cli.service import DEFAULT_DOOR, Door, find_service, run_async
 from evstream.client import Address, Service
 from evstream.domain.errors import ConfigError, ConflictError, LimitError, TransientError
 from evstream.domain.names import WorkerId
 from evstream.domain.states import TaskState
+from evstream.pilot.concurrency import either
 from evstream.wire.messages import TaskView
 
 if TYPE_CHECKING:
@@ -167,12 +169,21 @@ async def _keep(
             one.cancel()
         await asyncio.gather(*everything, return_exceptions=True)
         _say("the pilots are told to leave")
-        await keeper.end_all(patience_s)
+        if not await either(keeper.end_all(patience_s), _told_again(signals)):
+            _say("the pilots are ended")
+            await keeper.end_all(0.0)
     if waiting in done and watching not in done:
         return 128 + waiting.result()
     for view in work.incomplete():
         _say(f"task {view.id} {view.state.value}: {view.reason}")
     return EXIT_INCOMPLETE if work.incomplete() else 0
+
+
+async def _told_again(signals: asyncio.Queue[int]) -> None:
+    """Wait for a signal that is not the first one, come by another way."""
+    began = time.monotonic()
+    while time.monotonic() - began < AGAIN_S:
+        await signals.get()
 
 
 async def _watch(keeper: PilotKeeper, service: Service, work: _Work, until_done: bool) -> None:

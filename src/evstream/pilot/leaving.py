@@ -98,7 +98,8 @@ class Departure:
 
     async def _watch_one(self, notices: Notices) -> None:
         silent = False
-        while not self.begun.is_set():
+        # Also while leaving: it may have to be sooner.
+        while True:
             try:
                 await in_time(self._clock, ANSWER_S_MAX, self._look(notices))
                 silent = False
@@ -113,8 +114,10 @@ class Departure:
         if notice is None:
             return
         if notice.evicted:
-            _LOG.warning("this node is to be left: %s s remain", notice.seconds)
+            before = self._last_payload
             self.begin(notice.seconds - LEAVE_S)
+            if self._last_payload < before - NOTICE_EVERY_S:
+                _LOG.warning("this node is to be left: %s s remain", notice.seconds)
             return
         until = self._clock.monotonic() + notice.seconds - self._drain_s - LEAVE_S
         if until < self._depth.until:

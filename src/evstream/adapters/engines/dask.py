@@ -148,14 +148,29 @@ class DaskEngine:
         names = self._folder.names()
         if not names:
             return {}
-        listed = await self._on_all(dask_worker.list_pilots)
-        running = {name for pilots in listed.values() for name in pilots}
+        listed = await self._listed()
+        running = {name for pilots in listed.values() if pilots is not None for name in pilots}
+        unknown = [name for name in names if name not in running and name not in self._futures]
+        silent = sum(pilots is None for pilots in listed.values())
+        if silent and unknown:
+            # A keeper before us started it: nobody but its worker knows whether it lives.
+            raise TransientError(
+                f"{silent} of Dask's workers do not answer: {unknown[0]} may be on one of them"
+            )
         return {name: await self._state(name, name in running) for name in names}
+
+    async def _listed(self) -> Mapping[str, list[WorkerId] | None]:
+        """Return the pilots on each worker; None for one that does not answer."""
+        listed = await self._on_all(dask_worker.list_pilots)
+        return {
+            worker: None if isinstance(pilots, BaseException) else pilots
+            for worker, pilots in listed.items()
+        }
 
     async def _state(self, name: WorkerId, running: bool) -> PilotState:
         future = self._futures.get(name)
         if future is not None and future.status == "finished":
-            code, said = await future
+            code, said = await self._result(future)
             if code is None:
                 return PilotState(PilotStage.ENDED, "worker lost", None, said)
             return ended_by(code, said.removeprefix("evstream: error: "))
@@ -169,10 +184,17 @@ class DaskEngine:
             return PilotState(PilotStage.ENDED, "error", False, str(await future.exception()))
         return PilotState(PilotStage.PENDING)
 
+    async def _result(self, future: Any) -> Any:
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                return await future
+        except (OSError, TimeoutError) as error:
+            raise TransientError(f"Dask's worker does not give its result: {error}") from error
+
     async def end(self, name: WorkerId, *, at_once: bool = False) -> None:
         number = signal.SIGKILL if at_once else signal.SIGTERM
-        listed = await self._on_all(dask_worker.list_pilots)
-        places = [worker for worker, pilots in listed.items() if name in pilots]
+        listed = await self._listed()
+        places = [worker for worker, pilots in listed.items() if pilots and name in pilots]
         if places:
             await self._on_all(dask_worker.signal_pilot, str(name), int(number), workers=places)
         elif (future := self._futures.get(name)) is not None and not future.done():
@@ -184,9 +206,9 @@ class DaskEngine:
             await self._connect()
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                # A worker that dies meanwhile is no error.
+                # A worker that dies meanwhile is no error of the others.
                 return await self._client.run(
-                    self._sent(function), *words, **where, on_error="ignore"
+                    self._sent(function), *words, **where, on_error="return"
                 )
         except (OSError, TimeoutError) as error:
             raise TransientError(f"Dask's scheduler does not answer: {error}") from error
