@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ CONNECTIONS_MAX = 64
 """Slots, not requests, bound the connections: a pilot keeps few and reuses them."""
 IDLE_S_MAX = 60.0
 """A connection that was not used for so long is closed: servers and firewalls forget it as well."""
+UNHEARD_S_MAX = 60.0
+"""A connection of which what was sent is not acknowledged for so long is given up."""
 READ_BYTES = 1 << 20
 MADE = "connection.made"
 """What a trace is told of each new connection, with the seconds of a round trip."""
@@ -69,7 +72,10 @@ class Carrier(httpx2.AsyncBaseTransport):
             connector = aiohttp.UnixConnector(self._uds, limit=CONNECTIONS_MAX)
         else:
             connector = aiohttp.TCPConnector(
-                ssl=self._tls or True, limit=CONNECTIONS_MAX, keepalive_timeout=IDLE_S_MAX
+                ssl=self._tls or True,
+                limit=CONNECTIONS_MAX,
+                keepalive_timeout=IDLE_S_MAX,
+                socket_factory=_heard_socket,
             )
         traces = aiohttp.TraceConfig()
         traces.on_connection_create_start.append(_connecting)
@@ -175,6 +181,20 @@ def _is_here(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _heard_socket(address: Any) -> socket.socket:
+    """Return a socket that breaks where the other end is not heard of while we send.
+
+    aiohttp waits for answers with a limit, but for the body to be sent with none; the system
+    alone would try for a quarter of an hour.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        unheard_ms = int(UNHEARD_S_MAX * 1000)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unheard_ms)
+    return made
 
 
 @contextmanager

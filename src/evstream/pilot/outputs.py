@@ -39,6 +39,8 @@ SENT_EARLY_MAX = 3
 """So often a file is sent while its payload runs, should it change after all."""
 NAMES_PER_PLACE = 3
 """So many names are tried in one place, where each is found taken."""
+SIGNED = ("http://", "https://")
+"""Places that begin so are good for one name, at which the same bytes replace the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,9 @@ class OutputStage:
                     continue
                 except EvstreamError as error:
                     _LOG.warning("%s goes another way: %s", numbered.name, error)
+                    if not numbered.places[place].startswith(SIGNED):
+                        # A part of it may be there, and be taken for it when that store is back.
+                        numbered = sent.number(file)
                     break
                 sent.md5[numbered.name] = stored.md5
                 return _record(numbered, stored.size, stored.sha256, stored.adler32, entries)

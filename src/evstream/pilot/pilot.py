@@ -167,8 +167,14 @@ class Pilot:
     async def _prepare_node(self) -> None:
         if (steps := self._steps) is None:
             return
+        preparing = asyncio.ensure_future(
+            self._offload(lambda: steps.prepare_node(self._directory))
+        )
         try:
-            await self._offload(lambda: steps.prepare_node(self._directory))
+            # A step that hangs must not keep the pilot from leaving.
+            await self._until_stopped(_unhurt(preparing))
+            if not preparing.done():
+                self.is_held_up = True
         except Exception as error:
             raise ConfigError(
                 f"the pilot's step prepare_node failed: {type(error).__name__}: {error}",
@@ -241,3 +247,8 @@ class Pilot:
             self._hand.drop(unit)
         if unit.task is not None:
             unit.task.cancel()
+
+
+async def _unhurt(work: asyncio.Future[Any]) -> None:
+    """Wait for something that goes on if the waiting is cancelled."""
+    await asyncio.shield(work)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import os
 import subprocess
 import zlib
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 import pytest
+from msgspec import structs
 
-from evstream.domain.errors import DataError
+from evstream.adapters.formats import KnownFormats
+from evstream.adapters.offload import InPlace
+from evstream.adapters.source.fsspec import FsspecOpener
+from evstream.client import Service
+from evstream.domain.errors import DataError, TransientError
 from evstream.domain.streams import FILES_PER_STREAM_MAX
+from evstream.pilot import PilotSettings, Tools
+from evstream.pilot.outputs import OutputStage
 from evstream.pilot.spotting import is_closed
 from evstream.pilot.unit_files import find_files, output_values
-from evstream.ports import PayloadCall
-from evstream.testing.virtual_time import run_virtual
+from evstream.ports import PayloadCall, Stored
+from evstream.testing.seeded_ids import SeededIds
+from evstream.testing.virtual_time import VirtualClock, run_virtual
 from evstream.wire import work_messages as wm
 from tests.unit.pilot.fakes import FakeRunner, FakeService, range_units, run_pilot
 
@@ -372,3 +381,38 @@ def test_what_cannot_be_told_is_not_closed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "link", tmp_path / "pipe", tmp_path / "none"):
         assert not is_closed(path)
+
+
+class BrokenWriter:
+    """Cannot write, and may leave a part each time."""
+
+    def __init__(self) -> None:
+        self.places: list[str] = []
+
+    async def write(self, place: str, path: Path, within_s: float = math.inf) -> Stored:
+        self.places.append(place)
+        raise TransientError("the store is away")
+
+    async def close(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("scheme", "number"), [("root", 1), ("https", 0)])
+def test_where_a_part_may_be_left_the_output_gets_another_name(
+    tmp_path: Path, scheme: str, number: int
+) -> None:
+    """A signed URL is that of one name, and the whole replaces the part."""
+    service, writer = FakeService([]), BrokenWriter()
+    tools = Tools(FakeRunner(), KnownFormats(), InPlace(), FsspecOpener(), writer=writer)
+    settings = PilotSettings(inline_bytes_max=0, store_s_max=1.0)
+    stage = OutputStage(cast("Service", service), VirtualClock(), SeededIds(1), tools, settings)
+    wanted = slot("output")
+    wanted = structs.replace(wanted, places=[f"{scheme}://store/{wanted.name}"])
+    touch(tmp_path, "output.txt")
+    left = run_virtual(lambda: stage.store([wanted], tmp_path))
+    assert set(writer.places) == set(wanted.places)
+    (record,) = left.records
+    assert record.name == "tasks/1/output/2-0-0-10.a1.lease.txt".replace(
+        "0-10.", f"0-10{f'-{number}' if number else ''}."
+    )
+    assert service.log == [("upload", f"/store/output?e=1{f'&n={number}' if number else ''}")]
