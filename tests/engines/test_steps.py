@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 from evstream.assembly.steps import load_steps
 from evstream.domain.errors import ConfigError
 from tests.engines.jobs import of_task, service_with_task
-from tests.spine.commands import CommandLine
+from tests.spine.commands import CommandLine, wait_until
 
 STEPS = """\
 import os
 from pathlib import Path
+from threading import Event
 
 from evstream.pilot import PilotSteps
 
@@ -32,6 +34,9 @@ class Steps(PilotSteps):
         assert scratch.is_dir()
         if os.environ.get("BROKEN"):
             raise RuntimeError("no CVMFS")
+        if os.environ.get("HANGING"):
+            self.say("hangs")
+            Event().wait()
         self.say("prepared")
 
     def stage_payload(self, payload, scratch):
@@ -89,6 +94,19 @@ def test_steps_of_an_installed_package_are_taken(
     assert said[0] == "prepared"
     assert said[-1] == "left"
     assert sorted(said[1:-1]) == ["unit 0 25.0 a", "unit 300 25.0 a"]
+
+
+@pytest.mark.server
+def test_a_step_that_hangs_does_not_keep_a_pilot_from_leaving(
+    command: CommandLine, tmp_path: Path, events: Path, installed: Path
+) -> None:
+    data = service_with_task(command, tmp_path, events, PAYLOAD, size=300)
+    notes = tmp_path / "notes"
+    path = os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])
+    words = ["pilot", "--data", data, "--steps", "ours"]
+    pilot = command.start(*words, PYTHONPATH=path, NOTES=str(notes), HANGING="yes")
+    wait_until(lambda: notes.exists() and "hangs" in notes.read_text(), "the step")
+    assert command.end(pilot, signal.SIGTERM) == 0
 
 
 def test_what_cannot_be_loaded_is_told(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
