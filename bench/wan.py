@@ -55,13 +55,7 @@ def measure_whole(bench: Bench, matrix: Matrix, work: Workload) -> None:
 def measure_compute(bench: Bench, matrix: Matrix, work: Workload) -> None:
     """Read 20 of 50 branches and compute; few rows with one worker, which takes long."""
     some = [LOCAL, ALONE, COLD, WARM]
-    most = [
-        *some,
-        "uproot, root://",
-        "ROOT, TTreeCache",
-        "ROOT, asynchronous prefetching",
-        "XCache, cold",
-    ]
+    most = [*some, "uproot, root://", "ROOT, asynchronous prefetching", "XCache, cold"]
     conditions = [*GIGABIT, SLOWER[2]]
     for condition in QUICK if bench.quick else conditions:
         cell = Cell(work, 2, condition)
@@ -113,7 +107,8 @@ def main() -> int:
     # Namespaces and servers go with whoever is told to end, too.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     count = bench.choose("files of 12 000 events in 50 branches", full=32, quick=6)
-    computed = bench.choose("files of them that are computed on", full=16, quick=2)
+    computed = bench.choose("files of them that are computed on", full=32, quick=2)
+    cut_off = bench.choose("files of them that are computed on with cuts", full=16, quick=2)
     whole = bench.choose("files of them that are read whole", full=8, quick=2)
     cut = bench.choose("CPU seconds an event with cuts", full=1.4 / 1000, quick=0.3 / 1000)
     bench.input("CPU seconds an event where something is computed", CPU_S)
@@ -135,7 +130,7 @@ def main() -> int:
             plot(bench, matrix, skim)
             measure_compute(bench, matrix, workload("compute", computed, inputs.SKIM, CPU_S))
             measure_whole(bench, matrix, workload("all branches", whole, ()))
-            measure_cuts(bench, place, ours, workload("cuts", computed, inputs.SKIM, cut))
+            measure_cuts(bench, place, ours, workload("cuts", cut_off, inputs.SKIM, cut))
             matrix.ask_outputs()
         measure_evictions(bench)
         measure_open_loop(bench)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 from pathlib import Path
 
@@ -101,6 +103,30 @@ async def test_a_batch_system_is_spoken_to(
     await engine.forget(ORDER.name)
     assert await engine.look() == {}
     assert not [*(tmp_path / "pilots" / "pilots").iterdir()]
+
+
+@pytest.mark.anyio
+async def test_a_job_that_is_handed_in_while_all_ends_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for program in ("qsub", "qstat", "qdel"):
+        (programs / program).write_text(NOTE)
+        (programs / program).chmod(0o755)
+    # It answers when it has been written to.
+    os.mkfifo(programs / "answer.qsub")
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    engine = TemplateEngine(tmp_path / "pilots", "pilot", "pbs")
+    await engine.open()
+    starting = asyncio.ensure_future(engine.start(ORDER))
+    await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.to_thread((programs / "answer.qsub").write_text, "1234.head")
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await engine.end(ORDER.name)
+    assert (programs / "said").read_text().splitlines()[-2:] == ["qdel", "1234"]
 
 
 @pytest.mark.parametrize("name", [path.stem for path in KNOWN.glob("*.toml")])

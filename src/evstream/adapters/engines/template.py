@@ -5,6 +5,7 @@ A template says which, in TOML. Those of some batch systems come along, in `temp
 
 from __future__ import annotations
 
+import asyncio
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -142,7 +143,16 @@ class TemplateEngine:
             beside = self._folder.path(order.name, ".job")
             beside.write_text(fill(self._beside, values), encoding="utf-8")
             values["file"] = str(beside)
-        with self._folder.telling(order.name):
+        handing_in = asyncio.ensure_future(self._hand_in(order.name, values))
+        try:
+            await asyncio.shield(handing_in)
+        except asyncio.CancelledError:
+            # The job may be there by now, and nothing but its id says which one is ours.
+            await asyncio.gather(handing_in, return_exceptions=True)
+            raise
+
+    async def _hand_in(self, name: WorkerId, values: dict[str, str]) -> None:
+        with self._folder.telling(name):
             said = await run_command(*(fill(word, values) for word in self._template.submit))
             found = re.search(self._template.job, said, re.MULTILINE)
             if found is None:
@@ -150,7 +160,7 @@ class TemplateEngine:
                     f"{self._template.submit[0]} said no job's id: {said[-200:]}",
                     hint="mend 'job' in the template",
                 )
-        self._folder.path(order.name, ".id").write_text(found[1], encoding="utf-8")
+        self._folder.path(name, ".id").write_text(found[1], encoding="utf-8")
 
     def _filled(self, name: str = "", **more: str) -> dict[str, str]:
         log = str(self._folder.log(WorkerId(name)))
