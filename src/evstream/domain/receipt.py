@@ -449,14 +449,15 @@ def _check_outputs(receipt: dict[str, Any]) -> None:
     for field in ("name", "file"):
         if len({output[field] for output in outputs}) != len(outputs):
             raise VerificationError(f"two outputs have one {field}")
-    named = [index for row in receipt["commits"] for index in row[4]]
-    if len(named) != len(set(named)):
+    claims = [index for row in receipt["commits"] for index in row[4]]
+    named = set(claims)
+    if len(claims) != len(named):
         raise VerificationError("two ranges claim one output")
     if any(not 0 <= index < len(outputs) for index in named):
         raise VerificationError("a range claims an output that is not listed")
     _check_streams(receipt)
     parts: dict[int, list[dict[str, Any]]] = {
-        index: [] for index in range(len(outputs)) if index not in set(named)
+        index: [] for index in range(len(outputs)) if index not in named
     }
     for index, output in enumerate(outputs):
         target = output["merged_into"]
